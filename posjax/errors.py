@@ -1,0 +1,7 @@
+"""What a user's mistake raises, so that a command line can answer it with one line."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """A value that cannot work: the message says what was given, what is needed, and what to do."""
