@@ -1,0 +1,169 @@
+"""A bias described, and materialised only for the tile that asks.
+
+Backends see none of the encodings: they see `None`, a `ByDistance` or a `ByPosition`, and ask for tiles. Both are
+pytrees: what is differentiated in them (the vector, the parameters) are their leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings.base import Encoding, Head, Params
+
+Pull = Callable[[Any, jax.Array], Any]
+"""Adds the gradient of one tile, given the tile's cotangent, to a sum of gradients."""
+
+
+@dataclass(frozen=True)
+class ByDistance:
+    """A bias of contiguous positions: one number for each head and distance.
+
+    `vector [N, T + S - 1]` holds the distances from `start - (S - 1)` to `start + T - 1`, `start` being the first
+    query's index among the keys.
+    """
+
+    vector: jax.Array
+    keys: int
+
+    def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
+        """The bias of a block of pairs, `[1, N, rows, columns]`."""
+        segment = jax.lax.dynamic_slice_in_dim(self.vector, q_first - k_first + self.keys - columns, rows + columns - 1, 1)
+        return expand(segment, rows, columns)[None]
+
+    def padded(self, queries: int, keys: int) -> ByDistance:
+        """The same bias for T and S rounded up to whole blocks; what is added is masked."""
+        more = keys - self.keys
+        rest = queries + keys - 1 - self.vector.shape[1] - more
+        return ByDistance(jnp.pad(self.vector, ((0, 0), (more, rest))), keys)
+
+    def gradient(self) -> jax.Array:
+        """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
+        return jnp.zeros_like(self.vector)
+
+    def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
+        """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
+        first = q_first - k_first + self.keys - columns
+        segment = jax.lax.dynamic_slice_in_dim(self.vector, first, rows + columns - 1, 1)
+        tile, pull = jax.vjp(lambda segment: expand(segment, rows, columns)[None], segment)
+
+        def add(total: jax.Array, cotangent: jax.Array) -> jax.Array:
+            # Only the slice moves: a full-length vector for every tile would make the backward pass quadratic.
+            here = jax.lax.dynamic_slice_in_dim(total, first, rows + columns - 1, 1) + pull(cotangent)[0]
+            return jax.lax.dynamic_update_slice_in_dim(total, here, first, 1)
+
+        return tile, add
+
+    def cotangent(self, total: jax.Array) -> ByDistance:
+        """A sum of gradients in the shape that JAX expects."""
+        return ByDistance(total, self.keys)
+
+
+@dataclass(frozen=True)
+class ByPosition:
+    """A bias of arbitrary positions: the encoding's own `bias`, evaluated for each pair of the tile.
+
+    `q_positions [b, T]`, `k_positions [b, S]`, with b the batch, or 1 where all rows share their positions.
+    """
+
+    params: Params
+    q_positions: jax.Array
+    k_positions: jax.Array
+    encoding: Encoding
+    heads: int
+
+    def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
+        """The bias of a block of pairs, `[b, N, rows, columns]`."""
+        q = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
+        k = jax.lax.dynamic_slice_in_dim(self.k_positions, k_first, columns, 1)
+
+        def one(q: jax.Array, k: jax.Array, index: jax.Array) -> jax.Array:
+            return self.encoding.bias(self.params, q, k, Head(index, self.heads))
+
+        each_head = jax.vmap(one, in_axes=(None, None, 0))
+        return jax.vmap(each_head, in_axes=(0, 0, None))(q, k, jnp.arange(self.heads)).astype(jnp.float32)
+
+    def padded(self, queries: int, keys: int) -> ByPosition:
+        """The same bias for T and S rounded up to whole blocks; what is added is masked."""
+        def pad(positions: jax.Array, length: int) -> jax.Array:
+            # Repeating a real position keeps what is masked finite, whatever the encoding makes of it.
+            return jnp.pad(positions, ((0, 0), (0, length - positions.shape[1])), mode="edge")
+
+        return replace(self, q_positions=pad(self.q_positions, queries), k_positions=pad(self.k_positions, keys))
+
+    def gradient(self) -> Params:
+        """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
+        return jax.tree.map(jnp.zeros_like, _floats(self.params))
+
+    def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
+        """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
+        def evaluate(floats: list[jax.Array]) -> jax.Array:
+            return replace(self, params=_with_floats(self.params, floats)).tile(q_first, k_first, rows, columns)
+
+        tile, pull = jax.vjp(evaluate, _floats(self.params))
+        return tile, lambda total, cotangent: jax.tree.map(jnp.add, total, pull(cotangent)[0])
+
+    def cotangent(self, total: list[jax.Array]) -> ByPosition:
+        """A sum of gradients in the shape that JAX expects: `None` for what has no gradient."""
+        leaves, structure = jax.tree.flatten(self.params)
+        rest = iter(total)
+        params = structure.unflatten([next(rest) if _is_float(leaf) else None for leaf in leaves])
+        return ByPosition(params, None, None, self.encoding, self.heads)  # type: ignore[arg-type]
+
+
+Bias = ByDistance | ByPosition | None
+
+jax.tree_util.register_dataclass(ByDistance, data_fields=["vector"], meta_fields=["keys"])
+jax.tree_util.register_dataclass(ByPosition, data_fields=["params", "q_positions", "k_positions"],
+                                 meta_fields=["encoding", "heads"])
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _floats(params: Params) -> list[jax.Array]:
+    """The leaves that can have a gradient; the words of phases and the edges of buckets cannot."""
+    return [jnp.asarray(leaf) for leaf in jax.tree.leaves(params) if _is_float(leaf)]
+
+
+def _with_floats(params: Params, floats: list[jax.Array]) -> Params:
+    rest = iter(floats)
+    return jax.tree.map(lambda leaf: next(rest) if _is_float(leaf) else leaf, params)
+
+
+def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
+    """A Toeplitz block from its diagonals: `segment [N, rows + columns - 1]` -> `[N, rows, columns]`.
+
+    Entry (a, c) is `segment[a - c + columns - 1]`. Rows of one length laid out in rows of another skew by one place
+    each, so the block is a broadcast and two reshapes; a gather of the same takes a third longer on CPU.
+    """
+    heads, length = segment.shape
+    padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, 1)))
+    lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, length + 1)).reshape(heads, -1)
+    return lines[:, : rows * length].reshape(heads, rows, length)[:, :, rows - 1 :]
+
+
+def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any) -> Bias:
+    """The bias of an encoding between T queries and S keys, `sizes = (T, S)`.
+
+    `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are
+    at 0 .. S - 1 and queries from `start` on, and a relative bias is evaluated once per distance.
+    """
+    queries, keys = sizes
+    if encoding.bias_kind == "none":
+        return None
+    if encoding.bias_kind == "relative" and q is None and k is None:
+        distances = jnp.asarray(start, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
+        each = jax.vmap(lambda index: encoding.by_distance(params, distances, Head(index, heads)))
+        return ByDistance(each(jnp.arange(heads)).astype(jnp.float32), keys)
+    q = jnp.arange(queries, dtype=jnp.int32) + jnp.asarray(start, jnp.int32) if q is None else q
+    k = jnp.arange(keys, dtype=jnp.int32) if k is None else k
+    q, k = jnp.atleast_2d(q), jnp.atleast_2d(k)
+    rows = max(q.shape[0], k.shape[0])
+    q, k = (jnp.broadcast_to(p, (rows, p.shape[1])) for p in (q, k))
+    return ByPosition(params, q, k, encoding, heads)

@@ -1,0 +1,131 @@
+"""Masks as rules: small values that say which keys a query may see, made dense only for the tile that asks.
+
+A rule is about token order (indices), not about positions: an encoding may place tokens anywhere, the order stays.
+`&` intersects. Numbers and arrays inside a mask are data: `Window(n)` with another `n` does not compile again when the
+mask is an argument of a jitted function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A rule. `allowed` is the definition, `may_see` what a backend may skip."""
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        """Whether query `q_index[t]` may see key `k_index[s]`: bool `[T, S]` or `[B, T, S]`; `None`: everything."""
+        raise NotImplementedError(f"{type(self).__name__} defines no rule")
+
+    def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
+        """Whether any pair of the block can be allowed, as far as is known before run time."""
+        return True
+
+    @property
+    def causal(self) -> bool:
+        """Whether no query sees a later key."""
+        return False
+
+    def __and__(self, other: Mask) -> Mask:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return Both(self, other)
+
+
+@dataclass(frozen=True)
+class Full(Mask):
+    """Every query sees every key."""
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Causal(Mask):
+    """A query sees itself and the keys before it.
+
+    >>> import jax.numpy as jnp
+    >>> Causal().allowed(jnp.arange(2), jnp.arange(2)).tolist()
+    [[True, False], [True, True]]
+    """
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        return q_index[:, None] >= k_index[None, :]
+
+    def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
+        return k_first <= q_last
+
+    @property
+    def causal(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Window(Mask):
+    """A query sees keys fewer than `size` tokens away, on either side; with `Causal()`, itself and `size - 1` before.
+
+    >>> import jax.numpy as jnp
+    >>> (Causal() & Window(2)).allowed(jnp.arange(3), jnp.arange(3)).tolist()
+    [[True, False, False], [True, True, False], [False, True, True]]
+    """
+
+    size: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, int) and self.size < 1:
+            raise InputError(f"Window got size={self.size}: needed is 1 or more, the query itself counts")
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        return jnp.abs(q_index[:, None] - k_index[None, :]) < self.size
+
+    def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
+        # A traced size is unknown until run time, so nothing can be skipped for it.
+        if not isinstance(self.size, int):
+            return True
+        return k_last > q_first - self.size and k_first < q_last + self.size
+
+
+@dataclass(frozen=True)
+class Segments(Mask):
+    """A query sees the keys of its own segment; segment 0 is padding, which nothing sees and which sees nothing.
+
+    `queries [B, T]` and `keys [B, S]`, integers; `keys` defaults to `queries`. A row that sees nothing comes out as 0.
+    """
+
+    queries: Any
+    keys: Any = None
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        q, k = self.queries[:, q_index], (self.queries if self.keys is None else self.keys)[:, k_index]
+        return (q[:, :, None] == k[:, None, :]) & (k[:, None, :] != 0)
+
+
+@dataclass(frozen=True)
+class Both(Mask):
+    """The intersection of two rules, what `&` makes."""
+
+    first: Mask
+    second: Mask
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        rules = [rule for m in (self.first, self.second) if (rule := m.allowed(q_index, k_index)) is not None]
+        return rules[0] & rules[1] if len(rules) == 2 else rules[0] if rules else None
+
+    def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
+        return all(m.may_see(q_first, q_last, k_first, k_last) for m in (self.first, self.second))
+
+    @property
+    def causal(self) -> bool:
+        return self.first.causal or self.second.causal
+
+
+for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]),
+                     (Both, ["first", "second"])):
+    jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])

@@ -1,0 +1,48 @@
+"""The definition of attention here: readable, materialised, softmax in float32. Other backends only change speed."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention.biases import Bias
+from posjax.attention.masks import Mask
+
+MASKED = -1e30
+"""The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN, its gradient too."""
+
+
+def logits(q: jax.Array, k: jax.Array, bias: Bias) -> jax.Array:
+    """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`."""
+    B, T, N, H = q.shape
+    S, K = k.shape[1:3]
+    q_BTKGH = q.reshape(B, T, K, N // K, H)
+    l_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(H))
+    l_BNTS = l_BKGTS.reshape(B, N, T, S)
+    return l_BNTS if bias is None else l_BNTS + bias.tile(0, 0, T, S)
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+              ) -> tuple[jax.Array, jax.Array]:
+    """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows.
+
+    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `start` is the index of
+    the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
+    logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it.
+    """
+    B, T, N, H = q.shape
+    S, K = k.shape[1:3]
+    l_BNTS = logits(q, k, bias)
+    seen = mask.allowed(start + jnp.arange(T), jnp.arange(S))
+    if seen is not None:
+        seen = seen[:, None] if seen.ndim == 3 else seen
+        l_BNTS = jnp.where(seen, l_BNTS, MASKED)
+    # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
+    highest = jax.lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
+    p_BNTS = jnp.exp(l_BNTS - highest)
+    if seen is not None:
+        p_BNTS = jnp.where(seen, p_BNTS, 0.0)
+    total = jnp.maximum(jnp.sum(p_BNTS, axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    p_BKGTS = (p_BNTS / total).astype(v.dtype).reshape(B, K, N // K, T, S)
+    out = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
+    return out.reshape(B, T, N, H).astype(q.dtype), (highest + jnp.log(total))[..., 0]

@@ -1,0 +1,40 @@
+"""The alphabet: one letter per axis, with one meaning everywhere, kernels included.
+
+    B batch    T query time    S key time    N query heads    K key-value heads    G = N / K    H head size
+    D model    F feed-forward  V vocabulary  M a small hidden size
+
+A local name carries its axes (`q_BTNH`), and `check` holds a public function's arguments to the names it gives them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posjax.errors import InputError
+
+
+def check(**arrays: Any) -> dict[str, int]:
+    """Holds every array to the axes in its name and returns the size of each letter.
+
+    A letter has one size in all of the arrays; an array of `None` is passed over.
+
+    Errors: `InputError` names the array, its shape, and the size that the letter already had.
+
+    >>> import jax.numpy as jnp
+    >>> check(q_BTNH=jnp.zeros((2, 5, 4, 8)), k_BSKH=jnp.zeros((2, 7, 2, 8)))["S"]
+    7
+    """
+    sizes: dict[str, int] = {}
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        label, _, letters = name.rpartition("_")
+        if len(array.shape) != len(letters):
+            raise InputError(f"{label} has shape {array.shape}: needed are {len(letters)} axes, [{', '.join(letters)}]")
+        for letter, size in zip(letters, array.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise InputError(
+                    f"{label} [{', '.join(letters)}] has shape {array.shape}: axis {letter} is {size} here and "
+                    f"{sizes[letter]} in the arrays before it; make them equal"
+                )
+    return sizes

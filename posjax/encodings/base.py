@@ -1,0 +1,181 @@
+"""The contract of an encoding. Whoever writes one needs to read nothing else.
+
+An encoding is a frozen dataclass whose fields are numbers, strings, tuples or other such values, never arrays: it
+hashes, compares and prints by value, so it is its own configuration. What it needs at run time comes in two dicts of
+arrays, told apart by who may change them:
+
+    params      from `init(key, dims)`: trained, and nothing else is
+    constants   from `constants(dims)`: computed from the fields on the host, exactly, and never trained
+
+A hook's `params` argument is `encoding.join(params, constants)`, both in one dict. A hook reads its numbers from there
+and completes what is missing with `self.complete(params, dims)`, so it works with `init`'s dict alone too. The gain is
+that a caller may hand other constants to a function already compiled: sweeping a frequency costs no compilation.
+
+The hooks, each the identity unless defined; all are pure and may be jitted, vmapped and differentiated:
+
+    place(params, positions, key)                       other positions: randomised, skipped
+    embed(params, x, positions)                         x [B, T, D], token embeddings
+    rotate(params, x, positions, role)                  x [B, T, N, H], role "query" or "key"
+    bias(params, q_positions, k_positions, head)        [T, S] float32, added to the logits after 1/sqrt(H)
+    prepare(params, positions, dims)                    params plus what depends on positions alone (cosines, sines)
+    at_length(length)                                   the encoding for a context of that static length
+
+What a hook may never do: look at a length, a batch's maximum, or anything but the positions it is given. A bias of a
+slice of positions is the slice of the bias; that is what lets one definition serve tiles, caches and devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import jax
+import jax.numpy as jnp
+
+from posjax.errors import InputError
+
+Params = Any
+"""A dict of arrays; for a chain, a tuple of its parts' dicts."""
+
+Role = Literal["query", "key"]
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The sizes that parameters and constants take from a model: `heads` N, `head_size` H, `model_size` D."""
+
+    heads: int = 1
+    head_size: int = 0
+    model_size: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """One query head: `index` in 0 .. `count` - 1, which may be traced."""
+
+    index: Any
+    count: int
+
+    def of(self, parameter: jax.Array) -> jax.Array:
+        """This head's part of a parameter whose leading axis is N, or 1 for all heads alike."""
+        if parameter.shape[0] not in (1, self.count):
+            raise InputError(f"a bias parameter has shape {parameter.shape}: its leading axis must be 1 or the "
+                             f"number of heads, {self.count}")
+        index = self.index if parameter.shape[0] == self.count else 0
+        return jax.lax.dynamic_index_in_dim(parameter, jnp.asarray(index, jnp.int32), keepdims=False)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A positional encoding that does nothing: derive from it and define the hooks that yours needs."""
+
+    numbers: ClassVar[tuple[str, ...]] = ()
+    """Fields that act through `constants` alone: values that differ only in these share a trace."""
+    causal: ClassVar[bool] = False
+    """Whether it is defined only for keys at or before the query."""
+
+    @property
+    def relative(self) -> bool:
+        """Whether scores stay the same when all positions move by one offset. Declared, and then tested."""
+        return False
+
+    @property
+    def max_length(self) -> int | None:
+        """The number of distinct positions it can tell apart; `None`: every int32 position."""
+        return None
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        """Values that the conformance suite runs: one for each branch that matters."""
+        return (cls(),)
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        """The trained parameters, a dict of arrays. A bias parameter's leading axis is N or 1."""
+        return {}
+
+    def constants(self, dims: Dims) -> Params:
+        """What the fields come to for a model of these sizes: a dict of numpy arrays, computed on the host."""
+        return {}
+
+    def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+        return positions
+
+    def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+        return x
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        return x
+
+    def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
+        return jnp.zeros((q_positions.shape[-1], k_positions.shape[-1]), jnp.float32)
+
+    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        return params
+
+    def at_length(self, length: int) -> Encoding:
+        return self
+
+    @property
+    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
+        """Whether there is a bias, and whether it is a function of `q_position - k_position` alone."""
+        return "none" if type(self).bias is Encoding.bias else "pairwise"
+
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        """The bias as a function of `q_position - k_position`, elementwise, where `bias_kind` is "relative"."""
+        raise NotImplementedError(f"{type(self).__name__} has no bias by distance; derive from RelativeBias")
+
+    def join(self, params: Params, constants: Params) -> Params:
+        """Parameters and constants in the one dict that hooks read. Either may be `None`."""
+        return {**(constants or {}), **(params or {})}
+
+    def complete(self, params: Params, dims: Dims) -> Mapping[str, Any]:
+        """The joined dict, its missing constants computed from the fields."""
+        return {**self.constants(dims), **params}
+
+    @property
+    def family(self) -> Hashable:
+        """What remains when the `numbers` are taken out: within a family, constants may be exchanged as data."""
+        static = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in self.numbers)
+        return (type(self), *static)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same value with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class NoPE(Encoding):
+    """No positional encoding: nothing is added, turned or biased. The unit of `chain`.
+
+    A causal decoder still has some sense of order, since its mask lets each token see another number of keys; without
+    a causal mask attention is blind to order.
+
+    Source: Haviv et al. 2022, arXiv:2203.16634; Kazemnejad et al. 2023, arXiv:2305.19466.
+    """
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class RelativeBias(Encoding):
+    """A bias that is a function of the distance `q_position - k_position` alone.
+
+    Derive from it and define `by_distance(params, distance, head)`, elementwise on int32 distances of any shape,
+    float32 out. Backends then evaluate it once per distance rather than once per pair.
+    """
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    @property
+    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
+        return "relative"
+
+    def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
+        # Subtracted as integers: float32 positions would be wrong past 2^24, their difference never is.
+        return self.by_distance(params, q_positions[..., :, None] - k_positions[..., None, :], head)

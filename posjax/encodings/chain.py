@@ -1,0 +1,115 @@
+"""Composition: several encodings as one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+from posjax.encodings.base import Dims, Encoding, Head, NoPE, Params, Role
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Chain(Encoding):
+    """The encodings of `parts`, applied in order; made by `chain`, which keeps it flat and without units."""
+
+    parts: tuple[Encoding, ...]
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return any(part.causal for part in self.parts)
+
+    @property
+    def relative(self) -> bool:
+        return all(part.relative for part in self.parts)
+
+    @property
+    def max_length(self) -> int | None:
+        return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return ()  # The suite chains the other encodings' examples.
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return tuple(part.init(jax.random.fold_in(key, i), dims) for i, part in enumerate(self.parts))
+
+    def constants(self, dims: Dims) -> Params:
+        return tuple(part.constants(dims) for part in self.parts)
+
+    def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+        for i, (part, own) in enumerate(self._with(params)):
+            positions = part.place(own, positions, jax.random.fold_in(key, i))
+        return positions
+
+    def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+        for part, own in self._with(params):
+            x = part.embed(own, x, positions)
+        return x
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        for part, own in self._with(params):
+            x = part.rotate(own, x, positions, role)
+        return x
+
+    def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
+        biased = [part.bias(own, q_positions, k_positions, head) for part, own in self._with(params)
+                  if part.bias_kind != "none"]
+        return sum(biased[1:], start=biased[0]) if biased else super().bias(params, q_positions, k_positions, head)
+
+    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        return tuple(part.prepare(own, positions, dims) for part, own in self._with(params))
+
+    def at_length(self, length: int) -> Encoding:
+        return chain(*(part.at_length(length) for part in self.parts))
+
+    @property
+    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
+        kinds = {part.bias_kind for part in self.parts}
+        return "pairwise" if "pairwise" in kinds else "relative" if "relative" in kinds else "none"
+
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        biased = [part.by_distance(own, distance, head) for part, own in self._with(params) if part.bias_kind != "none"]
+        return sum(biased[1:], start=biased[0])
+
+    def join(self, params: Params, constants: Params) -> Params:
+        none = (None,) * len(self.parts)
+        pairs = zip(self.parts, params or none, constants or none, strict=True)
+        return tuple(part.join(own, fixed) for part, own, fixed in pairs)
+
+    @property
+    def family(self) -> Hashable:
+        return tuple(part.family for part in self.parts)
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, self.parts))})"
+
+    def _with(self, params: Params) -> list[tuple[Encoding, Params]]:
+        if len(params) != len(self.parts):
+            raise InputError(f"a chain of {len(self.parts)} encodings got {len(params)} parameters: give one dict for "
+                             "each part, as encoding.init(key, dims) makes them")
+        return list(zip(self.parts, params, strict=True))
+
+
+def chain(*encodings: Encoding) -> Encoding:
+    """Several encodings as one: embeddings and rotations apply in order, biases add.
+
+    `chain` is associative and `NoPE()` is its unit, to the bit: nested chains are flattened, units dropped, and a
+    single encoding is returned as itself. The parameters are a tuple with one dict for each part.
+
+    Errors: `InputError` for something that is not an encoding.
+
+    >>> import posjax
+    >>> posjax.chain(posjax.Rope(), posjax.NoPE(), posjax.chain(posjax.Alibi()))
+    chain(Rope(base=10000.0, schedule=Plain(), layout='split', fraction=1.0), Alibi(direction='causal'))
+    """
+    parts: list[Encoding] = []
+    for encoding in encodings:
+        if not isinstance(encoding, Encoding):
+            raise InputError(f"chain got {encoding!r}: needed is an encoding, a value such as posjax.Rope()")
+        if not isinstance(encoding, NoPE):
+            parts.extend(encoding.parts if isinstance(encoding, Chain) else (encoding,))
+    return parts[0] if len(parts) == 1 else Chain(tuple(parts)) if parts else NoPE()

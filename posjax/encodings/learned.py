@@ -1,0 +1,78 @@
+"""A trained table of absolute positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings.base import Dims, Encoding, Params
+from posjax.errors import InputError
+
+Fill = Literal["clamp", "wrap", "interpolate"]
+
+
+@dataclass(frozen=True)
+class Learned(Encoding):
+    """A table with one trained row for each position, added to the embedding.
+
+        x[t] + table[p_t]
+
+    `length`: the number of rows. `deviation`: the standard deviation of their initial values.
+
+    Convention: a position past the table gives NaN, never a reused row, since jit cannot raise.
+
+    Errors: `InputError` for a length below 1 or a negative deviation.
+    Source: Gehring et al. 2017, arXiv:1705.03122, section 3.1; Devlin et al. 2018, arXiv:1810.04805.
+
+    >>> import jax
+    >>> encoding = Learned(length=8)
+    >>> encoding.init(jax.random.key(0), Dims(model_size=4))["table"].shape
+    (8, 4)
+    """
+
+    length: int = 512
+    deviation: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not self.length >= 1:
+            raise InputError(f"Learned got length={self.length}: needed is the number of rows, 1 or more")
+        if not self.deviation >= 0:
+            raise InputError(f"Learned got deviation={self.deviation}: needed is a standard deviation, 0 or more")
+
+    @property
+    def max_length(self) -> int | None:
+        return self.length
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return {"table": self.deviation * jax.random.normal(key, (self.length, dims.model_size), jnp.float32)}
+
+    def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+        # A negative index would count from the end: send it past the table, where the fill value is.
+        outside = (positions < 0) | (positions >= self.length)
+        rows = params["table"].at[jnp.where(outside, self.length, positions)].get(mode="fill", fill_value=jnp.nan)
+        return (x.astype(jnp.float32) + rows.astype(jnp.float32)).astype(x.dtype)
+
+    def fill(self, params: Params, trained: int, length: int, how: Fill) -> Params:
+        """Parameters whose rows past the first `trained` follow from those, up to `length`, by a usual recipe.
+
+        "clamp" repeats the last trained row, "wrap" starts over, "interpolate" stretches the trained rows evenly over
+        `length` positions. Each reuses rows, so distinct positions no longer stay apart: it is for showing what
+        happens, not for use.
+
+        Errors: `InputError` where `trained` or `length` is outside the table.
+        """
+        if not 1 <= trained <= length <= self.length:
+            raise InputError(f"fill got trained={trained} and length={length}: needed is 1 <= trained <= length <= "
+                             f"{self.length}, the rows of the table")
+        table, rows = params["table"], jnp.arange(self.length)
+        if how == "clamp":
+            return {**params, "table": table[jnp.minimum(rows, trained - 1)]}
+        if how == "wrap":
+            return {**params, "table": table[rows % trained]}
+        place = jnp.minimum(rows * ((trained - 1) / max(length - 1, 1)), trained - 1)
+        below = jnp.minimum(place.astype(jnp.int32), max(trained - 2, 0))
+        part = (place - below)[:, None]
+        return {**params, "table": table[below] * (1 - part) + table[jnp.minimum(below + 1, trained - 1)] * part}

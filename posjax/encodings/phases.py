@@ -1,0 +1,48 @@
+"""Angles that are exact at every int32 position.
+
+A frequency becomes a count of turns per position in 64-bit fixed point, two uint32 words. Position times turns wraps
+modulo 2^64, which is modulo one turn, so the range reduction that float32 angles lose everything in costs nothing and
+loses nothing. Only the remaining fraction of a turn becomes a float.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# round(2^192 / (2 pi)); the fractions of frequencies are divided by 2 pi in integers.
+_INVERSE_TWO_PI = 999031769477504631556283515717616693813654938713089696784
+
+
+def fixed_point_turns(frequencies: np.ndarray) -> np.ndarray:
+    """Frequencies in radians per position, float64 `[P]`, as turns modulo one: high and low words, uint32 `[2, P]`."""
+    words = []
+    for frequency in np.asarray(frequencies, np.float64):
+        numerator, denominator = float(frequency).as_integer_ratio()
+        turns = (numerator * _INVERSE_TWO_PI + (denominator << 127)) // (denominator << 128)
+        words.append(turns % 2**64)
+    return np.array([[word >> 32 for word in words], [word & 0xFFFFFFFF for word in words]], np.uint32)
+
+
+def _high_word(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The upper 32 bits of the 64-bit product of two uint32 arrays, from 16-bit pieces: no 64-bit type is needed."""
+    a_low, a_high, b_low, b_high = a & 0xFFFF, a >> 16, b & 0xFFFF, b >> 16
+    middle = a_high * b_low + ((a_low * b_low) >> 16)
+    return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & 0xFFFF)) >> 16)
+
+
+def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of `position * frequency`, float32.
+
+    `positions [..., T]` int32, `turns [2, P]` from `fixed_point_turns` -> two arrays `[..., T, P]`. The error is below
+    5e-7 at every position up to 2^31 - 1. A negative position gives NaN: it has no meaning, and the wrapped product
+    would be wrong silently.
+    """
+    p = positions.astype(jnp.uint32)[..., None]
+    high, low = jnp.asarray(turns[0], jnp.uint32), jnp.asarray(turns[1], jnp.uint32)
+    # Read as signed, the upper word is the phase in [-1/2, 1/2) turns in units of 2^-32.
+    phase = jax.lax.bitcast_convert_type(p * high + _high_word(p, low), jnp.int32)
+    angle = phase.astype(jnp.float32) * np.float32(2 * np.pi / 2**32)
+    angle = jnp.where(positions[..., None] < 0, jnp.nan, angle)
+    return jnp.cos(angle), jnp.sin(angle)

@@ -1,0 +1,68 @@
+"""The fixed absolute encoding of the first transformer, exact at every int32 position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings import phases
+from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.schedules import inverse_frequencies
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sinusoidal(Encoding):
+    """Sines and cosines of the position, added to the embedding.
+
+        e[2i] = sin(p base^(-2i/D)),   e[2i + 1] = cos(p base^(-2i/D))
+
+    `layout`: "interleaved" as in the formula; "split" keeps all sines, then all cosines, as the released code does.
+
+    Convention: added once, to the embedding, in its dtype; the sum is formed in float32. The sum of the two has the
+    size of sqrt(D / 2), so the token embedding should have entries of about 1.
+
+    Errors: `InputError` for a base not above 1 or an odd model size.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+
+    >>> import jax.numpy as jnp
+    >>> Sinusoidal().embed({}, jnp.zeros((1, 1, 4)), jnp.zeros(1, jnp.int32)).tolist()
+    [[[0.0, 1.0, 0.0, 1.0]]]
+    """
+
+    base: float = 10_000.0
+    layout: Literal["interleaved", "split"] = "interleaved"
+
+    numbers: ClassVar[tuple[str, ...]] = ("base",)
+
+    def __post_init__(self) -> None:
+        if not self.base > 1:
+            raise InputError(f"Sinusoidal got base={self.base}: needed is a number above 1, usually 10,000")
+        if self.layout not in ("interleaved", "split"):
+            raise InputError(f"Sinusoidal got layout={self.layout!r}: needed is 'interleaved' or 'split'")
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(), cls(base=500.0, layout="split"))
+
+    def constants(self, dims: Dims) -> Params:
+        if dims.model_size % 2:
+            raise InputError(f"Sinusoidal got a model size of {dims.model_size}: needed is an even one, half of it "
+                             "sines and half cosines")
+        return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
+
+    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        return {**self.complete(params, dims), **self._waves(params, positions, dims)}
+
+    def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+        if "waves" not in params:
+            params = self._waves(params, positions, Dims(model_size=x.shape[-1]))
+        return (x.astype(jnp.float32) + params["waves"]).astype(x.dtype)
+
+    def _waves(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        cos, sin = phases.cos_sin(positions, self.complete(params, dims)["turns"])
+        axis = -1 if self.layout == "interleaved" else -2
+        return {"waves": jnp.stack([sin, cos], axis=axis).reshape(*sin.shape[:-1], dims.model_size)}

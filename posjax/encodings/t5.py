@@ -1,0 +1,94 @@
+"""The bucketed relative bias of T5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class T5Bias(RelativeBias):
+    """A trained bias for each bucket of distances, exact for near ones and logarithmic for far ones.
+
+        b(d) = d                                                          for d < n/2
+        b(d) = n/2 + floor(ln(d / (n/2)) / ln(max_distance / (n/2)) * n/2)  for larger d, at most n - 1
+
+    with n the number of buckets; `bidirectional` gives half of them to each direction. The table is `[N, buckets]`.
+
+    Convention: `d = q_position - k_position`. One-directional buckets put every key ahead of the query in bucket 0.
+    T5 itself has no 1/sqrt(H) before the bias; `attend` keeps it. `deviation` is that of the initial table.
+    A `max_distance` past the trained length leaves buckets that are never trained.
+
+    Errors: `InputError` for a number of buckets that does not split, or a max_distance within the exact buckets.
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1, and its released bucket function.
+
+    >>> T5Bias().edges()[:18].tolist()
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 19, 21]
+    """
+
+    buckets: int = 32
+    max_distance: int = 128
+    bidirectional: bool = False
+    deviation: float = 0.02
+
+    numbers: ClassVar[tuple[str, ...]] = ("max_distance",)
+
+    def __post_init__(self) -> None:
+        unit = 4 if self.bidirectional else 2
+        if self.buckets < unit or self.buckets % unit:
+            raise InputError(f"T5Bias got buckets={self.buckets} and bidirectional={self.bidirectional}: needed is a "
+                             f"positive multiple of {unit}")
+        if not self.max_distance > self.one_way // 2:
+            raise InputError(f"T5Bias got max_distance={self.max_distance}: needed is more than the "
+                             f"{self.one_way // 2} exact buckets of each direction")
+        if not self.deviation >= 0:
+            raise InputError(f"T5Bias got deviation={self.deviation}: needed is a standard deviation, 0 or more")
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(), cls(buckets=8, max_distance=20), cls(bidirectional=True))
+
+    @property
+    def one_way(self) -> int:
+        """The buckets of one direction."""
+        return self.buckets // 2 if self.bidirectional else self.buckets
+
+    def edges(self) -> np.ndarray:
+        """The smallest distance of each bucket but the first, int32 `[one_way - 1]`.
+
+        Found in integers, so a distance on the border of two buckets falls where the formula says, not where a
+        float32 logarithm happens to round: with e exact and f further buckets,
+        bucket e + k begins at the least d with (d / e)^f >= (max_distance / e)^k.
+        """
+        exact, far = self.one_way // 2, self.one_way - self.one_way // 2
+        edges = list(range(1, exact + 1))
+        for k in range(1, far):
+            guess = int(exact * (self.max_distance / exact) ** (k / far))
+            least = max(guess - 2, exact)
+            while least**far < self.max_distance**k * exact ** (far - k):
+                least += 1
+            edges.append(least)
+        return np.array(edges, np.int32)
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return {"table": self.deviation * jax.random.normal(key, (dims.heads, self.buckets), jnp.float32)}
+
+    def constants(self, dims: Dims) -> Params:
+        return {"edges": self.edges()}
+
+    def bucket(self, params: Params, distance: jax.Array) -> jax.Array:
+        """The bucket of each distance `q_position - k_position`, int32 of the same shape."""
+        edges = jnp.asarray(self.complete(params, Dims())["edges"])
+        near = jnp.abs(distance) if self.bidirectional else jnp.maximum(distance, 0)
+        bucket = jnp.sum(near[..., None] >= edges, axis=-1, dtype=jnp.int32)
+        return bucket + jnp.where(distance < 0, self.one_way, 0) if self.bidirectional else bucket
+
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        return head.of(params["table"]).astype(jnp.float32)[self.bucket(params, distance)]

@@ -1,0 +1,58 @@
+"""Where tokens are: exact int32 positions, from a length, from packed documents, from left padding.
+
+Positions count from 0 within a document. They are integers, never floats: a float32 cannot hold an odd position past
+2^24, a bfloat16 none past 256. `[T]` means the same positions for every row, `[B, T]` one line for each row.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from posjax.errors import InputError
+
+LARGEST = 2**31 - 1
+"""The largest position of int32, to which every encoding without a table stays exact."""
+
+
+def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
+    """`start, start + 1, …` as int32 `[T]`.
+
+    >>> contiguous(3, start=5).tolist()
+    [5, 6, 7]
+    """
+    return jnp.arange(length, dtype=jnp.int32) + jnp.asarray(start, jnp.int32)
+
+
+def packed(segments: jax.Array) -> jax.Array:
+    """Positions that start anew at 0 with every document of a packed row. `segments [B, T]` -> `[B, T]`.
+
+    A document is a run of equal segment numbers. Mask with `Segments(segments)` too: resetting positions alone still
+    lets one document read another.
+
+    >>> packed(jnp.array([[1, 1, 1, 2, 2]])).tolist()
+    [[0, 1, 2, 0, 1]]
+    """
+    index = jnp.arange(segments.shape[-1], dtype=jnp.int32)
+    starts = jnp.concatenate([jnp.ones_like(segments[..., :1], bool), segments[..., 1:] != segments[..., :-1]], axis=-1)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
+
+
+def left_padded(real: jax.Array) -> jax.Array:
+    """Positions of rows padded on the left: the first real token is at 0, padding too. `real [B, T]` bool -> `[B, T]`.
+
+    >>> left_padded(jnp.array([[False, False, True, True]])).tolist()
+    [[0, 0, 0, 1]]
+    """
+    return jnp.maximum(jnp.cumsum(real.astype(jnp.int32), axis=-1) - 1, 0)
+
+
+def check(positions: jax.Array, name: str = "positions") -> jax.Array:
+    """The positions as int32. Errors: `InputError` for floats, and for a rank other than `[T]` or `[B, T]`."""
+    positions = jnp.asarray(positions)
+    if not jnp.issubdtype(positions.dtype, jnp.integer):
+        raise InputError(f"{name} are {positions.dtype}: positions are exact integers; give int32, for example from "
+                         "posjax.positions.contiguous(length)")
+    if positions.ndim not in (1, 2):
+        raise InputError(f"{name} have shape {positions.shape}: needed is [T], the same for all rows, or [B, T]")
+    return positions.astype(jnp.int32)
