@@ -1,4 +1,4 @@
-"""Attention with any encoding: one call for a user's own model, and the two steps that a model repeats in each layer."""
+"""Attention with any encoding: one call for a user's own model, and the step that a model repeats in each layer."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ class ByDistance:
 
     def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[1, N, rows, columns]`."""
-        segment = jax.lax.dynamic_slice_in_dim(self.vector, q_first - k_first + self.keys - columns, rows + columns - 1, 1)
+        first = q_first - k_first + self.keys - columns
+        segment = jax.lax.dynamic_slice_in_dim(self.vector, first, rows + columns - 1, 1)
         return expand(segment, rows, columns)[None]
 
     def padded(self, queries: int, keys: int) -> ByDistance:
@@ -148,7 +149,8 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
     return lines[:, : rows * length].reshape(heads, rows, length)[:, :, rows - 1 :]
 
 
-def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any) -> Bias:
+def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
+             ) -> Bias:
     """The bias of an encoding between T queries and S keys, `sizes = (T, S)`.
 
     `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are

@@ -55,8 +55,11 @@ def _pairs(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, in
     (T, S), (rows, columns) = sizes, blocks
     every = [(i, j) for i in range(-(-T // rows)) for j in range(-(-S // columns))]
     if isinstance(start, int):  # A traced start is unknown until run time: then every block is visited.
-        every = [(i, j) for i, j in every
-                 if mask.may_see(start + i * rows, start + min((i + 1) * rows, T) - 1, j * columns, (j + 1) * columns - 1)]
+        def seen(i: int, j: int) -> bool:
+            last = start + min((i + 1) * rows, T) - 1
+            return mask.may_see(start + i * rows, last, j * columns, (j + 1) * columns - 1)
+
+        every = [(i, j) for i, j in every if seen(i, j)]
     return np.array(every, np.int32).reshape(-1, 2)
 
 
@@ -79,7 +82,7 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
     """The logits of one block `[B, K, G, t, s]`, masked, and what was allowed, broadcastable to them."""
     T, S, rows, columns = sizes
     mask, start, _ = rule
-    B, K, G = q.shape[:3]
+    K, G = q.shape[1:3]
     l_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
     if tile is not None:
         l_BKGTS += tile.reshape(tile.shape[0], K, G, rows, columns)
@@ -148,7 +151,8 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
         dq_i = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_j, preferred_element_type=jnp.float32)
         dk_j = jnp.einsum("BKGTS,BKGTH->BKSH", ds, q_i, preferred_element_type=jnp.float32)
         dv_j = jnp.einsum("BKGTS,BKGTH->BKSH", p.astype(q.dtype), d_i, preferred_element_type=jnp.float32)
-        return (_put(dq, _take(dq, i, rows, 3) + dq_i, i, rows, 3), _put(dk, _take(dk, j, columns, 2) + dk_j, j, columns, 2),
+        return (_put(dq, _take(dq, i, rows, 3) + dq_i, i, rows, 3),
+                _put(dk, _take(dk, j, columns, 2) + dk_j, j, columns, 2),
                 _put(dv, _take(dv, j, columns, 2) + dv_j, j, columns, 2), d_bias)
 
     empty = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))

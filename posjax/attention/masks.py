@@ -96,7 +96,8 @@ class Window(Mask):
 class Segments(Mask):
     """A query sees the keys of its own segment; segment 0 is padding, which nothing sees and which sees nothing.
 
-    `queries [B, T]` and `keys [B, S]`, integers; `keys` defaults to `queries`. A row that sees nothing comes out as 0.
+    `queries` and `keys [B, S]` are integers looked up by a token's index, so in a step of decoding both span the whole
+    cache; `keys` defaults to `queries`. A row that sees nothing comes out as 0.
     """
 
     queries: Any

@@ -9,7 +9,7 @@ from posjax.attention.biases import Bias
 from posjax.attention.masks import Mask
 
 MASKED = -1e30
-"""The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN, its gradient too."""
+"""The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN."""
 
 
 def logits(q: jax.Array, k: jax.Array, bias: Bias) -> jax.Array:

@@ -1,0 +1,32 @@
+"""Randomness as a function of (seed, purpose, index), so that any row can be drawn again on its own."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from posjax.errors import InputError
+
+
+def rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+    """A generator that depends on nothing but its arguments.
+
+    Args:
+        seed: the run's seed, 0 or more.
+        purpose: what the numbers are for; other purposes get independent streams.
+        *indices: which item of that purpose, each 0 or more.
+
+    Raises:
+        InputError: if the seed is negative.
+
+    >>> draw = lambda *key: int(rng(*key).integers(1_000_000))
+    >>> draw(0, "train-window", 7) == draw(0, "train-window", 7)
+    True
+    >>> draw(0, "train-window", 7) == draw(0, "needle", 7)
+    False
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}, but it has to be 0 or more: choose another")
+    # crc32 rather than hash(): Python salts hash() of a string anew in each process.
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])

@@ -1,0 +1,36 @@
+"""From a function of an index to a Grain dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+
+Row = dict[str, np.ndarray]
+
+# Grain needs a length: more rows than any run reads (at a million a second, twelve days).
+ENDLESS = 2**40
+
+
+@dataclass(frozen=True, eq=False)
+class RowSource:
+    """Random access to endlessly many rows, row i being `row(i)`."""
+
+    row: Callable[[int], Row]
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Row:
+        return self.row(index)
+
+
+def endless(row: Callable[[int], Row]) -> grain.MapDataset:
+    """A Grain dataset whose item i is `row(i)`, for a pure function `row`.
+
+    >>> endless(lambda i: {"inputs": np.full(2, i)})[41]["inputs"].tolist()
+    [41, 41]
+    """
+    return grain.MapDataset.source(RowSource(row))

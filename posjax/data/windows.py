@@ -1,0 +1,119 @@
+"""Windows of text: random ones for training, a fixed set within single files for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from posjax.data.corpus import SEPARATOR, Documents
+from posjax.data.randomness import rng
+from posjax.data.source import Row, endless
+from posjax.errors import InputError
+
+
+def training_windows(documents: Documents, length: int, seed: int) -> grain.MapDataset:
+    """Endless random windows of the training documents, by random access.
+
+    The documents are joined with one SEPARATOR between neighbours, and item i is the window of `length + 1` tokens
+    that starts at a uniformly random token, a pure function of (seed, i).
+
+    Args:
+        documents: the corpus.
+        length: tokens that the model reads.
+        seed: the run's seed.
+
+    Returns:
+        Items `{"inputs": int32[length], "targets": int32[length], "weights": float32[length]}`, where `targets` are
+        the inputs moved by one token and all weights are 1.
+
+    Raises:
+        InputError: if the length is below 1, or the corpus shorter than a window.
+
+    >>> documents = Documents("toy", (b"abc", b"de"), (b"f",), "0")
+    >>> item = training_windows(documents, length=5, seed=0)[0]
+    >>> item["inputs"].tolist(), item["targets"].tolist()
+    ([97, 98, 99, 256, 100], [98, 99, 256, 100, 101])
+    """
+    _check_length(length)
+    tokens = _joined(documents.train)
+    starts = len(tokens) - length
+    if starts < 1:
+        raise InputError(
+            f"the training text of {documents.name} has {len(tokens):,} bytes and separators, but a window of length "
+            f"{length:,} needs {length + 1:,}: shorten the window or add text"
+        )
+
+    def row(index: int) -> Row:
+        start = int(rng(seed, "train-window", index).integers(starts))
+        return {
+            "inputs": tokens[start : start + length].astype(np.int32),
+            "targets": tokens[start + 1 : start + length + 1].astype(np.int32),
+            "weights": np.ones(length, np.float32),
+        }
+
+    return endless(row)
+
+
+def validation_windows(documents: Documents, length: int, count: int, seed: int) -> np.ndarray:
+    """A fixed set of windows, each inside one validation file.
+
+    Every byte at which a window can start is as likely as any other, so a file counts by its usable starts. No window
+    comes twice before all have come once. Window i is a pure function of (seed, i): a smaller count gives a prefix.
+
+    Args:
+        documents: the corpus.
+        length: tokens that the model reads; a window holds one more, the last target.
+        count: how many windows.
+        seed: the run's seed.
+
+    Returns:
+        int32 `[count, length + 1]`.
+
+    Raises:
+        InputError: if the length or the count is below 1, or no validation file holds a window.
+
+    >>> documents = Documents("toy", (b"f",), (b"abc", b"de"), "0")
+    >>> sorted(validation_windows(documents, length=1, count=3, seed=0).tolist())
+    [[97, 98], [98, 99], [100, 101]]
+    """
+    _check_length(length)
+    if count < 1:
+        raise InputError(f"{count} validation windows were asked for: ask for 1 or more")
+    files = [np.frombuffer(file, np.uint8) for file in documents.validation if len(file) > length]
+    if not files:
+        raise InputError(
+            f"the longest validation file of {documents.name} has {max(map(len, documents.validation), default=0):,} "
+            f"bytes, but a window of length {length:,} needs {length + 1:,}: shorten the longest context or add "
+            "longer files"
+        )
+    ends = np.cumsum([len(file) - length for file in files])
+    windows = np.empty((count, length + 1), np.int32)
+    for window, start in zip(windows, _distinct(int(ends[-1]), count, seed), strict=True):
+        file = int(np.searchsorted(ends, start, side="right"))
+        offset = int(start - ends[file - 1]) if file else int(start)
+        window[:] = files[file][offset : offset + length + 1]
+    return windows
+
+
+def _distinct(total: int, count: int, seed: int) -> np.ndarray:
+    """`count` numbers below `total` in a random order, repeating only after all have come."""
+    shuffle_seed = int(rng(seed, "validation-window").integers(2**32))
+    order = grain.MapDataset.range(total).shuffle(seed=shuffle_seed)
+    return np.array([order[index] for index in range(count)], np.int64)
+
+
+def _joined(files: Sequence[bytes]) -> np.ndarray:
+    """The files as one uint16 array with a SEPARATOR between neighbours: two bytes a token, not four."""
+    tokens = np.full(sum(map(len, files)) + max(len(files) - 1, 0), SEPARATOR, np.uint16)
+    start = 0
+    for file in files:
+        tokens[start : start + len(file)] = np.frombuffer(file, np.uint8)
+        start += len(file) + 1
+    return tokens
+
+
+def _check_length(length: int) -> None:
+    if length < 1:
+        raise InputError(f"a window of length {length} was asked for: a window has at least 1 token")

@@ -1,0 +1,9 @@
+"""Models whose positions are explicit: the layers, a decoder, and generation with a cache."""
+
+from posjax.models.cache import Cache
+from posjax.models.decoder import Decoder, Transformer
+from posjax.models.decoding import GREEDY, Sampling, generate
+from posjax.models.layers import Attention, Block, Places, Probe, SwiGLU, dims
+
+__all__ = ["GREEDY", "Attention", "Block", "Cache", "Decoder", "Places", "Probe", "Sampling", "SwiGLU", "Transformer",
+           "dims", "generate"]

@@ -1,0 +1,52 @@
+"""The keys and values of tokens already seen, so that the next one costs one row of attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from posjax.models.decoder import Decoder
+    from posjax.models.layers import KeysValues, Places
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Room for `size` tokens in each layer, `length` of them filled.
+
+    `layers`: for each layer keys and values `[B, size, K, H]`, keys as they were rotated when they came, or not yet
+    rotated where the encoding depends on the length. `positions [B, size]`, or `None` where they are 0, 1, 2, ….
+    """
+
+    layers: tuple[KeysValues, ...]
+    length: Any
+    positions: jax.Array | None
+
+    @classmethod
+    def empty(cls, config: Decoder, batch: int, size: int, positions: bool = False) -> Cache:
+        """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding)."""
+        shape = (batch, size, config.key_value_heads, config.size_of_head)
+        layers = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
+        return cls(layers, 0, jnp.zeros((batch, size), jnp.int32) if positions else None)
+
+    @property
+    def size(self) -> int:
+        return self.layers[0][0].shape[1]
+
+    def placed(self, new: jax.Array | None) -> jax.Array | None:
+        """The keys' positions once tokens at positions `new` have come."""
+        if self.positions is None or new is None:
+            return None
+        rows = jnp.broadcast_to(jnp.atleast_2d(new), (self.positions.shape[0], new.shape[-1]))
+        return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
+
+    def extended(self, layers: tuple[KeysValues, ...], places: Places, count: int) -> Cache:
+        """The cache after `count` more tokens."""
+        positions = None if self.positions is None else places.key_positions
+        return replace(self, layers=layers, length=self.length + count, positions=positions)
+
+
+jax.tree_util.register_dataclass(Cache, data_fields=["layers", "length", "positions"], meta_fields=[])

@@ -1,0 +1,153 @@
+"""A decoder-only transformer in Flax NNX, as a configuration value and the module that it builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax import attention, positions
+from posjax.attention import Causal, Mask
+from posjax.encodings.base import Encoding, Params
+from posjax.encodings.rope import Rope
+from posjax.errors import InputError
+from posjax.models.cache import Cache
+from posjax.models.layers import Block, Places, Probe, dims, norm
+
+ROPE = Rope()
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The configuration of a decoder: pre-norm RMSNorm, SwiGLU, grouped-query attention, positions explicit.
+
+    `key_value_heads` and `head_size` default to `heads` and `model_size / heads`; `feed_forward` to 8/3 of the model
+    size, rounded up to a multiple of 8. `dtype` is that of the computation; parameters are float32. `embedding_scale`
+    is the standard deviation of the initial token embedding. `remat` recomputes each block in the backward pass.
+
+    Errors: `InputError` for sizes that do not divide.
+
+    >>> model = Decoder(layers=1, model_size=16, heads=2).build(vocabulary=11, seed=0)
+    >>> model(jnp.zeros((1, 5), jnp.int32)).shape
+    (1, 5, 11)
+    """
+
+    encoding: Encoding = ROPE
+    layers: int = 2
+    model_size: int = 64
+    heads: int = 4
+    kv_heads: int | None = None
+    head_size: int | None = None
+    feed_forward: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    embedding_scale: float = 0.02
+    tied: bool = False
+    remat: bool = False
+    epsilon: float = 1e-6
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.heads < 1 or self.model_size < 1:
+            raise InputError(f"Decoder got layers={self.layers}, heads={self.heads}, model_size={self.model_size}: "
+                             "each must be 1 or more")
+        if self.head_size is None and self.model_size % self.heads:
+            raise InputError(f"Decoder got model_size={self.model_size} and heads={self.heads}: needed is a model size "
+                             "that the heads divide, or an explicit head_size")
+        if self.key_value_heads < 1 or self.heads % self.key_value_heads:
+            fit = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
+            raise InputError(f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
+                             f"key-value heads that divides the query heads, one of {', '.join(map(str, fit))}")
+        attention.choose(self.backend)
+        self.encoding.constants(dims(self))  # Says now what it would say after minutes: an odd rotary size, say.
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def size_of_head(self) -> int:
+        return self.model_size // self.heads if self.head_size is None else self.head_size
+
+    @property
+    def size_of_feed_forward(self) -> int:
+        return -(-self.model_size * 8 // 3 // 8) * 8 if self.feed_forward is None else self.feed_forward
+
+    @property
+    def residual_scale(self) -> float:
+        """What keeps the stream's variance at 1 at the start, with two additions in each layer."""
+        return (2 * self.layers) ** -0.5
+
+    def build(self, vocabulary: int, seed: int) -> Transformer:
+        """The module with initial parameters, a function of the seed."""
+        return Transformer(self, vocabulary, nnx.Rngs(params=seed))
+
+
+class Transformer(nnx.Module):
+    """Tokens to logits. Make it with `Decoder(...).build(vocabulary, seed)`."""
+
+    def __init__(self, config: Decoder, vocabulary: int, rngs: nnx.Rngs):
+        self.config = config
+        self.embedding = nnx.Embed(vocabulary, config.model_size, dtype=jnp.dtype(config.dtype),
+                                   param_dtype=jnp.float32, rngs=rngs,
+                                   embedding_init=nnx.initializers.normal(config.embedding_scale))
+        self.encoding_params = nnx.Param(config.encoding.init(rngs.params(), dims(config)))
+        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        self.norm = norm(config, rngs)
+        self.head = None if config.tied else nnx.Linear(
+            config.model_size, vocabulary, use_bias=False, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32,
+            kernel_init=nnx.initializers.normal(config.model_size**-0.5), rngs=rngs)
+
+    def __call__(self, tokens: jax.Array, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
+                 constants: Params = None, key: jax.Array | None = None) -> jax.Array:
+        """Logits for each next token: `tokens [B, T]` -> float32 `[B, T, V]`.
+
+        `positions` are `[T]` or `[B, T]`, by default 0, 1, 2, …. `constants` stand in for the encoding's own, from
+        another value of its family: `Rope(schedule=Linear(2.0)).constants(dims)` in a model trained with `Rope()`,
+        say; as an argument of a jitted function they cost no compilation. A `key` makes the encoding place the tokens
+        (randomised positions); without one they stay where they are.
+        """
+        places = self.places(tokens.shape[1], positions, mask=mask, constants=constants, key=key)
+        return self.logits(self.hidden(tokens, places)[0])
+
+    def places(self, length: int, positions_: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
+               constants: Params = None, key: jax.Array | None = None, cache: Cache | None = None) -> Places:
+        """What all layers share, for `length` tokens that follow those in the cache, if there is one."""
+        encoding, sizes = self.config.encoding, dims(self.config)
+        at = positions_ if positions_ is None else positions.check(positions_)
+        if constants is None:
+            constants = encoding.at_length(length).constants(sizes)
+        params = encoding.join(self.encoding_params.get_value(), constants)
+        start, keys = (0, length) if cache is None else (cache.length, cache.size)
+        if key is not None:
+            at = encoding.place(params, positions.contiguous(length) if at is None else at, key)
+        key_at = at if cache is None else cache.placed(at)
+        bias = attention.describe(encoding, params, sizes.heads, at, key_at, (length, keys), start)
+        at = positions.contiguous(length, start) if at is None else at
+        key_at = positions.contiguous(keys) if key_at is None else key_at
+        return Places(encoding.prepare(params, at, sizes), at, bias, mask, start, params, key_at)
+
+    def hidden(self, tokens: jax.Array, places: Places, cache: Cache | None = None, probe: Probe | None = None
+               ) -> tuple[jax.Array, Cache | None, list[Any]]:
+        """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
+        x_BTD = self.config.encoding.embed(places.params, self.embedding(tokens), places.positions)
+        seen, layers = [], []
+        for i, block in enumerate(self.blocks):
+            graph, state = nnx.split(block)
+
+            def apply(state: Any, x: jax.Array, places: Places, cached: Any, graph: Any = graph) -> Any:
+                return nnx.merge(graph, state)(x, places, cached, probe)
+
+            # jax.checkpoint on the split block, since nnx.remat may not run inside a scan of another trace level.
+            run = jax.checkpoint(apply) if self.config.remat else apply
+            x_BTD, cached, saw = run(state, x_BTD, places, None if cache is None else cache.layers[i])
+            layers.append(cached)
+            seen.append(saw)
+        return self.norm(x_BTD), cache and cache.extended(tuple(layers), places, tokens.shape[1]), seen
+
+    def logits(self, x_BTD: jax.Array) -> jax.Array:
+        """The stream to float32 logits `[B, T, V]`."""
+        out = self.embedding.attend(x_BTD) if self.head is None else self.head(x_BTD)
+        return out.astype(jnp.float32)

@@ -1,0 +1,127 @@
+"""Generation, one token at a time with a cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from posjax import positions
+from posjax.attention import Causal, Segments
+from posjax.encodings.base import Params
+from posjax.errors import InputError
+from posjax.models.cache import Cache
+from posjax.models.decoder import Decoder, Transformer
+from posjax.models.layers import dims
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn: greedily at temperature 0, else from the softmax of logits / temperature.
+
+    `top_k` keeps the k most likely tokens, `top_p` the fewest whose probabilities reach p; with both, `top_k` is first.
+
+    Errors: `InputError` for a negative temperature, `top_k` below 1, or `top_p` outside (0, 1].
+    Source of top-p: Holtzman et al. 2019, arXiv:1904.09751.
+
+    >>> Sampling(temperature=0.0).draw(jnp.array([[0.1, 2.0]]), jax.random.key(0)).tolist()
+    [1]
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise InputError(f"Sampling got temperature={self.temperature}: needed is 0 (greedy) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"Sampling got top_k={self.top_k}: needed is 1 or more, or None for all tokens")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise InputError(f"Sampling got top_p={self.top_p}: needed is a probability in (0, 1], or None")
+
+    def draw(self, logits: jax.Array, key: jax.Array) -> jax.Array:
+        """One token for each row: `logits [B, V]` -> int32 `[B]`."""
+        if self.temperature == 0:
+            return jnp.argmax(logits, -1).astype(jnp.int32)
+        logits = logits / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        if self.top_p is not None:
+            falling = jnp.sort(logits, -1)[:, ::-1]
+            before = jnp.cumsum(jax.nn.softmax(falling, -1), -1) - jax.nn.softmax(falling, -1)
+            least = jnp.min(jnp.where(before < self.top_p, falling, jnp.inf), -1, keepdims=True)
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        return jax.random.categorical(key, logits).astype(jnp.int32)
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampling = GREEDY, seed: int = 0,
+             real: jax.Array | None = None) -> jax.Array:
+    """Continues each row of a prompt by `new` tokens: int32 `[B, T]` -> int32 `[B, new]`.
+
+    `real [B, T]` bool marks the tokens of rows that are padded on the left. The continuation equals the one without a
+    cache, for every encoding. The last of the `new` tokens is drawn but not read, so the context is T + new - 1 long.
+
+    Errors: `InputError` for a prompt without tokens, `new` below 1, or a context longer than the encoding's table.
+    """
+    prompt = jnp.asarray(prompt, jnp.int32)
+    if prompt.ndim != 2 or not prompt.shape[1] or new < 1:
+        raise InputError(f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T] with T of 1 "
+                         "or more, and new of 1 or more")
+    config, length = model.config, prompt.shape[1] + new - 1
+    most = config.encoding.max_length
+    if most is not None and length > most:
+        raise InputError(f"generate would reach {length} tokens and {type(config.encoding).__name__} holds {most}: "
+                         f"generate {max(most - prompt.shape[1] + 1, 0)} at most, or train a longer table")
+    graph, state = nnx.split(model)
+    return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, prompt.shape[1], length),
+                     (new, sampling))
+
+
+def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]:
+    """The encoding's constants for the prompt, and stacked for each longer context where they depend on its length."""
+    at = [config.encoding.at_length(n).constants(dims(config)) for n in range(prompt, length + 1)]
+    if not config.encoding.length_dependent:
+        return at[0], None
+    return at[0], jax.tree.map(lambda *leaves: np.stack(leaves), *at[1:]) if at[1:] else None
+
+
+@partial(jax.jit, static_argnums=(0, 6))
+def _generate(graph: Any, state: Any, prompt: jax.Array, real: jax.Array | None, key: jax.Array,
+              numbers: tuple[Params, Params], plan: tuple[int, Sampling]) -> jax.Array:
+    model: Transformer = nnx.merge(graph, state)
+    (B, T), (new, sampling), (first, later) = prompt.shape, plan, numbers
+    at = None if real is None else positions.left_padded(real)
+    mask = Causal()
+    if real is not None:  # Segment 0 is padding; whatever comes after the prompt is real.
+        after = jnp.ones((B, new - 1), jnp.int32)
+        mask = mask & Segments(jnp.concatenate([real.astype(jnp.int32), after], axis=1))
+    cache = Cache.empty(model.config, B, T + new - 1, positions=at is not None)
+    places = model.places(T, at, mask=mask, constants=first, cache=cache)
+    x, cache, _ = model.hidden(prompt, places, cache)
+    assert cache is not None
+    token = sampling.draw(model.logits(x[:, -1:])[:, 0], jax.random.fold_in(key, 0))
+
+    def step(carry: Any, scanned: Any) -> Any:
+        token, at, cache = carry
+        i, constants = scanned
+        at = None if at is None else at[:, -1:] + 1
+        places = model.places(1, at, mask=mask, constants=first if later is None else constants, cache=cache)
+        x, cache, _ = model.hidden(token[:, None], places, cache)
+        token = sampling.draw(model.logits(x)[:, 0], jax.random.fold_in(key, i))
+        return (token, at, cache), token
+
+    at = None if at is None else at[:, -1:]
+    cache = jax.tree.map(jnp.asarray, cache)
+    _, rest = jax.lax.scan(step, (token, at, cache), (jnp.arange(1, new), later), length=new - 1)
+    return jnp.concatenate([token[:, None], rest.T], axis=1)
+

@@ -1,0 +1,120 @@
+"""The layers of a decoder: attention with any encoding, SwiGLU, and the pre-norm block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax import attention
+from posjax.attention import Bias, Mask
+from posjax.encodings.base import Dims, Encoding, Params
+
+if TYPE_CHECKING:
+    from posjax.models.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Places:
+    """What all layers of one forward pass share: computed once, from positions, mask and encoding.
+
+    `params` is joined and prepared for `positions [b, T]`; `key_positions [b, S]` and `raw` (the same parameters, not
+    prepared) serve a cache of keys that are not rotated yet. `start` is the first query's index among the keys.
+    """
+
+    params: Params
+    positions: jax.Array
+    bias: Bias
+    mask: Mask
+    start: Any
+    raw: Params
+    key_positions: jax.Array
+
+
+jax.tree_util.register_dataclass(
+    Places, data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions"], meta_fields=[]
+)
+
+KeysValues = tuple[jax.Array, jax.Array]
+Probe = Callable[[jax.Array, jax.Array, Places], Any]
+"""Looks at one layer's rotated queries `[B, T, N, H]` and keys `[B, S, K, H]`; its answers are collected by layer."""
+
+
+def _linear(size: tuple[int, int], deviation: float, config: Decoder, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(*size, use_bias=False, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32,
+                      kernel_init=nnx.initializers.normal(deviation), rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention whose positions are always explicit."""
+
+    def __init__(self, config: Decoder, rngs: nnx.Rngs):
+        D, N, K, H = config.model_size, config.heads, config.key_value_heads, config.size_of_head
+        self.encoding: Encoding = config.encoding
+        self.backend, self.sizes = config.backend, (N, K, H)
+        self.query, self.key, self.value = (_linear((D, n * H), D**-0.5, config, rngs) for n in (N, K, K))
+        self.out = _linear((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
+
+    def __call__(self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
+                 ) -> tuple[jax.Array, KeysValues | None, Any]:
+        N, K, H = self.sizes
+        B, T = x_BTD.shape[:2]
+        q_BTNH = self.query(x_BTD).reshape(B, T, N, H)
+        k_BSKH, v_BSKH = self.key(x_BTD).reshape(B, T, K, H), self.value(x_BTD).reshape(B, T, K, H)
+        q_BTNH = self.encoding.rotate(places.params, q_BTNH, places.positions, "query")
+        late = cached is not None and self.encoding.length_dependent
+        if not late:
+            k_BSKH = self.encoding.rotate(places.params, k_BSKH, places.positions, "key")
+        if cached is not None:
+            new = (k_BSKH, v_BSKH)
+            cached = tuple(jax.lax.dynamic_update_slice_in_dim(old, part.astype(old.dtype), places.start, 1)
+                           for old, part in zip(cached, new, strict=True))  # type: ignore[assignment]
+            k_BSKH, v_BSKH = cached
+        if late:
+            k_BSKH = self.encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
+        out_BTNH, _ = attention.weigh(q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start,
+                                      backend=self.backend)
+        seen = None if probe is None else probe(q_BTNH, k_BSKH, places)
+        return self.out(out_BTNH.reshape(B, T, N * H)), cached, seen
+
+
+class SwiGLU(nnx.Module):
+    """`(silu(x W_gate) * x W_up) W_down`. Source: Shazeer 2020, arXiv:2002.05202."""
+
+    def __init__(self, config: Decoder, rngs: nnx.Rngs):
+        D, F = config.model_size, config.size_of_feed_forward
+        self.gate, self.up = (_linear((D, F), D**-0.5, config, rngs) for _ in range(2))
+        self.down = _linear((F, D), F**-0.5 * config.residual_scale, config, rngs)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        return self.down(jax.nn.silu(self.gate(x_BTD)) * self.up(x_BTD))
+
+
+class Block(nnx.Module):
+    """Pre-norm: each half normalises, computes, and adds to the stream."""
+
+    def __init__(self, config: Decoder, rngs: nnx.Rngs):
+        self.attention_norm, self.feed_forward_norm = (norm(config, rngs) for _ in range(2))
+        self.attention = Attention(config, rngs)
+        self.feed_forward = SwiGLU(config, rngs)
+
+    def __call__(self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
+                 ) -> tuple[jax.Array, KeysValues | None, Any]:
+        attended, cached, seen = self.attention(self.attention_norm(x_BTD), places, cached, probe)
+        x_BTD = x_BTD + attended
+        return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD)), cached, seen
+
+
+def norm(config: Decoder, rngs: nnx.Rngs) -> nnx.RMSNorm:
+    """Root-mean-square normalisation with a learned scale, its statistics in float32."""
+    return nnx.RMSNorm(config.model_size, epsilon=config.epsilon, dtype=jnp.dtype(config.dtype),
+                       param_dtype=jnp.float32, rngs=rngs)
+
+
+def dims(config: Decoder) -> Dims:
+    """The sizes that an encoding takes from this model."""
+    return Dims(heads=config.heads, head_size=config.size_of_head, model_size=config.model_size)
