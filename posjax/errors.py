@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class InputError(ValueError):
     """A value that cannot work: the message says what was given, what is needed, and what to do."""
+
+
+class Stopped(RuntimeError):
+    """A run that ended before its last step: the message says where, what is kept, and how to go on."""

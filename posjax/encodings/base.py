@@ -86,6 +86,16 @@ class Encoding:
         """The number of distinct positions it can tell apart; `None`: every int32 position."""
         return None
 
+    @property
+    def length_dependent(self) -> bool:
+        """Whether `at_length` changes it. Then caches hold keys before rotation, and rotate them for each length."""
+        return type(self).at_length is not Encoding.at_length
+
+    @property
+    def moves(self) -> bool:
+        """Whether `place` does anything."""
+        return type(self).place is not Encoding.place
+
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
         """Values that the conformance suite runs: one for each branch that matters."""

@@ -27,6 +27,14 @@ class Chain(Encoding):
         return all(part.relative for part in self.parts)
 
     @property
+    def length_dependent(self) -> bool:
+        return any(part.length_dependent for part in self.parts)
+
+    @property
+    def moves(self) -> bool:
+        return any(part.moves for part in self.parts)
+
+    @property
     def max_length(self) -> int | None:
         return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
 

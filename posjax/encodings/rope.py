@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.encodings import phases
 from posjax.encodings.base import Dims, Encoding, Params, Role
-from posjax.encodings.schedules import NTK, Linear, NTKByParts, Plain, Schedule, Yarn
+from posjax.encodings.schedules import NTK, PLAIN, Linear, NTKByParts, Schedule, Yarn
 from posjax.errors import InputError
 
 
@@ -41,7 +41,7 @@ class Rope(Encoding):
     """
 
     base: float = 10_000.0
-    schedule: Schedule = Plain()
+    schedule: Schedule = PLAIN
     layout: Literal["split", "interleaved"] = "split"
     fraction: float = 1.0
 
@@ -58,6 +58,10 @@ class Rope(Encoding):
     @property
     def relative(self) -> bool:
         return True
+
+    @property
+    def length_dependent(self) -> bool:
+        return type(self.schedule).at_length is not Schedule.at_length
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:

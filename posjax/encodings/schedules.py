@@ -49,6 +49,9 @@ class Plain(Schedule):
         return inverse_frequencies(rotary_size, base), 1.0
 
 
+PLAIN = Plain()
+
+
 @dataclass(frozen=True)
 class Linear(Schedule):
     """Position interpolation: every frequency is divided by `factor`, so `factor` times the trained window fits.

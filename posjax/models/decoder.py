@@ -121,7 +121,7 @@ class Transformer(nnx.Module):
             constants = encoding.at_length(length).constants(sizes)
         params = encoding.join(self.encoding_params.get_value(), constants)
         start, keys = (0, length) if cache is None else (cache.length, cache.size)
-        if key is not None:
+        if key is not None and encoding.moves:
             at = encoding.place(params, positions.contiguous(length) if at is None else at, key)
         key_at = at if cache is None else cache.placed(at)
         bias = attention.describe(encoding, params, sizes.heads, at, key_at, (length, keys), start)

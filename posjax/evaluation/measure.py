@@ -1,0 +1,146 @@
+"""The compiled measurements: losses and attention mass of a batch of windows, everything that varies being data."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from posjax import attention
+from posjax.attention import Causal, Mask, Window
+from posjax.attention.reference import logits as attention_logits
+from posjax.encodings import Dims, Encoding, Head
+from posjax.evaluation.variants import Subject, Variant, numbers
+from posjax.models import Decoder, Places, Transformer, cross_entropy, dims
+
+TOKENS = 16_384
+"""Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
+
+
+def losses_and_mass(subject: Subject, variant: Variant, multiple: int, windows: np.ndarray
+                    ) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of each token in nats, and each window's share of attention beyond the trained length.
+
+    `windows [n, length + 1]`, whose length is `multiple` times the trained one -> losses `[n, length]`, shares `[n]`,
+    the latter averaged over the layers, the heads and the last half of a trained length of queries.
+    """
+    graph, _ = nnx.split(subject.model)
+    data = numbers(subject, variant, multiple)
+    parts = [_measure(graph, subject.trained_length, jnp.asarray(part), data) for part in _batches(windows)]
+    losses, shares = (np.concatenate([np.asarray(part[i]) for part in parts])[: len(windows)] for i in (0, 1))
+    return losses, shares
+
+
+def predictions(subject: Subject, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
+    """The likeliest next token everywhere: `inputs [n, length]` -> int32 `[n, length]`."""
+    graph, _ = nnx.split(subject.model)
+    data = numbers(subject, variant, multiple)
+    parts = [np.asarray(_predict(graph, jnp.asarray(part), data)) for part in _batches(inputs)]
+    return np.concatenate(parts)[: len(inputs)]
+
+
+def _batches(rows: np.ndarray) -> list[np.ndarray]:
+    """Equal batches, so that one compilation serves all: the last is filled up with the first rows."""
+    size = max(1, min(len(rows), TOKENS // rows.shape[1]))
+    count = math.ceil(len(rows) / size)
+    whole = np.resize(rows, (count * size, rows.shape[1]))
+    return np.split(whole, count)
+
+
+def _mask(window: Any) -> Mask:
+    return Causal() & Window(window)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[jax.Array, jax.Array]:
+    state, constants, window = data
+    model: Transformer = nnx.merge(graph, state)
+    inputs, targets = windows[:, :-1], windows[:, 1:]
+    places = model.places(inputs.shape[1], mask=_mask(window), constants=constants)
+    probe = partial(mass_beyond, model.config, trained)
+    hidden, _, shares = model.hidden(inputs, places, probe=probe)
+    return cross_entropy(model.logits(hidden), targets), jnp.mean(jnp.stack(shares), axis=0)
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
+    state, constants, window = data
+    model: Transformer = nnx.merge(graph, state)
+    return jnp.argmax(model(inputs, mask=_mask(window), constants=constants), -1).astype(jnp.int32)
+
+
+def mass_beyond(config: Decoder, trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
+    """The share of attention on keys `trained` tokens back or more, `[B]`: mean over heads and the last queries.
+
+    From two log-sum-exps, with and without those keys, so that no weights are ever built.
+    """
+    length, tail = k.shape[1], max(trained // 2, 1)
+    start = length - tail
+    if length <= trained:
+        return jnp.zeros(q.shape[0])
+    bias = attention.describe(config.encoding, places.raw, config.heads, None, None, (tail, length), start)
+    # One channel of values is enough: only the log-sum-exps are read.
+    q, v = q[:, start:], k
+
+    def total(mask: Mask) -> jax.Array:
+        return attention.weigh(q, k, v, bias=bias, mask=mask, start=start, backend=config.backend)[1]
+
+    near = jnp.exp(total(places.mask & Window(trained)) - total(places.mask))
+    return jnp.mean(1 - near, axis=(1, 2))
+
+
+def trained_scores(subject: Subject, windows: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """The mean logit of the trained queries and keys at each distance, less that at distance 0: float `[distances]`.
+
+    Taken in the model itself on real windows, over all layers and heads, and the last queries of each window.
+    """
+    graph, state = nnx.split(subject.model)
+    tail = windows.shape[1] - 1 - int(distances.max())
+    return np.asarray(_trained_scores(graph, tail, state, jnp.asarray(windows[:, :-1]), jnp.asarray(distances)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _trained_scores(graph: Any, tail: int, state: Any, inputs: jax.Array, distances: jax.Array) -> jax.Array:
+    model: Transformer = nnx.merge(graph, state)
+    length = inputs.shape[1]
+    start, config = length - tail, model.config
+
+    def probe(q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
+        bias = attention.describe(config.encoding, places.raw, config.heads, None, None, (tail, length), start)
+        mean = jnp.mean(attention_logits(q[:, start:], k, bias), axis=(0, 1))
+        rows = jnp.arange(tail)[:, None]
+        return jnp.mean(mean[rows, start + rows - distances], axis=0)
+
+    _, _, scores = model.hidden(inputs, model.places(length), probe=probe)
+    by_distance = jnp.mean(jnp.stack(scores), axis=0)
+    return by_distance - by_distance[0]
+
+
+def random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: int, draws: int = 256) -> np.ndarray:
+    """The mean score of a random vector with itself at each distance, before training, less that at distance 0.
+
+    The vector goes the way of a token: embedded at its position, cut into heads, rotated, and biased.
+    """
+    key = jax.random.key(seed)
+    params = encoding.join(encoding.init(key, sizes), encoding.constants(sizes))
+    furthest = int(distances.max())
+    at = jnp.concatenate([jnp.array([furthest]), furthest - jnp.asarray(distances)]).astype(jnp.int32)
+    x = jax.random.normal(jax.random.fold_in(key, 1), (draws, 1, sizes.model_size))
+    x = encoding.embed(params, jnp.broadcast_to(x, (draws, len(at), sizes.model_size)), at)
+    heads = x[..., : sizes.heads * sizes.head_size].reshape(draws, len(at), sizes.heads, sizes.head_size)
+    q = encoding.rotate(params, heads, at, "query")[:, :1]
+    k = encoding.rotate(params, heads, at, "key")[:, 1:]
+    scores = jnp.mean(jnp.sum(q * k, -1), axis=(0, 2)) / math.sqrt(sizes.head_size)
+    bias = jnp.mean(jnp.stack([encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))[0]
+                               for n in range(sizes.heads)]), axis=0)
+    return np.asarray(scores + bias - (scores + bias)[0])
+
+
+def sizes_of(subject: Subject) -> Dims:
+    """The sizes that this model's encoding takes."""
+    return dims(subject.config)

@@ -1,0 +1,68 @@
+"""Whether far context can be found again: a flat loss alone does not show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from posjax.data import Needles
+from posjax.encodings.learned import Fill
+from posjax.errors import InputError
+from posjax.evaluation import measure
+from posjax.evaluation.variants import Extension, Subject, Variant, variants
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Accuracy on needles at several depths and lengths.
+
+    `multiples` of the trained length; `depths` from 0, farthest from the questions, up to 1; `sequences` for each
+    pair, with several questions each. `extensions`, `fills` and `control` as in `Extrapolation`: the windowed control
+    cannot reach a needle further back than the trained length, so it shows what guessing yields.
+
+    Errors: `InputError` for a depth outside [0, 1) or fewer than one sequence.
+    """
+
+    multiples: tuple[int, ...] = (1, 2, 4, 16)
+    depths: tuple[float, ...] = (0.0, 0.45, 0.9)
+    sequences: int = 128
+    extensions: tuple[Extension, ...] = ("yarn",)
+    fills: tuple[Fill, ...] = ()
+    control: bool = True
+
+    def __post_init__(self) -> None:
+        if self.sequences < 1 or not self.multiples or min(self.multiples) < 1:
+            raise InputError(f"Retrieval got sequences={self.sequences} and multiples={self.multiples}: each must be 1 "
+                             "or more")
+        if not all(0 <= depth < 1 for depth in self.depths):
+            raise InputError(f"Retrieval got depths={self.depths}: needed are parts of the body in [0, 1), 0 farthest")
+
+    def run(self, subject: Subject, task: Needles, seed: int) -> dict[str, Any]:
+        """All measurements of one model, as plain values for a JSON file."""
+        last = subject.last_multiple(self.multiples)
+        chosen = variants(subject, self.extensions, self.fills, self.control)
+        return {
+            "kind": "retrieval", "trained_length": subject.trained_length, "lengths": list(self.multiples),
+            "chance": task.chance, "depths": list(self.depths), "queries": self.sequences * task.needles,
+            "variants": [self._variant(subject, variant, task, last, seed) for variant in chosen],
+        }
+
+    def _variant(self, subject: Subject, variant: Variant, task: Needles, last: int, seed: int) -> dict[str, Any]:
+        lengths = {}
+        for multiple in (m for m in self.multiples if m <= last):
+            asked = [task.queries(multiple * subject.trained_length, depth, self.sequences, seed)
+                     for depth in self.depths]
+            # All depths in one call, since they have one length.
+            answers = measure.predictions(subject, variant, multiple, np.concatenate([a["inputs"] for a in asked]))
+            right = [_accuracy(given, a) for given, a in zip(np.split(answers, len(asked)), asked, strict=True)]
+            lengths[str(multiple)] = {"accuracy": [float(r.mean()) for r in right],
+                                      "error": [float(r.std() / np.sqrt(len(r))) for r in right]}
+        return {"name": variant.name, "kind": variant.kind, "lengths": lengths,
+                "ended_at": None if last == max(self.multiples) else last}
+
+
+def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> np.ndarray:
+    """The share of right answers in each sequence, `[n]`."""
+    return ((answers == asked["targets"]) * asked["weights"]).sum(axis=1) / asked["weights"].sum(axis=1)

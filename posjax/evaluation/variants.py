@@ -1,0 +1,110 @@
+"""One trained model, looked at in several ways without training it again.
+
+A variant changes numbers only: the encoding's constants, its parameters, the width of the mask's window. All of them
+are data of one compiled function, so a further variant costs no compilation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax.encodings import NTK, Chain, Encoding, Learned, Linear, Rope, Schedule, Yarn, chain
+from posjax.encodings.learned import Fill
+from posjax.errors import InputError
+from posjax.models import Decoder, Transformer, dims
+from posjax.positions import LARGEST
+
+Extension = Literal["linear", "ntk", "yarn"]
+Kind = Literal["raw", "windowed", "extension", "fill"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A name for a table, what kind of change it is, and which: an `Extension` or a `Fill`."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and the length it was trained at."""
+
+    model: Transformer
+    trained_length: int
+
+    @property
+    def config(self) -> Decoder:
+        return self.model.config
+
+    def last_multiple(self, multiples: tuple[int, ...]) -> int:
+        """The largest multiple of the trained length that the encoding's table holds. Errors: `InputError` for none."""
+        most = self.config.encoding.max_length
+        held = [m for m in multiples if most is None or m * self.trained_length <= most]
+        if not held:
+            raise InputError(f"{self.config.encoding!r} holds {most} positions and the model was trained at "
+                             f"{self.trained_length}: nothing can be evaluated; lengthen the table")
+        return max(held)
+
+
+RAW, WINDOWED = Variant("raw", "raw"), Variant("windowed", "windowed")
+
+
+def variants(subject: Subject, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
+             ) -> list[Variant]:
+    """The variants that this model has: extensions where it is rotary, fills where it has a table."""
+    parts = subject.config.encoding.parts if isinstance(subject.config.encoding, Chain) else (subject.config.encoding,)
+    found = [RAW]
+    if any(isinstance(part, Rope) for part in parts):
+        found += [Variant(name, "extension") for name in extensions]
+    if any(isinstance(part, Learned) for part in parts):
+        found += [Variant(name, "fill") for name in fills]
+    return [*found, WINDOWED] if control else found
+
+
+def extended(encoding: Encoding, how: Extension, factor: float, original_length: int) -> Encoding:
+    """The encoding with its rotary parts extended by a factor, zero-shot. A factor of 1 leaves it as it is.
+
+    >>> extended(Rope(), "linear", 4.0, 64).schedule
+    Linear(factor=4.0)
+    """
+    schedules: dict[str, Schedule] = {
+        "linear": Linear(factor), "ntk": NTK(factor), "yarn": Yarn(factor, original_length),
+    }
+    parts = encoding.parts if isinstance(encoding, Chain) else (encoding,)
+    return chain(*(part.replace(schedule=schedules[how]) if isinstance(part, Rope) else part for part in parts))
+
+
+def numbers(subject: Subject, variant: Variant, multiple: int) -> tuple[Any, Any, Any]:
+    """A variant at a multiple of the trained length, as data: (the model's state, constants, window)."""
+    encoding, trained = subject.config.encoding, subject.trained_length
+    window = trained if variant.kind == "windowed" else LARGEST
+    state = nnx.state(subject.model)
+    resolved = encoding.at_length(multiple * trained)
+    if variant.kind == "extension":
+        resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
+        if resolved.family != encoding.family:
+            raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another family")
+    if variant.kind == "fill":
+        state = _filled(subject, variant.name, multiple)  # type: ignore[arg-type]
+    return state, resolved.constants(dims(subject.config)), jnp.int32(window)
+
+
+def _filled(subject: Subject, how: Fill, multiple: int) -> Any:
+    encoding, trained = subject.config.encoding, subject.trained_length
+    state = nnx.state(subject.model)
+    params = state["encoding_params"].get_value()
+
+    def fill(part: Encoding, own: Any) -> Any:
+        return part.fill(own, trained, multiple * trained, how) if isinstance(part, Learned) else own
+
+    chained = isinstance(encoding, Chain)
+    new = tuple(fill(p, o) for p, o in zip(encoding.parts, params, strict=True)) if chained else fill(encoding, params)
+    graph, leaves = nnx.split(subject.model)
+    del graph
+    leaves["encoding_params"] = leaves["encoding_params"].replace(new)
+    return leaves

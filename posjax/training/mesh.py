@@ -1,0 +1,51 @@
+"""Where a step runs: a named mesh of devices, and how its arrays lie on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The mesh: `data` devices share each batch, every one with all parameters. `None` takes all devices there are.
+
+    Errors: `InputError`, on `mesh`, for more devices than the machine has, or a batch that does not divide.
+    """
+
+    data: int | None = None
+
+    def mesh(self, batch: int) -> Mesh:
+        """The mesh for batches of that many rows."""
+        there = jax.device_count()
+        wanted = there if self.data is None else self.data
+        if not 1 <= wanted <= there:
+            raise InputError(f"the mesh asks for {wanted} devices on its data axis and {there} are there: set "
+                             f"devices.data to 1 .. {there}")
+        if batch % wanted:
+            raise InputError(f"a batch of {batch} rows does not divide among {wanted} devices: make the batch a "
+                             "multiple, or set devices.data to a divisor")
+        # The shape is positional, since its keyword has two names across the jax versions in use.
+        return jax.make_mesh((wanted,), ("data",), (AxisType.Auto,), devices=jax.devices()[:wanted])
+
+
+def shared(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+    """The first axis split over the data axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch of host arrays, its rows on the devices that compute them."""
+    sharding = by_row(mesh)
+    return {name: jax.make_array_from_callback(rows.shape, sharding, lambda index, rows=rows: rows[index])
+            for name, rows in batch.items()}

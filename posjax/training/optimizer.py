@@ -1,0 +1,55 @@
+"""The optimiser as a value: AdamW with warm-up, cosine decay and clipping, built by optax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW. The learning rate rises linearly over the first `warmup` share of the steps, then falls along a cosine
+    to `final` times its peak. Gradients are clipped to a global norm of `clip`; matrices alone decay by `weight_decay`.
+
+    Errors: `InputError` for a learning rate that is not positive, or shares outside [0, 1].
+    Source: Loshchilov and Hutter 2017, arXiv:1711.05101.
+    """
+
+    learning_rate: float = 3e-3
+    warmup: float = 0.05
+    final: float = 0.1
+    b1: float = 0.9
+    b2: float = 0.95
+    weight_decay: float = 0.1
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise InputError(f"AdamW got learning_rate={self.learning_rate}: needed is a positive number, about 3e-3 "
+                             "for a small model")
+        for name in ("warmup", "final"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"AdamW got {name}={getattr(self, name)}: needed is a share in [0, 1]")
+        if not self.clip > 0:
+            raise InputError(f"AdamW got clip={self.clip}: needed is a positive norm; a large one switches it off")
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        """The learning rate by step."""
+        warmup = max(1, round(self.warmup * steps))
+        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, max(steps, warmup + 1),
+                                                  self.final * self.learning_rate)
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """The optax transformation for a run of that many steps."""
+        def matrices(params: Any) -> Any:
+            return jax.tree.map(lambda p: p.ndim >= 2, params)
+
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip),
+            optax.adamw(self.schedule(steps), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=matrices),
+        )

@@ -1,0 +1,50 @@
+"""Progress for a reader: a bar in a terminal, a plain line now and then where there is none."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 5.0
+"""Between two plain lines, so that a log file stays short."""
+
+
+class TrainingProgress:
+    """Step, loss, tokens per second and the time left of one run."""
+
+    def __init__(self, label: str, steps: int, start: int, console: Console | None = None):
+        self.console = console or Console()
+        self._label, self._steps, self._start = label, steps, start
+        self._began = self._spoke = time.perf_counter()
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description:<12}"), BarColumn(bar_width=16),
+                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[speed]:,.0f} tok/s"),
+                TimeRemainingColumn(), console=self.console, transient=True,
+            ).__enter__()
+            self._task = self._bar.add_task(self._label, total=self._steps, completed=self._start, loss=0.0, speed=0.0)
+        return self
+
+    def __exit__(self, *kind: Any) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*kind)
+
+    def update(self, step: int, loss: float, speed: float) -> None:
+        """Shows where training is."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, loss=loss, speed=speed)
+            return
+        now = time.perf_counter()
+        if now - self._spoke >= PLAIN_SECONDS or step == self._steps:
+            left = (now - self._began) / max(step - self._start, 1) * (self._steps - step)
+            self._spoke = now
+            self.console.print(f"{self._label}: step {step}/{self._steps}  loss {loss:.3f}  {speed:,.0f} tok/s  "
+                               f"{left:.0f} s left", highlight=False, soft_wrap=True)

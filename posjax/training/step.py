@@ -1,0 +1,80 @@
+"""One step of training: loss, gradient, update, as one jitted function over a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from posjax.models import Decoder, cross_entropy
+from posjax.training import mesh as meshes
+from posjax.training.optimizer import AdamW
+
+Batch = dict[str, jax.Array]
+"""`inputs` and `targets` int32 `[B, T]`, `weights` float32 `[B, T]`."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a step changes: the parameters, the optimiser's state, the number of steps done."""
+
+    params: Any
+    optimizer: Any
+    step: jax.Array
+
+
+jax.tree_util.register_dataclass(State, data_fields=["params", "optimizer", "step"], meta_fields=[])
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A model, an optimiser and a mesh: what makes a state and advances it."""
+
+    model: Decoder
+    vocabulary: int
+    optimizer: AdamW
+    steps: int
+    mesh: Mesh
+
+    def graph(self) -> Any:
+        """The model's structure, into which `State.params` merge."""
+        return nnx.graphdef(nnx.eval_shape(lambda: self.model.build(self.vocabulary, 0)))
+
+    def start(self, seed: int) -> State:
+        """The state before the first step, a function of the seed, on every device of the mesh."""
+        def build() -> State:
+            params = nnx.state(self.model.build(self.vocabulary, seed))
+            return State(params, self.optimizer.build(self.steps).init(params), jnp.zeros((), jnp.int32))
+
+        return jax.jit(build, out_shardings=meshes.shared(self.mesh))()
+
+    def abstract(self) -> State:
+        """The shapes, types and places of a state, for restoring into."""
+        shapes = jax.eval_shape(lambda: self.start(0))
+        place = meshes.shared(self.mesh)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+
+    def step(self, seed: int) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+        """The compiled step: `(state, batch) -> (state, metrics)`; the state given is consumed."""
+        graph, transform = self.graph(), self.optimizer.build(self.steps)
+
+        def loss(params: Any, batch: Batch, step: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(jax.random.key(seed), step)
+            logits = nnx.merge(graph, params)(batch["inputs"], key=key)
+            weights = batch["weights"]
+            return jnp.sum(cross_entropy(logits, batch["targets"]) * weights) / jnp.sum(weights)
+
+        def advance(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+            value, gradient = jax.value_and_grad(loss)(state.params, batch, state.step)
+            updates, optimizer = transform.update(gradient, state.optimizer, state.params)
+            after = State(optax.apply_updates(state.params, updates), optimizer, state.step + 1)
+            return after, {"loss": value, "gradient_norm": optax.global_norm(gradient)}
+
+        shared, rows = meshes.shared(self.mesh), meshes.by_row(self.mesh)
+        return jax.jit(advance, donate_argnums=0, in_shardings=(shared, rows), out_shardings=(shared, shared))
