@@ -1,0 +1,186 @@
+"""What all commands share: a config file, typed overrides of its runs, and one clear line for each mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.util
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import tyro
+from rich.console import Console
+
+from posjax.errors import InputError, Stopped
+from posjax.run import Experiment, Run
+from posjax.training import TrainingProgress
+
+Options = TypeVar("Options", bound="Common")
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options of every command."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """A Python file whose experiment() returns a posjax.run.Experiment."""
+    work: Path | None = None
+    """The folder of the results; runs/NAME of the config unless given."""
+    only: tuple[str, ...] = ()
+    """Names of runs: only these."""
+
+    @property
+    def folder(self) -> Path:
+        return Path("runs", self.config.stem) if self.work is None else self.work
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, read: the experiment with its overrides, and where it goes."""
+
+    experiment: Experiment
+    overrides: tuple[str, ...]
+    source: str
+
+    def folder(self, options: Common, run: Run) -> Path:
+        return options.folder / run.name
+
+
+def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[Options, Request]:
+    """The command's own options and the config with its overrides. Errors: `InputError`."""
+    if {"-h", "--help"} & set(arguments):
+        _help(kind, program, [a for a in arguments if a not in ("-h", "--help")])
+    options, rest = parse(kind, program, arguments)
+    experiment, source = load(options.config)
+    runs = tuple(_override(run, program, rest) for run in experiment.runs)
+    known = {unknown for _, unknown in runs}
+    _refuse_unknown(kind, experiment.runs, set.intersection(*(set(u) for u in known)) if known else set(), rest)
+    chosen = _choose([run for run, _ in runs], options.only)
+    return options, Request(replace(experiment, runs=tuple(chosen)), tuple(rest), source)
+
+
+def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None) -> tuple[Any, list[str]]:
+    """One dataclass from a command line, and what it does not know. Errors: `InputError` in one line."""
+    said = io.StringIO()
+    extra = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return tyro.cli(kind, prog=f"python -m {program}", args=list(arguments), return_unknown_args=True,
+                            add_help=False, config=(tyro.conf.AvoidSubcommands,), **extra)
+    except SystemExit as stop:
+        raise InputError(f"{_reason(said.getvalue())}; see python -m {program} --help") from stop
+
+
+def _reason(box: str) -> str:
+    """The sentence inside the box that tyro draws: what stands between its title and the next rule."""
+    lines = [line.strip("│╭╮╰╯─- ") for line in box.strip().splitlines()][1:]
+    while lines and not lines[0]:
+        lines.pop(0)
+    return " ".join(lines[: lines.index("")] if "" in lines else lines).rstrip(".")
+
+
+def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tuple[str, ...]]:
+    changed, unknown = parse(Run, program, arguments, default=run)
+    return replace(changed, name=run.name, label=run.label), tuple(unknown)
+
+
+def _refuse_unknown(kind: type[Common], runs: Sequence[Run], unknown: set[str], arguments: Sequence[str]) -> None:
+    """Errors: `InputError` for an option that no run knows, with the nearest name."""
+    named = [a for a in arguments if a in unknown and a.startswith("--")]
+    if not named and unknown:
+        raise InputError(f"{sorted(unknown)[0]!r} is not an option: options begin with --, such as --train.steps 50")
+    for option in named:
+        known = sorted({name for value in (kind, *runs) for name in _names(value)})
+        near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), known, n=1, cutoff=0.0)
+        raise InputError(f"unknown option {option}: the nearest is {near[0]}; --help lists them all")
+
+
+def _names(value: Any) -> list[str]:
+    """The option names of a dataclass, or of a value of one."""
+    extra = {} if isinstance(value, type) else {"default": value}
+    parser = tyro.extras.get_parser(value if isinstance(value, type) else type(value),
+                                    config=(tyro.conf.AvoidSubcommands,), **extra)
+    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+
+
+def _choose(runs: list[Run], only: tuple[str, ...]) -> list[Run]:
+    names = [run.name for run in runs]
+    for name in only:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+            raise InputError(f"there is no run {name!r}: the nearest is {near!r}, of {', '.join(names)}")
+    return [run for run in runs if not only or run.name in only]
+
+
+def load(path: Path) -> tuple[Experiment, str]:
+    """The experiment of a config file, and the file's text. Errors: `InputError`."""
+    if not path.is_file():
+        there = sorted(str(p) for p in (path.parent if path.parent.is_dir() else Path("configs")).glob("*.py"))
+        near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
+        raise InputError(f"there is no config {path}" + (f": the nearest is {near[0]}" if near else ""))
+    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file: a config is one whose experiment() returns an Experiment")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        experiment = module.experiment()
+    except Exception as error:  # A config is the user's own code: whatever it raises is answered in one line.
+        places = [f"{path} line {frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+                  if frame.filename == str(path)]
+        at = places[-1] if places else f"{path} line {getattr(error, 'lineno', '?')}"
+        reason = "it has no function experiment()" if "has no attribute 'experiment'" in str(error) else str(error)
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        raise InputError(f"the config raised an error, {at}: {kind}{reason}") from error
+    if not isinstance(experiment, Experiment):
+        raise InputError(f"{path}: experiment() returned a {type(experiment).__name__}; needed is a "
+                         "posjax.run.Experiment")
+    return experiment, path.read_text()
+
+
+def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
+    """The command's options; and, where a config is named, every field of its first run."""
+    with contextlib.suppress(SystemExit):
+        tyro.cli(kind, prog=f"python -m {program}", args=["--help"])
+    configs = [Path(a) for a in arguments if a.endswith(".py")]
+    if configs:
+        print(f"\nEvery field of the runs in {configs[0]} can be given too; here those of the first run.\n")
+        run = load(configs[0])[0].runs[0]
+        with contextlib.suppress(SystemExit):
+            tyro.cli(Run, prog=f"python -m {program} {configs[0]}", args=["--help"], default=run,
+                     config=(tyro.conf.AvoidSubcommands,))
+    else:
+        print("Name a config before --help to see every field of its runs, which can be given too: --train.steps 50")
+    raise SystemExit(0)
+
+
+def progress(run: Run, console: Console) -> Callable[[int], TrainingProgress]:
+    """What shows a run's training on this console."""
+    return lambda start: TrainingProgress(run.name, run.train.steps, start, console)
+
+
+def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Runs a command; a user's mistake, an interrupt or a full disk is one line and exit code 2, never a traceback."""
+    try:
+        command(sys.argv[1:])
+    except (InputError, Stopped) as error:
+        _say(str(error))
+    except KeyboardInterrupt:
+        _say("stopped; what is on disk is complete, and the same command goes on from there")
+    except BrokenPipeError:  # A reader such as head has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _say(f"{error.filename or 'the system'}: {error.strerror or error}; free the resource and give the same "
+             "command again")
+    raise SystemExit(0)
+
+
+def _say(message: str) -> NoReturn:
+    print(f"posjax: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)

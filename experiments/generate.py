@@ -1,0 +1,60 @@
+"""Let a trained run of a config continue a text.
+
+    python -m experiments.generate configs/quickstart.py --only rope --prompt "def " --tokens 200 --temperature 0.8
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from experiments import cli
+from posjax import run as runs
+from posjax.data import SEPARATOR, Needles
+from posjax.errors import InputError
+from posjax.models import Sampling, generate
+
+
+@dataclass(frozen=True)
+class Options(cli.Common):
+    """Continue a text with trained runs, one after the other."""
+
+    prompt: str = "def "
+    """The text to continue."""
+    tokens: int = 200
+    """How many bytes to generate."""
+    temperature: float = 0.8
+    """0 is greedy."""
+    top_k: int | None = None
+    """Keep the k likeliest."""
+    top_p: float | None = None
+    """Keep the fewest that reach this probability."""
+    draw: int = 0
+    """The seed of the draw."""
+
+
+def command(arguments: Sequence[str]) -> None:
+    options, request = cli.read(Options, "experiments.generate", arguments)
+    console = Console()
+    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
+    if not text:
+        raise InputError("none of the chosen runs is trained on text: choose others with --only")
+    prompt = jnp.asarray(np.frombuffer(options.prompt.encode(), np.uint8), jnp.int32)[None]
+    for run in text:
+        subject = runs.restore(run, request.folder(options, run))
+        new = np.asarray(generate(subject.model, prompt, options.tokens, sampling=sampling, seed=options.draw)[0])
+        ended = np.flatnonzero(new == SEPARATOR)
+        new = new[: ended[0]] if len(ended) else new
+        console.rule(run.name)
+        console.print(options.prompt + new.astype(np.uint8).tobytes().decode(errors="replace"), markup=False,
+                      highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(command))

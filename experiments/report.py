@@ -1,0 +1,40 @@
+"""Show the table of a folder of runs and write its page and figures, from its files alone.
+
+    python -m experiments.report runs/quickstart
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from experiments import cli
+from experiments.run import finish
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write the report of a folder of runs anew."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A folder that experiments.run wrote, such as runs/quickstart."""
+
+
+def command(arguments: Sequence[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        tyro.cli(Options, prog="python -m experiments.report", args=["--help"])
+    options, unknown = cli.parse(Options, "experiments.report", arguments)
+    if unknown:
+        raise InputError(f"unknown option {unknown[0]}: the one argument is a folder, such as runs/quickstart")
+    finish(options.folder, Console())
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(command))

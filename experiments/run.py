@@ -1,0 +1,135 @@
+"""Train, evaluate and report every run of a config; what is done already is not done again.
+
+    python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli
+from posjax import report
+from posjax import run as runs
+from posjax.evaluation import Retrieval
+from posjax.run import Experiment, Run
+
+
+@dataclass(frozen=True)
+class Options(cli.Common):
+    """Train, evaluate and report. Safe to stop and to start again: it goes on where it was."""
+
+    list: bool = False
+    """Show what would run and what it costs, and end."""
+    smoke: bool = False
+    """Two steps of everything, in a temporary folder: does this config work here?"""
+
+
+def command(arguments: Sequence[str]) -> None:
+    options, request = cli.read(Options, "experiments.run", arguments)
+    console = Console()
+    if options.list:
+        show_list(request, console)
+    elif options.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            small = replace(request.experiment, runs=tuple(map(smaller, request.experiment.runs)))
+            execute(replace(request, experiment=small), replace(options, work=Path(folder)), console)
+            console.print(f"smoke: {len(small.runs)} runs worked in {time.perf_counter() - began:.0f} s")
+    else:
+        execute(request, options, console)
+
+
+def execute(request: cli.Request, options: cli.Common, console: Console) -> None:
+    """Every run in turn, then the report."""
+    write_experiment(request, options)
+    for number, run in enumerate(request.experiment.runs, 1):
+        folder = request.folder(options, run)
+        title = f"[{number}/{len(request.experiment.runs)}] {run.name}"
+        if (folder / "run.json").exists() and runs.finished(folder):
+            runs.claim(run, folder, None)
+            console.print(f"{title}: done before", markup=False, highlight=False)
+            continue
+        console.print(f"{title}: training {run.train.steps} steps", markup=False, highlight=False)
+        subject = runs.train(run, folder, cli.progress(run, console))
+        console.print(f"{title}: evaluating", markup=False, highlight=False)
+        runs.evaluate(run, folder, subject)
+    finish(options.folder, console)
+
+
+def finish(folder: Path, console: Console) -> None:
+    """The table and the page of a folder of finished runs."""
+    written = report.write(folder)
+    report.show(folder, console)
+    for path in written:
+        if path.suffix == ".html":
+            console.print(f"\nThe report: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def write_experiment(request: cli.Request, options: cli.Common) -> None:
+    """What was asked, beside the runs that answer it."""
+    from posjax.training.checkpoints import probe
+
+    probe(options.folder)
+    told = " ".join(["python -m experiments.run", str(options.config), *request.overrides])
+    experiment = request.experiment
+    runs.write_json(options.folder / "experiment.json", {
+        "name": options.config.stem, "title": experiment.title, "question": experiment.question,
+        "paper": experiment.paper, "command": told, "config": request.source, "overrides": list(request.overrides),
+        "runs": [run.name for run in experiment.runs], "created": time.strftime("%Y-%m-%d"),
+    })
+
+
+def smaller(run: Run) -> Run:
+    """The run at two steps, with everything that it would do."""
+    if isinstance(run.evaluation, Retrieval):
+        small = replace(run.evaluation, sequences=2, multiples=run.evaluation.multiples[:2])
+    else:
+        small = replace(run.evaluation, windows=2, multiples=run.evaluation.multiples[:2])
+    return replace(run, train=replace(run.train, steps=2, checkpoint_every=1), evaluation=small)
+
+
+def show_list(request: cli.Request, console: Console) -> None:
+    """What a config runs, and its size in tokens and in floating-point operations."""
+    experiment: Experiment = request.experiment
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("run", "parameters", "steps", "tokens", "train TFLOP"):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    total = 0.0
+    for run in experiment.runs:
+        size = parameters(run)
+        tokens = run.train.steps * run.train.batch * run.train.length
+        # Six operations a parameter and token, and twelve a layer, channel and key that attention sees on average.
+        model = run.model
+        attention = 6 * model.layers * model.heads * model.size_of_head * run.train.length
+        work = tokens * (6 * size + attention) / 1e12
+        total += work
+        table.add_row(run.name, f"{size:,}", f"{run.train.steps:,}", f"{tokens:,}", f"{work:.3g}")
+    console.print(f"{experiment.title}: {experiment.question}", highlight=False)
+    console.print(table)
+    console.print(f"{len(experiment.runs)} runs, {total:.3g} TFLOP of training; evaluation adds about as much time.",
+                  highlight=False)
+    costs = [line.strip() for line in request.source.splitlines() if line.strip().startswith("Costs")]
+    for line in costs[:1]:
+        console.print(line, highlight=False)
+
+
+def parameters(run: Run) -> int:
+    """The number of trained numbers, from shapes alone."""
+    from flax import nnx
+
+    state = jax.eval_shape(lambda: nnx.state(run.model.build(run.data.vocabulary, 0)))
+    return sum(leaf.size for leaf in jax.tree.leaves(state))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(command))

@@ -1,0 +1,28 @@
+"""Train the runs of a config, without evaluating them.
+
+    python -m experiments.train configs/quickstart.py [--work DIR] [--only NAME ...] [--train.steps N ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from experiments import cli
+from experiments.run import write_experiment
+from posjax import run as runs
+
+
+def command(arguments: Sequence[str]) -> None:
+    options, request = cli.read(cli.Common, "experiments.train", arguments)
+    console = Console()
+    write_experiment(request, options)
+    for run in request.experiment.runs:
+        runs.train(run, request.folder(options, run), cli.progress(run, console))
+        console.print(f"{run.name}: trained to step {run.train.steps}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(command))

@@ -1,0 +1,289 @@
+"""A work folder as frozen values: what was asked, and what every run of it found.
+
+Reports read files and nothing else, so that any folder, also one copied from another machine, can be shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from posjax.errors import InputError
+
+Value = TypeVar("Value")
+Metrics = tuple[Mapping[str, float], ...]
+SPELLED = {"linear": "Linear", "ntk": "NTK", "yarn": "Yarn"}
+ORDER = {"raw": 0, "windowed": 1, "extension": 2, "fill": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What was asked and how: `command` reproduces it, `config` is the text of the config file."""
+
+    name: str
+    title: str
+    question: str
+    paper: str
+    command: str
+    config: str
+    overrides: tuple[str, ...]
+    created: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A language model at one context length; losses in nats per byte, `beyond` a share of attention mass."""
+
+    loss: float
+    mean: float
+    ratio: float
+    low: float
+    high: float
+    beyond: float
+    positions: tuple[float, ...]
+    by_position: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall:
+    """Retrieval at one context length: accuracy by depth, far needles first, and its standard errors."""
+
+    accuracy: tuple[float, ...]
+    error: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant(Generic[Value]):
+    """One way to evaluate trained weights: raw, windowed, an extension, or a way to fill a learned table."""
+
+    name: str
+    label: str
+    kind: str
+    ended_at: float | None
+    lengths: Mapping[int, Value]
+
+    def at(self, length: int) -> Value | None:
+        """What was measured at `length` multiples of the trained length; None past the end or where not run."""
+        return None if self.ends_before(length) else self.lengths.get(length)
+
+    def ends_before(self, length: int) -> bool:
+        return self.ended_at is not None and length > self.ended_at
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Generic[Value]):
+    """What language and retrieval runs share: one trained model, its variants, and where it ran."""
+
+    name: str
+    label: str
+    trained_length: int
+    parameters: int
+    tokens: int
+    lengths: tuple[int, ...]
+    variants: tuple[Variant[Value], ...]
+    seconds: Mapping[str, float]
+    manifest: Mapping[str, Any]
+    metrics: Metrics
+
+    @property
+    def raw(self) -> Variant[Value]:
+        return next(variant for variant in self.variants if variant.kind == "raw")
+
+    @property
+    def windowed(self) -> Variant[Value] | None:
+        return next((variant for variant in self.variants if variant.kind == "windowed"), None)
+
+    def of_kind(self, kind: str) -> tuple[Variant[Value], ...]:
+        return tuple(variant for variant in self.variants if variant.kind == kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Mean attention score by distance, less its value at distance 0, for random and for trained queries and keys."""
+
+    distances: tuple[float, ...]
+    random: tuple[float, ...]
+    trained: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Language(Run[Point]):
+    """A language model: loss by context length, beside the unigram and bigram `yardsticks` of the same text."""
+
+    windows: int
+    yardsticks: Mapping[str, float]
+    corpus: Mapping[str, Any]
+    scores: Scores | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval(Run[Recall]):
+    """A needle task: accuracy by length and by depth, 0 being farthest from the query."""
+
+    chance: float
+    depths: tuple[float, ...]
+    queries: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A work folder, read: `unfinished` names the runs that have no results yet."""
+
+    folder: Path
+    experiment: Experiment
+    language: tuple[Language, ...]
+    retrieval: tuple[Retrieval, ...]
+    unfinished: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (*self.language, *self.retrieval)
+
+
+def load(folder: str | Path) -> Report:
+    """Reads the work folder of an experiment.
+
+    `folder` holds `experiment.json` and one folder for each run, with `run.json`, `metrics.jsonl` and, once the run
+    is finished, `results.json`. Runs come in the order of the optional list "runs" in experiment.json, else by name.
+
+    Raises InputError if the folder is missing, no run in it is finished, or a file is damaged (it names the file).
+
+    >>> load("no/such/folder")
+    Traceback (most recent call last):
+    posjax.errors.InputError: no/such/folder is not a folder: name the work folder of an experiment that has been run
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name the work folder of an experiment that has been run")
+    path = folder / "experiment.json"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no experiment.json, so it is not a work folder: name the folder of a run")
+    tree = _json(path)
+    experiment = _built(path, lambda: _experiment(tree))
+    order = {name: index for index, name in enumerate(tree.get("runs", ()))}
+    folders = sorted((run for run in folder.iterdir() if _is_run(run)), key=lambda run: (
+        order.get(run.name, len(order)), run.name))
+    finished = [_run(run) for run in folders if (run / "results.json").is_file()]
+    unfinished = tuple(run.name for run in folders if not (run / "results.json").is_file())
+    if not finished:
+        begun = f" (begun: {', '.join(unfinished)})" if unfinished else ""
+        raise InputError(f"{folder} holds no finished run{begun}: run the experiment to its end, then report again")
+    language = tuple(run for run in finished if isinstance(run, Language))
+    retrieval = tuple(run for run in finished if isinstance(run, Retrieval))
+    return Report(folder, experiment, language, retrieval, unfinished)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "results.json").is_file()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(tree, dict):
+        raise _damaged(path, f"it holds a {type(tree).__name__}, not an object")
+    return tree
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({why}): remove it and run the experiment again, which writes it anew")
+
+
+def _built(path: Path, build: Callable[[], Value]) -> Value:
+    """Builds a value from the tree of a file; a missing or a wrong entry is the file's damage, not a crash."""
+    try:
+        return build()
+    except KeyError as error:
+        raise _damaged(path, f"no entry {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _experiment(tree: dict[str, Any]) -> Experiment:
+    texts = {field: str(tree.get(field) or "") for field in ("title", "question", "paper", "command", "config",
+                                                             "created")}
+    return Experiment(name=str(tree["name"]), overrides=tuple(map(str, tree.get("overrides", ()))), **texts)
+
+
+def _run(folder: Path) -> Language | Retrieval:
+    path = folder / "results.json"
+    tree = _json(path)
+    manifest = _json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    builders = {"language": _language, "retrieval": _retrieval}
+    if tree.get("kind") not in builders:
+        raise _damaged(path, f"its kind is {tree.get('kind')!r}, which is neither language nor retrieval")
+    shared = {"manifest": manifest, "metrics": _metrics(folder / "metrics.jsonl")}
+    return _built(path, lambda: builders[tree["kind"]](tree, shared))
+
+
+def _language(tree: dict[str, Any], shared: dict[str, Any]) -> Language:
+    scores = tree.get("scores")
+    return Language(
+        **_shared(tree, _point), **shared, windows=int(tree["windows"]),
+        yardsticks={name: _number(loss) for name, loss in tree["yardsticks"].items()}, corpus=dict(tree["corpus"]),
+        scores=Scores(*(_numbers(scores[field]) for field in ("distances", "random", "trained"))) if scores else None)
+
+
+def _retrieval(tree: dict[str, Any], shared: dict[str, Any]) -> Retrieval:
+    return Retrieval(**_shared(tree, _recall), **shared, chance=_number(tree["chance"]),
+                     depths=_numbers(tree["depths"]), queries=int(tree["queries"]))
+
+
+def _shared(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> dict[str, Any]:
+    variants = sorted((_variant(variant, value) for variant in tree["variants"]), key=lambda v: ORDER.get(v.kind, 9))
+    if not variants or variants[0].kind != "raw":
+        raise ValueError("no variant of kind 'raw'")
+    return {"name": str(tree["name"]), "label": str(tree["label"]), "trained_length": int(tree["trained_length"]),
+            "parameters": int(tree["parameters"]), "tokens": int(tree["tokens"]),
+            "lengths": tuple(int(length) for length in tree["lengths"]), "variants": tuple(variants),
+            "seconds": {name: _number(seconds) for name, seconds in tree.get("seconds", {}).items()}}
+
+
+def _variant(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> Variant[Value]:
+    ended_at = tree.get("ended_at")
+    name = str(tree["name"])
+    return Variant(name, str(tree.get("label") or SPELLED.get(name, name)), str(tree["kind"]),
+                   None if ended_at is None else float(ended_at),
+                   {int(length): value(point) for length, point in tree["lengths"].items()})
+
+
+def _point(tree: dict[str, Any]) -> Point:
+    numbers = (_number(tree[field]) for field in ("loss", "mean", "ratio", "low", "high"))
+    return Point(*numbers, beyond=_number(tree.get("beyond")), positions=_numbers(tree.get("positions", ())),
+                 by_position=_numbers(tree.get("by_position", ())))
+
+
+def _recall(tree: dict[str, Any]) -> Recall:
+    accuracy = _numbers(tree["accuracy"])
+    return Recall(accuracy, _numbers(tree.get("error", (None,) * len(accuracy))))
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(_number(value) for value in values)
+
+
+def _metrics(path: Path) -> Metrics:
+    """One entry for each step, the latest where a resumed run repeated a step."""
+    if not path.is_file():
+        return ()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    entries: dict[int, Mapping[str, float]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            entries[int(entry["step"])] = entry
+        except (ValueError, KeyError, TypeError) as error:
+            # A killed run leaves half a line at the end; half a line elsewhere is damage.
+            if number < len(lines):
+                raise _damaged(path, f"line {number}: {error}") from error
+    return tuple(entries[step] for step in sorted(entries))

@@ -1,0 +1,75 @@
+"""How a run looks wherever it appears: its name, its colour, and the line style of its variant."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from posjax.report.load import Report, Run, Variant
+
+# Hues of Okabe and Ito's palette, distinct under the common colour-vision deficiencies; the pale ones are darkened
+# to stand out from white by 3:1 or more, and all are lightened for a dark page.
+LIGHT = ("#0072B2", "#D55E00", "#00875F", "#B3568F", "#A87500", "#2F8FCB", "#6B4BA3", "#5F6670")
+DARK = ("#4FA8E0", "#F0803C", "#2EC79A", "#E29AC4", "#E8B53A", "#8FD0F5", "#A98BE0", "#A9B1BC")
+# Lengths in pixels for lines with round ends, which add a line's width to each dash.
+SOLID, DOTTED = (1.0, 0.0), (0.1, 4.0)
+DASHES = ((12.0, 5.0), (8.0, 4.5, 0.1, 4.5), (4.0, 5.0), (12.0, 4.5, 0.1, 4.5, 0.1, 4.5), (1.5, 7.0))
+
+
+def name(run: Run, variant: Variant) -> str:
+    """A variant's full name: "RoPE", "RoPE, windowed", "RoPE + Yarn"."""
+    if variant.kind == "raw":
+        return run.label
+    if variant.kind == "windowed":
+        return f"{run.label}, windowed"
+    return f"{run.label} + {short(run, variant)}"
+
+
+def short(run: Run, variant: Variant) -> str:
+    """A variant's name where its run is plain from the place: "RoPE", "windowed", "Yarn"."""
+    if variant.kind == "raw":
+        return run.label
+    if variant.kind == "windowed":
+        return "windowed"
+    return variant.label.removeprefix(run.label).strip(" +,:()") or variant.name
+
+
+def colours(report: Report) -> dict[str, int]:
+    """The index of each method's colour; the same method has the same colour in every run, figure and chart."""
+    labels = dict.fromkeys(run.label for run in report.runs)
+    return {label: index % len(LIGHT) for index, label in enumerate(labels)}
+
+
+def dashes(report: Report) -> dict[str, tuple[float, ...]]:
+    """The line style of each variant: solid as trained, dotted windowed, and one kind of dashes for each other."""
+    variants = {variant.name: variant.kind for run in report.runs for variant in run.variants}
+    fixed = {"raw": SOLID, "windowed": DOTTED}
+    others = (variant for variant, kind in variants.items() if kind not in fixed)
+    chosen = dict(zip(others, itertools.cycle(DASHES), strict=False))
+    return {variant: fixed.get(kind) or chosen[variant] for variant, kind in variants.items()}
+
+
+def styles(report: Report) -> dict[str, str]:
+    """What each line style stands for, by variant name: "as trained", "windowed", "Yarn"."""
+    return {variant.name: "as trained" if variant.kind == "raw" else short(run, variant)
+            for run in report.runs for variant in run.variants}
+
+
+def number(value: float) -> str:
+    """Three significant digits, two decimals at most.
+
+    >>> number(1.357), number(12.34), number(120.4), number(3.2e16), number(float("nan"))
+    ('1.36', '12.3', '120', '3.2e16', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞"
+    if abs(value) >= 99_999.5:
+        return f"{value:.1e}".replace("e+", "e")
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.0f}"
