@@ -10,7 +10,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from posjax.errors import InputError
+
+
+def lead(table: jax.Array, rank: int) -> jax.Array:
+    """A table with leading axes of 1 up to a rank: broadcast on purpose, also where JAX is told to refuse it.
+
+    >>> import jax.numpy as jnp
+    >>> lead(jnp.zeros(4), 3).shape
+    (1, 1, 4)
+    """
+    return table.reshape((1,) * (rank - table.ndim) + table.shape)
 
 
 def check(**arrays: Any) -> dict[str, int]:

@@ -33,7 +33,7 @@ def packed(segments: jax.Array) -> jax.Array:
     >>> packed(jnp.array([[1, 1, 1, 2, 2]])).tolist()
     [[0, 1, 2, 0, 1]]
     """
-    index = jnp.arange(segments.shape[-1], dtype=jnp.int32)
+    index = jnp.broadcast_to(jnp.arange(segments.shape[-1], dtype=jnp.int32), segments.shape)
     starts = jnp.concatenate([jnp.ones_like(segments[..., :1], bool), segments[..., 1:] != segments[..., :-1]], axis=-1)
     return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
 

@@ -87,12 +87,12 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
     if tile is not None:
         l_BKGTS += tile.reshape(tile.shape[0], K, G, rows, columns)
     q_index, k_index = at[0] * rows + jnp.arange(rows), at[1] * columns + jnp.arange(columns)
-    seen = (k_index < S)[None, :]
+    seen = (k_index < S)[None, None, :]
     # Clipped, since the indices of padding must not read past a mask's own arrays.
     allowed = mask.allowed(start + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
     if allowed is not None:
         seen = seen & allowed
-    seen = seen[:, None, None] if seen.ndim == 3 else seen
+    seen = seen[:, None, None]
     return jnp.where(seen, l_BKGTS, MASKED), seen
 
 

@@ -21,7 +21,8 @@ class Mask:
     """A rule. `allowed` is the definition, `may_see` what a backend may skip."""
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        """Whether query `q_index[t]` may see key `k_index[s]`: bool `[T, S]` or `[B, T, S]`; `None`: everything."""
+        """Whether query `q_index[t]` may see key `k_index[s]`: bool `[b, T, S]`, with b the
+        batch or 1; `None`: everything."""
         raise NotImplementedError(f"{type(self).__name__} defines no rule")
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
@@ -53,11 +54,11 @@ class Causal(Mask):
 
     >>> import jax.numpy as jnp
     >>> Causal().allowed(jnp.arange(2), jnp.arange(2)).tolist()
-    [[True, False], [True, True]]
+    [[[True, False], [True, True]]]
     """
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        return q_index[:, None] >= k_index[None, :]
+        return q_index[None, :, None] >= k_index[None, None, :]
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return k_first <= q_last
@@ -73,7 +74,7 @@ class Window(Mask):
 
     >>> import jax.numpy as jnp
     >>> (Causal() & Window(2)).allowed(jnp.arange(3), jnp.arange(3)).tolist()
-    [[True, False, False], [True, True, False], [False, True, True]]
+    [[[True, False, False], [True, True, False], [False, True, True]]]
     """
 
     size: Any
@@ -83,7 +84,7 @@ class Window(Mask):
             raise InputError(f"Window got size={self.size}: needed is 1 or more, the query itself counts")
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        return jnp.abs(q_index[:, None] - k_index[None, :]) < self.size
+        return jnp.abs(q_index[None, :, None] - k_index[None, None, :]) < self.size
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         # A traced size is unknown until run time, so nothing can be skipped for it.

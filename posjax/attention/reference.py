@@ -35,7 +35,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     l_BNTS = logits(q, k, bias)
     seen = mask.allowed(start + jnp.arange(T), jnp.arange(S))
     if seen is not None:
-        seen = seen[:, None] if seen.ndim == 3 else seen
+        seen = seen[:, None]
         l_BNTS = jnp.where(seen, l_BNTS, MASKED)
     # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
     highest = jax.lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))

@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from posjax.axes import lead
 from posjax.encodings.base import Dims, Encoding, Params
 from posjax.errors import InputError
 
@@ -53,7 +54,7 @@ class Learned(Encoding):
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
         rows = params["table"].at[jnp.where(outside, self.length, positions)].get(mode="fill", fill_value=jnp.nan)
-        return (x.astype(jnp.float32) + rows.astype(jnp.float32)).astype(x.dtype)
+        return (x.astype(jnp.float32) + lead(rows.astype(jnp.float32), x.ndim)).astype(x.dtype)
 
     def fill(self, params: Params, trained: int, length: int, how: Fill) -> Params:
         """Parameters whose rows past the first `trained` follow from those, up to `length`, by a usual recipe.

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posjax.axes import lead
+
 # round(2^192 / (2 pi)); the fractions of frequencies are divided by 2 pi in integers.
 _INVERSE_TWO_PI = 999031769477504631556283515717616693813654938713089696784
 
@@ -40,7 +42,7 @@ def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Arra
     would be wrong silently.
     """
     p = positions.astype(jnp.uint32)[..., None]
-    high, low = jnp.asarray(turns[0], jnp.uint32), jnp.asarray(turns[1], jnp.uint32)
+    high, low = (lead(jnp.asarray(word, jnp.uint32), p.ndim) for word in (turns[0], turns[1]))
     # Read as signed, the upper word is the phase in [-1/2, 1/2) turns in units of 2^-32.
     phase = jax.lax.bitcast_convert_type(p * high + _high_word(p, low), jnp.int32)
     angle = phase.astype(jnp.float32) * np.float32(2 * np.pi / 2**32)

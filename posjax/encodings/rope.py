@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.base import Dims, Encoding, Params, Role
 from posjax.encodings.schedules import NTK, PLAIN, Linear, NTKByParts, Schedule, Yarn
@@ -108,5 +109,5 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> j
     axis, shape = (-2, (2, -1)) if layout == "split" else (-1, (-1, 2))
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], *shape)
     a, b = jnp.take(pairs, 0, axis=axis), jnp.take(pairs, 1, axis=axis)
-    cos, sin = cos[..., None, :], sin[..., None, :]
+    cos, sin = (lead(wave[..., None, :], x.ndim) for wave in (cos, sin))
     return jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(x.dtype)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.schedules import inverse_frequencies
@@ -60,7 +61,7 @@ class Sinusoidal(Encoding):
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         if "waves" not in params:
             params = self._waves(params, positions, Dims(model_size=x.shape[-1]))
-        return (x.astype(jnp.float32) + params["waves"]).astype(x.dtype)
+        return (x.astype(jnp.float32) + lead(params["waves"], x.ndim)).astype(x.dtype)
 
     def _waves(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         cos, sin = phases.cos_sin(positions, self.complete(params, dims)["turns"])

@@ -84,16 +84,15 @@ def _length_chart(report: Report, rows: series.Rows, named: str) -> dict[str, An
     tips = [alt.Tooltip("name:N", title="method"), alt.Tooltip("length:Q", title="length", format=".0f"),
             alt.Tooltip("loss:Q", title="nats per byte", format=".3f"), alt.Tooltip("ratio:Q", format=".3f"),
             alt.Tooltip("low:Q", title="interval from", format=".3f"), alt.Tooltip("high:Q", title="to", format=".3f")]
-    frame = _frame([*(row["loss"] for row in rows), *yardsticks.values()], yardsticks, 320)
+    frame = _frame([*(row["loss"] for row in rows), *yardsticks.values()], series.is_past_sense(rows, report), 320)
     y = alt.Y("loss:Q", title="nats per byte", scale=_scale(frame))
     lines = _lines(report, rows, alt.Chart(_data(rows)).encode(x=_lengths(rows), y=y, tooltip=tips))
     return _spec(_layer(_rules(yardsticks, frame), lines, _names(rows, named, "loss", frame)), frame.height)
 
 
-def _frame(values: list[float], yardsticks: dict[str, float], height: int) -> Frame:
+def _frame(values: list[float], logarithmic: bool, height: int) -> Frame:
     low, high = min(values), max(values)
-    if high > 4 * max(yardsticks.values(), default=math.inf):
-        # Losses beyond all sense would flatten the curves that matter.
+    if logarithmic and low > 0:
         return Frame("log", low / 1.1, high * 1.1, height)
     margin = 0.06 * (high - low or 1.0)
     return Frame("linear", low - margin, high + margin, height)
@@ -109,7 +108,7 @@ def _names(rows: series.Rows, named: str, field: str, frame: Frame) -> alt.Chart
     places = series.spread([scale(row[field]) for row in ends], gap, low, high)
     labels = [{"method": row["method"], "length": row["length"], "short": row["short"], field: unscale(place)}
               for row, place in zip(ends, places, strict=True)]
-    return alt.Chart(_data(labels)).mark_text(align="left", baseline="middle", dx=8).encode(
+    return alt.Chart(_data(labels)).mark_text(align="left", baseline="middle", dx=8, limit=110).encode(
         x="length:Q", y=alt.Y(f"{field}:Q", scale=_scale(frame)), text="short:N",
         color=alt.Color("method:N", legend=None),
         opacity=alt.when("!focus || focus == datum.method").then(alt.value(1)).otherwise(alt.value(FAINT)))

@@ -59,6 +59,10 @@ def loss_by_length(report: Report) -> Figure | None:
     axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for index, (axis, (title, chosen, only)) in enumerate(zip(axes, panels, strict=True)):
         axis.set_title(title)
+        if series.is_past_sense(panels[0][1] + panels[-1][1], report):
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         _lengths_axis(axis, chosen)
         _curves(report, axis, chosen, "length", "loss", only)
         _yardsticks(report, axis)
@@ -176,14 +180,15 @@ def _curves(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, only:
         until = f" (to {line[-1][x]:g}x)" if x == "length" and line[-1][x] < edge else ""
         ends.append((line[-1][y], name + until, colour))
     _plain(axis)
-    if label:
+    if label and ends:
         _name_ends(axis, ends)
 
 
 def _name_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Writes names beside the right ends of lines, moved apart until none covers another."""
-    low, high = axis.get_ylim()
-    heights = series.spread([(value - low) / (high - low) for value, _, _ in ends], LABEL_GAP, 0.0, 1.0)
+    axis.autoscale_view()
+    wanted = axis.transAxes.inverted().transform(axis.transData.transform([(1.0, value) for value, _, _ in ends]))
+    heights = series.spread(wanted[:, 1].tolist(), LABEL_GAP, 0.0, 1.0)
     for height, (_, name, colour) in zip(heights, ends, strict=True):
         axis.annotate(_cut(name), (1.0, height), xycoords="axes fraction", xytext=(5, 0), textcoords="offset points",
                       va="center", fontsize=8.5, color=colour, annotation_clip=False, parse_math=False)

@@ -60,6 +60,12 @@ def scores(report: Report, which: str) -> Rows:
     return _finite(rows, "score")
 
 
+def is_past_sense(rows: Rows, report: Report) -> bool:
+    """Whether losses are so high that they would flatten, on a linear axis, the curves that matter."""
+    yardsticks = [loss for run in report.language for loss in run.yardsticks.values() if math.isfinite(loss)]
+    return max((row["loss"] for row in rows), default=0.0) > 4 * max(yardsticks, default=math.inf)
+
+
 def score_scale(rows: Rows) -> tuple[float, float]:
     """The largest score, and the score up to which colours are linear before they turn logarithmic.
 
@@ -145,4 +151,4 @@ def _finite(rows: Rows, field: str) -> Rows:
 def _rounded(value: Any) -> Any:
     if not isinstance(value, float):
         return value
-    return float(f"{value:.5g}")
+    return float(f"{value:.5g}") if math.isfinite(value) else None

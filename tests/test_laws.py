@@ -1,0 +1,327 @@
+"""The laws, as theorems about every encoding of the registry, their chains, and every backend."""
+
+import dataclasses
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import posjax
+from posjax import Causal, Full, Segments, attend, chain, invariants
+from posjax.encodings import Dims, Encoding, Head, NoPE, Schedule
+from tests.cases import BACKEND_NAMES, CHAINS, DIMS, ENCODINGS, SINGLE, params_of, short
+
+# Pairs enough that a schedule's every field moves one of them.
+WIDE = Dims(heads=6, head_size=64, model_size=384)
+
+each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=short)
+each_single = pytest.mark.parametrize("encoding", SINGLE, ids=short)
+each_backend = pytest.mark.parametrize("backend", BACKEND_NAMES)
+
+
+def mask_of(encoding: Encoding) -> posjax.Mask:
+    return Causal() if encoding.causal else Full()
+
+
+def qkv(length: int, seed: int = 1, rows: int = 2, kv_heads: int = 3, dtype: str = "float32") -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(seed), 3)
+    heads = (DIMS.heads, kv_heads, kv_heads)
+    return [jax.random.normal(k, (rows, length, n, DIMS.head_size), dtype) for k, n in zip(keys, heads, strict=True)]
+
+
+# 1 Tile -------------------------------------------------------------------------------------------------------------
+@each_encoding
+def test_tile(encoding):
+    invariants.assert_tile(encoding, params_of(encoding), DIMS)
+
+
+# 2 Head -------------------------------------------------------------------------------------------------------------
+@each_encoding
+def test_the_head_index_may_be_traced(encoding):
+    params, at = params_of(encoding), jnp.arange(9)
+    if encoding.bias_kind == "none":
+        return
+    traced = jax.jit(jax.vmap(lambda n: encoding.bias(params, at, at, Head(n, DIMS.heads))))(jnp.arange(DIMS.heads))
+    for n in range(DIMS.heads):
+        np.testing.assert_allclose(traced[n], encoding.bias(params, at, at, Head(n, DIMS.heads)), rtol=1e-6, atol=1e-6)
+
+
+@each_single
+def test_every_bias_parameter_leads_with_its_heads(encoding):
+    if encoding.bias_kind != "none":
+        for leaf in jax.tree.leaves(encoding.init(jax.random.key(0), DIMS)):
+            assert leaf.shape[0] in (1, DIMS.heads)
+
+
+@each_single
+@each_backend
+def test_heads_split_over_two_devices_give_the_same(encoding, backend):
+    params, (q, k, v) = params_of(encoding), qkv(10, kv_heads=6)
+
+    def run(q, k, v, params):
+        return attend(q, k, v, encoding=encoding, params=params, mask=mask_of(encoding), backend=backend)
+
+    mesh = jax.make_mesh((2,), ("tensor",), (jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, None, "tensor"))
+    there = jax.jit(run)(*(jax.device_put(x, split) for x in (q, k, v)), params)
+    np.testing.assert_allclose(there, run(q, k, v, params), atol=2e-6)
+
+
+# 3 Decode -----------------------------------------------------------------------------------------------------------
+@each_encoding
+@each_backend
+def test_one_token_at_a_time_equals_the_full_pass(encoding, backend):
+    params, (q, k, v) = params_of(encoding), qkv(8)
+    run = dict(encoding=encoding, params=params, mask=Causal(), backend=backend)
+    full = attend(q, k, v, **run)
+    for t in (1, 4, 7):
+        one = attend(q[:, t : t + 1], k[:, : t + 1], v[:, : t + 1], **run)
+        np.testing.assert_allclose(one[:, 0], full[:, t], atol=2e-6)
+
+
+# 4 Pack -------------------------------------------------------------------------------------------------------------
+@each_encoding
+@each_backend
+def test_two_documents_packed_equal_the_two_apart(encoding, backend):
+    params, (q, k, v) = params_of(encoding), qkv(11)
+    segments = jnp.array([[1] * 4 + [2] * 7] * 2)
+    at = posjax.positions.packed(segments)
+    run = dict(encoding=encoding, params=params, backend=backend)
+    together = attend(q, k, v, q_positions=at, k_positions=at, mask=Causal() & Segments(segments), **run)
+    for part in (slice(0, 4), slice(4, 11)):
+        apart = attend(q[:, part], k[:, part], v[:, part], mask=Causal(), **run)
+        np.testing.assert_allclose(together[:, part], apart, atol=2e-6)
+
+
+@each_encoding
+@each_backend
+def test_left_padding_equals_none(encoding, backend):
+    params, (q, k, v) = params_of(encoding), qkv(9)
+    real = jnp.arange(9)[None, :] >= jnp.array([[3], [0]])
+    at = posjax.positions.left_padded(real)
+    mask = Causal() & Segments(real.astype(jnp.int32))
+    run = dict(encoding=encoding, params=params, backend=backend)
+    padded = attend(q, k, v, q_positions=at, k_positions=at, mask=mask, **run)
+    alone = attend(q[:1, 3:], k[:1, 3:], v[:1, 3:], mask=Causal(), **run)
+    np.testing.assert_allclose(padded[0, 3:], alone[0], atol=2e-6)
+    assert not padded[0, :3].any(), "padding sees nothing and comes out as zero"
+
+
+# 5 Shift ------------------------------------------------------------------------------------------------------------
+@each_encoding
+def test_a_relative_encoding_ignores_a_common_offset(encoding):
+    if encoding.relative:
+        invariants.assert_relative(encoding, params_of(encoding), DIMS, offsets=(1, 1000, 2**24 + 1, 2**31 - 17))
+
+
+@pytest.mark.parametrize("encoding", [posjax.Sinusoidal(), posjax.Learned()], ids=short)
+def test_absolute_encodings_do_not_claim_to_be_relative(encoding):
+    assert not encoding.relative and not chain(encoding, posjax.Rope()).relative
+
+
+# 6 Compose ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("encoding", CHAINS, ids=short)
+def test_chain_is_associative_with_a_unit(encoding):
+    a, *rest = encoding.parts
+    assert chain(a, chain(*rest)) == chain(chain(a), *rest) == chain(NoPE(), a, chain(NoPE()), *rest, NoPE()) == encoding
+    assert chain() == NoPE() and chain(a) == a
+
+
+def test_chain_applies_each_part():
+    both, (q, k, v) = chain(posjax.Rope(), posjax.Alibi()), qkv(6)
+    at = jnp.arange(6)
+    turned = [posjax.Rope().rotate({}, x, at, role) for x, role in ((q, "query"), (k, "key"))]
+    np.testing.assert_array_equal(attend(*turned, v, encoding=posjax.Alibi()), attend(q, k, v, encoding=both))
+
+
+# 7 Value ------------------------------------------------------------------------------------------------------------
+@each_encoding
+def test_an_encoding_is_a_value(encoding):
+    again = eval(repr(encoding), vars(posjax))
+    assert again == encoding and hash(again) == hash(encoding)
+    traces = []
+
+    @jax.jit
+    def count(x):
+        return x
+
+    def f(x, encoding):
+        traces.append(encoding)
+        return x
+
+    jitted = jax.jit(f, static_argnames="encoding")
+    for value in (encoding, again):
+        jitted(jnp.zeros(1), encoding=value)
+    assert len(traces) == 1
+    for field in dataclasses.fields(encoding):
+        assert not isinstance(getattr(encoding, field.name), jax.Array | np.ndarray)
+
+
+# 8 No dead field ----------------------------------------------------------------------------------------------------
+def others(owner: object, name: str) -> list[object]:
+    """Other values of a field: what a user might write there."""
+    value, hint = getattr(owner, name), typing.get_type_hints(type(owner))[name]
+    if typing.get_origin(hint) is typing.Literal:
+        return [choice for choice in typing.get_args(hint) if choice != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, Schedule):
+        nested = [f.name for f in dataclasses.fields(value)]
+        return [posjax.Linear(3.0), *(dataclasses.replace(value, **{n: o}) for n in nested for o in others(value, n)[:1])]
+    if value is None:
+        return []
+    return [type(value)(value * 2)] if name != "fraction" else [value / 2]
+
+
+def behaviour(encoding: Encoding) -> list[np.ndarray]:
+    """All that an encoding does, on fixed input."""
+    params = params_of(encoding, WIDE)
+    x = jax.random.normal(jax.random.key(3), (1, 40, WIDE.model_size))
+    heads = x.reshape(1, 40, WIDE.heads, WIDE.head_size)
+    at = jnp.arange(40)
+    biases = [encoding.bias(params, at, at, Head(n, DIMS.heads)) for n in range(DIMS.heads)]
+    return [np.asarray(v) for v in (encoding.embed(params, x, at), encoding.rotate(params, heads, at, "query"), *biases)]
+
+
+@each_single
+def test_changing_any_field_changes_something(encoding):
+    before = behaviour(encoding)
+    for field in dataclasses.fields(encoding):
+        for other in others(encoding, field.name):
+            changed = encoding.replace(**{field.name: other})
+            if field.name == "length":  # A longer table shows past the end of the shorter one.
+                assert changed.max_length != encoding.max_length
+                continue
+            after = behaviour(changed)
+            assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True)), (field.name, other)
+
+
+# 9 Gradient ---------------------------------------------------------------------------------------------------------
+@each_encoding
+@each_backend
+@pytest.mark.parametrize("explicit", [False, True], ids=["contiguous", "explicit"])
+def test_gradients_equal_the_reference(encoding, backend, explicit, monkeypatch):
+    monkeypatch.setattr("posjax.attention.chunked.BLOCK", 8)  # Several blocks, the last one not full.
+    params, (q, k, v) = params_of(encoding), qkv(19)
+    at = posjax.positions.contiguous(19, 5) if explicit else None
+    floats, structure = jax.tree.flatten(params)
+    trained = [i for i, leaf in enumerate(floats) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+    def run(backend, q, k, v, *some):
+        leaves = list(floats)
+        for i, leaf in zip(trained, some, strict=True):
+            leaves[i] = leaf
+        return attend(q, k, v, q_positions=at, k_positions=at, encoding=encoding, params=structure.unflatten(leaves),
+                      mask=mask_of(encoding), backend=backend)
+
+    arguments = (q, k, v, *(jnp.asarray(floats[i]) for i in trained))
+    cotangent = jax.random.normal(jax.random.key(9), q.shape)
+    out, pull = jax.vjp(lambda *a: run(backend, *a), *arguments)
+    expected, pull_expected = jax.vjp(lambda *a: run("reference", *a), *arguments)
+    np.testing.assert_allclose(out, expected, atol=3e-6)
+    for got, want in zip(pull(cotangent), pull_expected(cotangent), strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-4)
+
+
+@each_single
+def test_every_parameter_gets_a_gradient(encoding):
+    params = encoding.init(jax.random.key(0), DIMS)
+    x = jax.random.normal(jax.random.key(1), (1, 1100, DIMS.model_size))
+
+    def loss(params):
+        joined = encoding.join(params, encoding.constants(DIMS))
+        at = jnp.arange(min(1100, encoding.max_length or 1100))
+        y = encoding.embed(joined, x[:, : len(at)], at).reshape(1, len(at), DIMS.heads, DIMS.head_size)
+        out = attend(y, y, y, encoding=encoding, params=joined, mask=mask_of(encoding), backend="reference")
+        return jnp.sum(out * jax.random.normal(jax.random.key(2), out.shape))
+
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
+        # T5's bucket of distance 0 ahead of the query exists and is never used, in each head.
+        assert np.mean(np.asarray(gradient) != 0) > 0.95, f"{jax.tree_util.keystr(path)} has no gradient in places"
+
+
+# 10 Distinct --------------------------------------------------------------------------------------------------------
+@each_single
+def test_positions_stay_distinct_up_to_the_declared_length(encoding):
+    if encoding.bias_kind != "none" or isinstance(encoding, NoPE):
+        return
+    most = encoding.max_length
+    some = (0, 1, 2, 255, 256, 257, 511) if most else (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1)
+    invariants.assert_distinct(encoding, params_of(encoding), DIMS, some)
+
+
+@each_single
+def test_positions_outside_give_nan_and_never_another_row(encoding):
+    params, x = params_of(encoding), jnp.ones((1, 2, DIMS.model_size))
+    outside = [-1, encoding.max_length] if encoding.max_length else [-1, -5]
+    at = jnp.array(outside)
+    embedded = encoding.embed(params, x, at)
+    rotated = encoding.rotate(params, x.reshape(1, 2, DIMS.heads, -1), at, "query")
+    plain_embed = bool((embedded == x).all())
+    plain_turn = bool((rotated == x.reshape(rotated.shape)).all())
+    assert plain_embed or bool(jnp.isnan(embedded).any(-1).all())
+    assert plain_turn or bool(jnp.isnan(rotated).any((-1, -2)).all())
+
+
+# 11 Precision -------------------------------------------------------------------------------------------------------
+@each_encoding
+@each_backend
+def test_bfloat16_in_and_out_with_float32_inside(encoding, backend):
+    params, at = params_of(encoding), jnp.arange(12) + (0 if encoding.max_length else 100_003)
+    run = dict(q_positions=at, k_positions=at, encoding=encoding, params=params, mask=mask_of(encoding), backend=backend)
+    narrow = qkv(12, dtype="bfloat16")
+    out = attend(*narrow, **run)
+    assert out.dtype == jnp.bfloat16
+    wide = attend(*(x.astype(jnp.float32) for x in narrow), **run)
+    np.testing.assert_allclose(out.astype(jnp.float32), wide, atol=0.03)
+
+
+@each_single
+def test_hooks_keep_float32_inside(encoding):
+    params, at = params_of(encoding), jnp.arange(7) + (0 if encoding.max_length else 2**20)
+    x = jax.random.normal(jax.random.key(4), (1, 7, DIMS.model_size), jnp.bfloat16)
+    heads = x.reshape(1, 7, DIMS.heads, -1)
+    for narrow, wide in (
+        (encoding.embed(params, x, at), encoding.embed(params, x.astype(jnp.float32), at)),
+        (encoding.rotate(params, heads, at, "key"), encoding.rotate(params, heads.astype(jnp.float32), at, "key")),
+    ):
+        assert narrow.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(narrow, wide.astype(jnp.bfloat16))
+    assert encoding.bias(params, at, at, Head(0, DIMS.heads)).dtype == jnp.float32
+
+
+# Family: constants are data -----------------------------------------------------------------------------------------
+@each_encoding
+def test_within_a_family_constants_may_be_exchanged(encoding):
+    parts = encoding.parts if hasattr(encoding, "parts") else (encoding,)
+    for i, part in enumerate(parts):
+        for name in part.numbers:
+            for other in others(part, name)[:1]:
+                changed = chain(*parts[:i], part.replace(**{name: other}), *parts[i + 1 :])
+                assert changed.family == encoding.family
+                params = changed.join(changed.init(jax.random.key(0), DIMS), changed.constants(DIMS))
+                q, k, v = qkv(7)
+                swapped = attend(q, k, v, encoding=encoding, params=params, mask=mask_of(encoding))
+                own = attend(q, k, v, encoding=changed, params=params, mask=mask_of(encoding))
+                np.testing.assert_array_equal(swapped, own)
+
+
+@each_encoding
+def test_what_is_not_a_number_separates_families(encoding):
+    if not hasattr(encoding, "parts"):
+        for field in dataclasses.fields(encoding):
+            if field.name not in encoding.numbers:
+                assert all(encoding.replace(**{field.name: o}).family != encoding.family
+                           for o in others(encoding, field.name))
+
+
+@each_encoding
+def test_prepared_parameters_change_nothing(encoding):
+    params, at = params_of(encoding), jnp.arange(9)
+    x = jax.random.normal(jax.random.key(5), (1, 9, DIMS.model_size))
+    heads = x.reshape(1, 9, DIMS.heads, -1)
+    prepared = encoding.prepare(params, at, DIMS)
+    np.testing.assert_array_equal(encoding.embed(prepared, x, at), encoding.embed(params, x, at))
+    np.testing.assert_array_equal(encoding.rotate(prepared, heads, at, "key"), encoding.rotate(params, heads, at, "key"))
