@@ -71,8 +71,8 @@ class Rope(Encoding):
             cls(layout="interleaved", fraction=0.5),
             cls(schedule=Linear(factor=2.0)),
             cls(schedule=NTK(factor=2.0)),
-            cls(schedule=NTKByParts(factor=2.0, original_length=64, beta_fast=8.0)),
-            cls(base=100.0, schedule=Yarn(factor=4.0, original_length=64, beta_fast=8.0)),
+            cls(schedule=NTKByParts(factor=2.0, original_length=256, beta_fast=8.0)),
+            cls(base=100.0, schedule=Yarn(factor=4.0, original_length=256, beta_fast=8.0)),
         )
 
     def rotary_size(self, head_size: int) -> int:
