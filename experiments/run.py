@@ -1,6 +1,6 @@
 """Train, evaluate and report every run of a config; what is done already is not done again.
 
-    python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N ...]
+    python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.table import Table
 from experiments import cli
 from posjax import report
 from posjax import run as runs
+from posjax.data import Needles
 from posjax.evaluation import Retrieval
 from posjax.run import Experiment, Run
 
@@ -52,6 +53,12 @@ def command(arguments: Sequence[str]) -> None:
 def execute(request: cli.Request, options: cli.Common, console: Console) -> None:
     """Every run in turn, then the report."""
     write_experiment(request, options)
+    for data in dict.fromkeys(run.data for run in request.experiment.runs):
+        if not isinstance(data, Needles):
+            told = data.load().describe()
+            console.print(f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and "
+                          f"{told['validation_bytes']:,} held out, fingerprint {told['fingerprint']}",
+                          markup=False, highlight=False)
     for number, run in enumerate(request.experiment.runs, 1):
         folder = request.folder(options, run)
         title = f"[{number}/{len(request.experiment.runs)}] {run.name}"

@@ -15,7 +15,7 @@ def _chains() -> tuple[Encoding, ...]:
     """One of each pair of kinds: what turns or embeds with what biases, and two biases."""
     turning = [v for kind in REGISTRY for v in kind.examples()[:1] if not isinstance(v, RelativeBias | NoPE)]
     biased = [v for kind in REGISTRY for v in kind.examples()[:1] if isinstance(v, RelativeBias)]
-    return tuple(chain(a, b) for a in turning for b in biased) + (chain(*biased), chain(*turning))
+    return (*(chain(a, b) for a in turning for b in biased), chain(*biased), chain(*turning))
 
 
 CHAINS = _chains()

@@ -125,7 +125,8 @@ def test_absolute_encodings_do_not_claim_to_be_relative(encoding):
 @pytest.mark.parametrize("encoding", CHAINS, ids=short)
 def test_chain_is_associative_with_a_unit(encoding):
     a, *rest = encoding.parts
-    assert chain(a, chain(*rest)) == chain(chain(a), *rest) == chain(NoPE(), a, chain(NoPE()), *rest, NoPE()) == encoding
+    assert chain(a, chain(*rest)) == chain(chain(a), *rest) == encoding
+    assert chain(NoPE(), a, chain(NoPE()), *rest, NoPE()) == encoding
     assert chain() == NoPE() and chain(a) == a
 
 
@@ -169,7 +170,8 @@ def others(owner: object, name: str) -> list[object]:
         return [not value]
     if isinstance(value, Schedule):
         nested = [f.name for f in dataclasses.fields(value)]
-        return [posjax.Linear(3.0), *(dataclasses.replace(value, **{n: o}) for n in nested for o in others(value, n)[:1])]
+        changed = [dataclasses.replace(value, **{n: o}) for n in nested for o in others(value, n)[:1]]
+        return [posjax.Linear(3.0), *changed]
     if value is None:
         return []
     return [type(value)(value * 2)] if name != "fraction" else [value / 2]
@@ -182,7 +184,8 @@ def behaviour(encoding: Encoding) -> list[np.ndarray]:
     heads = x.reshape(1, 40, WIDE.heads, WIDE.head_size)
     at = jnp.arange(40)
     biases = [encoding.bias(params, at, at, Head(n, DIMS.heads)) for n in range(DIMS.heads)]
-    return [np.asarray(v) for v in (encoding.embed(params, x, at), encoding.rotate(params, heads, at, "query"), *biases)]
+    turned = encoding.rotate(params, heads, at, "query")
+    return [np.asarray(v) for v in (encoding.embed(params, x, at), turned, *biases)]
 
 
 @each_single
@@ -270,7 +273,8 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
 @each_backend
 def test_bfloat16_in_and_out_with_float32_inside(encoding, backend):
     params, at = params_of(encoding), jnp.arange(12) + (0 if encoding.max_length else 100_003)
-    run = dict(q_positions=at, k_positions=at, encoding=encoding, params=params, mask=mask_of(encoding), backend=backend)
+    where = dict(q_positions=at, k_positions=at, mask=mask_of(encoding))
+    run = dict(encoding=encoding, params=params, backend=backend, **where)
     narrow = qkv(12, dtype="bfloat16")
     out = attend(*narrow, **run)
     assert out.dtype == jnp.bfloat16
@@ -324,4 +328,5 @@ def test_prepared_parameters_change_nothing(encoding):
     heads = x.reshape(1, 9, DIMS.heads, -1)
     prepared = encoding.prepare(params, at, DIMS)
     np.testing.assert_array_equal(encoding.embed(prepared, x, at), encoding.embed(params, x, at))
-    np.testing.assert_array_equal(encoding.rotate(prepared, heads, at, "key"), encoding.rotate(params, heads, at, "key"))
+    turned, again = (encoding.rotate(p, heads, at, "key") for p in (prepared, params))
+    np.testing.assert_array_equal(turned, again)

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -22,8 +20,3 @@ def test_what_the_readme_points_to_is_there():
     text = (ROOT / "README.md").read_text()
     for path in re.findall(r"\]\(((?!http)[^)#]+)\)", text) + re.findall(r"configs/\w+\.py|tests/\w+\.py", text):
         assert (ROOT / path).exists(), path
-
-
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_lines_are_short_enough_to_read(name):
-    assert max(map(len, (ROOT / name).read_text().splitlines())) <= 140

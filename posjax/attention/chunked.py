@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     k_BKSH, v_BKSH = (_pad(x, columns).transpose(0, 2, 1, 3) for x in (k, v))
     padded = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
     rule = (mask, jnp.asarray(start, jnp.int32), jnp.asarray(pairs))
-    out, lse = _blocks((T, S, rows, columns), q_BKGTH, k_BKSH, v_BKSH, padded, rule)
+    out, lse = cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q_BKGTH, k_BKSH, v_BKSH, padded, rule))
     out_BTNH = out.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
 
@@ -144,7 +144,7 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
         p = jnp.where(seen, jnp.exp(logits - _take(lse, i, rows, 3)[..., None]), 0.0)
         dp = jnp.einsum("BKGTH,BKSH->BKGTS", d_i, v_j, preferred_element_type=jnp.float32)
         ds = p * (dp - _take(delta, i, rows, 3)[..., None])
-        if pull is not None:
+        if tile is not None and pull is not None:
             whole = ds.reshape(ds.shape[0], -1, rows, columns)
             d_bias = pull(d_bias, whole.sum(0, keepdims=True) if tile.shape[0] == 1 else whole)
         ds = (ds * scale).astype(q.dtype)

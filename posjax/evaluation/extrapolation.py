@@ -36,8 +36,8 @@ class Extrapolation:
 
     def __post_init__(self) -> None:
         if self.multiples[:1] != (1,) or sorted(set(self.multiples)) != list(self.multiples):
-            raise InputError(f"Extrapolation got multiples={self.multiples}: needed are rising multiples of the trained "
-                             "length that begin with 1, such as 1 2 4 8 16")
+            raise InputError(f"Extrapolation got multiples={self.multiples}: needed are rising multiples of the "
+                             "trained length that begin with 1, such as 1 2 4 8 16")
         if self.windows < 1:
             raise InputError(f"Extrapolation got windows={self.windows}: needed is 1 or more")
 

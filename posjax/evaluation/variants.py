@@ -97,14 +97,15 @@ def numbers(subject: Subject, variant: Variant, multiple: int) -> tuple[Any, Any
 def _filled(subject: Subject, how: Fill, multiple: int) -> Any:
     encoding, trained = subject.config.encoding, subject.trained_length
     state = nnx.state(subject.model)
-    params = state["encoding_params"].get_value()
+    held: Any = state["encoding_params"]
+    params = held.get_value()
 
     def fill(part: Encoding, own: Any) -> Any:
         return part.fill(own, trained, multiple * trained, how) if isinstance(part, Learned) else own
 
-    chained = isinstance(encoding, Chain)
-    new = tuple(fill(p, o) for p, o in zip(encoding.parts, params, strict=True)) if chained else fill(encoding, params)
-    graph, leaves = nnx.split(subject.model)
-    del graph
-    leaves["encoding_params"] = leaves["encoding_params"].replace(new)
-    return leaves
+    if isinstance(encoding, Chain):
+        new = tuple(fill(part, own) for part, own in zip(encoding.parts, params, strict=True))
+    else:
+        new = fill(encoding, params)
+    state["encoding_params"] = held.replace(new)
+    return state

@@ -66,20 +66,22 @@ class Attention(nnx.Module):
         q_BTNH = self.query(x_BTD).reshape(B, T, N, H)
         k_BSKH, v_BSKH = self.key(x_BTD).reshape(B, T, K, H), self.value(x_BTD).reshape(B, T, K, H)
         q_BTNH = self.encoding.rotate(places.params, q_BTNH, places.positions, "query")
+        # A cache of an encoding that depends on the length holds keys that are not rotated yet.
         late = cached is not None and self.encoding.length_dependent
         if not late:
             k_BSKH = self.encoding.rotate(places.params, k_BSKH, places.positions, "key")
         if cached is not None:
-            new = (k_BSKH, v_BSKH)
-            cached = tuple(jax.lax.dynamic_update_slice_in_dim(old, part.astype(old.dtype), places.start, 1)
-                           for old, part in zip(cached, new, strict=True))  # type: ignore[assignment]
-            k_BSKH, v_BSKH = cached
+            cached = k_BSKH, v_BSKH = _append(cached[0], k_BSKH, places), _append(cached[1], v_BSKH, places)
         if late:
             k_BSKH = self.encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
         out_BTNH, _ = attention.weigh(q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start,
                                       backend=self.backend)
         seen = None if probe is None else probe(q_BTNH, k_BSKH, places)
         return self.out(out_BTNH.reshape(B, T, N * H)), cached, seen
+
+
+def _append(old: jax.Array, new: jax.Array, places: Places) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), places.start, 1)
 
 
 class SwiGLU(nnx.Module):

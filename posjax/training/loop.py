@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Self
 
 import jax
+import numpy as np
 
 from posjax.data import Batches
 from posjax.errors import InputError, Stopped
@@ -119,7 +120,7 @@ class _Session:
         for step, numbers in fetched:
             if not math.isfinite(numbers["loss"]):
                 raise Stopped(self._diverged(step, numbers["loss"]))
-            self.metrics.write(step, {**numbers, "learning_rate": float(schedule(step - 1)),
+            self.metrics.write(step, {**numbers, "learning_rate": float(np.asarray(schedule(step - 1))),
                                       "tokens_per_second": tokens / seconds, "seconds": seconds})
         self.shown.update(fetched[-1][0], fetched[-1][1]["loss"], tokens / seconds)
         return now

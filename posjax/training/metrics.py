@@ -58,7 +58,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 class _TensorBoard:
     def __init__(self, folder: Path):
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError("the sink 'tensorboard' is not installed: pip install 'posjax[tensorboard]'") from error
         self._writer = SummaryWriter(str(folder / "tensorboard"))
@@ -74,7 +74,7 @@ class _TensorBoard:
 class _WandB:
     def __init__(self, folder: Path):
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError("the sink 'wandb' is not installed: pip install 'posjax[wandb]'") from error
         self._run = wandb.init(project="posjax", name=folder.name, dir=str(folder), resume="allow", id=folder.name)
