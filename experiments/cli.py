@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import importlib.util
 import io
@@ -42,11 +43,12 @@ class Common:
 
 @dataclass(frozen=True)
 class Request:
-    """A command line, read: the experiment with its overrides, and where it goes."""
+    """A command line, read: the experiment with its overrides, cut to the runs chosen of `every` one, and its text."""
 
     experiment: Experiment
     overrides: tuple[str, ...]
     source: str
+    every: tuple[Run, ...]
 
     def folder(self, options: Common, run: Run) -> Path:
         return options.folder / run.name
@@ -61,8 +63,9 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
     runs = tuple(_override(run, program, rest) for run in experiment.runs)
     known = {unknown for _, unknown in runs}
     _refuse_unknown(kind, experiment.runs, set.intersection(*(set(u) for u in known)) if known else set(), rest)
-    chosen = _choose([run for run, _ in runs], options.only)
-    return options, Request(replace(experiment, runs=tuple(chosen)), tuple(rest), source)
+    every = tuple(run for run, _ in runs)
+    chosen = _choose(every, options.only)
+    return options, Request(replace(experiment, runs=tuple(chosen)), tuple(rest), source, every)
 
 
 def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None) -> tuple[Any, list[str]]:
@@ -101,15 +104,17 @@ def _refuse_unknown(kind: type[Common], runs: Sequence[Run], unknown: set[str], 
         raise InputError(f"unknown option {option}: the nearest is {near[0]}; --help lists them all")
 
 
-def _names(value: Any) -> list[str]:
-    """The option names of a dataclass, or of a value of one."""
-    extra = {} if isinstance(value, type) else {"default": value}
-    parser = tyro.extras.get_parser(value if isinstance(value, type) else type(value),
-                                    config=(tyro.conf.AvoidSubcommands,), **extra)
-    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+def _names(value: Any, prefix: str = "--") -> list[str]:
+    """The option names of a dataclass, or of a value of one and the values inside it."""
+    names = []
+    for field in dataclasses.fields(value):
+        name = prefix + field.name.replace("_", "-")
+        inner = None if isinstance(value, type) else getattr(value, field.name)
+        names += _names(inner, name + ".") if dataclasses.is_dataclass(inner) else [name]
+    return names
 
 
-def _choose(runs: list[Run], only: tuple[str, ...]) -> list[Run]:
+def _choose(runs: tuple[Run, ...], only: tuple[str, ...]) -> list[Run]:
     names = [run.name for run in runs]
     for name in only:
         if name not in names:
@@ -131,9 +136,9 @@ def load(path: Path) -> tuple[Experiment, str]:
     try:
         spec.loader.exec_module(module)
         experiment = module.experiment()
-    except Exception as error:  # A config is the user's own code: whatever it raises is answered in one line.
+    except (Exception, SystemExit) as error:  # A config is the user's own code: whatever it raises is one line.
         places = [f"{path} line {frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
-                  if frame.filename == str(path)]
+                  if Path(frame.filename) == path.absolute()]
         at = places[-1] if places else f"{path} line {getattr(error, 'lineno', '?')}"
         reason = "it has no function experiment()" if "has no attribute 'experiment'" in str(error) else str(error)
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "

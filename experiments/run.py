@@ -44,14 +44,16 @@ def command(arguments: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             small = replace(request.experiment, runs=tuple(map(smaller, request.experiment.runs)))
-            execute(replace(request, experiment=small), replace(options, work=Path(folder)), console)
+            execute(replace(request, experiment=small), replace(options, work=Path(folder)), console, keep=False)
             console.print(f"smoke: {len(small.runs)} runs worked in {time.perf_counter() - began:.0f} s")
     else:
         execute(request, options, console)
 
 
-def execute(request: cli.Request, options: cli.Common, console: Console) -> None:
-    """Every run in turn, then the report."""
+def execute(request: cli.Request, options: cli.Common, console: Console, keep: bool = True) -> None:
+    """Every run in turn, then the report, whose place is told where it stays."""
+    for run in request.experiment.runs:
+        runs.check(run)
     write_experiment(request, options)
     for data in dict.fromkeys(run.data for run in request.experiment.runs):
         if not isinstance(data, Needles):
@@ -70,15 +72,15 @@ def execute(request: cli.Request, options: cli.Common, console: Console) -> None
         subject = runs.train(run, folder, cli.progress(run, console))
         console.print(f"{title}: evaluating", markup=False, highlight=False)
         runs.evaluate(run, folder, subject)
-    finish(options.folder, console)
+    finish(options.folder, console, keep)
 
 
-def finish(folder: Path, console: Console) -> None:
+def finish(folder: Path, console: Console, keep: bool = True) -> None:
     """The table and the page of a folder of finished runs."""
     written = report.write(folder)
     report.show(folder, console)
     for path in written:
-        if path.suffix == ".html":
+        if keep and path.suffix == ".html":
             console.print(f"\nThe report: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -87,12 +89,15 @@ def write_experiment(request: cli.Request, options: cli.Common) -> None:
     from posjax.training.checkpoints import probe
 
     probe(options.folder)
+    for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
+        if (request.folder(options, run) / "run.json").exists():
+            runs.claim(run, request.folder(options, run), None)
     told = " ".join(["python -m experiments.run", str(options.config), *request.overrides])
     experiment = request.experiment
     runs.write_json(options.folder / "experiment.json", {
         "name": options.config.stem, "title": experiment.title, "question": experiment.question,
         "paper": experiment.paper, "command": told, "config": request.source, "overrides": list(request.overrides),
-        "runs": [run.name for run in experiment.runs], "created": time.strftime("%Y-%m-%d"),
+        "runs": [run.name for run in request.every], "created": time.strftime("%Y-%m-%d"),
     })
 
 

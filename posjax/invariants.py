@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Encoding, Head, Params
+from posjax.encodings.base import Dims, Encoding, Head, Pairs, Params
 
 
 def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_positions: jax.Array,
@@ -21,12 +21,14 @@ def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_pos
 
     `q [B, T, N, H]`, `k [B, S, N, H]`, positions `[T]` and `[S]` -> `[B, N, T, S]`.
     """
-    heads, size = q.shape[-2:]
+    heads = q.shape[-2]
     chex.assert_equal_shape_suffix([q, k], 2)
-    turned = jnp.einsum("BTNH,BSNH->BNTS", encoding.rotate(params, q, q_positions, "query"),
-                        encoding.rotate(params, k, k_positions, "key"), preferred_element_type=jnp.float32)
+    pairs = Pairs(q_positions, k_positions, jnp.arange(q.shape[1]), jnp.arange(k.shape[1]))
+    q = encoding.rotate(params, q, q_positions, "query")
+    k = encoding.rotate(params, k, k_positions, "key")
+    content = jax.vmap(lambda q, k: encoding.score(params, q, k, pairs))(q, k)
     bias = jnp.stack([encoding.bias(params, q_positions, k_positions, Head(n, heads)) for n in range(heads)])
-    return turned / jnp.sqrt(jnp.float32(size)) + bias[None]
+    return content + bias[None]
 
 
 def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int] = (1, 1000, 2**24 + 1),

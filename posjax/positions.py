@@ -47,12 +47,16 @@ def left_padded(real: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.cumsum(real.astype(jnp.int32), axis=-1) - 1, 0)
 
 
-def check(positions: jax.Array, name: str = "positions") -> jax.Array:
-    """The positions as int32. Errors: `InputError` for floats, and for a rank other than `[T]` or `[B, T]`."""
+def check(positions: jax.Array, name: str = "positions", coordinates: int = 1) -> jax.Array:
+    """The positions as int32.
+
+    Errors: `InputError` for floats, and for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has
+    A `coordinates`.
+    """
     positions = jnp.asarray(positions)
     if not jnp.issubdtype(positions.dtype, jnp.integer):
         raise InputError(f"{name} are {positions.dtype}: positions are exact integers; give int32, for example from "
                          "posjax.positions.contiguous(length)")
-    if positions.ndim not in (1, 2):
+    if positions.ndim not in (1, 2) and not (coordinates > 1 and positions.ndim == 3):
         raise InputError(f"{name} have shape {positions.shape}: needed is [T], the same for all rows, or [B, T]")
     return positions.astype(jnp.int32)

@@ -17,7 +17,7 @@ import jax
 from flax import nnx
 
 from posjax import attention
-from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows
+from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
 from posjax.models import Decoder
@@ -86,6 +86,16 @@ class Material:
         return None if self.documents is None else self.documents.fingerprint
 
 
+def check(run: Run) -> None:
+    """Whether a run's data is enough to train and to evaluate on, before hours are spent. Errors: `InputError`."""
+    if isinstance(run.data, Needles):
+        run.data.rows(run.train.length, run.seed)
+    elif isinstance(run.evaluation, Extrapolation):
+        documents = run.data.load()
+        training_windows(documents, run.train.length, run.seed)
+        validation_windows(documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
+
+
 def train(run: Run, folder: Path, progress: Callable[[int], TrainingProgress] | None = None) -> Subject:
     """Trains the run in its folder, from where it is, and returns the model.
 
@@ -145,6 +155,8 @@ def claim(run: Run, folder: Path, material: Material | None) -> None:
     path, mine = folder / "run.json", tree(run)
     if path.exists():
         found = read_json(path)
+        if not isinstance(found, dict) or not {"config_tree", "corpus"} <= set(found):
+            raise InputError(f"{path} is damaged: it is no manifest; remove its folder to run again")
         different = differences(found["config_tree"], mine)
         if different:
             raise InputError(f"{folder} belongs to another config: {'; '.join(different[:3])}"

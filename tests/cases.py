@@ -3,19 +3,24 @@
 import jax
 
 from posjax.attention import BACKENDS
-from posjax.encodings import REGISTRY, Dims, Encoding, NoPE, RelativeBias, chain
+from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, NoPE, Rope, chain
 
 # Six heads, so that no encoding may count on a power of two.
-DIMS = Dims(heads=6, head_size=8, model_size=48)
+DIMS = Dims(heads=6, head_size=16, model_size=96)
 
 SINGLE: tuple[Encoding, ...] = tuple(value for kind in REGISTRY for value in kind.examples())
 
 
 def _chains() -> tuple[Encoding, ...]:
-    """One of each pair of kinds: what turns or embeds with what biases, and two biases."""
-    turning = [v for kind in REGISTRY for v in kind.examples()[:1] if not isinstance(v, RelativeBias | NoPE)]
-    biased = [v for kind in REGISTRY for v in kind.examples()[:1] if isinstance(v, RelativeBias)]
-    return (*(chain(a, b) for a in turning for b in biased), chain(*biased), chain(*turning))
+    """One of each sort: embedding, rotation, bias by distance, by pair, content; two biases; and all that embed."""
+    rotation, bias = Rope(), Alibi()
+    firsts = [value for kind in REGISTRY for value in kind.examples()[:1] if not isinstance(value, NoPE)]
+    relative = [value for value in firsts if value.bias_kind == "relative"]
+    pairwise = [value for value in firsts if value.bias_kind == "pairwise"]
+    content = [value for value in firsts if value.scores_content]
+    embedding = [value for value in firsts if type(value).embed is not Encoding.embed]
+    return (chain(rotation, bias), chain(rotation, *pairwise), chain(*relative), chain(*content[:1], bias),
+            chain(*embedding, rotation, bias))
 
 
 CHAINS = _chains()

@@ -1,12 +1,33 @@
 """Bad weather for every test: strict dtypes and ranks, two host devices, warnings as errors."""
 
+import hashlib
+import importlib.metadata
 import os
+import platform
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Small functions run once: compiling them fast matters, running them fast does not.
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-import jax
-import pytest
+
+def _machine() -> str:
+    """What compiled code depends on: the processor's own flags and the compiler's version."""
+    path = Path("/proc/cpuinfo")
+    told = path.read_text() if path.exists() else platform.processor()
+    flags = sorted({line for line in told.splitlines() if line.startswith(("flags", "model name", "Features"))})
+    return hashlib.sha256("".join(flags or [told]).encode()).hexdigest()[:12]
+
+
+# Most of the suite's time is compiling the same small functions: the workers share what one of them has compiled.
+_folder = Path(__file__).resolve().parents[1] / ".cache" / f"{importlib.metadata.version('jaxlib')}-{_machine()}"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_folder))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jax  # noqa: E402  (after what it reads)
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -202,8 +202,9 @@ def test_nothing_outside_the_tests_names_a_place_outside():
 
 def test_the_registry_holds_every_encoding():
     assert {kind.__name__ for kind in REGISTRY} == encodings_defined(ROOT / "posjax/encodings")
-    # A chain is made by `chain`, which stands for its class among the public names.
-    assert {kind.__name__ for kind in REGISTRY} - {"Chain"} <= set(posjax.__all__)
+    # What a function makes stands among the public names by that function.
+    made = {"Chain": "chain", "NearFar": "near_far", "ByHead": "by_head", "ByLayer": "by_layer"}
+    assert {made.get(kind.__name__, kind.__name__) for kind in REGISTRY} <= set(posjax.__all__)
     assert "chain" in posjax.__all__
 
 

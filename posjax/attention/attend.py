@@ -67,9 +67,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKH=v)
     _check(encoding, mask, sizes)
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
+    encoding = encoding.at_length(sizes["S"])
     params = encoding.join(_parameters(encoding, params, dims), None)
     start = sizes["S"] - sizes["T"]
-    q_places, k_places = (None if p is None else positions.check(p, name)
+    q_places, k_places = (None if p is None else positions.check(p, name, encoding.coordinates)
                           for p, name in ((q_positions, "q_positions"), (k_positions, "k_positions")))
     bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)
     q_places = positions.contiguous(sizes["T"], start) if q_places is None else q_places

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from posjax.encodings.base import Encoding, Head, Params
+from posjax.encodings.base import Encoding, Head, Pairs, Params
 
 Pull = Callable[[Any, jax.Array], Any]
 """Adds the gradient of one tile, given the tile's cotangent, to a sum of gradients."""
@@ -116,10 +116,47 @@ class ByPosition:
         return ByPosition(params, None, None, self.encoding, self.heads)  # type: ignore[arg-type]
 
 
-Bias = ByDistance | ByPosition | None
+@dataclass(frozen=True)
+class ByContent:
+    """An encoding whose score reads queries and keys: it gives whole rows of logits, and `bias` adds to them."""
+
+    params: Params
+    q_positions: jax.Array
+    k_positions: jax.Array
+    bias: ByDistance | ByPosition | None
+    encoding: Encoding
+    heads: int
+
+    def logits(self, q: jax.Array, k: jax.Array, q_first: Any, start: Any) -> jax.Array:
+        """`q [B, t, N, H]`, the rows from `q_first` on, and all keys `[B, S, K, H]` -> float32 `[B, N, t, S]`."""
+        rows, columns = q.shape[1], k.shape[1]
+        k_BSNH = jnp.repeat(k, self.heads // k.shape[2], axis=2)
+        at = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
+        index = start + q_first + jnp.arange(rows, dtype=jnp.int32)
+
+        def one(q: jax.Array, k: jax.Array, q_at: jax.Array, k_at: jax.Array) -> jax.Array:
+            pairs = Pairs(q_at, k_at, index, jnp.arange(columns, dtype=jnp.int32))
+            return self.encoding.score(self.params, q, k, pairs)
+
+        shared = None if self.q_positions.shape[0] == 1 else 0
+        q_at, k_at = (at[0], self.k_positions[0]) if shared is None else (at, self.k_positions)
+        content = jax.vmap(one, in_axes=(0, 0, shared, shared))(q, k_BSNH, q_at, k_at)
+        return content if self.bias is None else content + self.bias.tile(q_first, 0, rows, columns)
+
+    def padded(self, queries: int, keys: int) -> ByContent:
+        """The same for T rounded up to whole blocks of rows."""
+        more = queries - self.q_positions.shape[1]
+        at = jnp.pad(self.q_positions, ((0, 0), (0, more)), mode="edge")
+        return replace(self, q_positions=at, bias=None if self.bias is None else self.bias.padded(queries, keys))
+
+
+TileBias = ByDistance | ByPosition | None
+Bias = TileBias | ByContent
 
 jax.tree_util.register_dataclass(ByDistance, data_fields=["vector"], meta_fields=["keys"])
 jax.tree_util.register_dataclass(ByPosition, data_fields=["params", "q_positions", "k_positions"],
+                                 meta_fields=["encoding", "heads"])
+jax.tree_util.register_dataclass(ByContent, data_fields=["params", "q_positions", "k_positions", "bias"],
                                  meta_fields=["encoding", "heads"])
 
 
@@ -156,6 +193,14 @@ def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, siz
     `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are
     at 0 .. S - 1 and queries from `start` on, and a relative bias is evaluated once per distance.
     """
+    plain = _bias(encoding, params, heads, q, k, sizes, start)
+    if not encoding.scores_content:
+        return plain
+    return ByContent(params, *_rows(q, k, sizes, start), plain, encoding, heads)
+
+
+def _bias(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
+          ) -> ByDistance | ByPosition | None:
     queries, keys = sizes
     if encoding.bias_kind == "none":
         return None
@@ -163,9 +208,13 @@ def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, siz
         distances = jnp.asarray(start, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
         each = jax.vmap(lambda index: encoding.by_distance(params, distances, Head(index, heads)))
         return ByDistance(each(jnp.arange(heads)).astype(jnp.float32), keys)
-    q = jnp.arange(queries, dtype=jnp.int32) + jnp.asarray(start, jnp.int32) if q is None else q
-    k = jnp.arange(keys, dtype=jnp.int32) if k is None else k
-    q, k = jnp.atleast_2d(q), jnp.atleast_2d(k)
+    return ByPosition(params, *_rows(q, k, sizes, start), encoding, heads)
+
+
+def _rows(q: Any, k: Any, sizes: tuple[int, int], start: Any) -> tuple[jax.Array, jax.Array]:
+    """Positions of queries and keys as `[b, T]` and `[b, S]`, b the batch or 1, those left out filled in."""
+    q = jnp.arange(sizes[0], dtype=jnp.int32) + jnp.asarray(start, jnp.int32) if q is None else q
+    k = jnp.arange(sizes[1], dtype=jnp.int32) if k is None else k
+    q, k = (p[..., 0] if p.ndim == 3 else jnp.atleast_2d(p) for p in (q, k))
     rows = max(q.shape[0], k.shape[0])
-    q, k = (jnp.broadcast_to(p, (rows, p.shape[1])) for p in (q, k))
-    return ByPosition(params, q, k, encoding, heads)
+    return jnp.broadcast_to(q, (rows, q.shape[1])), jnp.broadcast_to(k, (rows, k.shape[1]))

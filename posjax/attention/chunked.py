@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.biases import Bias
+from posjax.attention.biases import Bias, ByContent, TileBias
 from posjax.attention.masks import Mask
-from posjax.attention.reference import MASKED
+from posjax.attention.reference import MASKED, softmax
 
 BLOCK = 256
 """Queries and keys per block: measured best between 128 and 256 on CPU caches."""
@@ -28,17 +28,40 @@ _TINY = float(np.finfo(np.float32).tiny)
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
               ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
+    if isinstance(bias, ByContent):
+        return _by_rows(q, k, v, bias, mask, start)
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     rows, columns = _block(T), _block(S)
     pairs = _pairs(mask, start, (T, S), (rows, columns))
     q_BKGTH = _pad(q, rows).reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
     k_BKSH, v_BKSH = (_pad(x, columns).transpose(0, 2, 1, 3) for x in (k, v))
-    padded = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
+    padded: TileBias = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
     rule = (mask, jnp.asarray(start, jnp.int32), jnp.asarray(pairs))
     out, lse = cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q_BKGTH, k_BKSH, v_BKSH, padded, rule))
     out_BTNH = out.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
+
+
+def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, start: int | jax.Array
+             ) -> tuple[jax.Array, jax.Array]:
+    """Encodings that score content need whole rows: some rows at a time, each block computed anew for its gradient."""
+    T, S = q.shape[1], k.shape[1]
+    rows = _block(T)
+    blocks = -(-T // rows)
+    bias = bias.padded(blocks * rows, S)
+    q_blocks = jnp.moveaxis(_pad(q, rows).reshape(q.shape[0], blocks, rows, *q.shape[2:]), 1, 0)
+
+    @jax.checkpoint
+    def block(index: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first = index * rows
+        # The last rows may be padding: they look as the last token does, and are cut off.
+        order = jnp.minimum(start + first + jnp.arange(rows), start + T - 1)
+        return softmax(bias.logits(q, k, first, start), mask.allowed(order, jnp.arange(S)), v, q.dtype)
+
+    out, lse = jax.lax.map(lambda pair: block(*pair), (jnp.arange(blocks), q_blocks))
+    out = jnp.moveaxis(out, 0, 1).reshape(q.shape[0], blocks * rows, *q.shape[2:])[:, :T]
+    return out, jnp.moveaxis(lse, 0, 2).reshape(*lse.shape[1:3], blocks * rows)[:, :, :T]
 
 
 def _block(length: int) -> int:
@@ -97,12 +120,12 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocks(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, rule: Any
+def _blocks(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any
             ) -> tuple[jax.Array, jax.Array]:
     return _forward(sizes, q, k, v, bias, rule)[0]
 
 
-def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, rule: Any) -> Any:
+def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any) -> Any:
     rows, columns = sizes[2:]
 
     def step(carry: Any, i: Any, j: Any) -> Any:

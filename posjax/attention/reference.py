@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from posjax.attention.biases import Bias
+from posjax.attention.biases import Bias, ByContent
 from posjax.attention.masks import Mask
 
 MASKED = -1e30
 """The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN."""
 
 
-def logits(q: jax.Array, k: jax.Array, bias: Bias) -> jax.Array:
+def logits(q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0) -> jax.Array:
     """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`."""
+    if isinstance(bias, ByContent):
+        return bias.logits(q, k, 0, start)
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     q_BTKGH = q.reshape(B, T, K, N // K, H)
@@ -30,10 +33,14 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
     logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it.
     """
-    B, T, N, H = q.shape
-    S, K = k.shape[1:3]
-    l_BNTS = logits(q, k, bias)
-    seen = mask.allowed(start + jnp.arange(T), jnp.arange(S))
+    T, S = q.shape[1], k.shape[1]
+    return softmax(logits(q, k, bias, start), mask.allowed(start + jnp.arange(T), jnp.arange(S)), v, q.dtype)
+
+
+def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    """Logits, what may be seen `[b, T, S]`, and values, to the output and the log-sum-exp."""
+    B, N, T, S = l_BNTS.shape
+    K, H = v.shape[2:]
     if seen is not None:
         seen = seen[:, None]
         l_BNTS = jnp.where(seen, l_BNTS, MASKED)
@@ -45,4 +52,4 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     total = jnp.maximum(jnp.sum(p_BNTS, axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
     p_BKGTS = (p_BNTS / total).astype(v.dtype).reshape(B, K, N // K, T, S)
     out = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
-    return out.reshape(B, T, N, H).astype(q.dtype), (highest + jnp.log(total))[..., 0]
+    return out.reshape(B, T, N, H).astype(dtype), (highest + jnp.log(total))[..., 0]

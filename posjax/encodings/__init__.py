@@ -2,13 +2,35 @@
 
 from posjax.encodings import schedules
 from posjax.encodings.alibi import Alibi
-from posjax.encodings.base import Dims, Encoding, Head, NoPE, Params, RelativeBias, Role
+from posjax.encodings.axial import AxialRope
+from posjax.encodings.base import Dims, Encoding, Head, NoPE, Pairs, Params, RelativeBias, Role
+from posjax.encodings.by_head import ByHead, ByLayer, by_head, by_layer
 from posjax.encodings.chain import Chain, chain
+from posjax.encodings.content import CoPE, Forgetting, Shaw, TransformerXL
+from posjax.encodings.fire import Fire
+from posjax.encodings.kerple import Kerple
 from posjax.encodings.learned import Learned
+from posjax.encodings.near_far import NearFar, Pinned, Regrouped, near_far
+from posjax.encodings.placing import PoSE, Randomized
+from posjax.encodings.published import convert_layout, from_rope_parameters, to_rope_parameters
 from posjax.encodings.rope import Rope
-from posjax.encodings.schedules import NTK, Linear, NTKByParts, Plain, Schedule, Yarn
+from posjax.encodings.schedules import (
+    NTK,
+    DynamicNTK,
+    Linear,
+    Llama3,
+    LongRope,
+    NTKByParts,
+    Plain,
+    Proportional,
+    Schedule,
+    Yarn,
+)
 from posjax.encodings.sinusoidal import Sinusoidal
 from posjax.encodings.t5 import T5Bias
+from posjax.encodings.temperature import LogN, ScalableSoftmax
+from posjax.encodings.toeplitz import Sandwich, Toeplitz
+from posjax.encodings.xpos import XPos
 
 
 def _concrete(value: object) -> bool:
@@ -19,6 +41,10 @@ REGISTRY: tuple[type[Encoding], ...] = tuple(value for value in list(globals().v
 """Every encoding imported above: what the conformance suite, the checks and the documentation iterate over."""
 
 __all__ = [
-    "NTK", "REGISTRY", "Alibi", "Chain", "Dims", "Encoding", "Head", "Learned", "Linear", "NTKByParts", "NoPE",
-    "Params", "Plain", "RelativeBias", "Role", "Rope", "Schedule", "Sinusoidal", "T5Bias", "Yarn", "chain", "schedules",
+    "NTK", "REGISTRY", "Alibi", "AxialRope", "ByHead", "ByLayer", "Chain", "CoPE", "Dims", "DynamicNTK", "Encoding",
+    "Fire", "Forgetting", "Head", "Kerple", "Learned", "Linear", "Llama3", "LogN", "LongRope", "NTKByParts", "NearFar",
+    "NoPE", "Pairs", "Params", "Pinned", "Plain", "PoSE", "Proportional", "Randomized", "Regrouped", "RelativeBias",
+    "Role", "Rope", "Sandwich", "ScalableSoftmax", "Schedule", "Shaw", "Sinusoidal", "T5Bias", "Toeplitz",
+    "TransformerXL", "XPos", "Yarn", "by_head", "by_layer", "chain", "convert_layout", "from_rope_parameters",
+    "near_far", "schedules", "to_rope_parameters",
 ]

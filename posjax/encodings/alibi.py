@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,20 +29,27 @@ def slopes(heads: int) -> np.ndarray:
     return np.array(regular + between[: heads - whole])
 
 
+BLIND = -1e9
+"""The bias of a side that a head does not see: finite, so that a row of such keys alone stays a number."""
+
+
 @dataclass(frozen=True)
 class Alibi(RelativeBias):
-    """A penalty that grows linearly with the distance, with a fixed slope for each head.
+    """A penalty that grows linearly with the distance, with a slope for each head.
 
-        bias = -slope_h * d,   d = q_position - k_position
+        bias = -slope_h * d / factor,   d = q_position - k_position
 
     `direction`: "causal" is for keys at or before the query. "symmetric" takes |d|, and so cannot tell left from
-    right. "asymmetric" lets the even heads look back with these slopes and the odd heads look ahead, each half
-    of the heads blind to the other side.
+    right. The two ways out: "asymmetric" gives each direction its own slopes, every second of 2N looking back and the
+    others ahead; "halves" lets the even heads look back and the odd ones ahead, each blind to the other side.
+    `learned`: slopes are trained, from the published ones. `factor`: interpolation, the extended length divided by
+    the trained one, so that the largest distance is penalised no more than in training.
 
     Convention: added after 1/sqrt(H); distances are subtracted as integers. In the causal direction keys ahead of the
-    query get no penalty, and `attend` asks for a causal mask.
+    query get no penalty, and `attend` asks for a causal mask. Trained slopes are stored as logarithms, so they stay
+    positive: `log_slopes` `[N]`, or `[N, 2]` for "asymmetric".
 
-    Errors: `InputError` for another direction.
+    Errors: `InputError` for another direction or a factor below 1.
     Source: Press et al. 2021, arXiv:2108.12409, section 3; for both directions its authors' remark in their
     repository, that half of the heads may look each way.
 
@@ -51,11 +58,19 @@ class Alibi(RelativeBias):
     [-1.0, -0.5, -0.0]
     """
 
-    direction: Literal["causal", "symmetric", "asymmetric"] = "causal"
+    direction: Literal["causal", "symmetric", "asymmetric", "halves"] = "causal"
+    learned: bool = False
+    factor: float = 1.0
+
+    numbers: ClassVar[tuple[str, ...]] = ("factor",)
 
     def __post_init__(self) -> None:
-        if self.direction not in ("causal", "symmetric", "asymmetric"):
-            raise InputError(f"Alibi got direction={self.direction!r}: needed is 'causal', 'symmetric' or 'asymmetric'")
+        if self.direction not in ("causal", "symmetric", "asymmetric", "halves"):
+            raise InputError(f"Alibi got direction={self.direction!r}: needed is 'causal', 'symmetric', 'asymmetric' "
+                             "or 'halves'")
+        if not self.factor >= 1:
+            raise InputError(f"Alibi got factor={self.factor}: needed is 1 or more, the extended length divided by the "
+                             "trained one")
 
     @property
     def causal(self) -> bool:  # type: ignore[override]
@@ -63,24 +78,35 @@ class Alibi(RelativeBias):
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls("symmetric"), cls("asymmetric"))
+        return (cls(), cls("symmetric", factor=4.0), cls("asymmetric"), cls("halves"), cls(learned=True),
+                cls("asymmetric", learned=True))
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return {"log_slopes": jnp.log(jnp.asarray(self._slopes(dims.heads), jnp.float32))} if self.learned else {}
 
     def constants(self, dims: Dims) -> Params:
+        fixed = {} if self.learned else {"slopes": self._slopes(dims.heads).astype(np.float32)}
+        return {"rate": np.float32(1 / self.factor), **fixed}
+
+    def _slopes(self, heads: int) -> np.ndarray:
+        """`[N]`, or `[N, 2]` with the slopes back and ahead."""
         if self.direction == "asymmetric":
+            return np.sort(slopes(2 * heads))[::-1].reshape(heads, 2)
+        if self.direction == "halves":
             # Pairs of heads share a slope, one for each side, so that neither side lacks the steep or the flat ones.
-            return {"slopes": np.repeat(slopes((dims.heads + 1) // 2), 2)[: dims.heads].astype(np.float32)}
-        return {"slopes": slopes(dims.heads).astype(np.float32)}
+            return np.repeat(slopes((heads + 1) // 2), 2)[:heads]
+        return slopes(heads)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        slope = head.of(jnp.asarray(self.complete(params, Dims(heads=head.count))["slopes"]))
+        numbers = self.complete(params, Dims(heads=head.count))
+        held = jnp.exp(numbers["log_slopes"].astype(jnp.float32)) if self.learned else jnp.asarray(numbers["slopes"])
+        slope = head.of(held) * numbers["rate"]
         if self.direction == "causal":
             return -slope * jnp.maximum(distance, 0).astype(jnp.float32)
-        far = -slope * jnp.abs(distance.astype(jnp.float32))
+        far = jnp.abs(distance.astype(jnp.float32))
+        if self.direction == "asymmetric":
+            return -jnp.where(distance > 0, slope[0], slope[1]) * far
         if self.direction == "symmetric":
-            return far
+            return -slope * far
         looks_back = jnp.asarray(head.index) % 2 == 0
-        return jnp.where((distance == 0) | ((distance > 0) == looks_back), far, BLIND)
-
-
-BLIND = -1e9
-"""The bias of a side that a head does not see: finite, so that a row of such keys alone stays a number."""
+        return jnp.where((distance == 0) | ((distance > 0) == looks_back), -slope * far, BLIND)

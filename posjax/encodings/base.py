@@ -19,6 +19,7 @@ The hooks, each the identity unless defined; all are pure and may be jitted, vma
     bias(params, q_positions, k_positions, head)        [T, S] float32, added to the logits after 1/sqrt(H)
     prepare(params, positions, dims)                    params plus what depends on positions alone (cosines, sines)
     at_length(length)                                   the encoding for a context of that static length
+    score(params, q, k, pairs)                          [N, T, S] float32, instead of q k / sqrt(H), content and all
 
 What a hook may never do: look at a length, a batch's maximum, or anything but the positions it is given. A bias of a
 slice of positions is the slice of the bias; that is what lets one definition serve tiles, caches and devices.
@@ -68,6 +69,21 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Where the queries and keys of one row are: positions `[T]`, `[S]`, and places in token order `[T]`, `[S]`."""
+
+    q_positions: jax.Array
+    k_positions: jax.Array
+    q_index: jax.Array
+    k_index: jax.Array
+
+    @property
+    def distance(self) -> jax.Array:
+        """`q_position - k_position`, int32 `[T, S]`."""
+        return self.q_positions[:, None] - self.k_positions[None, :]
+
+
+@dataclass(frozen=True)
 class Encoding:
     """A positional encoding that does nothing: derive from it and define the hooks that yours needs."""
 
@@ -75,6 +91,10 @@ class Encoding:
     """Fields that act through `constants` alone: values that differ only in these share a trace."""
     causal: ClassVar[bool] = False
     """Whether it is defined only for keys at or before the query."""
+    tells_apart: ClassVar[bool] = True
+    """Whether what it embeds or rotates differs between any two positions; a temperature need not."""
+    coordinates: ClassVar[int] = 1
+    """How many coordinates its positions have: `[B, T, A]` where they are more than one."""
 
     @property
     def relative(self) -> bool:
@@ -95,6 +115,10 @@ class Encoding:
     def moves(self) -> bool:
         """Whether `place` does anything."""
         return type(self).place is not Encoding.place
+
+    def advice(self, trained_length: int) -> tuple[str, ...]:
+        """What to know before training at that length: sentences, where a field is likely to be a mistake."""
+        return ()
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
@@ -120,6 +144,16 @@ class Encoding:
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         return jnp.zeros((q_positions.shape[-1], k_positions.shape[-1]), jnp.float32)
+
+    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+        """For one row, `q [T, N, H]` and `k [S, N, H]`, already rotated."""
+        q_TNH, k_SNH = (x.astype(jnp.float32) for x in (q, k))
+        return jnp.einsum("TNH,SNH->NTS", q_TNH, k_SNH) / jnp.sqrt(jnp.float32(q.shape[-1]))
+
+    @property
+    def scores_content(self) -> bool:
+        """Whether `score` is more than the product of queries and keys."""
+        return type(self).score is not Encoding.score
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         return params
@@ -181,6 +215,15 @@ class RelativeBias(Encoding):
     @property
     def relative(self) -> bool:
         return True
+
+    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        """The encoding of one layer of a model, and its part of the parameters: the same for all but `by_layer`."""
+        return self, params
+
+    @property
+    def layers(self) -> int:
+        """After how many layers `of_layer` begins anew."""
+        return 1
 
     @property
     def bias_kind(self) -> Literal["none", "relative", "pairwise"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
 import jax
 
-from posjax.encodings.base import Dims, Encoding, Head, NoPE, Params, Role
+from posjax.encodings.base import Dims, Encoding, Head, NoPE, Pairs, Params, Role
 from posjax.errors import InputError
 
 
@@ -21,6 +22,10 @@ class Chain(Encoding):
     @property
     def causal(self) -> bool:  # type: ignore[override]
         return any(part.causal for part in self.parts)
+
+    @property
+    def coordinates(self) -> int:  # type: ignore[override]
+        return max(part.coordinates for part in self.parts)
 
     @property
     def relative(self) -> bool:
@@ -37,6 +42,9 @@ class Chain(Encoding):
     @property
     def max_length(self) -> int | None:
         return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
+
+    def advice(self, trained_length: int) -> tuple[str, ...]:
+        return tuple(sentence for part in self.parts for sentence in part.advice(trained_length))
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
@@ -67,6 +75,22 @@ class Chain(Encoding):
         biased = [part.bias(own, q_positions, k_positions, head) for part, own in self._with(params)
                   if part.bias_kind != "none"]
         return sum(biased[1:], start=biased[0]) if biased else super().bias(params, q_positions, k_positions, head)
+
+    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+        scoring = [(part, own) for part, own in self._with(params) if part.scores_content]
+        return scoring[0][0].score(scoring[0][1], q, k, pairs) if scoring else super().score(params, q, k, pairs)
+
+    @property
+    def scores_content(self) -> bool:
+        return any(part.scores_content for part in self.parts)
+
+    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        parts = [part.of_layer(layer, own) for part, own in self._with(params)]
+        return Chain(tuple(part for part, _ in parts)), tuple(own for _, own in parts)
+
+    @property
+    def layers(self) -> int:
+        return math.lcm(*(part.layers for part in self.parts))
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         return tuple(part.prepare(own, positions, dims) for part, own in self._with(params))
@@ -108,11 +132,11 @@ def chain(*encodings: Encoding) -> Encoding:
     `chain` is associative and `NoPE()` is its unit, to the bit: nested chains are flattened, units dropped, and a
     single encoding is returned as itself. The parameters are a tuple with one dict for each part.
 
-    Errors: `InputError` for something that is not an encoding.
+    Errors: `InputError` for something that is not an encoding, or two encodings that score content.
 
     >>> import posjax
-    >>> posjax.chain(posjax.Rope(), posjax.NoPE(), posjax.chain(posjax.Alibi()))
-    chain(Rope(base=10000.0, schedule=Plain(), layout='split', fraction=1.0), Alibi(direction='causal'))
+    >>> posjax.chain(posjax.Rope(), posjax.NoPE(), posjax.chain(posjax.Kerple()))
+    chain(Rope(base=10000.0, schedule=Plain(), layout='split', fraction=1.0), Kerple(kind='log'))
     """
     parts: list[Encoding] = []
     for encoding in encodings:
@@ -120,4 +144,8 @@ def chain(*encodings: Encoding) -> Encoding:
             raise InputError(f"chain got {encoding!r}: needed is an encoding, a value such as posjax.Rope()")
         if not isinstance(encoding, NoPE):
             parts.extend(encoding.parts if isinstance(encoding, Chain) else (encoding,))
+    scoring = [part for part in parts if part.scores_content]
+    if len(scoring) > 1:
+        raise InputError(f"chain got two encodings that score content, {scoring[0]!r} and {scoring[1]!r}: each takes "
+                         "the place of the product of queries and keys, so one is the most")
     return parts[0] if len(parts) == 1 else Chain(tuple(parts)) if parts else NoPE()

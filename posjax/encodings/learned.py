@@ -73,7 +73,7 @@ class Learned(Encoding):
             return {**params, "table": table[jnp.minimum(rows, trained - 1)]}
         if how == "wrap":
             return {**params, "table": table[rows % trained]}
-        place = jnp.minimum(rows * ((trained - 1) / max(length - 1, 1)), trained - 1)
+        place = jnp.minimum(rows.astype(jnp.float32) * ((trained - 1) / max(length - 1, 1)), trained - 1)
         below = jnp.minimum(place.astype(jnp.int32), max(trained - 2, 0))
-        part = (place - below)[:, None]
+        part = (place - below.astype(jnp.float32))[:, None]
         return {**params, "table": table[below] * (1 - part) + table[jnp.minimum(below + 1, trained - 1)] * part}

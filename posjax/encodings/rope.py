@@ -12,7 +12,17 @@ import numpy as np
 from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.base import Dims, Encoding, Params, Role
-from posjax.encodings.schedules import NTK, PLAIN, Linear, NTKByParts, Schedule, Yarn
+from posjax.encodings.schedules import (
+    NTK,
+    PLAIN,
+    DynamicNTK,
+    Linear,
+    Llama3,
+    NTKByParts,
+    Proportional,
+    Schedule,
+    Yarn,
+)
 from posjax.errors import InputError
 
 
@@ -71,8 +81,11 @@ class Rope(Encoding):
             cls(layout="interleaved", fraction=0.5),
             cls(schedule=Linear(factor=2.0)),
             cls(schedule=NTK(factor=2.0)),
-            cls(schedule=NTKByParts(factor=2.0, original_length=256, beta_fast=8.0)),
+            cls(schedule=NTKByParts(factor=2.0, original_length=256, beta_fast=8.0), base=100.0),
             cls(base=100.0, schedule=Yarn(factor=4.0, original_length=256, beta_fast=8.0)),
+            cls(schedule=DynamicNTK(factor=2.0, original_length=4)),
+            cls(base=100.0, schedule=Llama3(factor=8.0, original_length=64)),
+            cls(schedule=Proportional(fraction=0.5)),
         )
 
     def rotary_size(self, head_size: int) -> int:

@@ -56,6 +56,13 @@ class T5Bias(RelativeBias):
     def examples(cls) -> tuple[Encoding, ...]:
         return (cls(), cls(buckets=8, max_distance=20), cls(bidirectional=True))
 
+    def advice(self, trained_length: int) -> tuple[str, ...]:
+        if self.max_distance <= trained_length:
+            return ()
+        enough = max(trained_length // 2, self.one_way // 2 + 1)
+        return (f"T5Bias has max_distance={self.max_distance} and the model is trained at length {trained_length}: the "
+                f"buckets past it are never trained; {enough} would train all",)
+
     @property
     def one_way(self) -> int:
         """The buckets of one direction."""

@@ -16,7 +16,7 @@ from posjax.attention import Causal, Mask, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
 from posjax.evaluation.variants import Subject, Variant, numbers
-from posjax.models import Decoder, Places, Transformer, cross_entropy, dims
+from posjax.models import Places, Transformer, cross_entropy, dims
 
 TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
@@ -62,7 +62,7 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
     model: Transformer = nnx.merge(graph, state)
     inputs, targets = windows[:, :-1], windows[:, 1:]
     places = model.places(inputs.shape[1], mask=_mask(window), constants=constants)
-    probe = partial(mass_beyond, model.config, trained)
+    probe = partial(mass_beyond, model.config.backend, trained)
     hidden, _, shares = model.hidden(inputs, places, probe=probe)
     return cross_entropy(model.logits(hidden), targets), jnp.mean(jnp.stack(shares), axis=0)
 
@@ -74,7 +74,7 @@ def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
     return jnp.argmax(model(inputs, mask=_mask(window), constants=constants), -1).astype(jnp.int32)
 
 
-def mass_beyond(config: Decoder, trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
+def mass_beyond(backend: str, trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
     """The share of attention on keys `trained` tokens back or more, `[B]`: mean over heads and the last queries.
 
     From two log-sum-exps, with and without those keys, so that no weights are ever built.
@@ -83,12 +83,12 @@ def mass_beyond(config: Decoder, trained: int, q: jax.Array, k: jax.Array, place
     start = length - tail
     if length <= trained:
         return jnp.zeros(q.shape[0])
-    bias = attention.describe(config.encoding, places.raw, config.heads, None, None, (tail, length), start)
+    bias = attention.describe(places.encoding, places.raw, q.shape[2], None, None, (tail, length), start)
     # One channel of values is enough: only the log-sum-exps are read.
     q, v = q[:, start:], k
 
     def total(mask: Mask) -> jax.Array:
-        return attention.weigh(q, k, v, bias=bias, mask=mask, start=start, backend=config.backend)[1]
+        return attention.weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)[1]
 
     near = jnp.exp(total(places.mask & Window(trained)) - total(places.mask))
     return jnp.mean(1 - near, axis=(1, 2))
@@ -108,13 +108,13 @@ def trained_scores(subject: Subject, windows: np.ndarray, distances: np.ndarray)
 def _trained_scores(graph: Any, tail: int, state: Any, inputs: jax.Array, distances: jax.Array) -> jax.Array:
     model: Transformer = nnx.merge(graph, state)
     length = inputs.shape[1]
-    start, config = length - tail, model.config
+    start = length - tail
 
     def probe(q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
-        bias = attention.describe(config.encoding, places.raw, config.heads, None, None, (tail, length), start)
-        mean = jnp.mean(attention_logits(q[:, start:], k, bias), axis=(0, 1))
+        bias = attention.describe(places.encoding, places.raw, q.shape[2], None, None, (tail, length), start)
+        mean = jnp.mean(attention_logits(q[:, start:], k, bias, start), axis=(0, 1))
         rows = jnp.arange(tail)[:, None]
-        return jnp.mean(mean[rows, start + rows - distances], axis=0)
+        return jnp.mean(mean[rows, start + rows - distances[None]], axis=0)
 
     _, _, scores = model.hidden(inputs, model.places(length), probe=probe)
     by_distance = jnp.mean(jnp.stack(scores), axis=0)

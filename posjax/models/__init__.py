@@ -3,8 +3,8 @@
 from posjax.models.cache import Cache
 from posjax.models.decoder import Decoder, Transformer
 from posjax.models.decoding import GREEDY, Sampling, generate
-from posjax.models.layers import Attention, Block, Places, Probe, SwiGLU, dims
+from posjax.models.layers import Attention, Block, Pass, Places, Probe, SwiGLU, dims
 from posjax.models.losses import cross_entropy
 
-__all__ = ["GREEDY", "Attention", "Block", "Cache", "Decoder", "Places", "Probe", "Sampling", "SwiGLU", "Transformer",
-           "cross_entropy", "dims", "generate"]
+__all__ = ["GREEDY", "Attention", "Block", "Cache", "Decoder", "Pass", "Places", "Probe", "Sampling", "SwiGLU",
+           "Transformer", "cross_entropy", "dims", "generate"]

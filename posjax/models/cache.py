@@ -45,7 +45,7 @@ class Cache:
 
     def extended(self, layers: tuple[KeysValues, ...], places: Places, count: int) -> Cache:
         """The cache after `count` more tokens."""
-        positions = None if self.positions is None else places.key_positions
+        positions = None if self.positions is None else jnp.broadcast_to(places.key_positions, self.positions.shape)
         return replace(self, layers=layers, length=self.length + count, positions=positions)
 
 

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from posjax import attention, positions
+from posjax import attention
 from posjax.attention import Causal, Mask
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.rope import Rope
 from posjax.errors import InputError
 from posjax.models.cache import Cache
-from posjax.models.layers import Block, Places, Probe, dims, norm
+from posjax.models.layers import Block, Pass, Places, Probe, dims, norm
+from posjax.positions import check, contiguous
 
 ROPE = Rope()
 
@@ -109,30 +110,37 @@ class Transformer(nnx.Module):
         say; as an argument of a jitted function they cost no compilation. A `key` makes the encoding place the tokens
         (randomised positions); without one they stay where they are.
         """
-        places = self.places(tokens.shape[1], positions, mask=mask, constants=constants, key=key)
-        return self.logits(self.hidden(tokens, places)[0])
+        at, encoding = positions, self.config.encoding
+        if key is not None and encoding.moves:
+            every = jnp.atleast_2d(contiguous(tokens.shape[1]) if at is None else at)
+            at = encoding.place(self.encoding_params.get_value(), jnp.broadcast_to(every, tokens.shape), key)
+        return self.logits(self.hidden(tokens, self.places(tokens.shape[1], at, mask=mask, constants=constants))[0])
 
-    def places(self, length: int, positions_: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
-               constants: Params = None, key: jax.Array | None = None, cache: Cache | None = None) -> Places:
-        """What all layers share, for `length` tokens that follow those in the cache, if there is one."""
+    def places(self, length: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
+               constants: Params = None, cache: Cache | None = None) -> Pass:
+        """What the layers share, for `length` tokens that follow those in the cache, if there is one."""
         encoding, sizes = self.config.encoding, dims(self.config)
-        at = positions_ if positions_ is None else positions.check(positions_)
+        at = positions if positions is None else check(positions, coordinates=encoding.coordinates)
         if constants is None:
             constants = encoding.at_length(length).constants(sizes)
-        params = encoding.join(self.encoding_params.get_value(), constants)
+        joined = encoding.join(self.encoding_params.get_value(), constants)
         start, keys = (0, length) if cache is None else (cache.length, cache.size)
-        if key is not None and encoding.moves:
-            at = encoding.place(params, positions.contiguous(length) if at is None else at, key)
         key_at = at if cache is None else cache.placed(at)
-        bias = attention.describe(encoding, params, sizes.heads, at, key_at, (length, keys), start)
-        at = positions.contiguous(length, start) if at is None else at
-        key_at = positions.contiguous(keys) if key_at is None else key_at
-        return Places(encoding.prepare(params, at, sizes), at, bias, mask, start, params, key_at)
+        q_at = contiguous(length, start) if at is None else at
+        k_at = contiguous(keys) if key_at is None else key_at
+        prepared = encoding.prepare(joined, q_at, sizes)
+        kinds = []
+        for layer in range(encoding.layers):
+            (own, raw), (_, ready) = (encoding.of_layer(layer, params) for params in (joined, prepared))
+            bias = attention.describe(own, raw, sizes.heads, at, key_at, (length, keys), start)
+            kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at))
+        return Pass(prepared, tuple(kinds))
 
-    def hidden(self, tokens: jax.Array, places: Places, cache: Cache | None = None, probe: Probe | None = None
+    def hidden(self, tokens: jax.Array, places: Pass, cache: Cache | None = None, probe: Probe | None = None
                ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
-        x_BTD = self.config.encoding.embed(places.params, self.embedding(tokens), places.positions)
+        first = places.layers[0]
+        x_BTD = self.config.encoding.embed(places.params, self.embedding(tokens), first.positions)
         seen, layers = [], []
         for i, block in enumerate(self.blocks):
             graph, state = nnx.split(block)
@@ -142,10 +150,11 @@ class Transformer(nnx.Module):
 
             # jax.checkpoint on the split block, since nnx.remat may not run inside a scan of another trace level.
             run = jax.checkpoint(apply) if self.config.remat else apply
-            x_BTD, cached, saw = run(state, x_BTD, places, None if cache is None else cache.layers[i])
+            here = places.layers[i % len(places.layers)]
+            x_BTD, cached, saw = run(state, x_BTD, here, None if cache is None else cache.layers[i])
             layers.append(cached)
             seen.append(saw)
-        return self.norm(x_BTD), cache and cache.extended(tuple(layers), places, tokens.shape[1]), seen
+        return self.norm(x_BTD), cache and cache.extended(tuple(layers), first, tokens.shape[1]), seen
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`."""

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Places:
-    """What all layers of one forward pass share: computed once, from positions, mask and encoding.
+    """What layers of one forward pass share: computed once, from positions, mask and encoding.
 
     `params` is joined and prepared for `positions [b, T]`; `key_positions [b, S]` and `raw` (the same parameters, not
     prepared) serve a cache of keys that are not rotated yet. `start` is the first query's index among the keys.
     """
 
+    encoding: Encoding
     params: Params
     positions: jax.Array
     bias: Bias
@@ -36,8 +37,23 @@ class Places:
 
 
 jax.tree_util.register_dataclass(
-    Places, data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions"], meta_fields=[]
+    Places, meta_fields=["encoding"],
+    data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions"],
 )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: the whole encoding's parameters for the embedding, and the places of each kind of layer.
+
+    Layer i takes `layers[i % len(layers)]`; there is one but where the encoding changes over the layers.
+    """
+
+    params: Params
+    layers: tuple[Places, ...]
+
+
+jax.tree_util.register_dataclass(Pass, data_fields=["params", "layers"], meta_fields=[])
 
 KeysValues = tuple[jax.Array, jax.Array]
 Probe = Callable[[jax.Array, jax.Array, Places], Any]
@@ -54,7 +70,6 @@ class Attention(nnx.Module):
 
     def __init__(self, config: Decoder, rngs: nnx.Rngs):
         D, N, K, H = config.model_size, config.heads, config.key_value_heads, config.size_of_head
-        self.encoding: Encoding = config.encoding
         self.backend, self.sizes = config.backend, (N, K, H)
         self.query, self.key, self.value = (_linear((D, n * H), D**-0.5, config, rngs) for n in (N, K, K))
         self.out = _linear((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
@@ -65,15 +80,16 @@ class Attention(nnx.Module):
         B, T = x_BTD.shape[:2]
         q_BTNH = self.query(x_BTD).reshape(B, T, N, H)
         k_BSKH, v_BSKH = self.key(x_BTD).reshape(B, T, K, H), self.value(x_BTD).reshape(B, T, K, H)
-        q_BTNH = self.encoding.rotate(places.params, q_BTNH, places.positions, "query")
+        encoding = places.encoding
+        q_BTNH = encoding.rotate(places.params, q_BTNH, places.positions, "query")
         # A cache of an encoding that depends on the length holds keys that are not rotated yet.
-        late = cached is not None and self.encoding.length_dependent
+        late = cached is not None and encoding.length_dependent
         if not late:
-            k_BSKH = self.encoding.rotate(places.params, k_BSKH, places.positions, "key")
+            k_BSKH = encoding.rotate(places.params, k_BSKH, places.positions, "key")
         if cached is not None:
             cached = k_BSKH, v_BSKH = _append(cached[0], k_BSKH, places), _append(cached[1], v_BSKH, places)
         if late:
-            k_BSKH = self.encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
+            k_BSKH = encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
         out_BTNH, _ = attention.weigh(q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start,
                                       backend=self.backend)
         seen = None if probe is None else probe(q_BTNH, k_BSKH, places)

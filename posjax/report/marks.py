@@ -72,4 +72,5 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
+    """A share in whole percent, a dash where there is none."""
     return "–" if math.isnan(share) else f"{100 * share:.0f}"

@@ -76,6 +76,7 @@ def score_scale(rows: Rows) -> tuple[float, float]:
 
 
 def score_ticks(top: float) -> list[float]:
+    """The ticks of a colour scale that reaches as far on both sides."""
     return [-top, -1.0, 0.0, 1.0, top] if top > 3 else [-top, 0.0, top]
 
 
@@ -116,6 +117,7 @@ def extended(report: Report) -> tuple[Language, ...]:
 
 
 def variants(runs, kinds: tuple[str, ...]) -> list[tuple[Any, Variant]]:
+    """Every variant of the given kinds, beside its run."""
     return [(run, variant) for run in runs for variant in run.variants if variant.kind in kinds]
 
 

@@ -81,6 +81,8 @@ class Checkpoints:
 
     def save(self, step: int, state: Any) -> None:
         """Begins to save; training goes on while it writes."""
+        for refused in [there for there in self._manager.all_steps() if there >= step]:
+            self._manager.delete(refused)
         meta = {"fingerprint": fingerprint(state), "dtypes": _dtypes(state), "step": step}
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state),
                                                          meta=ocp.args.JsonSave(meta)), force=True)
@@ -112,7 +114,11 @@ class Checkpoints:
             raise InputError(f"the checkpoint of step {step} in {self.folder} holds other leaves than this run: "
                              f"{different[0][0]} is {meta['dtypes'].get(different[0][0])} there and "
                              f"{wanted.get(different[0][0])} here; use another folder with --work")
-        state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        saved = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        try:
+            state = self._manager.restore(step, args=saved)["state"]
+        except Exception as error:  # orbax raises a bare Exception for arrays that it cannot read.
+            raise OSError(str(error.__cause__ or error)) from error
         changed = [path for path, n in fingerprint(state).items() if n != meta["fingerprint"][path]]
         if changed:
             raise OSError(f"the content of {changed[0]} differs from what was saved")

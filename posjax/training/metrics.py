@@ -28,8 +28,8 @@ class Metrics:
     def __init__(self, path: Path, step: int, sinks: tuple[Sink, ...] = ()):
         lines = [line for line in read(path) if line["step"] <= step]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._file = path.open("a")
         self._sinks = [_sink(name, path.parent) for name in sinks]
+        self._file = path.open("a")
 
     def __enter__(self) -> Self:
         return self

@@ -74,7 +74,7 @@ class Trainer:
             value, gradient = jax.value_and_grad(loss)(state.params, batch, state.step)
             updates, optimizer = transform.update(gradient, state.optimizer, state.params)
             after = State(optax.apply_updates(state.params, updates), optimizer, state.step + 1)
-            return after, {"loss": value, "gradient_norm": optax.global_norm(gradient)}
+            return after, {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
 
         shared, rows = meshes.shared(self.mesh), meshes.by_row(self.mesh)
         return jax.jit(advance, donate_argnums=0, in_shardings=(shared, rows), out_shardings=(shared, shared))

@@ -1,9 +1,4 @@
-"""Frequency schedules: how fast each pair of channels of a rotary encoding turns.
-
-A schedule is a frozen value. `frequencies(rotary_size, base, length)` returns float64 radians per position, one for
-each of the `rotary_size / 2` pairs, fastest first, and an attention factor by which queries and keys are both scaled.
-Everything is computed on the host in float64; no array enters a trace before it is exact.
-"""
+"""Schedules that treat fast and slow pairs differently: NTK-by-parts, YaRN, Llama 3."""
 
 from __future__ import annotations
 
@@ -12,92 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posjax.encodings.schedules.base import (
+    Frequencies,
+    Schedule,
+    check_factor,
+    check_original_length,
+    inverse_frequencies,
+)
 from posjax.errors import InputError
-
-Frequencies = tuple[np.ndarray, float]
-
-
-def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
-    """`base^(-2i/r)` for each pair i, float64 `[r/2]`."""
-    return np.array([math.pow(base, -2 * i / rotary_size) for i in range(rotary_size // 2)])
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What a schedule answers; derive from it to write another."""
-
-    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        """Radians per position, float64 `[rotary_size / 2]`, and the attention factor."""
-        raise NotImplementedError(f"{type(self).__name__} defines no frequencies")
-
-    def at_length(self, length: int) -> Schedule:
-        """The schedule for a context of that static length; itself unless it depends on the length."""
-        return self
-
-
-@dataclass(frozen=True)
-class Plain(Schedule):
-    """`theta_i = base^(-2i/r)`, the frequencies that RoPE was published with.
-
-    Source: Su et al. 2021, RoFormer, arXiv:2104.09864, section 3.2.2.
-
-    >>> Plain().frequencies(4, 10_000.0)[0].tolist()
-    [1.0, 0.01]
-    """
-
-    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        return inverse_frequencies(rotary_size, base), 1.0
-
-
-PLAIN = Plain()
-
-
-@dataclass(frozen=True)
-class Linear(Schedule):
-    """Position interpolation: every frequency is divided by `factor`, so `factor` times the trained window fits.
-
-        theta_i = base^(-2i/r) / factor
-
-    Errors: `InputError` for a factor below 1.
-    Source: Chen et al. 2023, arXiv:2306.15595, equation 4.
-
-    >>> Linear(factor=4.0).frequencies(4, 10_000.0)[0].tolist()
-    [0.25, 0.0025]
-    """
-
-    factor: float
-
-    def __post_init__(self) -> None:
-        check_factor(self)
-
-    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        return inverse_frequencies(rotary_size, base) / self.factor, 1.0
-
-
-@dataclass(frozen=True)
-class NTK(Schedule):
-    """NTK-aware scaling: another base, such that the slowest pair is divided by exactly `factor`, the fastest by 1.
-
-        base' = base * factor^(r / (r - 2)),  theta_i = base'^(-2i/r)
-
-    Errors: `InputError` for a factor below 1; for a rotary size of 2, which has no slowest pair beside the fastest.
-    Source: the NTK-aware interpolation that Peng et al. 2023, arXiv:2309.00071, describe in section 3.1.
-
-    >>> fast_to_slow, _ = NTK(factor=2.0).frequencies(64, 10_000.0)
-    >>> float(fast_to_slow[0]), round(float(fast_to_slow[-1] / Plain().frequencies(64, 10_000.0)[0][-1]), 12)
-    (1.0, 0.5)
-    """
-
-    factor: float
-
-    def __post_init__(self) -> None:
-        check_factor(self)
-
-    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        if rotary_size <= 2:
-            raise InputError(f"NTK got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 divides; use "
-                             "Linear, which is the same for a single pair")
-        return inverse_frequencies(rotary_size, base * self.factor ** (rotary_size / (rotary_size - 2))), 1.0
 
 
 @dataclass(frozen=True)
@@ -201,17 +118,35 @@ class Yarn(NTKByParts):
         return temperature(1.0)
 
 
-def check_factor(schedule: Schedule) -> None:
-    """Errors: `InputError` for a factor below 1."""
-    factor = getattr(schedule, "factor")  # noqa: B009  (each schedule with a factor calls this)
-    if not factor >= 1:
-        raise InputError(f"{type(schedule).__name__} got factor={factor}: needed is 1 or more, the extended length "
-                         "divided by the trained one")
+@dataclass(frozen=True)
+class Llama3(Schedule):
+    """Llama 3.1's scaling: short wavelengths are kept, long ones interpolated, those between blended.
 
+        turns_i = original_length * theta_i / (2 pi)
+        turns_i > high_freq_factor: theta_i            turns_i < low_freq_factor: theta_i / factor
+        between: (1 - w) theta_i / factor + w theta_i,  w = (turns_i - low) / (high - low)
 
-def check_original_length(schedule: Schedule) -> None:
-    """Errors: `InputError` for a trained length below 1."""
-    length = getattr(schedule, "original_length")  # noqa: B009
-    if not length >= 1:
-        raise InputError(f"{type(schedule).__name__} got original_length={length}: needed is the trained length in "
-                         "tokens, 1 or more")
+    Errors: `InputError` for a factor below 1, a length below 1, or factors that do not rise.
+    Source: the Llama 3.1 models' released code; Grattafiori et al. 2024, arXiv:2407.21783.
+
+    >>> float(Llama3(factor=8.0, original_length=8192).frequencies(128, 500_000.0)[0][0])
+    1.0
+    """
+
+    factor: float
+    original_length: int
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_factor(self)
+        check_original_length(self)
+        if not self.high_freq_factor > self.low_freq_factor > 0:
+            raise InputError(f"Llama3 got low_freq_factor={self.low_freq_factor} and high_freq_factor="
+                             f"{self.high_freq_factor}: needed is high > low > 0; the released values are 1 and 4")
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        kept = inverse_frequencies(rotary_size, base)
+        turns = self.original_length * kept / (2 * math.pi)
+        weight = np.clip((turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor), 0.0, 1.0)
+        return (1 - weight) * kept / self.factor + weight * kept, 1.0

@@ -1,0 +1,102 @@
+"""Rotary embedding of several coordinates: images, video, and text among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings import phases
+from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.rope import rotate_pairs
+from posjax.encodings.schedules import inverse_frequencies
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class AxialRope(Encoding):
+    """RoPE over positions with several coordinates, `[B, T, A]`: each pair of channels turns by one of them.
+
+        pair i of section a turns by position[a] * theta_i
+
+    `sections`: how many pairs read each coordinate, in order; their sum is at most half the head, and the rest passes.
+    `frequencies`: "own" gives every section the whole range of frequencies, base^(-j / pairs of the section), as
+    vision models do; "shared" counts pairs through all sections, base^(-i / all pairs), as multi-section RoPE does:
+    with equal coordinates (text) it is then `Rope` itself.
+
+    Positions without coordinates, `[T]` or `[B, T]`, are those of text: all coordinates are equal. Biases chained with
+    it read the first coordinate.
+
+    Convention: pairs are channels (i, i + r/2) of the r = 2 sum(sections) that turn ("split"), or (2i, 2i + 1)
+    ("interleaved"). Relative: moving all coordinates by one offset each leaves the scores.
+
+    Errors: `InputError` for a base not above 1, a section below 1, more pairs than the head has, or positions with
+    another number of coordinates.
+    Source: Wang et al. 2024, arXiv:2409.12191, section 2.1 (multi-section); Heo et al. 2024, arXiv:2403.13298,
+    section 3 (axial).
+
+    >>> import jax.numpy as jnp
+    >>> x, at = jnp.ones((1, 4, 1, 8)), jnp.stack([jnp.arange(4) // 2, jnp.arange(4) % 2], -1)
+    >>> AxialRope(sections=(2, 2)).rotate({}, x, at[None], "query").shape
+    (1, 4, 1, 8)
+    """
+
+    sections: tuple[int, ...] = (2, 2)
+    base: float = 10_000.0
+    frequencies: Literal["own", "shared"] = "own"
+    layout: Literal["split", "interleaved"] = "split"
+
+    numbers: ClassVar[tuple[str, ...]] = ("base",)
+
+    def __post_init__(self) -> None:
+        if not self.sections or min(self.sections) < 1:
+            raise InputError(f"AxialRope got sections={self.sections}: needed is 1 pair or more for each coordinate")
+        if not self.base > 1:
+            raise InputError(f"AxialRope got base={self.base}: needed is a number above 1, usually 10,000")
+        if self.frequencies not in ("own", "shared") or self.layout not in ("split", "interleaved"):
+            raise InputError(f"AxialRope got frequencies={self.frequencies!r} and layout={self.layout!r}: needed are "
+                             "'own' or 'shared', and 'split' or 'interleaved'")
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    @property
+    def coordinates(self) -> int:  # type: ignore[override]
+        return len(self.sections)
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(), cls((3, 1, 4), frequencies="shared", layout="interleaved"))
+
+    def constants(self, dims: Dims) -> Params:
+        pairs = sum(self.sections)
+        if 2 * pairs > dims.head_size:
+            raise InputError(f"AxialRope got sections={self.sections}, {2 * pairs} channels, and a head size of "
+                             f"{dims.head_size}: lower the sections or widen the head")
+        if self.frequencies == "shared":
+            return {"turns": phases.fixed_point_turns(inverse_frequencies(2 * pairs, self.base))}
+        each = [phases.fixed_point_turns(inverse_frequencies(2 * n, self.base)) for n in self.sections]
+        return {"turns": jnp.concatenate(each, axis=1) if len(each) > 1 else each[0]}
+
+    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        if positions.ndim < 3:
+            positions = jnp.broadcast_to(positions[..., None], (*positions.shape, self.coordinates))
+        if positions.shape[-1] != self.coordinates:
+            raise InputError(f"AxialRope has {self.coordinates} sections and got positions of shape {positions.shape}: "
+                             f"needed is [B, T, {self.coordinates}], a coordinate for each section")
+        numbers = self.complete(params, dims)
+        ends = [sum(self.sections[: a + 1]) for a in range(self.coordinates)]
+        waves = [phases.cos_sin(positions[..., a], numbers["turns"][:, end - n : end])
+                 for a, (n, end) in enumerate(zip(self.sections, ends, strict=True))]
+        cos, sin = (jnp.concatenate(parts, axis=-1) for parts in zip(*waves, strict=True))
+        return {**numbers, "cos": cos, "sin": sin}
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        if "cos" not in params:
+            params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
+        turning, passing = jnp.split(x, [2 * sum(self.sections)], axis=-1)
+        turned = rotate_pairs(turning, params["cos"], params["sin"], self.layout)
+        return jnp.concatenate([turned, passing], axis=-1) if passing.shape[-1] else turned

@@ -1,0 +1,56 @@
+"""Kernelised relative biases with learned parameters that stay positive by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kerple(RelativeBias):
+    """A conditionally positive definite kernel of the distance, two learned numbers for each head.
+
+        kind "log":    bias = -r1 ln(1 + r2 |d|)            r1, r2 > 0
+        kind "power":  bias = -r1 |d|^r2                     r1 > 0, 0 < r2 <= 2
+
+    Convention: added after 1/sqrt(H). The parameters are stored without bounds, `[N]` each: r1 and the r2 of "log" as
+    their logarithm, the r2 of "power" as the argument of 2 sigmoid. Heads begin spread out: r1 from 1/e to e, r2 from
+    e^-4 to e ("log") or from 0.54 to 1.46 ("power").
+
+    Errors: `InputError` for another kind.
+    Source: Chi et al. 2022, arXiv:2205.09921, equations 5 and 6.
+
+    >>> import jax
+    >>> sorted(Kerple().init(jax.random.key(0), Dims(heads=4)))
+    ['r1', 'r2']
+    """
+
+    kind: Literal["log", "power"] = "log"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("log", "power"):
+            raise InputError(f"Kerple got kind={self.kind!r}: needed is 'log' or 'power'")
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(), cls("power"))
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        low, high = (-4.0, 1.0) if self.kind == "log" else (-1.0, 1.0)
+        return {"r1": jnp.linspace(-1.0, 1.0, dims.heads, dtype=jnp.float32),
+                "r2": jnp.linspace(low, high, dims.heads, dtype=jnp.float32)}
+
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        r1, r2 = (head.of(params[name]).astype(jnp.float32) for name in ("r1", "r2"))
+        far = jnp.abs(distance.astype(jnp.float32))
+        if self.kind == "log":
+            return -jnp.exp(r1) * jnp.log1p(jnp.exp(r2) * far)
+        # At distance 0 the power's derivative is infinite; its value is 0 whatever the exponent.
+        safe = jnp.where(far == 0, 1.0, far)
+        return jnp.where(far == 0, 0.0, -jnp.exp(r1) * safe ** (2 * jax.nn.sigmoid(r2)))

@@ -1,0 +1,176 @@
+"""Two encodings by distance, and the two rotations that make published context extensions out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings.base import Dims, Encoding, Pairs, Params, Role
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class NearFar(Encoding):
+    """Pairs nearer than `window` are scored by one encoding, the others by another; made by `near_far`."""
+
+    window: int
+    near: Encoding
+    far: Encoding
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise InputError(f"near_far got window={self.window}: needed is a distance of 1 or more")
+        for part in (self.near, self.far):
+            if not isinstance(part, Encoding) or part.bias_kind != "none" or part.scores_content:
+                raise InputError(f"near_far got {part!r}: needed are encodings that rotate; chain a bias beside it")
+
+    @property
+    def relative(self) -> bool:
+        return self.near.relative and self.far.relative
+
+    @property
+    def length_dependent(self) -> bool:
+        return self.near.length_dependent or self.far.length_dependent
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        from posjax.encodings.rope import Rope
+
+        return (cls(4, Rope(), Regrouped(Rope(), 3, 2)), cls(5, Rope(), Pinned(Rope(), 5)))
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return {"near": self.near.init(key, dims), "far": self.far.init(jax.random.fold_in(key, 1), dims)}
+
+    def constants(self, dims: Dims) -> Params:
+        return {"near": self.near.constants(dims), "far": self.far.constants(dims)}
+
+    def join(self, params: Params, constants: Params) -> Params:
+        params, constants = params or {}, constants or {}
+        return {name: part.join(params.get(name), constants.get(name))
+                for name, part in (("near", self.near), ("far", self.far))}
+
+    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+        def scored(part: Encoding, own: Params) -> jax.Array:
+            turned_q = part.rotate(own, q[None], pairs.q_positions, "query")[0]
+            turned_k = part.rotate(own, k[None], pairs.k_positions, "key")[0]
+            return part.score(own, turned_q, turned_k, pairs)
+
+        params = self.join(params, None)
+        is_near = (jnp.abs(pairs.distance) < self.window)[None]
+        return jnp.where(is_near, scored(self.near, params["near"]), scored(self.far, params["far"]))
+
+    def at_length(self, length: int) -> Encoding:
+        return self.replace(near=self.near.at_length(length), far=self.far.at_length(length))
+
+    @property
+    def family(self) -> Hashable:
+        return (NearFar, self.window, self.near.family, self.far.family)
+
+    def __repr__(self) -> str:
+        return f"near_far({self.window}, {self.near!r}, {self.far!r})"
+
+
+def near_far(window: int, near: Encoding, far: Encoding) -> Encoding:
+    """Pairs fewer than `window` tokens apart are scored by `near`, those further apart by `far`; both must rotate.
+
+        Self-Extend:  near_far(w, Rope(), Regrouped(Rope(), group=g, shift=w - w // g))
+        ReRoPE:       near_far(w, Rope(), Pinned(Rope(), distance=w))
+
+    Errors: `InputError` for a window below 1, or parts that bias or score content.
+    Source: Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Su 2023 (ReRoPE).
+
+    >>> from posjax.encodings.rope import Rope
+    >>> near_far(8, Rope(), Pinned(Rope(), 8)).window
+    8
+    """
+    return NearFar(window, near, far)
+
+
+@dataclass(frozen=True)
+class _Moved(Encoding):
+    """An encoding whose queries and keys stand somewhere else; what `Regrouped` and `Pinned` share."""
+
+    inner: Encoding
+
+    tells_apart: ClassVar[bool] = False
+
+    @property
+    def relative(self) -> bool:
+        return False
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return self.inner.init(key, dims)
+
+    def constants(self, dims: Dims) -> Params:
+        return self.inner.constants(dims)
+
+    def join(self, params: Params, constants: Params) -> Params:
+        return self.inner.join(params, constants)
+
+    def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        return positions
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        return self.inner.rotate(params, x, jnp.where(positions < 0, -1, self.moved(positions, role)), role)
+
+
+@dataclass(frozen=True)
+class Regrouped(_Moved):
+    """Positions in groups: keys at n // group, queries at m // group + shift, so far distances shrink by `group`.
+
+    Errors: `InputError` for a group below 1 or a negative shift.
+    Source: Jin et al. 2024, arXiv:2401.01325, section 3.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> Regrouped(Rope(), group=4, shift=6).moved(jnp.arange(9), "query").tolist()
+    [6, 6, 6, 6, 7, 7, 7, 7, 8]
+    """
+
+    group: int
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group < 1 or self.shift < 0:
+            raise InputError(f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
+                             "more and a shift of 0 or more")
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return ()  # Floors of positions repeat them by design; `NearFar`'s examples hold it.
+
+    def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        return positions // self.group + (self.shift if role == "query" else 0)
+
+
+@dataclass(frozen=True)
+class Pinned(_Moved):
+    """One distance for all: queries stand at `distance`, keys at 0.
+
+    Errors: `InputError` for a negative distance.
+    Source: Su 2023, ReRoPE, https://kexue.fm/archives/9706.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> Pinned(Rope(), distance=7).moved(jnp.arange(3), "query").tolist()
+    [7, 7, 7]
+    """
+
+    distance: int
+
+    def __post_init__(self) -> None:
+        if self.distance < 0:
+            raise InputError(f"Pinned got distance={self.distance}: needed is 0 or more")
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return ()  # One place for all positions by design; `NearFar`'s examples hold it.
+
+    def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        return jnp.full_like(positions, self.distance if role == "query" else 0)

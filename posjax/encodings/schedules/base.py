@@ -1,0 +1,46 @@
+"""What a frequency schedule answers, and the checks that several share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from posjax.errors import InputError
+
+Frequencies = tuple[np.ndarray, float]
+
+
+def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
+    """`base^(-2i/r)` for each pair i, float64 `[r/2]`."""
+    return np.array([math.pow(base, -2 * i / rotary_size) for i in range(rotary_size // 2)])
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a schedule answers; derive from it to write another."""
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        """Radians per position, float64 `[rotary_size / 2]`, and the attention factor."""
+        raise NotImplementedError(f"{type(self).__name__} defines no frequencies")
+
+    def at_length(self, length: int) -> Schedule:
+        """The schedule for a context of that static length; itself unless it depends on the length."""
+        return self
+
+
+def check_factor(schedule: Schedule) -> None:
+    """Errors: `InputError` for a factor below 1."""
+    factor = getattr(schedule, "factor")  # noqa: B009  (each schedule with a factor calls this)
+    if not factor >= 1:
+        raise InputError(f"{type(schedule).__name__} got factor={factor}: needed is 1 or more, the extended length "
+                         "divided by the trained one")
+
+
+def check_original_length(schedule: Schedule) -> None:
+    """Errors: `InputError` for a trained length below 1."""
+    length = getattr(schedule, "original_length")  # noqa: B009
+    if not length >= 1:
+        raise InputError(f"{type(schedule).__name__} got original_length={length}: needed is the trained length in "
+                         "tokens, 1 or more")

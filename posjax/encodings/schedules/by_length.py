@@ -1,0 +1,104 @@
+"""Schedules that depend on the length of the context: dynamic NTK and LongRoPE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from posjax.encodings.schedules.base import (
+    Frequencies,
+    Schedule,
+    check_factor,
+    check_original_length,
+    inverse_frequencies,
+)
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class DynamicNTK(Schedule):
+    """NTK-aware scaling whose factor grows with the context, and is none within the trained length.
+
+        base' = base * (factor * length / original_length - (factor - 1))^(r / (r - 2))   for length > original_length
+
+    `length` is the context's, set by `at_length`; `None` means one within the trained length.
+
+    Convention: frequencies change with every token, so a cache holds keys that are not rotated yet.
+
+    Errors: `InputError` for a factor or a length below 1, or a rotary size of 2.
+    Source: the released code of transformers, which Peng et al. 2023, arXiv:2309.00071, appendix B.3, describe with a
+    factor of length / original_length alone.
+
+    >>> DynamicNTK(factor=2.0, original_length=4).at_length(8)
+    DynamicNTK(factor=2.0, original_length=4, length=8)
+    """
+
+    factor: float
+    original_length: int
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        check_factor(self)
+        check_original_length(self)
+
+    def at_length(self, length: int) -> Schedule:
+        return replace(self, length=length)
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        if rotary_size <= 2:
+            raise InputError(f"DynamicNTK got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 divides")
+        length = length or self.length or self.original_length
+        grown = max(self.factor * length / self.original_length - (self.factor - 1), 1.0)
+        return inverse_frequencies(rotary_size, base * grown ** (rotary_size / (rotary_size - 2))), 1.0
+
+
+@dataclass(frozen=True)
+class LongRope(Schedule):
+    """LongRoPE: a searched divisor for each pair, one list within the trained length and another past it.
+
+        theta_i = base^(-2i/r) / factor_i,   attention factor sqrt(1 + ln(factor) / ln(original_length))
+
+    `factor` is the extended length divided by `original_length`; the attention factor holds for both lists, unless
+    `attention_factor` is given. `length` is the context's, set by `at_length`.
+
+    Errors: `InputError` for a factor or a length below 1, a divisor that is not positive, and, where the rotary size
+    is known, a list that does not have one divisor for each pair.
+    Source: Ding et al. 2024, arXiv:2402.13753; the attention factor as Phi-3's released code has it.
+
+    >>> LongRope(8.0, 64, short_factor=(1.0, 1.0), long_factor=(1.0, 4.0)).frequencies(4, 10_000.0)[0].tolist()
+    [1.0, 0.01]
+    """
+
+    factor: float
+    original_length: int
+    short_factor: tuple[float, ...]
+    long_factor: tuple[float, ...]
+    attention_factor: float | None = None
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        check_factor(self)
+        check_original_length(self)
+        for name in ("short_factor", "long_factor"):
+            if not all(divisor > 0 for divisor in getattr(self, name)):
+                raise InputError(f"LongRope got {name}={getattr(self, name)}: needed are positive divisors")
+        if self.attention_factor is not None and self.attention_factor <= 0:
+            raise InputError(f"LongRope got attention_factor={self.attention_factor}: needed is a positive number, or "
+                             "None for sqrt(1 + ln(factor) / ln(original_length))")
+
+    def at_length(self, length: int) -> Schedule:
+        return replace(self, length=length)
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        long = (length or self.length or 0) > self.original_length
+        divisors = self.long_factor if long else self.short_factor
+        if len(divisors) != rotary_size // 2:
+            name = "long_factor" if long else "short_factor"
+            raise InputError(f"LongRope got {len(divisors)} divisors in {name} and a rotary size of {rotary_size}: "
+                             f"needed are {rotary_size // 2}, one for each pair")
+        return inverse_frequencies(rotary_size, base) / divisors, self._attention_factor()
+
+    def _attention_factor(self) -> float:
+        if self.attention_factor is not None:
+            return self.attention_factor
+        return math.sqrt(1 + math.log(self.factor) / math.log(self.original_length)) if self.factor > 1 else 1.0

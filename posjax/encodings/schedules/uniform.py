@@ -1,0 +1,103 @@
+"""Schedules that follow one formula for all pairs: plain, linear, NTK-aware, proportional."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from posjax.encodings.schedules.base import Frequencies, Schedule, check_factor, inverse_frequencies
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plain(Schedule):
+    """`theta_i = base^(-2i/r)`, the frequencies that RoPE was published with.
+
+    Source: Su et al. 2021, RoFormer, arXiv:2104.09864, section 3.2.2.
+
+    >>> Plain().frequencies(4, 10_000.0)[0].tolist()
+    [1.0, 0.01]
+    """
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        return inverse_frequencies(rotary_size, base), 1.0
+
+
+PLAIN = Plain()
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """Position interpolation: every frequency is divided by `factor`, so `factor` times the trained window fits.
+
+        theta_i = base^(-2i/r) / factor
+
+    Errors: `InputError` for a factor below 1.
+    Source: Chen et al. 2023, arXiv:2306.15595, equation 4.
+
+    >>> Linear(factor=4.0).frequencies(4, 10_000.0)[0].tolist()
+    [0.25, 0.0025]
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        check_factor(self)
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        return inverse_frequencies(rotary_size, base) / self.factor, 1.0
+
+
+@dataclass(frozen=True)
+class NTK(Schedule):
+    """NTK-aware scaling: another base, such that the slowest pair is divided by exactly `factor`, the fastest by 1.
+
+        base' = base * factor^(r / (r - 2)),  theta_i = base'^(-2i/r)
+
+    Errors: `InputError` for a factor below 1; for a rotary size of 2, which has no slowest pair beside the fastest.
+    Source: the NTK-aware interpolation that Peng et al. 2023, arXiv:2309.00071, describe in section 3.1.
+
+    >>> fast_to_slow, _ = NTK(factor=2.0).frequencies(64, 10_000.0)
+    >>> float(fast_to_slow[0]), round(float(fast_to_slow[-1] / Plain().frequencies(64, 10_000.0)[0][-1]), 12)
+    (1.0, 0.5)
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        check_factor(self)
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        if rotary_size <= 2:
+            raise InputError(f"NTK got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 divides; use "
+                             "Linear, which is the same for a single pair")
+        return inverse_frequencies(rotary_size, base * self.factor ** (rotary_size / (rotary_size - 2))), 1.0
+
+
+@dataclass(frozen=True)
+class Proportional(Schedule):
+    """p-RoPE: only the fastest `fraction` of the pairs turn, the slow rest stays as if at position 0.
+
+        theta_i = base^(-2i/r) for i < floor(fraction * r / 2), and 0 for the others
+
+    Convention: exponents run over the whole rotary size, unlike `Rope(fraction=...)`, whose exponents run over the
+    channels that turn.
+
+    Errors: `InputError` for a fraction outside (0, 1].
+    Source: Barbero et al. 2024, arXiv:2410.06205, section 6.
+
+    >>> Proportional(fraction=0.5).frequencies(8, 10_000.0)[0].tolist()
+    [1.0, 0.1, 0.0, 0.0]
+    """
+
+    fraction: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"Proportional got fraction={self.fraction}: needed is a share of the pairs in (0, 1]")
+
+    def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        pairs = np.arange(rotary_size // 2)
+        turning = pairs < int(self.fraction * rotary_size / 2)
+        return np.where(turning, inverse_frequencies(rotary_size, base), 0.0), 1.0

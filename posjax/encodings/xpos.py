@@ -1,0 +1,96 @@
+"""Rotary embedding with a decay along the distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posjax.axes import lead
+from posjax.encodings import phases
+from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.rope import rotate_pairs
+from posjax.encodings.schedules import inverse_frequencies
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class XPos(Encoding):
+    """xPos: as RoPE, with queries that grow and keys that shrink along the sequence, each pair at its own rate.
+
+        queries times zeta_i^(m / unit), keys times zeta_i^(-n / unit),   zeta_i = (2i/H + 0.4) / 1.4
+
+    so a score decays as zeta_i^(d / unit). For causal attention only: ahead of the query it would grow.
+
+    Convention: `unit` is 512 tokens, as published. The scales themselves leave float32's range past
+    `max_length = 60 unit` positions, so that is where the encoding ends, with NaN; positions may begin anywhere below.
+
+    Errors: `InputError` for a base not above 1, a unit below 1, another layout, or an odd head size.
+    Source: Sun et al. 2022, arXiv:2212.10554, section 3 and algorithm 1.
+
+    >>> import jax.numpy as jnp
+    >>> XPos().rotate({}, jnp.ones((1, 1, 1, 4)), jnp.zeros(1, jnp.int32), "query").tolist()
+    [[[[1.0, 1.0, 1.0, 1.0]]]]
+    """
+
+    base: float = 10_000.0
+    unit: int = 512
+    layout: Literal["split", "interleaved"] = "split"
+
+    numbers: ClassVar[tuple[str, ...]] = ("base",)
+
+    def __post_init__(self) -> None:
+        if not self.base > 1 or not self.unit >= 1:
+            raise InputError(f"XPos got base={self.base} and unit={self.unit}: needed are a base above 1 and a unit of "
+                             "1 token or more; published are 10,000 and 512")
+        if self.layout not in ("split", "interleaved"):
+            raise InputError(f"XPos got layout={self.layout!r}: needed is 'split' or 'interleaved'")
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return True
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    @property
+    def max_length(self) -> int | None:
+        return 60 * self.unit
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(), cls(unit=64, layout="interleaved"))
+
+    def constants(self, dims: Dims) -> Params:
+        if dims.head_size < 2 or dims.head_size % 2:
+            raise InputError(f"XPos got a head size of {dims.head_size}: needed is an even number of 2 or more")
+        pairs = np.arange(dims.head_size // 2)
+        decay = np.log2((2 * pairs / dims.head_size + 0.4) / 1.4) / self.unit
+        # Eight bits and the rest: a position times the first is exact, so the exponent loses nothing.
+        step = 2.0 ** (np.floor(np.log2(np.abs(decay).max())) - 8)
+        coarse = np.round(decay / step) * step
+        return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.head_size, self.base)),
+                "coarse": coarse.astype(np.float32), "fine": (decay - coarse).astype(np.float32)}
+
+    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        numbers = self.complete(params, dims)
+        cos, sin = phases.cos_sin(positions, numbers["turns"])
+        at = jnp.where((positions < 0) | (positions >= 60 * self.unit), jnp.nan, positions.astype(jnp.float32))
+        exponents = []
+        for name in ("coarse", "fine"):
+            exponents.append(at[..., None] * lead(jnp.asarray(numbers[name]), at.ndim + 1))
+        whole = jnp.round(exponents[0])
+        power = whole.astype(jnp.int32)
+        part = exponents[0] - whole + exponents[1]
+        return {**numbers, "cos": cos, "sin": sin, "query": jnp.ldexp(jnp.exp2(part), power),
+                "key": jnp.ldexp(jnp.exp2(-part), -power)}
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        if "cos" not in params:
+            params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
+        scale = params[role]
+        return rotate_pairs(x, params["cos"] * scale, params["sin"] * scale, self.layout)

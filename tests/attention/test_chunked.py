@@ -1,0 +1,174 @@
+"""The chunked backend: equal to the definition in every shape, linear in memory, and blind to what masks rule out."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import Alibi, Causal, Dims, Full, Segments, T5Bias, Window, chain
+from posjax.attention import chunked, describe, weigh
+
+T5 = chain(T5Bias(8, 20, bidirectional=True), Alibi("symmetric"))
+SEGMENTS = jnp.array([[1] * 4 + [2] * 6 + [0] * 3, [0] * 2 + [5] * 11])
+
+
+def qkv(T: int, S: int, N: int = 4, K: int = 2) -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(T * S), 3)
+    return [jax.random.normal(key, (2, *shape, 4)) for key, shape in zip(keys, ((T, N), (S, K), (S, K)), strict=True)]
+
+
+def value_and_gradients(sizes, mask, start, at, backend):
+    """Output, log-sum-exp, and the gradients of a random sum of both, for q, k, v and the bias's table."""
+    T, S = sizes
+    params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
+    arguments = (*qkv(T, S), params[0]["table"])
+    weights = jax.random.normal(jax.random.key(4), (2, T, 4, 4)), jax.random.normal(jax.random.key(5), (2, 4, T))
+
+    def run(q, k, v, table):
+        bias = describe(T5, ({**params[0], "table": table}, params[1]), 4, *at, sizes, start)
+        out, lse = weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)
+        lse = jnp.where(lse > -1e29, lse, 0.0)  # Of a row that sees nothing only the sign is defined.
+        return jnp.vdot(out, weights[0]) + jnp.vdot(lse, weights[1]), (out, lse)
+
+    (_, aux), gradients = jax.jit(jax.value_and_grad(run, (0, 1, 2, 3), has_aux=True))(*arguments)
+    return *aux, *gradients
+
+
+CASES = [  # T, S, BLOCK, mask
+    (13, 13, 4, Causal()),
+    (13, 13, 5, Full()),
+    (9, 9, 100, Causal()),
+    (5, 12, 4, Causal()),
+    (12, 5, 3, Full()),
+    (1, 11, 4, Causal()),
+    (13, 13, 3, Causal() & Window(4)),
+    (10, 10, 4, Window(2)),
+    (13, 13, 4, Causal() & Segments(SEGMENTS)),
+    (7, 3, 2, Causal()),  # The first queries come before every key.
+]
+
+
+@pytest.mark.parametrize("explicit", [False, True], ids=["by distance", "by position"])
+@pytest.mark.parametrize(("T", "S", "block", "mask"), CASES)
+def test_it_equals_the_reference(T, S, block, mask, explicit, monkeypatch):
+    monkeypatch.setattr(chunked, "BLOCK", block)
+    at = (None, None)
+    if explicit:  # A line of positions for each row, with gaps.
+        at = tuple(jnp.stack([3 * jnp.arange(n), 50 - jnp.arange(n)]) for n in (T, S))
+    got, expected = (value_and_gradients((T, S), mask, S - T, at, b) for b in ("chunked", "reference"))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.parametrize("block", [3, 100])
+def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
+    monkeypatch.setattr(chunked, "BLOCK", block)
+    S, (q, k, v) = 10, qkv(10, 10)
+    params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
+
+    @jax.jit
+    def step(q, start):
+        bias = describe(T5, params, 4, None, None, (1, S), start)
+        return weigh(q, k, v, bias=bias, mask=Causal(), start=start, backend="chunked")
+
+    whole = weigh(q, k, v, bias=describe(T5, params, 4, None, None, (S, S), 0), mask=Causal(), backend="reference")
+    for t in range(S):  # What the cache holds past the token is not seen.
+        out, lse = step(q[:, t : t + 1], t)
+        np.testing.assert_allclose(out[:, 0], whole[0][:, t], atol=2e-6)
+        np.testing.assert_allclose(lse[..., 0], whole[1][..., t], atol=2e-6)
+
+
+def test_a_traced_window_equals_a_static_one_and_does_not_trace_again(monkeypatch):
+    monkeypatch.setattr(chunked, "BLOCK", 4)
+    arrays, traces = qkv(11, 11), []
+
+    @jax.jit
+    def run(mask, *arrays):
+        traces.append(mask)
+        return weigh(*arrays, mask=mask, backend="chunked")[0]
+
+    for n in (1, 3, 11):
+        mask = Causal() & Window(n)
+        np.testing.assert_allclose(run(mask, *arrays), weigh(*arrays, mask=mask, backend="reference")[0], atol=2e-6)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 16])
+def test_causal_visits_the_lower_triangle_of_blocks(n):
+    assert len(chunked._pairs(Causal(), 0, (8 * n, 8 * n), (8, 8))) == n * (n + 1) // 2
+    assert len(chunked._pairs(Full(), 0, (8 * n, 8 * n), (8, 8))) == n * n
+    assert len(chunked._pairs(Causal(), 8 * n, (8, 16 * n), (8, 8))) == n + 1, "a chunk sees its past and itself"
+
+
+def test_a_window_visits_a_band():
+    def visited(n, size):
+        return len(chunked._pairs(Causal() & Window(size), 0, (8 * n, 8 * n), (8, 8)))
+
+    assert [visited(n, 8) for n in (1, 2, 10, 100)] == [1, 3, 19, 199]
+    assert visited(100, 1) == 100 and visited(100, 10) == 2 * 100 - 1 + 98
+
+
+def test_a_traced_start_visits_every_block():
+    count = jax.eval_shape(lambda start: jnp.zeros(len(chunked._pairs(Causal(), start, (1, 40), (1, 8)))), 3).shape[0]
+    assert count == 5 and len(chunked._pairs(Causal(), 3, (1, 40), (1, 8))) == 1
+
+
+def test_blocks_are_at_most_as_asked_and_nearly_full():
+    for length in range(1, 2000, 7):
+        block = chunked._block(length)
+        number = -(-length // block)
+        assert block <= chunked.BLOCK and number * block - length < number
+        assert number == -(-length // chunked.BLOCK)
+
+
+def trained(S: int, backend: str, mask=Causal()):  # noqa: B008
+    """A pass forward and backward through a T5 bias, and the shapes it takes."""
+    encoding = T5Bias()
+    constants = encoding.constants(Dims(heads=2))
+
+    def loss(table, *qkv):
+        bias = describe(encoding, {"table": table, **constants}, 2, None, None, (S, S), 0)
+        return weigh(*qkv, bias=bias, mask=mask, backend=backend)[0].sum()
+
+    like = jax.ShapeDtypeStruct((1, S, 2, 8), jnp.float32)
+    return jax.grad(loss, (0, 1, 2, 3)), (jax.ShapeDtypeStruct((2, 32), jnp.float32), like, like, like)
+
+
+def jaxprs(value):
+    """The jaxprs in an equation's parameters, however nested."""
+    if hasattr(value, "jaxpr"):
+        yield from jaxprs(value.jaxpr)
+    elif hasattr(value, "eqns"):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from jaxprs(item)
+
+
+def shapes(jaxpr):
+    for equation in jaxpr.eqns:
+        yield from (v.aval.shape for v in equation.outvars if hasattr(v.aval, "shape"))
+        for inner in jaxprs(tuple(equation.params.values())):
+            yield from shapes(inner)
+
+
+def quadratic(S: int, backend: str) -> list[tuple[int, ...]]:
+    """The intermediates with two axes as long as the sequence."""
+    function, arguments = trained(S, backend)
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    return [shape for shape in shapes(jaxpr) if sum(size >= S for size in shape) >= 2]
+
+
+def test_no_intermediate_is_length_by_length():
+    assert not quadratic(1024, "chunked")
+    assert quadratic(1024, "reference"), "the check sees what it looks for"
+
+
+def test_memory_grows_linearly():
+    def temporaries(S):
+        function, arguments = trained(S, "chunked")
+        return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+    assert math.log(temporaries(16384) / temporaries(4096), 4) < 1.2

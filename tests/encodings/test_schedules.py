@@ -1,0 +1,180 @@
+"""Frequency schedules against golden vectors, the papers' formulas in float64, and what each promises in words."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import posjax
+from posjax import NTK, InputError, Linear, NTKByParts, Plain, Rope, Schedule, Yarn
+from posjax.encodings import Dims, phases
+from tests import golden, oracles
+
+few = settings(deadline=None, derandomize=True, max_examples=40)
+
+# Kinds of the golden file for which there is no schedule yet.
+ABSENT = ("llama3", "longrope")
+
+
+def schedule_of(case: dict) -> tuple[Schedule, float, float]:
+    """A golden case as a schedule, the base, and the share of the head that turns."""
+    given = dict(case["rope_parameters"])
+    kind, base, share = given.pop("rope_type"), given.pop("rope_theta"), given.pop("partial_rotary_factor", 1.0)
+    if "original_max_position_embeddings" in given:
+        given["original_length"] = given.pop("original_max_position_embeddings")
+    if kind == "default":
+        return Plain(), base, share
+    if kind == "linear":
+        return Linear(given["factor"]), base, share
+    if kind == "dynamic":  # At a length of L it is the NTK schedule with another factor.
+        trained, factor = case["max_position_embeddings"], given["factor"]
+        return NTK(factor * max(case["seq_len"], trained) / trained - (factor - 1)), base, share
+    return Yarn(**given), base, share
+
+
+def present() -> list:
+    """The golden cases that have a schedule; a skipped entry where the file is absent."""
+    return [case for case in golden.cases("rope_frequencies.json")
+            if not isinstance(case, dict) or case["rope_parameters"]["rope_type"] not in ABSENT]
+
+
+def in_radians(turns: np.ndarray) -> np.ndarray:
+    """The two words of each phase step, as a float64 angle."""
+    return (turns[0].astype(np.float64) * 2**32 + turns[1]) * 2.0**-64 * 2 * np.pi
+
+
+@pytest.mark.parametrize("case", present())
+def test_frequencies_match_golden(case):
+    schedule, base, share = schedule_of(case)
+    frequencies, factor = schedule.frequencies(Rope(fraction=share).rotary_size(case["head_dim"]), base)
+    assert frequencies.dtype == np.float64
+    np.testing.assert_allclose(frequencies, case["inv_freq"], rtol=1e-6, atol=0)
+    np.testing.assert_allclose(factor, case["attention_factor"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", present())
+def test_what_enters_a_trace_matches_golden(case):
+    schedule, base, share = schedule_of(case)
+    constants = Rope(base, schedule, fraction=share).constants(Dims(head_size=case["head_dim"]))
+    np.testing.assert_allclose(in_radians(constants["turns"]), case["inv_freq"], rtol=1e-6, atol=0)
+    np.testing.assert_allclose(constants["factor"], case["attention_factor"], rtol=1e-6)
+
+
+sizes = st.integers(2, 64).map(lambda half: 2 * half)
+bases = st.sampled_from([100.0, 10_000.0, 500_000.0, 1e6])
+factors = st.floats(1.0, 64.0)
+
+
+@few
+@given(sizes, bases, factors)
+def test_unlimited_schedules_match_the_oracle(size, base, factor):
+    for schedule, expected in ((Plain(), oracles.plain(size, base)),
+                               (Linear(factor), oracles.linear(size, base, factor)),
+                               (NTK(factor), oracles.ntk(size, base, factor))):
+        frequencies, attention = schedule.frequencies(size, base)
+        np.testing.assert_allclose(frequencies, expected[0], rtol=1e-13, atol=0)
+        assert attention == expected[1] == 1.0
+
+
+@few
+@given(sizes, bases, factors, st.integers(64, 16384), st.booleans(), st.sampled_from([(32.0, 1.0), (8.0, 0.5)]))
+def test_schedules_by_parts_match_the_oracle(size, base, factor, length, truncate, betas):
+    given = dict(factor=factor, original_length=length, beta_fast=betas[0], beta_slow=betas[1], truncate=truncate)
+    for schedule, expected in ((NTKByParts(**given), oracles.ntk_by_parts(size, base, **given)),
+                               (Yarn(**given), oracles.yarn(size, base, **given))):
+        frequencies, attention = schedule.frequencies(size, base)
+        np.testing.assert_allclose(frequencies, expected[0], rtol=1e-12, atol=0)
+        assert attention == pytest.approx(expected[1], rel=1e-12)
+
+
+def test_a_ramp_of_no_width_is_a_step():
+    given = dict(factor=4.0, original_length=7)  # Both bounds fall on pair 0.
+    frequencies, _ = NTKByParts(**given).frequencies(8, 1e6)
+    np.testing.assert_allclose(frequencies, oracles.ntk_by_parts(8, 1e6, **given)[0], rtol=1e-13)
+    np.testing.assert_allclose(Plain().frequencies(8, 1e6)[0] / frequencies, [1.0, 4.0, 4.0, 4.0], rtol=1e-13)
+
+
+def test_by_parts_keeps_what_turns_often_and_divides_what_turns_rarely():
+    kept = Plain().frequencies(64, 10_000.0)[0]
+    shrunk = kept / NTKByParts(factor=4.0, original_length=512).frequencies(64, 10_000.0)[0]
+    turns = 512 * kept / (2 * np.pi)
+    np.testing.assert_array_equal(shrunk[turns > 32], 1.0)
+    np.testing.assert_allclose(shrunk[turns < 1], 4.0, rtol=1e-12)
+    assert np.all(np.diff(shrunk) >= 0)
+
+
+def test_ntk_divides_the_slowest_pair_by_exactly_the_factor():
+    for size in (4, 64, 128):
+        plain, scaled = (s.frequencies(size, 10_000.0)[0] for s in (Plain(), NTK(3.0)))
+        assert scaled[0] == 1.0
+        np.testing.assert_allclose(plain[-1] / scaled[-1], 3.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("given", [{}, {"attention_factor": 1.5}, {"mscale": 1.0, "mscale_all_dim": 0.5},
+                                   {"attention_factor": 0.7, "mscale": 1.0, "mscale_all_dim": 0.5},
+                                   {"mscale": 0.0, "mscale_all_dim": 0.0}, {"mscale": 0.707, "mscale_all_dim": 0.707}])
+def test_the_temperature_follows_its_precedence(given):
+    got = Yarn(factor=4.0, original_length=512, **given).frequencies(64, 10_000.0)[1]
+    assert got == pytest.approx(oracles.yarn(64, 10_000.0, 4.0, 512, **given)[1], rel=1e-12)
+    if "attention_factor" in given:
+        assert got == given["attention_factor"]
+
+
+def test_yarns_temperature_by_hand():
+    assert Yarn(factor=math.e, original_length=9).frequencies(64, 100.0)[1] == pytest.approx(1.1)
+    given = dict(mscale=2.0, mscale_all_dim=1.0)
+    assert Yarn(factor=math.e, original_length=9, **given).frequencies(64, 100.0)[1] == pytest.approx(1.2 / 1.1)
+
+
+@few
+@given(st.floats(0.0, 100.0, allow_subnormal=False))
+def test_fixed_point_words_are_the_nearest_fraction_of_a_turn(frequency):
+    with mpmath.workdps(60):
+        exact = mpmath.mpf(frequency) / (2 * mpmath.pi)
+        nearest = int(mpmath.nint(exact * 2**64)) % 2**64
+    high, low = phases.fixed_point_turns(np.array([frequency]))[:, 0]
+    assert int(high) * 2**32 + int(low) == nearest
+
+
+@pytest.mark.parametrize("schedule", [Plain(), Linear(2.0), NTK(2.0), Yarn(factor=2.0, original_length=64)])
+def test_schedules_do_not_depend_on_the_length(schedule):
+    assert schedule.at_length(10_000) is schedule
+    np.testing.assert_array_equal(schedule.frequencies(8, 100.0)[0], schedule.frequencies(8, 100.0, length=4096)[0])
+
+
+def test_a_schedule_that_defines_nothing_says_so():
+    with pytest.raises(NotImplementedError, match="Schedule defines no frequencies"):
+        posjax.Schedule().frequencies(8, 10_000.0)
+
+
+nan = float("nan")
+
+
+@pytest.mark.parametrize(("make", "value", "need", "remedy"), [
+    (lambda: Linear(0.5), "Linear got factor=0.5", "1 or more", "extended length divided by the trained"),
+    (lambda: Linear(nan), "factor=nan", "1 or more", "extended length"),
+    (lambda: NTK(0.99), "NTK got factor=0.99", "1 or more", "extended length"),
+    (lambda: NTKByParts(0.5, 512), "NTKByParts got factor=0.5", "1 or more", "extended length"),
+    (lambda: Yarn(-2.0, 512), "Yarn got factor=-2.0", "1 or more", "extended length"),
+    (lambda: Yarn(2.0, 0), "Yarn got original_length=0", "1 or more", "trained length in tokens"),
+    (lambda: NTKByParts(2.0, 512, 1.0, 1.0), "beta_fast=1.0 and beta_slow=1.0", "beta_fast > beta_slow", "32 and 1"),
+    (lambda: Yarn(2.0, 512, 32.0, 0.0), "beta_slow=0.0", "beta_slow > 0", "32 and 1"),
+    (lambda: Yarn(2.0, 512, attention_factor=0.0), "attention_factor=0.0", "positive", "None"),
+    (lambda: Yarn(2.0, 512, mscale=1.0), "mscale=1.0 and mscale_all_dim=None", "both or neither", "no effect"),
+    (lambda: Yarn(2.0, 512, mscale_all_dim=0.7), "mscale_all_dim=0.7", "both or neither", "no effect"),
+    (lambda: NTK(2.0).frequencies(2, 100.0), "rotary size of 2", "4 or more", "use Linear"),
+])
+def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert all(part in str(caught.value) for part in (value, need, remedy)), str(caught.value)
+
+
+def test_bounds_themselves_are_allowed():
+    for schedule in (Linear(1.0), NTK(1.0), NTKByParts(1.0, 512), Yarn(1.0, 512)):
+        frequencies, factor = schedule.frequencies(16, 10_000.0)
+        np.testing.assert_allclose(frequencies, Plain().frequencies(16, 10_000.0)[0], rtol=1e-14)
+        assert factor == 1.0

@@ -1,0 +1,62 @@
+"""Small untrained models as subjects, and windows of random bytes to measure them on."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from posjax.data import Documents
+from posjax.encodings import Encoding
+from posjax.evaluation import Subject
+from posjax.models import Decoder
+
+L = 8
+VOCABULARY = 257
+
+
+def subject(encoding: Encoding, layers: int = 2, trained: int = L) -> Subject:
+    """A model with large weights, so that attention is far from even."""
+    config = Decoder(encoding=encoding, layers=layers, model_size=16, heads=2, feed_forward=16, embedding_scale=1.0)
+    model = config.build(VOCABULARY, seed=1)
+    nnx.update(model, jax.tree.map(lambda x: 2 * x, nnx.state(model)))
+    return Subject(model, trained)
+
+
+def windows(count: int, length: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, length + 1)).astype(np.int32)
+
+
+def documents(sizes=(400, 300, 300), seed: int = 0) -> Documents:
+    random = np.random.default_rng(seed)
+    files = tuple(random.integers(97, 107, size).astype(np.uint8).tobytes() for size in sizes)
+    return Documents("toy", files[:-1], files[-1:], "f" * 16)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def loss_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """`[T, V]`, `[T]` -> `[T]`."""
+    return -log_softmax(logits)[np.arange(len(targets)), targets]
+
+
+def naive(subject: Subject, window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """One window alone: its losses `[T]`, and each layer's logits of attention `[N, T, T]`, biases dense."""
+    model, encoding = subject.model, subject.config.encoding
+    inputs = jnp.asarray(window[None, :-1])
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    model.hidden(inputs, model.places(inputs.shape[1]), probe=lambda q, k, places: seen.append(
+        (np.asarray(q[0], np.float64), np.asarray(k[0], np.float64))))
+    from posjax.encodings import Head
+    from posjax.models import dims
+
+    at = jnp.arange(inputs.shape[1])
+    params = encoding.join(model.encoding_params.get_value(), encoding.constants(dims(subject.config)))
+    bias = np.stack([np.asarray(encoding.bias(params, at, at, Head(n, 2)), np.float64) for n in range(2)])
+    logits = [np.einsum("tnh,snh->nts", q, k) / np.sqrt(q.shape[-1]) + bias for q, k in seen]
+    return loss_of(np.asarray(model(inputs)[0]), window[1:]), logits

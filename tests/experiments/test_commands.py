@@ -1,0 +1,136 @@
+"""The commands on a tiny config: idempotent, typed, and each alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from experiments import cli
+
+
+def tree(folder, kind="*"):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob(kind) if p.is_file()}
+
+
+def test_a_run_leaves_everything_that_was_asked(finished):
+    work = finished / "runs/tiny"
+    for name in ("rope", "alibi"):
+        assert {p.name for p in (work / name).iterdir()} == {"run.json", "metrics.jsonl", "checkpoints", "results.json"}
+        lines = [json.loads(line) for line in (work / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert "<html" in (work / "report.html").read_text()
+    asked = json.loads((work / "experiment.json").read_text())
+    assert asked["runs"] == ["rope", "alibi"] and asked["command"] == "python -m experiments.run tiny.py"
+
+
+def test_run_again_does_nothing_again(shell, finished):
+    work = finished / "runs/tiny"
+    before = tree(work, "results.json") | tree(work, "metrics.jsonl") | tree(work, "run.json")
+    times = {p: p.stat().st_mtime_ns for p in work.rglob("results.json")}
+    answer = shell("run", "tiny.py")
+    assert answer.code == 0 and answer.err == ""
+    assert answer.out.count("done before") == 2 and "training" not in answer.out.split("done before")[0]
+    assert tree(work, "results.json") | tree(work, "metrics.jsonl") | tree(work, "run.json") == before
+    assert {p: p.stat().st_mtime_ns for p in work.rglob("results.json")} == times
+
+
+def test_results_that_were_lost_come_back_to_the_digit(shell, finished):
+    path = finished / "runs/tiny/rope/results.json"
+    before = path.read_bytes()
+    path.unlink()
+    metrics = (finished / "runs/tiny/rope/metrics.jsonl").read_bytes()
+    answer = shell("run", "tiny.py")
+    assert answer.code == 0 and answer.out.count("done before") == 1
+    assert path.read_bytes() == before
+    assert (finished / "runs/tiny/rope/metrics.jsonl").read_bytes() == metrics
+
+
+def test_evaluate_alone_gives_the_same_results(shell, finished):
+    path = finished / "runs/tiny/alibi/results.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert shell("evaluate", "tiny.py", "--only", "alibi").code == 0
+    assert path.read_bytes() == before
+
+
+def test_train_alone_trains_and_does_not_evaluate(shell, home):
+    answer = shell("train", "tiny.py", "--only", "alibi", "--train.steps", "2", "--work", "w")
+    assert answer.code == 0 and "alibi: trained to step 2" in answer.out
+    assert (home / "w/alibi/checkpoints/2").is_dir()
+    assert not list(home.rglob("results.json")) and not (home / "w/rope").exists()
+
+
+def test_report_alone_writes_the_page_anew(shell, finished):
+    page = finished / "runs/tiny/report.html"
+    page.unlink()
+    answer = shell("report", "runs/tiny")
+    assert answer.code == 0 and "ROPE" in answer.out and "ALIBI" in answer.out
+    assert page.exists()
+
+
+def test_generate_continues_the_prompt(shell, finished):
+    arguments = ("generate", "tiny.py", "--only", "rope", "--prompt", "the", "--tokens", "6", "--temperature", "0")
+    first, second = shell(*arguments), shell(*arguments)
+    assert first.code == 0 and first.out == second.out
+    assert first.out.splitlines()[1].startswith("the")
+
+
+def test_list_shows_without_writing(shell, home):
+    before = tree(home)
+    answer = shell("run", "tiny.py", "--list", "--train.steps", "1000")
+    assert answer.code == 0 and "Does it work?" in answer.out
+    assert "rope" in answer.out and "alibi" in answer.out and "1,000" in answer.out and "32,000" in answer.out
+    assert tree(home) == before
+
+
+def test_help_names_every_field_of_a_run(shell, home):
+    answer = shell("run", "tiny.py", "--help")
+    assert answer.code == 0
+    for name in ("--work", "--only", "--smoke", "--train.steps", "--model.encoding.base", "--evaluation.windows"):
+        assert name in answer.out, name
+
+
+def request(*arguments):
+    return cli.read(cli.Common, "experiments.run", ["tiny.py", *arguments])[1]
+
+
+def test_an_override_reaches_every_run_that_has_the_field(home):
+    asked = request("--train.steps", "50", "--model.encoding.base", "500.0", "--train.optimizer.learning-rate=0.5")
+    assert [run.train.steps for run in asked.experiment.runs] == [50, 50]
+    assert [run.train.optimizer.learning_rate for run in asked.experiment.runs] == [0.5, 0.5]
+    rope, alibi = asked.experiment.runs
+    assert rope.model.encoding.base == 500.0
+    assert alibi.model.encoding == request().experiment.runs[1].model.encoding
+    assert asked.overrides == ("--train.steps", "50", "--model.encoding.base", "500.0",
+                               "--train.optimizer.learning-rate=0.5")
+
+
+def test_overrides_keep_their_types(home):
+    run = request("--evaluation.multiples", "1", "4", "--model.kv-heads", "1", "--model.tied",
+                  "--evaluation.windows", "3").experiment.runs[0]
+    assert run.evaluation.multiples == (1, 4) and run.model.kv_heads == 1 and run.model.tied is True
+    assert run.evaluation.windows == 3
+
+
+def test_no_override_changes_nothing(home):
+    assert request().experiment == cli.load(home / "tiny.py")[0]
+
+
+def test_only_takes_several_names_in_the_configs_order(home):
+    assert [run.name for run in request("--only", "alibi", "rope").experiment.runs] == ["rope", "alibi"]
+    assert [run.name for run in request("--only", "alibi").experiment.runs] == ["alibi"]
+
+
+def test_a_name_on_the_command_line_does_not_rename_runs(home):
+    asked = request("--seed", "3")
+    assert [run.seed for run in asked.experiment.runs] == [3, 3]
+    assert [run.name for run in asked.experiment.runs] == ["rope", "alibi"]
+
+
+@pytest.mark.slow
+def test_smoke_leaves_nothing(shell, home):
+    before = tree(home)
+    answer = shell("run", "tiny.py", "--smoke", "--only", "alibi")
+    assert answer.code == 0 and "smoke: 1 runs worked" in answer.out
+    assert tree(home) == before

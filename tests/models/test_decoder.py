@@ -1,0 +1,220 @@
+"""The decoder: causal, positions explicit, and the same model in every form that should not change it."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from posjax import Alibi, Causal, Encoding, Full, InputError, Linear, NoPE, Rope, Segments, T5Bias, chain, positions
+from posjax.models import Decoder, cross_entropy, dims
+
+SMALL = Decoder(encoding=chain(Rope(), T5Bias()), layers=2, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0,
+                backend="reference")
+VOCABULARY = 13
+
+
+def built(config: Decoder):
+    """The graph, the state, and a jitted pass over a state."""
+    graph, state = nnx.split(config.build(VOCABULARY, seed=0))
+
+    @jax.jit
+    def run(state, tokens, at=None, mask=Causal(), constants=None, key=None):  # noqa: B008
+        return nnx.merge(graph, state)(tokens, at, mask=mask, constants=constants, key=key)
+
+    return run, state
+
+
+def tokens_of(B: int, T: int) -> jax.Array:
+    return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return built(SMALL)
+
+
+@pytest.fixture(scope="module")
+def influence() -> np.ndarray:
+    """How much the logits at t (rows) depend on the embedding of the token at s (columns): each token occurs once."""
+    run, state = built(SMALL)
+    table = state["embedding"]["embedding"]
+
+    def logits(rows):
+        changed = nnx.State(dict(state) | {"embedding": nnx.State({"embedding": table.replace(rows)})})
+        return run(changed, jnp.arange(7)[None])[0]
+
+    jacobian = jax.jit(jax.jacrev(logits))(table.get_value())
+    return np.abs(np.asarray(jacobian))[:, :, :7].max((1, 3))
+
+
+def test_no_gradient_comes_from_later_tokens(influence):
+    np.testing.assert_array_equal(influence[np.triu_indices(7, 1)], 0.0)
+
+
+def test_gradients_come_from_every_earlier_token(influence):
+    assert (influence[np.tril_indices(7, -1)] > 0).all()
+
+
+def test_gradients_come_from_the_token_itself(influence):
+    assert (np.diag(influence) > 0).all()
+
+
+def test_bidirectional_attention_sees_every_token():
+    run, state = built(replace(SMALL, encoding=Rope(), layers=1))
+    tokens = tokens_of(1, 6)
+    changed = tokens.at[0, 5].set((tokens[0, 5] + 1) % VOCABULARY)
+    first = [run(state, t, mask=Full())[0, 0] for t in (tokens, changed)]
+    assert np.abs(first[0] - first[1]).max() > 1e-3
+
+
+def test_positions_are_those_given(small):
+    run, state = small
+    tokens, at = tokens_of(2, 6), jnp.arange(6)
+    plain = run(state, tokens)
+    np.testing.assert_allclose(run(state, tokens, at), plain, atol=1e-5)
+    np.testing.assert_allclose(run(state, tokens, jnp.stack([at, at + 100])), plain, atol=1e-4)
+    assert np.abs(run(state, tokens, 3 * at) - plain).max() > 1e-2
+
+
+def test_packed_documents_equal_the_documents_apart(small):
+    run, state = small
+    tokens, segments = tokens_of(1, 9), jnp.array([[1] * 4 + [2] * 5])
+    together = run(state, tokens, positions.packed(segments), Causal() & Segments(segments))
+    np.testing.assert_allclose(together[:, :4], run(state, tokens)[:, :4], atol=1e-5)
+    np.testing.assert_allclose(together[:, 4:], run(state, jnp.roll(tokens, -4, 1))[:, :5], atol=1e-5)
+
+
+def test_backends_agree(small):
+    run, state = small
+    chunked, _ = built(replace(SMALL, backend="chunked"))
+    np.testing.assert_allclose(chunked(state, tokens_of(2, 6)), run(state, tokens_of(2, 6)), atol=1e-5)
+
+
+def test_grouped_queries_equal_repeated_keys_and_values(small):
+    (run, state), (whole, target) = small, built(replace(SMALL, kv_heads=6))
+    narrow = nnx.to_pure_dict(state)
+    for i in range(2):
+        for name in ("key", "value"):
+            kernel = narrow["blocks"][i]["attention"][name]["kernel"].reshape(24, 3, 4)
+            narrow["blocks"][i]["attention"][name]["kernel"] = jnp.repeat(kernel, 2, axis=1).reshape(24, 24)
+    nnx.replace_by_pure_dict(target, narrow)
+    np.testing.assert_allclose(whole(target, tokens_of(2, 6)), run(state, tokens_of(2, 6)), atol=1e-5)
+
+
+def test_bfloat16_computes_narrow_and_answers_float32(small):
+    run, state = small
+    narrow, own = built(replace(SMALL, dtype="bfloat16"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(own)} == {jnp.dtype("float32")}
+    with jax.numpy_dtype_promotion("standard"):  # Flax promotes within its norms.
+        out = narrow(state, tokens_of(2, 6))
+    assert out.dtype == jnp.float32
+    difference = np.abs(out - run(state, tokens_of(2, 6)))
+    assert 0 < difference.max() < 0.15
+
+
+def test_tied_heads_read_the_embedding():
+    config = replace(SMALL, tied=True, layers=1)
+    model = config.build(VOCABULARY, 0)
+    assert model.head is None
+    x = jax.random.normal(jax.random.key(0), (1, 3, 24))
+    table = model.embedding.embedding.get_value()
+    np.testing.assert_allclose(model.logits(x), np.einsum("btd,vd->btv", x, table), atol=1e-4)
+    untied = replace(config, tied=False).build(VOCABULARY, 0)
+    kernel = untied.head.kernel.get_value()
+    np.testing.assert_allclose(untied.logits(x), np.einsum("btd,dv->btv", x, kernel), atol=1e-4)
+
+
+def test_recomputing_blocks_gives_the_same_gradients():
+    tokens = tokens_of(2, 6)
+    gradients = []
+    for remat in (False, True):
+        run, state = built(replace(SMALL, remat=remat, layers=1))
+        loss = lambda state, run=run: cross_entropy(run(state, tokens), jnp.roll(tokens, -1, 1)).mean()  # noqa: E731
+        gradients.append(jax.jit(jax.grad(loss))(state))
+        text = str(jax.make_jaxpr(loss)(state))
+        assert ("remat" in text or "checkpoint" in text) == remat
+    for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+        assert np.abs(a).max() > 0
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_constants_of_another_value_of_the_family_make_that_model():
+    plain, state = built(replace(SMALL, encoding=Rope()))
+    other = Rope(schedule=Linear(2.0))
+    linear, own = built(replace(SMALL, encoding=other))
+    tokens = tokens_of(2, 6)
+    np.testing.assert_array_equal(jax.tree.leaves(own)[0], jax.tree.leaves(state)[0])
+    swapped = plain(state, tokens, constants=other.constants(dims(SMALL)))
+    np.testing.assert_allclose(swapped, linear(state, tokens), atol=1e-6)
+    assert np.abs(swapped - plain(state, tokens)).max() > 1e-3
+
+
+class Shifted(Encoding):
+    """Places tokens at random."""
+
+    def place(self, params, at, key):
+        return at * jax.random.randint(key, (), 2, 50)
+
+
+def test_a_key_lets_the_encoding_place_the_tokens():
+    run, state = built(replace(SMALL, encoding=chain(Shifted(), Rope()), layers=1))
+    tokens, key = tokens_of(1, 6), jax.random.key(0)
+    at = chain(Shifted(), Rope()).place(({}, {}), jnp.arange(6), key)
+    np.testing.assert_allclose(run(state, tokens, key=key), run(state, tokens, at), atol=1e-5)
+    np.testing.assert_allclose(run(state, tokens, jnp.arange(6), key=key), run(state, tokens, at), atol=1e-5)
+    assert np.abs(run(state, tokens, key=key) - run(state, tokens)).max() > 1e-3
+
+
+def test_probes_see_each_layers_rotated_queries_and_keys():
+    model = replace(SMALL, encoding=Rope()).build(VOCABULARY, 0)
+
+    @jax.jit
+    def seen(tokens):
+        return model.hidden(tokens, model.places(5), probe=lambda q, k, places: (q, k))[2]
+
+    layers = seen(tokens_of(1, 5))
+    assert [(q.shape, k.shape) for q, k in layers] == [((1, 5, 6, 4), (1, 5, 3, 4))] * 2
+    block = model.blocks[0]
+    raw = block.attention.query(block.attention_norm(model.embedding(tokens_of(1, 5)))).reshape(1, 5, 6, 4)
+    np.testing.assert_allclose(layers[0][0], Rope().rotate({}, raw, jnp.arange(5), "query"), atol=1e-5)
+
+
+def test_initial_logits_are_near_those_of_a_uniform_guess():
+    run, state = built(replace(SMALL, encoding=NoPE(), embedding_scale=0.02))
+    tokens = tokens_of(4, 8)
+    assert abs(float(cross_entropy(run(state, tokens), tokens).mean()) - np.log(VOCABULARY)) < 1.0
+
+
+def test_cross_entropy_is_the_negative_log_probability():
+    logits, targets = np.random.default_rng(0).normal(size=(2, 3, 5)), np.array([[0, 4, 2], [1, 1, 3]])
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(p, targets[..., None], -1))[..., 0]
+    got = cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(targets))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert cross_entropy(jnp.asarray(logits, jnp.bfloat16), jnp.asarray(targets)).dtype == jnp.float32
+
+
+def test_sizes_follow_their_defaults():
+    assert (SMALL.size_of_head, SMALL.key_value_heads, SMALL.size_of_feed_forward) == (4, 3, 64)
+    given = replace(SMALL, kv_heads=None, head_size=10, feed_forward=5)
+    assert (given.size_of_head, given.key_value_heads, given.size_of_feed_forward) == (10, 6, 5)
+    assert dims(given).head_size == 10 and dims(given).model_size == 24 and dims(given).heads == 6
+
+
+@pytest.mark.parametrize(("changes", "value", "need"), [
+    ({"layers": 0}, "layers=0", "each must be 1 or more"),
+    ({"heads": 0}, "heads=0", "each must be 1 or more"),
+    ({"model_size": 0}, "model_size=0", "each must be 1 or more"),
+    ({"model_size": 25}, "model_size=25 and heads=6", "or an explicit head_size"),
+    ({"kv_heads": 4}, "heads=6 and kv_heads=4", "one of 1, 2, 3, 6"),
+    ({"kv_heads": 0}, "heads=6 and kv_heads=0", "one of 1, 2, 3, 6"),
+    ({"backend": "fast"}, "backend='fast'", "'auto' or one of"),
+    ({"head_size": 5}, "head size of 5", "even number"),
+])
+def test_errors_name_the_value_and_the_need(changes, value, need):
+    with pytest.raises(InputError) as caught:
+        replace(SMALL, encoding=chain(Rope(), Alibi()), **changes)
+    assert value in str(caught.value) and need in str(caught.value), str(caught.value)

@@ -1,0 +1,196 @@
+"""The loop: a run that is interrupted anywhere ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from posjax.errors import InputError, Stopped
+from posjax.training import AdamW, Checkpoints, Devices, Train, TrainingProgress, fit, trainer
+from posjax.training.loop import Interrupts
+from posjax.training.metrics import read
+from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, patch_optax, train  # noqa: F401
+
+SEED = 5
+
+
+class Source:
+    """Batches that call something before they hand out the batch of one step."""
+
+    def __init__(self, inner, at, action):
+        self.inner, self.at, self.action, self.asked = inner, at, action, []
+
+    def batch(self, step):
+        self.asked.append(step)
+        if step == self.at:
+            self.action()
+        return self.inner.batch(step)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return batches(corpus(tmp_path_factory.mktemp("text")))
+
+
+@pytest.fixture(scope="module")
+def machine():
+    return Warm(train(), decoder())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, machine, data):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch_optax(patch)
+        return folder, fit(train(), machine, data, SEED, folder)
+
+
+@pytest.fixture
+def straight(tmp_path, whole):
+    """Six steps in one go: a folder to break, and the state."""
+    folder = tmp_path / "straight"
+    shutil.copytree(whole[0], folder)
+    return folder, whole[1]
+
+
+def losses(folder):
+    return [(line["step"], line["loss"], line["gradient_norm"], line["learning_rate"])
+            for line in read(folder / "metrics.jsonl")]
+
+
+def same(one, two):
+    return jax.tree.all(jax.tree.map(np.array_equal, jax.device_get(one), jax.device_get(two)))
+
+
+def test_every_step_is_logged_once_with_what_it_cost(straight):
+    folder, state = straight
+    lines = read(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert int(state.step) == 6
+    schedule = AdamW(learning_rate=1e-2).schedule(6)
+    for line in lines:
+        assert set(line) == {"step", "loss", "gradient_norm", "learning_rate", "tokens_per_second", "seconds"}
+        assert line["learning_rate"] == pytest.approx(float(schedule(line["step"] - 1)))
+        assert line["tokens_per_second"] == pytest.approx(4 * 8 / line["seconds"])
+
+
+def test_a_run_that_dies_between_two_checkpoints_ends_with_the_same_bits(tmp_path, machine, data, straight):
+    class Dead(BaseException):
+        """Not an error that anything catches, as with kill -9."""
+
+    def die():
+        raise Dead
+
+    whole, state = straight
+    folder = tmp_path / "killed"
+    with pytest.raises(Dead):
+        fit(train(), machine, Source(data, 5, die), SEED, folder)
+    assert [line["step"] for line in read(folder / "metrics.jsonl")][-1] in (3, 4, 5)
+    resumed = Source(data, -1, None)
+    again = fit(train(), machine, resumed, SEED, folder)
+    assert resumed.asked == [3, 4, 5]
+    assert same(again, state)
+    assert losses(folder) == losses(whole)
+
+
+def test_a_finished_run_takes_no_step_and_changes_nothing(machine, data, straight):
+    folder, state = straight
+    before = (folder / "metrics.jsonl").read_bytes()
+    asked = Source(data, -1, None)
+    assert same(fit(train(), machine, asked, SEED, folder), state)
+    assert asked.asked == [] and (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_seed_is_another_run(tmp_path, machine, data, straight):
+    other = fit(train(), machine, data, SEED + 1, tmp_path / "other")
+    assert not same(other.params, straight[1].params)
+
+
+def test_logging_more_often_changes_no_number(tmp_path, machine, data, straight):
+    folder = tmp_path / "often"
+    state = fit(train(log_every=1, checkpoint_every=2), machine, data, SEED, folder)
+    assert same(state, straight[1]) and losses(folder) == losses(straight[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_keeps_it_and_tells_how_to_go_on(tmp_path, machine, data, straight, number):
+    folder = tmp_path / "stopped"
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match="step 2 of 6; the checkpoint is kept, and the same command goes on"):
+        fit(train(), machine, Source(data, 1, lambda: os.kill(os.getpid(), number)), SEED, folder)
+    assert signal.getsignal(number) is before
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == 2
+    resumed = Source(data, -1, None)
+    assert same(fit(train(), machine, resumed, SEED, folder), straight[1])
+    assert resumed.asked == [2, 3, 4, 5] and losses(folder) == losses(straight[0])
+
+
+def test_a_signal_in_the_last_step_lets_the_run_end(tmp_path, machine, data, straight):
+    source = Source(data, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert same(fit(train(), machine, source, SEED, tmp_path / "last"), straight[1])
+
+
+def test_the_second_signal_ends_at_once():
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path, data):
+    wild = train(steps=40, optimizer=AdamW(learning_rate=1e30, warmup=0.1), checkpoint_every=2, log_every=1)
+    with pytest.raises(Stopped) as stop:
+        fit(wild, trainer(wild, decoder(), 257), data, SEED, tmp_path)
+    said = str(stop.value)
+    lines = read(tmp_path / "metrics.jsonl")
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    step = lines[-1]["step"] + 1
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        last = checkpoints.latest()
+    assert last is not None and last < step
+    assert f"at step {step}; the last good checkpoint is step {last} in {tmp_path}" in said
+    assert said.startswith("the loss is nan") or said.startswith("the loss is inf")
+    assert "learning-rate" in said and "\n" not in said
+
+
+def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, data):
+    wild = train(steps=20, optimizer=AdamW(learning_rate=1e30, warmup=0.0), checkpoint_every=20)
+    with pytest.raises(Stopped, match="no checkpoint was saved before it"):
+        fit(wild, trainer(wild, decoder(), 257), data, SEED, tmp_path)
+
+
+def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, machine, data, straight):
+    folder, state = straight
+    newest = folder / "checkpoints" / "6" / "state"
+    path = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path.write_bytes(path.read_bytes()[:100])
+    out = io.StringIO()
+    console = Console(file=out, width=500)
+    again = fit(train(), machine, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
+    assert "checkpoint refused: step 6: " in out.getvalue() and "going on from step 3" in out.getvalue()
+    assert same(again, state)
+
+
+def test_two_devices_resume_to_the_bit_too(tmp_path, data):
+    plan = train(devices=Devices(data=2))
+    machine = Warm(plan, decoder())
+    state = fit(plan, machine, data, SEED, tmp_path / "whole")
+    source = Source(data, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Stopped):
+        fit(plan, machine, source, SEED, tmp_path / "cut")
+    assert same(fit(plan, machine, data, SEED, tmp_path / "cut"), state)
+
+
+@pytest.mark.parametrize("name", ["steps", "length", "batch", "checkpoint_every", "log_every"])
+def test_a_number_below_one_is_refused_by_name(name):
+    with pytest.raises(InputError, match=f"{name}=0"):
+        Train(**{name: 0})

@@ -1,0 +1,71 @@
+"""`metrics.jsonl`: whole lines, in order, once each, whatever ended the process that wrote them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from posjax.errors import InputError
+from posjax.training import metrics
+from posjax.training.metrics import Metrics, read
+
+
+def write(path, first, last, after=0):
+    with Metrics(path, after) as lines:
+        for step in range(first, last + 1):
+            lines.write(step, {"loss": step / 10})
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1, 3)
+    assert read(path) == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}, {"step": 3, "loss": 0.3}]
+    assert read(tmp_path / "none.jsonl") == []
+
+
+def test_each_line_is_there_before_the_file_is_closed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with Metrics(path, 0) as lines:
+        lines.write(1, {"loss": 1.0})
+        assert json.loads(path.read_text()) == {"step": 1, "loss": 1.0}
+
+
+def test_starting_again_drops_what_was_written_past_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1, 5)
+    write(path, 4, 6, after=3)
+    assert [line["step"] for line in read(path)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("cut", ['{"step": 4, "lo', '{"step": 4, "loss": 0.4}', "{", '{"step": 4, "loss": {}'])
+def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path, cut):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1, 3)
+    path.write_text(path.read_text() + cut)
+    assert [line["step"] for line in read(path)] == [1, 2, 3]
+    write(path, 4, 5, after=3)
+    assert [line["step"] for line in read(path)] == [1, 2, 3, 4, 5]
+    assert path.read_text().count("\n") == 5
+
+
+@pytest.mark.parametrize("sink", ["tensorboard", "wandb"])
+def test_a_sink_that_is_not_installed_says_how_to_get_it(tmp_path, monkeypatch, sink):
+    monkeypatch.setitem(__import__("sys").modules, {"tensorboard": "tensorboardX", "wandb": "wandb"}[sink], None)
+    with pytest.raises(InputError, match=rf"posjax\[{sink}\]"):
+        Metrics(tmp_path / "metrics.jsonl", 0, (sink,))
+
+
+def test_a_sink_gets_the_same_numbers(tmp_path, monkeypatch):
+    class Recorder(list):
+        def write(self, step, numbers):
+            self.append((step, numbers))
+
+        def close(self):
+            self.append("closed")
+
+    recorder = Recorder()
+    monkeypatch.setattr(metrics, "_sink", lambda name, folder: recorder)
+    with Metrics(tmp_path / "metrics.jsonl", 0, ("wandb",)) as lines:
+        lines.write(1, {"loss": 0.5})
+    assert recorder == [(1, {"loss": 0.5}), "closed"]

@@ -1,0 +1,126 @@
+"""One step: its loss, its devices, and that everything that should move does."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from posjax.encodings import Learned, T5Bias
+from posjax.errors import InputError
+from posjax.models import cross_entropy
+from posjax.training import Devices, trainer
+from posjax.training import mesh as meshes
+from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, train  # noqa: F401
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return batches(corpus(tmp_path_factory.mktemp("text")))
+
+
+@pytest.fixture(scope="module")
+def machine():
+    return Warm(train(), decoder(Learned(length=8)))
+
+
+def steps(machine, data, seed=0, count=STEPS):
+    """The metrics of a few steps, and the state after them."""
+    state, advance = machine.start(seed), machine.step(seed)
+    seen = []
+    for n in range(count):
+        state, numbers = advance(state, meshes.place(data.batch(n), machine.mesh))
+        seen.append(jax.device_get(numbers))
+    return seen, state
+
+
+def test_two_devices_give_the_losses_of_one(data):
+    losses = {}
+    for devices in (1, 2):
+        machine = trainer(train(devices=Devices(data=devices)), decoder(T5Bias(buckets=8, max_distance=8)), 257)
+        assert machine.mesh.shape == {"data": devices}
+        seen, state = steps(machine, data)
+        losses[devices] = [s["loss"] for s in seen]
+        assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state)} == {devices}
+    np.testing.assert_allclose(losses[1], losses[2], rtol=0, atol=1e-5)
+    assert losses[1][-1] < losses[1][0]
+
+
+def test_a_batch_lies_split_by_rows():
+    mesh = Devices(data=2).mesh(4)
+    placed = meshes.place({"inputs": np.arange(8, dtype=np.int32).reshape(4, 2)}, mesh)["inputs"]
+    shards = sorted((shard.index[0].start or 0, shard.data.tolist()) for shard in placed.addressable_shards)
+    assert shards == [(0, [[0, 1], [2, 3]]), (2, [[4, 5], [6, 7]])]
+
+
+def test_all_devices_are_taken_unless_told():
+    assert Devices().mesh(4).shape == {"data": 2}
+
+
+@pytest.mark.parametrize(("devices", "batch", "said"), [
+    (2, 3, "3 rows does not divide among 2"), (3, 6, "asks for 3 devices .* 2 are there"), (0, 4, "1 .. 2"),
+    (-1, 4, "1 .. 2"),
+])
+def test_a_mesh_that_does_not_fit_is_refused(devices, batch, said):
+    with pytest.raises(InputError, match=said):
+        Devices(data=devices).mesh(batch)
+
+
+def test_the_first_loss_is_the_models_own_on_weighted_targets(data, machine):
+    batch = data.batch(0)
+    batch["weights"][:, ::3] = 0.0
+    graph, state = machine.graph(), machine.start(3)
+    model = nnx.merge(graph, state.params)
+    each = np.asarray(cross_entropy(model(jnp.asarray(batch["inputs"])), jnp.asarray(batch["targets"])))
+    want = float((each * batch["weights"]).sum() / batch["weights"].sum())
+    _, numbers = machine.step(3)(state, meshes.place(batch, machine.mesh))
+    assert float(numbers["loss"]) == pytest.approx(want, abs=1e-5)
+
+
+def test_the_seed_is_the_start(machine):
+    one, same, other = (jax.device_get(machine.start(seed).params) for seed in (1, 1, 2))
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, same))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+def test_every_parameter_moves_the_encodings_too(data, machine):
+    before = jax.device_get(machine.start(0).params)
+    _, state = steps(machine, data)
+    after = jax.device_get(state.params)
+    still = [jax.tree_util.keystr(path) for (path, a), b in
+             zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+             if np.array_equal(a, b)]
+    assert still == []
+    assert int(state.step) == STEPS
+
+
+def test_the_abstract_state_is_the_state_without_numbers():
+    machine = trainer(train(devices=Devices(data=2)), decoder(), 257)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), machine.start(0))
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), machine.abstract())
+
+
+def test_many_steps_are_one_compilation(data):
+    machine, compiled = trainer(train(), decoder(Learned(length=8)), 257), []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None)
+    advance, state = machine.step(0), machine.start(0)
+    counts = []
+    for n in range(4):
+        state, _ = advance(state, meshes.place(data.batch(n), machine.mesh))
+        counts.append(len(compiled))
+    assert counts[0] >= 1 and set(counts) == {counts[0]}
+
+
+def test_remat_and_bfloat16_train_too(data, machine):
+    learned = Learned(length=8)
+    plain, _ = steps(machine, data, count=2)
+    remat, _ = steps(trainer(train(), decoder(learned, remat=True), 257), data, count=2)
+    with jax.numpy_dtype_promotion("standard"):  # flax's norm mixes its statistics with the input.
+        short, _ = steps(trainer(train(), decoder(learned, dtype="bfloat16"), 257), data, count=2)
+    np.testing.assert_allclose([s["loss"] for s in plain], [s["loss"] for s in remat], atol=1e-5)
+    np.testing.assert_allclose([s["loss"] for s in plain], [s["loss"] for s in short], atol=0.05)
