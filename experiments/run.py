@@ -69,6 +69,8 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
             console.print(f"{title}: done before", markup=False, highlight=False)
             continue
         console.print(f"{title}: training {run.train.steps} steps", markup=False, highlight=False)
+        for advice in run.model.encoding.advice(run.train.length):
+            console.print(f"note: {advice}", markup=False, highlight=False)
         subject = runs.train(run, folder, cli.progress(run, console))
         console.print(f"{title}: evaluating", markup=False, highlight=False)
         runs.evaluate(run, folder, subject)

@@ -33,6 +33,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+_finished = [0]
+
+
+@pytest.fixture(autouse=True)
+def _compiled_functions_are_dropped_now_and_then():
+    """What thousands of tests compile would fill the memory of a small machine; the folder above keeps it on disk."""
+    yield
+    _finished[0] += 1
+    if _finished[0] % 200 == 0:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)

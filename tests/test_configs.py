@@ -82,9 +82,9 @@ def test_list_shows_every_run_and_writes_nothing(path, home, capsys):
 @every_config
 def test_smoke_does_two_steps_of_everything(path, home, capsys, monkeypatch):
     folders = []
-    monkeypatch.setattr(experiments_run, "finish", lambda folder, console, real=experiments_run.finish: (
+    monkeypatch.setattr(experiments_run, "finish", lambda folder, console, keep, real=experiments_run.finish: (
         folders.append(sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/results.json"))),
-        real(folder, console)))
+        real(folder, console, keep)))
     experiments_run.command([str(path), "--smoke"])
     shown = capsys.readouterr().out
     runs = cli.load(path)[0].runs

@@ -161,6 +161,15 @@ class Encoding:
     def at_length(self, length: int) -> Encoding:
         return self
 
+    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        """The encoding of one layer of a model, and its part of the parameters: the same for all but `by_layer`."""
+        return self, params
+
+    @property
+    def layers(self) -> int:
+        """After how many layers `of_layer` begins anew."""
+        return 1
+
     @property
     def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
         """Whether there is a bias, and whether it is a function of `q_position - k_position` alone."""
@@ -215,15 +224,6 @@ class RelativeBias(Encoding):
     @property
     def relative(self) -> bool:
         return True
-
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        """The encoding of one layer of a model, and its part of the parameters: the same for all but `by_layer`."""
-        return self, params
-
-    @property
-    def layers(self) -> int:
-        """After how many layers `of_layer` begins anew."""
-        return 1
 
     @property
     def bias_kind(self) -> Literal["none", "relative", "pairwise"]:

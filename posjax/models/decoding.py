@@ -71,7 +71,8 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
     `real [B, T]` bool marks the tokens of rows that are padded on the left. The continuation equals the one without a
     cache. The exception is an encoding that depends on the length of the context, past the length where it changes: its
     keys are rotated anew for every length, but in deeper layers they come from streams that were computed under the
-    shorter one, as in every cache. The last of the `new` tokens is drawn but not read, so the context is T + new - 1 long.
+    shorter one, as in every cache. The last of the `new` tokens is drawn but not read, so the context is T + new - 1
+    long.
 
     Errors: `InputError` for a prompt without tokens, `new` below 1, or a context longer than the encoding's table.
     """

@@ -62,16 +62,14 @@ def filled(table: np.ndarray, trained: int, length: int, how: str) -> np.ndarray
 def test_filling_matches_its_recipe(how, trained, more):
     length = min(trained + more, 12)
     rows = np.random.default_rng(trained).normal(size=(12, 4))
-    with jax.numpy_dtype_promotion("standard"):
-        got = Learned(12).fill({"table": jnp.asarray(rows, jnp.float32), "other": 1}, trained, length, how)
+    got = Learned(12).fill({"table": jnp.asarray(rows, jnp.float32), "other": 1}, trained, length, how)
     np.testing.assert_allclose(got["table"], filled(rows, trained, length, how), atol=1e-5)
     assert got["other"] == 1
 
 
 def test_interpolation_keeps_the_ends():
     rows = jnp.arange(12.0)[:, None]
-    with jax.numpy_dtype_promotion("standard"):
-        got = Learned(12).fill({"table": rows}, 3, 9, "interpolate")["table"][:, 0]
+    got = Learned(12).fill({"table": rows}, 3, 9, "interpolate")["table"][:, 0]
     np.testing.assert_allclose(got, [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2, 2, 2], atol=1e-6)
 
 

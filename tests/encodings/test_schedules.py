@@ -9,14 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import posjax
-from posjax import NTK, InputError, Linear, NTKByParts, Plain, Rope, Schedule, Yarn
+from posjax import (
+    NTK,
+    DynamicNTK,
+    InputError,
+    Linear,
+    Llama3,
+    LongRope,
+    NTKByParts,
+    Plain,
+    Proportional,
+    Rope,
+    Schedule,
+    Yarn,
+)
 from posjax.encodings import Dims, phases
 from tests import golden, oracles
 
 few = settings(deadline=None, derandomize=True, max_examples=40)
 
-# Kinds of the golden file for which there is no schedule yet.
-ABSENT = ("llama3", "longrope")
+MATCHED = {"linear": Linear, "yarn": Yarn, "llama3": Llama3, "longrope": LongRope}
 
 
 def schedule_of(case: dict) -> tuple[Schedule, float, float]:
@@ -27,18 +39,10 @@ def schedule_of(case: dict) -> tuple[Schedule, float, float]:
         given["original_length"] = given.pop("original_max_position_embeddings")
     if kind == "default":
         return Plain(), base, share
-    if kind == "linear":
-        return Linear(given["factor"]), base, share
-    if kind == "dynamic":  # At a length of L it is the NTK schedule with another factor.
-        trained, factor = case["max_position_embeddings"], given["factor"]
-        return NTK(factor * max(case["seq_len"], trained) / trained - (factor - 1)), base, share
-    return Yarn(**given), base, share
-
-
-def present() -> list:
-    """The golden cases that have a schedule; a skipped entry where the file is absent."""
-    return [case for case in golden.cases("rope_frequencies.json")
-            if not isinstance(case, dict) or case["rope_parameters"]["rope_type"] not in ABSENT]
+    if kind == "dynamic":
+        return DynamicNTK(given["factor"], case["max_position_embeddings"]).at_length(case["seq_len"]), base, share
+    schedule = MATCHED[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+    return schedule.at_length(case["seq_len"]), base, share
 
 
 def in_radians(turns: np.ndarray) -> np.ndarray:
@@ -46,7 +50,7 @@ def in_radians(turns: np.ndarray) -> np.ndarray:
     return (turns[0].astype(np.float64) * 2**32 + turns[1]) * 2.0**-64 * 2 * np.pi
 
 
-@pytest.mark.parametrize("case", present())
+@pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
 def test_frequencies_match_golden(case):
     schedule, base, share = schedule_of(case)
     frequencies, factor = schedule.frequencies(Rope(fraction=share).rotary_size(case["head_dim"]), base)
@@ -55,7 +59,7 @@ def test_frequencies_match_golden(case):
     np.testing.assert_allclose(factor, case["attention_factor"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("case", present())
+@pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
 def test_what_enters_a_trace_matches_golden(case):
     schedule, base, share = schedule_of(case)
     constants = Rope(base, schedule, fraction=share).constants(Dims(head_size=case["head_dim"]))
@@ -88,6 +92,43 @@ def test_schedules_by_parts_match_the_oracle(size, base, factor, length, truncat
         frequencies, attention = schedule.frequencies(size, base)
         np.testing.assert_allclose(frequencies, expected[0], rtol=1e-12, atol=0)
         assert attention == pytest.approx(expected[1], rel=1e-12)
+
+
+@few
+@given(sizes, bases, factors, st.integers(64, 16384), st.sampled_from([(1.0, 4.0), (0.5, 9.0)]))
+def test_llama3_matches_the_oracle(size, base, factor, length, bounds):
+    frequencies, attention = Llama3(factor, length, *bounds).frequencies(size, base)
+    np.testing.assert_allclose(frequencies, oracles.llama3(size, base, factor, length, *bounds)[0], rtol=1e-12, atol=0)
+    assert attention == 1.0
+
+
+@few
+@given(sizes, bases, factors, st.integers(64, 16384), st.sampled_from([-63, -1, 0, 1, 5000]))
+def test_schedules_by_length_match_the_oracle(size, base, factor, trained, beyond):
+    length = trained + beyond
+    short, long = tuple(1 + np.arange(size // 2) / size), tuple(2 + np.arange(size // 2) / 3)
+    for schedule, expected in (
+            (DynamicNTK(factor, trained), oracles.dynamic_ntk(size, base, factor, trained, length)),
+            (LongRope(factor, trained, short, long),
+             oracles.long_rope(size, base, factor, trained, length, short, long))):
+        for got in (schedule.at_length(length).frequencies(size, base), schedule.frequencies(size, base, length)):
+            np.testing.assert_allclose(got[0], expected[0], rtol=1e-11, atol=0)
+            assert got[1] == pytest.approx(expected[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75, 1.0])
+def test_proportional_matches_the_oracle(fraction):
+    for size in (8, 16, 64):
+        frequencies, attention = Proportional(fraction).frequencies(size, 10_000.0)
+        np.testing.assert_allclose(frequencies, oracles.proportional(size, 10_000.0, fraction)[0], rtol=1e-13, atol=0)
+        assert attention == 1.0
+
+
+def test_without_a_length_they_are_within_the_trained_one():
+    np.testing.assert_array_equal(DynamicNTK(4.0, 64).frequencies(8, 100.0)[0], Plain().frequencies(8, 100.0)[0])
+    given = LongRope(4.0, 64, (1.0, 1.0), (2.0, 2.0), attention_factor=1.5)
+    np.testing.assert_array_equal(given.frequencies(4, 100.0)[0], Plain().frequencies(4, 100.0)[0])
+    assert given.frequencies(4, 100.0)[1] == 1.5
 
 
 def test_a_ramp_of_no_width_is_a_step():
@@ -166,6 +207,20 @@ nan = float("nan")
     (lambda: Yarn(2.0, 512, mscale=1.0), "mscale=1.0 and mscale_all_dim=None", "both or neither", "no effect"),
     (lambda: Yarn(2.0, 512, mscale_all_dim=0.7), "mscale_all_dim=0.7", "both or neither", "no effect"),
     (lambda: NTK(2.0).frequencies(2, 100.0), "rotary size of 2", "4 or more", "use Linear"),
+    (lambda: DynamicNTK(0.5, 64), "DynamicNTK got factor=0.5", "1 or more", "extended length"),
+    (lambda: DynamicNTK(2.0, 0), "DynamicNTK got original_length=0", "1 or more", "trained length in tokens"),
+    (lambda: DynamicNTK(2.0, 64).frequencies(2, 100.0), "rotary size of 2", "4 or more", "r - 2 divides"),
+    (lambda: Llama3(0.5, 64), "Llama3 got factor=0.5", "1 or more", "extended length"),
+    (lambda: Llama3(2.0, 0), "Llama3 got original_length=0", "1 or more", "trained length in tokens"),
+    (lambda: Llama3(2.0, 64, 4.0, 4.0), "low_freq_factor=4.0 and high_freq_factor=4.0", "high > low > 0", "1 and 4"),
+    (lambda: LongRope(0.5, 64, (1.0,), (1.0,)), "LongRope got factor=0.5", "1 or more", "extended length"),
+    (lambda: LongRope(2.0, 0, (1.0,), (1.0,)), "original_length=0", "1 or more", "trained length in tokens"),
+    (lambda: LongRope(2.0, 64, (1.0, 0.0), (1.0,)), "short_factor=(1.0, 0.0)", "positive divisors", "LongRope"),
+    (lambda: LongRope(2.0, 64, (1.0,), (-1.0,)), "long_factor=(-1.0,)", "positive divisors", "LongRope"),
+    (lambda: LongRope(2.0, 64, (1.0,), (1.0,), -1.0), "attention_factor=-1.0", "positive number", "None for"),
+    (lambda: LongRope(2.0, 64, (1.0,), (1.0,)).frequencies(4, 100.0), "1 divisors in short_factor", "needed are 2",
+     "one for each pair"),
+    (lambda: LongRope(2.0, 64, (1.0,), (1.0,)).frequencies(4, 100.0, 65), "in long_factor", "needed are 2", "pair"),
 ])
 def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy):
     with pytest.raises(InputError) as caught:

@@ -1,0 +1,75 @@
+"""Toeplitz: its table and where it ends. Sandwich: the oracle, and its slow fall."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import Dims, Full, Head, InputError, Sandwich, Toeplitz, attend
+from tests import content_oracles as content
+from tests.cases import params_of
+
+
+@pytest.mark.parametrize("heads", [3, 6])
+def test_the_bias_is_the_tables_entry(heads):
+    encoding = Toeplitz(length=6, deviation=1.0)
+    params = encoding.init(jax.random.key(0), Dims(heads=heads))
+    q_at, k_at = jnp.array([0, 5, 3]), jnp.array([0, 1, 4, 5])
+    for h in range(heads):
+        expected = [[params["table"][h, int(m - n) + 5] for n in k_at] for m in q_at]
+        np.testing.assert_array_equal(encoding.bias(params, q_at, k_at, Head(h, heads)), expected)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_past_the_table_is_nan_on_both_sides(jitted):
+    encoding = Toeplitz(length=4)
+    params = encoding.init(jax.random.key(0), Dims(heads=3))
+    by = (jax.jit(encoding.by_distance, static_argnums=2) if jitted else encoding.by_distance)
+    got = by(params, jnp.array([-(2**31), -5, -4, -3, 0, 3, 4, 2**31 - 1]), Head(1, 3))
+    np.testing.assert_array_equal(np.isnan(got), [True, True, True, False, False, False, True, True])
+
+
+def test_the_initial_table_has_the_given_deviation():
+    table = Toeplitz(512, 0.3).init(jax.random.key(0), Dims(heads=8))["table"]
+    assert table.shape == (8, 1023) and abs(float(table.std()) - 0.3) < 0.01
+    assert Toeplitz(7).max_length == 7 and Toeplitz().relative
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_a_context_as_long_as_the_table_is_finite(backend):
+    x = jax.random.normal(jax.random.key(0), (3, 1, 6, 3, 8))
+    encoding = Toeplitz(length=6)
+    assert np.isfinite(attend(*x, encoding=encoding, params=params_of(encoding, Dims(3, 8)), backend=backend)).all()
+    assert np.isfinite(attend(*x, encoding=encoding, params=params_of(encoding, Dims(3, 8)), mask=Full())).all()
+
+
+@pytest.mark.parametrize(("heads", "size", "base"), [(3, 8, 10_000.0), (6, 16, 100.0), (8, 128, 10_000.0)])
+def test_sandwich_matches_the_oracle(heads, size, base):
+    encoding, at = Sandwich(size, base), np.array([0, 1, 2, 50, 999, 100_000])
+    params = encoding.constants(Dims(heads=heads))
+    expected = content.sandwich(heads, size, base, at, at)
+    for offset in (0, 2**30):
+        places = jnp.asarray(at + offset, jnp.int32)
+        got = np.stack([encoding.bias(params, places, places, Head(h, heads)) for h in range(heads)])
+        np.testing.assert_allclose(got, expected, atol=8 * size * 1e-6)
+
+
+def test_sandwich_by_hand():
+    one = Sandwich(2).bias({}, jnp.arange(3), jnp.arange(3), Head(0, 2))
+    np.testing.assert_allclose(one[2], 4 * (np.cos([2.0, 1.0, 0.0]) - 1), atol=1e-6)
+    two = Sandwich(2).bias({}, jnp.arange(3), jnp.arange(3), Head(1, 2))
+    np.testing.assert_allclose(two, 2 * one, atol=1e-6)
+
+
+@pytest.mark.parametrize(("make", "value", "need"), [
+    (lambda: Toeplitz(0), "length=0", "1 or more"),
+    (lambda: Toeplitz(4, -1.0), "deviation=-1.0", "0 or more"),
+    (lambda: Toeplitz(4, float("nan")), "deviation=nan", "0 or more"),
+    (lambda: Sandwich(7), "size=7", "even number"),
+    (lambda: Sandwich(0), "size=0", "2 or more"),
+    (lambda: Sandwich(8, 1.0), "base=1.0", "above 1"),
+])
+def test_errors_name_the_value_and_the_need(make, value, need):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert value in str(caught.value) and need in str(caught.value), str(caught.value)

@@ -1,0 +1,96 @@
+"""xPos against its oracle over all of its length: each pair, and the scores, whose decay is right far from the start."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import Causal, Dims, Full, InputError, Rope, XPos, attend
+from tests import oracles
+
+
+def rotated(encoding, x, at, role) -> np.ndarray:
+    params = encoding.join(None, encoding.constants(Dims(x.shape[2], x.shape[3])))
+    return np.asarray(encoding.rotate(params, jnp.asarray(x), jnp.asarray(at, jnp.int32), role), np.float64)
+
+
+def sizes_of_pairs(x: np.ndarray) -> np.ndarray:
+    half = x.shape[-1] // 2
+    return np.hypot(x[..., :half], x[..., half:])
+
+
+def rows(heads: int, size: int, count: int) -> np.ndarray:
+    return np.float32(np.random.default_rng(size).normal(size=(2, 1, count, heads, size)))
+
+
+@pytest.mark.parametrize("sizes", [(3, 8), (6, 16)])
+@pytest.mark.parametrize("unit", [512, 7])
+def test_each_pair_matches_the_oracle_up_to_max_length(sizes, unit):
+    """The worst error relative to the pair's own size, which spans 65 orders of magnitude."""
+    encoding = XPos(unit=unit)
+    end = encoding.max_length
+    assert end == 60 * unit
+    at = np.array([0, 1, 2, unit - 1, unit, end // 3, end // 2 + 1, end - 2, end - 1])
+    x, _ = rows(*sizes, len(at))
+    for role in ("query", "key"):
+        expected = oracles.xpos(x, at[None], role, unit=unit)
+        got = rotated(encoding, x, at, role)
+        error = sizes_of_pairs(got - expected) / sizes_of_pairs(expected)
+        assert error.max() < 1e-5, (role, error.max())
+
+
+@pytest.mark.parametrize("start", [0, 15_000, 30_000])
+def test_scores_are_relative_and_the_oracles_up_to_max_length(start):
+    """Relative to the sum of the pairs' sizes: a score itself may cancel to nothing."""
+    distance = np.array([0, 1, 7, 300, 700])
+    at = start + distance
+    q, k = rows(3, 8, len(at))
+    q[:], k[:] = q[:, :1], k[:, :1]
+    query, key = rotated(XPos(), q, at, "query")[0], rotated(XPos(), k, at, "key")[0]
+    true_q, true_k = (oracles.xpos(x, distance[None], role)[0] for x, role in ((q, "query"), (k, "key")))
+    got, expected = (np.einsum("tnh,snh->nts", *pair) for pair in ((query, key), (true_q, true_k)))
+    size = np.einsum("tnp,snp->nts", sizes_of_pairs(true_q), sizes_of_pairs(true_k))
+    seen = np.tril(np.ones((len(at),) * 2, bool))
+    assert (np.abs(got - expected) / size)[:, seen].max() < 1e-5
+
+
+def test_past_max_length_is_nan():
+    x = np.ones((1, 4, 1, 8), np.float32)
+    got = rotated(XPos(), x, [30_719, 30_720, 2**31 - 1, -1], "key")[0, :, 0]
+    assert np.isfinite(got[0]).all() and np.isnan(got[1:]).all()
+    assert np.isnan(rotated(XPos(), x, [0, 30_720, 2**31 - 1, -1], "query")[0, 1:]).all()
+
+
+def test_the_layout_pairs_other_channels():
+    at = np.array([0, 5, 900])
+    x, _ = rows(3, 8, 3)
+    for role in ("query", "key"):
+        got = rotated(XPos(layout="interleaved"), x, at, role)
+        np.testing.assert_allclose(got, oracles.xpos(x, at[None], role, layout="interleaved"), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_attend_matches_the_oracle(backend):
+    q, k = rows(6, 8, 20)
+    at = np.arange(20) * 50
+    expected = oracles.attention(oracles.xpos(q, at[None], "query"), oracles.xpos(k, at[None], "key"), k,
+                                 allowed=np.tril(np.ones((1, 20, 20), bool)))
+    got = attend(*map(jnp.asarray, (q, k, k)), q_positions=jnp.asarray(at), k_positions=jnp.asarray(at),
+                 encoding=XPos(), backend=backend)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    plain = attend(*map(jnp.asarray, (q, k, k)), q_positions=jnp.asarray(at), k_positions=jnp.asarray(at),
+                   encoding=Rope(), backend=backend)
+    assert np.abs(np.asarray(got) - np.asarray(plain)).max() > 1e-2
+
+
+@pytest.mark.parametrize(("make", "value", "need"), [
+    (lambda: XPos(base=1.0), "base=1.0", "above 1"),
+    (lambda: XPos(unit=0), "unit=0", "1 token or more"),
+    (lambda: XPos(layout="half"), "layout='half'", "'split' or 'interleaved'"),  # type: ignore[arg-type]
+    (lambda: XPos().constants(Dims(2, 7)), "head size of 7", "even"),
+    (lambda: attend(*[jnp.ones((1, 3, 1, 4))] * 3, encoding=XPos(), mask=Full()), "XPos(", "Causal()"),
+])
+def test_errors_name_the_value_and_the_need(make, value, need):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert value in str(caught.value) and need in str(caught.value), str(caught.value)
+    assert XPos().causal and Causal().causal
