@@ -1,4 +1,4 @@
-"""Float64 oracles of the encodings that score content, of Sandwich and of the temperatures, importing nothing of posjax.
+"""Float64 oracles of encodings that score content, of Sandwich and of temperatures, importing nothing of posjax or jax.
 
 Symbols and shapes as in `tests.oracles`; one row at a time: q `[T,N,H]`, k `[S,N,H]`, positions `[T]` and `[S]`, and
 scores `[N,T,S]` that are final, so scaled by 1/sqrt(H). Loops rather than cleverness: these are for small arrays.

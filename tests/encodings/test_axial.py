@@ -17,7 +17,7 @@ def rotated(encoding, x, at, role="query") -> np.ndarray:
 
 
 def rows(heads: int, size: int, count: int = 12) -> np.ndarray:
-    return np.float32(np.random.default_rng(size).normal(size=(2, count, heads, size)))
+    return np.asarray(np.random.default_rng(size).normal(size=(2, count, heads, size)), np.float32)
 
 
 @pytest.mark.parametrize("layout", ["split", "interleaved"])
@@ -66,7 +66,7 @@ def test_scores_depend_on_both_offsets_alone(frequencies):
         q, k = (rotated(encoding, x, np.stack([at, at]), role) for role in ("query", "key"))
         return np.einsum("btnh,bsnh->bnts", q, k)
 
-    np.testing.assert_allclose(scores(GRID), scores(GRID + [1000, 7]), atol=1e-4)
+    np.testing.assert_allclose(scores(GRID), scores(GRID + np.array([1000, 7])), atol=1e-4)
     for stretch in ([2, 1], [1, 2]):
         assert np.abs(scores(GRID) - scores(GRID * stretch)).max() > 0.1
 

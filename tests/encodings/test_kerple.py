@@ -40,7 +40,7 @@ def test_it_begins_as_it_says(kind):
 @pytest.mark.parametrize("kind", ["log", "power"])
 @pytest.mark.parametrize("raw", [-80.0, -30.0, 0.0, 30.0])
 def test_whatever_is_learned_it_falls_with_the_distance(kind, raw):
-    """No r1 or r2 is ever negative, and the power is never above 2: the kernel stays conditionally positive definite."""
+    """No r1 or r2 is ever negative, and no power above 2: the kernel stays conditionally positive definite."""
     for other in (-5.0, 0.0, 5.0):
         for r1, r2 in ((raw, other), (other, raw)):
             params = {"r1": jnp.full(1, r1, jnp.float32), "r2": jnp.full(1, r2, jnp.float32)}

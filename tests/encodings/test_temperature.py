@@ -13,7 +13,7 @@ AT = np.array([[0, 1, 2, 510, 511], [512, 513, 5000, 10**6, 2**31 - 1]])
 
 
 def rows(heads: int, size: int) -> np.ndarray:
-    return np.float32(np.random.default_rng(size).normal(size=(2, 5, heads, size)))
+    return np.asarray(np.random.default_rng(size).normal(size=(2, 5, heads, size)), np.float32)
 
 
 @pytest.mark.parametrize("sizes", [(3, 8), (6, 16)])
@@ -49,7 +49,7 @@ def test_scalable_softmax_begins_with_its_scale():
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_attend_sharpens_by_position(backend):
     """After RoPE, which a scale passes through."""
-    q, k, v = np.float32(np.random.default_rng(0).normal(size=(3, 1, 9, 6, 8)))
+    q, k, v = np.asarray(np.random.default_rng(0).normal(size=(3, 1, 9, 6, 8)), np.float32)
     at = np.arange(9)[None]
     frequencies = oracles.plain(8, 10_000.0)[0]
     turned = oracles.rope(q, at, frequencies)

@@ -1,0 +1,117 @@
+"""Encodings side by side: each group of heads, and each layer, gets its own and nothing of the others'."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from posjax import (
+    Alibi,
+    Dims,
+    DynamicNTK,
+    InputError,
+    Kerple,
+    NoPE,
+    Rope,
+    Shaw,
+    Sinusoidal,
+    T5Bias,
+    XPos,
+    attend,
+    by_head,
+    by_layer,
+    chain,
+)
+from posjax.models import Decoder, generate
+
+GROUPS = ((Rope(), NoPE()), (Rope(), NoPE(), Alibi()), (Alibi(), chain(Rope(), T5Bias()), Kerple()),
+          (T5Bias(deviation=1.0), XPos()), (Rope(base=10.0), Rope(base=1e6)),
+          (Rope(schedule=DynamicNTK(2.0, 5)), NoPE()))
+VOCABULARY = 13
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("parts", GROUPS, ids=repr)
+def test_each_group_of_heads_is_computed_alone(parts, backend):
+    """Six query heads and six or three key-value heads, cut where the groups are."""
+    encoding, group = by_head(*parts), 6 // len(parts)
+    params = encoding.init(jax.random.key(1), Dims(6, 8))
+    for shared in (6,) if len(parts) == 2 else (6, 3):
+        q = jax.random.normal(jax.random.key(0), (2, 9, 6, 8))
+        k, v = jax.random.normal(jax.random.key(2), (2, 2, 9, shared, 8))
+        size = shared // len(parts)
+        alone = [attend(q[:, :, i * group : (i + 1) * group], k[:, :, i * size : (i + 1) * size],
+                        v[:, :, i * size : (i + 1) * size], encoding=part, params=params[i], backend=backend)
+                 for i, part in enumerate(parts)]
+        got = attend(q, k, v, encoding=encoding, params=params, backend=backend)
+        np.testing.assert_allclose(got, jnp.concatenate(alone, 2), atol=2e-6)
+
+
+def test_parameters_are_those_of_the_groups_own_heads():
+    params = by_head(Kerple(), T5Bias(), NoPE()).init(jax.random.key(0), Dims(6, 8))
+    assert params[0]["r1"].shape == (2,) and jax.tree.leaves(params[1])[0].shape[0] == 2 and params[2] == {}
+
+
+def model_of(encoding, layers: int = 4):
+    return Decoder(encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0,
+                   backend="reference").build(VOCABULARY, seed=0)
+
+
+def tokens_of(B: int, T: int) -> jax.Array:
+    return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
+
+
+@pytest.mark.parametrize("parts", [(Rope(), NoPE()), (Rope(), T5Bias(deviation=1.0), Kerple()),
+                                   (Rope(10.0), chain(Rope(1e6), Alibi())), (Sinusoidal(), Rope(), NoPE(), Alibi())],
+                         ids=repr)
+def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
+    """The stream is carried by hand from block to block, at places that decoders with one encoding prepare."""
+    model, tokens = model_of(by_layer(*parts)), tokens_of(2, 7)
+    x = model.embedding(tokens)
+    alone = []
+    for i, part in enumerate(parts):
+        single = model_of(part)
+        single.encoding_params.set_value(model.encoding_params.get_value()[i])
+        alone.append(single.places(7).layers[0])
+        x = part.embed(single.places(7).params, x, jnp.arange(7))
+    for i, block in enumerate(model.blocks):
+        x = block(x, alone[i % len(parts)])[0]
+    got = model(tokens)
+    np.testing.assert_allclose(got, model.logits(model.norm(x)), atol=1e-5)
+    other = model_of(by_layer(*parts[1:], parts[0]))
+    value = model.encoding_params.get_value()
+    for name in ("embedding", "blocks", "norm", "head"):
+        nnx.update(getattr(other, name), nnx.state(getattr(model, name)))
+    other.encoding_params.set_value((*value[1:], value[0]))
+    assert np.abs(got - other(tokens)).max() > 1e-3
+
+
+@pytest.mark.parametrize("encoding", [by_layer(Rope(), NoPE()), by_layer(Rope(), T5Bias(deviation=1.0), Alibi()),
+                                      by_head(Rope(), NoPE(), Alibi()), chain(Sinusoidal(), by_layer(Rope(), Alibi()))],
+                         ids=repr)
+def test_greedy_generation_follows_the_full_pass(encoding):
+    model, prompt = model_of(encoding), tokens_of(2, 4)
+    out = generate(model, prompt, 5)
+    logits = model(jnp.concatenate([prompt, out], 1))[:, 3:-1]
+    chosen = jnp.take_along_axis(logits, out[..., None], -1)[..., 0]
+    np.testing.assert_allclose(chosen, logits.max(-1), atol=2e-5)
+
+
+x = jnp.ones((1, 3, 6, 8))
+
+
+@pytest.mark.parametrize(("make", "value", "need"), [
+    (lambda: by_head(), "ByHead got ()", "one encoding or more"),
+    (lambda: by_layer(), "ByLayer got ()", "one encoding or more"),
+    (lambda: by_head(Rope(), Shaw()), "Shaw(", "scores content"),
+    (lambda: by_layer(Rope(), Shaw()), "Shaw(", "scores content"),
+    (lambda: by_head(Rope(), 3), "3)", "one encoding or more"),  # type: ignore[arg-type]
+    (lambda: attend(x, x, x, encoding=by_head(*[Rope()] * 4)), "4 encodings and got 6 heads", "divides among them"),
+    (lambda: attend(x, x[:, :, :3], x[:, :, :3], encoding=by_head(Rope(), NoPE())), "got 3 heads", "key-value heads"),
+    (lambda: attend(x, x, x, encoding=by_layer(Rope(), NoPE())), "no layer was named", "of_layer(i, params)"),
+])
+def test_errors_name_the_value_and_the_need(make, value, need):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert value in str(caught.value) and need in str(caught.value), str(caught.value)

@@ -1,0 +1,69 @@
+"""Schedules that depend on the context's length: attend and the decoder take the one for the keys that there are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, attend, by_head, chain
+from posjax.encodings import Alibi
+from posjax.models import Decoder
+from tests import oracles
+
+TRAINED = 8
+SHORT, LONG = (1.0, 1.5, 2.0, 2.5), (1.0, 3.0, 9.0, 20.0)
+BY_LENGTH = (DynamicNTK(4.0, TRAINED), LongRope(4.0, TRAINED, SHORT, LONG))
+
+
+def resolved(schedule: Schedule, length: int) -> tuple[np.ndarray, float]:
+    """The oracle's frequencies and attention factor."""
+    if isinstance(schedule, DynamicNTK):
+        return oracles.dynamic_ntk(8, 10_000.0, 4.0, TRAINED, length)
+    return oracles.long_rope(8, 10_000.0, 4.0, TRAINED, length, SHORT, LONG)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
+@pytest.mark.parametrize("S", [7, 8, 9, 20])
+def test_attend_turns_by_the_schedule_of_its_keys(schedule, S, backend):
+    """Two last queries alone too: it is the number of keys that counts, not of queries."""
+    q, k, v = jax.random.normal(jax.random.key(S), (3, 2, S, 6, 8))
+    at = np.arange(S)[None].repeat(2, 0)
+    frequencies, factor = resolved(schedule, S)
+    turned = (oracles.rope(x, at, frequencies, factor) for x in (q, k))
+    expected = oracles.attention(*turned, v, allowed=np.tril(np.ones((1, S, S), bool)))
+    encoding = Rope(schedule=schedule)
+    np.testing.assert_allclose(attend(q, k, v, encoding=encoding, backend=backend), expected, atol=1e-5)
+    np.testing.assert_allclose(attend(q[:, -2:], k, v, encoding=encoding, backend=backend), expected[:, -2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("S", [TRAINED, 20])
+def test_dynamic_ntk_is_ntk_of_the_grown_factor(S):
+    q, k, v = jax.random.normal(jax.random.key(S), (3, 1, S, 3, 8))
+    static = Plain() if S <= TRAINED else NTK(4.0 * S / TRAINED - 3.0)
+    np.testing.assert_array_equal(attend(q, k, v, encoding=Rope(schedule=BY_LENGTH[0])),
+                                  attend(q, k, v, encoding=Rope(schedule=static)))
+
+
+@pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
+def test_what_holds_it_depends_on_the_length_too(schedule):
+    for encoding in (Rope(schedule=schedule), chain(Rope(schedule=schedule), Alibi()),
+                     by_head(Rope(schedule=schedule), Rope())):
+        assert encoding.length_dependent and encoding.at_length(20) != encoding
+        short, long = (jax.tree.leaves(encoding.at_length(n).constants(Dims(6, 8))) for n in (TRAINED, TRAINED + 1))
+        assert any((a != b).any() for a, b in zip(short, long, strict=True))
+    assert not Rope().length_dependent and Rope().at_length(20) == Rope()
+
+
+@pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
+@pytest.mark.parametrize("T", [TRAINED, 13])
+def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
+    config = Decoder(encoding=Rope(schedule=schedule), layers=2, model_size=24, heads=3, backend="reference",
+                     embedding_scale=1.0)
+    tokens = jax.random.randint(jax.random.key(T), (2, T), 0, 11)
+    fixed = config.build(11, 0)
+    frozen = Rope(schedule=schedule.at_length(T)).constants(Dims(3, 8, 24))
+    np.testing.assert_array_equal(fixed(tokens), fixed(tokens, constants=frozen))
+    wrong = Rope(schedule=schedule.at_length(5 if T > TRAINED else 13)).constants(Dims(3, 8, 24))
+    assert np.abs(fixed(tokens) - fixed(tokens, constants=wrong)).max() > 1e-3
+    assert jnp.isfinite(fixed(tokens)).all()

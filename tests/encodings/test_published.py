@@ -1,0 +1,163 @@
+"""Published rotary parameters as values and back, and projection weights for the other pairing of channels."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import (
+    NTK,
+    DynamicNTK,
+    InputError,
+    Linear,
+    Llama3,
+    LongRope,
+    Plain,
+    Rope,
+    Yarn,
+    attend,
+    convert_layout,
+    from_rope_parameters,
+    to_rope_parameters,
+)
+from tests import golden
+
+OUTSIDE = ("rope_theta", "partial_rotary_factor")
+ORIGINAL = "original_max_position_embeddings"
+
+
+def spellings(case: dict) -> list[dict]:
+    """One configuration in the new spelling, in the old one, and in the older one with `type`."""
+    inner, model = dict(case["rope_parameters"]), {"max_position_embeddings": case["max_position_embeddings"]}
+    scaling = {key: value for key, value in inner.items() if key not in OUTSIDE}
+    old = model | {key: inner[key] for key in OUTSIDE if key in inner}
+    older = {"type" if key == "rope_type" else key: value for key, value in scaling.items()}
+    return [model | {"rope_parameters": inner, "hidden_size": 64}, old | {"rope_scaling": scaling},
+            old | {"rope_scaling": older, "rope_parameters": None}]
+
+
+@pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
+def test_every_golden_case_is_read_in_every_spelling(case):
+    ropes = [from_rope_parameters(config) for config in spellings(case)]
+    assert ropes[0] == ropes[1] == ropes[2]
+    rope = ropes[0] if case["seq_len"] is None else ropes[0].at_length(case["seq_len"])
+    frequencies, factor = rope.schedule.frequencies(rope.rotary_size(case["head_dim"]), rope.base)
+    np.testing.assert_allclose(frequencies, case["inv_freq"], rtol=1e-6, atol=0)
+    np.testing.assert_allclose(factor, case["attention_factor"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
+def test_a_golden_case_survives_the_round_trip(case):
+    rope = from_rope_parameters(spellings(case)[0])
+    written = to_rope_parameters(rope)
+    assert from_rope_parameters({"rope_parameters": json.loads(json.dumps(written))}) == rope
+    given = {key: value for key, value in case["rope_parameters"].items() if key != ORIGINAL}
+    assert given.items() <= written.items()
+
+
+@pytest.mark.parametrize("rope", [
+    Rope(5e5, fraction=0.5), Rope(schedule=Linear(4.0)), Rope(schedule=DynamicNTK(2.0, 2048)),
+    Rope(schedule=Yarn(4.0, 512, 16.0, 2.0, False, 1.5)), Rope(schedule=Yarn(4.0, 512, mscale=1.0, mscale_all_dim=0.5)),
+    Rope(schedule=Llama3(8.0, 512, 0.5, 5.0)), Rope(schedule=LongRope(4.0, 64, (1.0, 2.0), (3.0, 4.0), 1.25)),
+], ids=repr)
+def test_every_field_survives_the_round_trip(rope):
+    assert from_rope_parameters({"rope_parameters": to_rope_parameters(rope)}) == rope
+
+
+def test_nested_by_layer_type():
+    config = {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                                  "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}
+    assert from_rope_parameters(config, "full_attention") == Rope(1e6, Linear(8.0))
+    assert from_rope_parameters(config, "sliding_attention") == Rope()
+    for layer_type in (None, "chunked_attention"):
+        with pytest.raises(InputError, match=f"{layer_type!r}.*full_attention, sliding_attention"):
+            from_rope_parameters(config, layer_type)
+
+
+def test_what_is_left_out_is_read_from_the_model():
+    assert from_rope_parameters({}) == Rope() == from_rope_parameters({"rope_scaling": None, "hidden_size": 4})
+    assert from_rope_parameters({"rope_theta": 5e5, "partial_rotary_factor": 0.25}) == Rope(5e5, Plain(), fraction=0.25)
+    lists = {"short_factor": [1, 1], "long_factor": [2, 3]}
+    phi = {"max_position_embeddings": 4096, ORIGINAL: 128, "rope_scaling": {"type": "su", **lists}}
+    assert from_rope_parameters(phi).schedule == LongRope(32.0, 128, (1.0, 1.0), (2.0, 3.0))
+
+
+LLAMA = {"rope_type": "llama3", "factor": 8.0, ORIGINAL: 8192}
+
+
+@pytest.mark.parametrize(("config", "named"), [
+    ({"rope_parameters": {"rope_type": "spiral"}}, "unknown type 'spiral'"),
+    ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "fctor": 1}}, "unknown key 'fctor'"),
+    ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "beta_fast": 1}}, "unknown key 'beta_fast'"),
+    ({"rope_parameters": {"rope_type": "default", "factor": 2.0}}, "unknown key 'factor'"),
+    ({"rope_parameters": {"rope_type": "linear"}}, "lack 'factor'"),
+    ({"rope_parameters": {"rope_type": "linear", "factor": None}}, "lack 'factor'"),
+    ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
+    ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}, "max_position_embeddings": 9}, f"lack '{ORIGINAL}'"),
+    ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0, ORIGINAL: 64, "long_factor": [1]}},
+     "lack 'short_factor'"),
+    ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}}, "rope_theta=10000.0 and"),
+    ({"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}}, "partial_rotary_factor=0.5"),
+    ({"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}}, "type='linear' and rope_type='yarn'"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": LLAMA}, "rope_parameters and rope_scaling"),
+])
+def test_reading_errors_name_the_key(config, named):
+    with pytest.raises(InputError) as caught:
+        from_rope_parameters(config)
+    assert named in str(caught.value), str(caught.value)
+
+
+def test_agreement_is_no_contradiction():
+    linear = {"type": "linear", "rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}
+    config = {"rope_theta": 5e5, "rope_scaling": linear, "rope_parameters": linear}
+    assert from_rope_parameters(config) == Rope(5e5, Linear(2.0))
+
+
+def test_writing_errors_name_what_has_no_name():
+    with pytest.raises(InputError, match=r"NTK\(factor=2.0\) has no published name.*linear"):
+        to_rope_parameters(Rope(schedule=NTK(2.0)))
+    with pytest.raises(InputError, match=r"layout='interleaved'.*convert_layout"):
+        to_rope_parameters(Rope(layout="interleaved"))
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5, 0.25])
+@pytest.mark.parametrize("shape", [(48,), (5, 48), (2, 5, 96)])
+def test_converting_there_and_back_is_the_same_to_the_bit(shape, fraction):
+    weights = jax.random.normal(jax.random.key(0), shape)
+    for to, back in (("split", "interleaved"), ("interleaved", "split")):
+        there = convert_layout(weights, 3, to, fraction)
+        np.testing.assert_array_equal(convert_layout(there, 3, back, fraction), weights)
+        assert (there != weights).any() and there.dtype == weights.dtype
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@pytest.mark.parametrize(("layout", "other"), [("split", "interleaved"), ("interleaved", "split")])
+def test_converted_projections_attend_alike(fraction, layout, other):
+    """From the tokens' features on, grouped queries, with the projections' biases."""
+    keys = jax.random.split(jax.random.key(0), 6)
+    x, heads, size = jax.random.normal(keys[0], (2, 9, 10)), (6, 3, 3), 8
+    kernels = [jax.random.normal(key, (10, n * size)) for key, n in zip(keys[1:4], heads, strict=True)]
+    biases = [jax.random.normal(key, (n * size,)) for key, n in zip(keys[4:6], heads[:2], strict=True)]
+
+    def out(layout, kernels, biases):
+        q, k, v = (jnp.einsum("btd,dc->btc", x, w).reshape(2, 9, n, size) for w, n in zip(kernels, heads, strict=True))
+        q, k = (y + b.reshape(1, 1, -1, size) for y, b in zip((q, k), biases, strict=True))
+        return attend(q, k, v, encoding=Rope(100.0, layout=layout, fraction=fraction))
+
+    turned = [convert_layout(w, n, other, fraction) for w, n in zip(kernels[:2], heads[:2], strict=True)]
+    shifts = [convert_layout(b, n, other, fraction) for b, n in zip(biases, heads[:2], strict=True)]
+    expected = out(layout, kernels, biases)
+    np.testing.assert_allclose(out(other, [*turned, kernels[2]], shifts), expected, atol=2e-5)
+    assert np.abs(out(other, kernels, biases) - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize(("make", "value", "need"), [
+    (lambda: convert_layout(jnp.ones(8), 1, "half"), "to='half'", "'split' or 'interleaved'"),
+    (lambda: convert_layout(jnp.ones(8), 3, "split"), "8 channels and heads=3", "must divide"),
+])
+def test_converting_errors_name_the_value_and_the_need(make, value, need):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert value in str(caught.value) and need in str(caught.value), str(caught.value)
