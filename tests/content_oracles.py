@@ -65,7 +65,7 @@ def forgetting(w: ArrayLike, b: ArrayLike, q: ArrayLike, k: ArrayLike) -> Array:
     result = scores.copy()
     for h, t, s in np.ndindex(scores.shape):
         if s < t:
-            result[h, t, s] += sum(faded[h, l] for l in range(s + 1, t + 1))  # noqa: E741
+            result[h, t, s] += sum(faded[h, l] for l in range(s + 1, t + 1))
     return result
 
 

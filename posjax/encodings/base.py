@@ -116,6 +116,11 @@ class Encoding:
         """Whether `place` does anything."""
         return type(self).place is not Encoding.place
 
+    @property
+    def embeds(self) -> bool:
+        """Whether `embed` does anything."""
+        return type(self).embed is not Encoding.embed
+
     def advice(self, trained_length: int) -> tuple[str, ...]:
         """What to know before training at that length: sentences, where a field is likely to be a mistake."""
         return ()

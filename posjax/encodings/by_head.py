@@ -20,10 +20,12 @@ class _Several(Encoding):
     parts: tuple[Encoding, ...]
 
     def __post_init__(self) -> None:
-        wrong = [part for part in self.parts if not isinstance(part, Encoding) or part.scores_content]
-        if not self.parts or wrong:
+        def wrong(part: object) -> bool:
+            return not isinstance(part, Encoding) or part.scores_content or part.moves or part.layers > 1
+
+        if not self.parts or any(map(wrong, self.parts)):
             raise InputError(f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
-                             "scores content")
+                             "scores content, moves positions or varies over the layers; chain such a one beside it")
 
     @property
     def causal(self) -> bool:  # type: ignore[override]
@@ -36,6 +38,17 @@ class _Several(Encoding):
     @property
     def max_length(self) -> int | None:
         return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
+
+    @property
+    def coordinates(self) -> int:  # type: ignore[override]
+        return max(part.coordinates for part in self.parts)
+
+    @property
+    def embeds(self) -> bool:
+        return any(part.embeds for part in self.parts)
+
+    def advice(self, trained_length: int) -> tuple[str, ...]:
+        return tuple(sentence for part in self.parts for sentence in part.advice(trained_length))
 
     @property
     def length_dependent(self) -> bool:

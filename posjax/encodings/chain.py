@@ -43,6 +43,10 @@ class Chain(Encoding):
     def max_length(self) -> int | None:
         return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
 
+    @property
+    def embeds(self) -> bool:
+        return any(part.embeds for part in self.parts)
+
     def advice(self, trained_length: int) -> tuple[str, ...]:
         return tuple(sentence for part in self.parts for sentence in part.advice(trained_length))
 

@@ -43,7 +43,7 @@ class Fire(Encoding):
 
     def __post_init__(self) -> None:
         for name in ("hidden", "c", "threshold"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Fire got {name}={getattr(self, name)}: needed is a positive number")
 
     @property

@@ -47,7 +47,8 @@ class Kerple(RelativeBias):
                 "r2": jnp.linspace(low, high, dims.heads, dtype=jnp.float32)}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        r1, r2 = (head.of(params[name]).astype(jnp.float32) for name in ("r1", "r2"))
+        # Within these bounds every value is a positive float32, and so is its product with any distance.
+        r1, r2 = (jnp.clip(head.of(params[name]).astype(jnp.float32), -40.0, 40.0) for name in ("r1", "r2"))
         far = jnp.abs(distance.astype(jnp.float32))
         if self.kind == "log":
             return -jnp.exp(r1) * jnp.log1p(jnp.exp(r2) * far)

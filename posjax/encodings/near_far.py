@@ -25,12 +25,22 @@ class NearFar(Encoding):
         if self.window < 1:
             raise InputError(f"near_far got window={self.window}: needed is a distance of 1 or more")
         for part in (self.near, self.far):
-            if not isinstance(part, Encoding) or part.bias_kind != "none" or part.scores_content:
-                raise InputError(f"near_far got {part!r}: needed are encodings that rotate; chain a bias beside it")
+            does_more = not isinstance(part, Encoding) or part.bias_kind != "none" or part.scores_content
+            if does_more or part.embeds or part.moves or part.coordinates > 1 or part.layers > 1:
+                raise InputError(f"near_far got {part!r}: needed are encodings that rotate by one position and do no "
+                                 "more; chain what embeds, biases or moves positions beside it")
 
     @property
     def relative(self) -> bool:
         return self.near.relative and self.far.relative
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return self.near.causal or self.far.causal
+
+    @property
+    def max_length(self) -> int | None:
+        return min((n for n in (self.near.max_length, self.far.max_length) if n is not None), default=None)
 
     @property
     def length_dependent(self) -> bool:
@@ -110,6 +120,10 @@ class _Moved(Encoding):
 
     def join(self, params: Params, constants: Params) -> Params:
         return self.inner.join(params, constants)
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return self.inner.causal
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         return positions

@@ -86,8 +86,11 @@ def _gathered(config: Mapping[str, Any], layer_type: str | None) -> dict[str, An
                              f"give one of {', '.join(inner)}")
         inner = dict(inner[layer_type])
     kind = _kind(inner)
-    theta = _agreed("rope_theta", inner, config, 10_000.0)
+    # What a layer type says of itself holds; only what stands once may contradict.
+    outer = {} if layer_type is not None and "rope_theta" in inner else config
+    theta = _agreed("rope_theta", inner, outer, config.get("rope_theta") or 10_000.0)
     fraction = _agreed("partial_rotary_factor", inner, config, 1.0)
+    inner = {key: value for key, value in inner.items() if value is not None}
     given = {"rope_type": kind, "rope_theta": theta, "partial_rotary_factor": fraction, **inner}
     _lengths(kind, given, config)
     return given
@@ -115,6 +118,11 @@ def _agreed(key: str, inner: dict[str, Any], config: Mapping[str, Any], default:
 def _lengths(kind: str, given: dict[str, Any], config: Mapping[str, Any]) -> None:
     """Fills in the trained length and LongRoPE's factor from the model's own lengths, where they are left out."""
     longest = config.get("max_position_embeddings")
+    outside = longest if kind == "dynamic" else config.get(_LENGTH)
+    if _LENGTH in given and outside is not None and given[_LENGTH] != outside:
+        name = "max_position_embeddings" if kind == "dynamic" else _LENGTH
+        raise InputError(f"the configuration has {name}={outside} and, inside its rope parameters, {_LENGTH}="
+                         f"{given[_LENGTH]}: they contradict, remove one")
     if kind == "dynamic":
         given.setdefault(_LENGTH, longest)
     elif kind in ("yarn", "llama3", "longrope"):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import posjax
 from posjax import Dims, Head, InputError, Kerple
 from tests import oracles
 
@@ -60,3 +61,11 @@ def test_gradients_at_distance_zero_are_finite(kind):
 def test_another_kind_is_an_error():
     with pytest.raises(InputError, match="kind='linear': needed is 'log' or 'power'"):
         Kerple("linear")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("raw", [-300.0, 300.0])
+@pytest.mark.parametrize("kind", ["log", "power"])
+def test_no_raw_value_leaves_the_numbers(kind, raw):
+    params = {"r1": jnp.array([raw]), "r2": jnp.array([raw])}
+    bias = posjax.Kerple(kind).by_distance(params, jnp.array([0, 1, 4, 2**31 - 1]), posjax.Head(0, 1))
+    assert bool(jnp.isfinite(bias).all()) and float(bias[0]) == 0.0

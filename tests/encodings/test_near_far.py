@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import posjax
 from posjax import Alibi, AxialRope, Dims, InputError, NoPE, Pinned, Regrouped, Rope, Shaw, attend, near_far
 from posjax.encodings import NearFar, Pairs
 from tests import content_oracles as content
@@ -85,3 +86,15 @@ def test_it_is_a_value():
     encoding = near_far(8, Rope(), Pinned(Rope(), 8))
     assert encoding == NearFar(8, Rope(), Pinned(Rope(), 8)) and encoding.scores_content
     assert AxialRope().coordinates == 2 and encoding.coordinates == 1
+
+
+@pytest.mark.parametrize("part", [posjax.Sinusoidal(), posjax.Learned(), posjax.Alibi(), posjax.AxialRope(),
+                                  posjax.chain(posjax.PoSE(64), posjax.Rope())])
+def test_parts_that_do_more_than_rotate_are_refused(part):
+    with pytest.raises(posjax.InputError, match="do no more"):
+        posjax.near_far(4, posjax.Rope(), part)
+
+
+def test_what_the_parts_declare_holds_for_the_pair():
+    pair = posjax.near_far(4, posjax.XPos(), posjax.Rope())
+    assert pair.causal and pair.max_length == posjax.XPos().max_length

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import posjax
 from posjax import (
     NTK,
     DynamicNTK,
@@ -161,3 +162,25 @@ def test_converting_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()
     assert value in str(caught.value) and need in str(caught.value), str(caught.value)
+
+
+def test_lengths_that_contradict_are_named():
+    yarn = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 8192}
+    with pytest.raises(posjax.InputError, match=r"original_max_position_embeddings=64.*contradict"):
+        posjax.from_rope_parameters({"original_max_position_embeddings": 64, "rope_parameters": yarn})
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 64}
+    with pytest.raises(posjax.InputError, match=r"max_position_embeddings=128.*contradict"):
+        posjax.from_rope_parameters({"max_position_embeddings": 128, "rope_parameters": dynamic})
+
+
+def test_nulls_are_as_if_left_out():
+    given = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": None}
+    rope = posjax.from_rope_parameters({"max_position_embeddings": 128, "rope_parameters": given})
+    assert rope.schedule == posjax.DynamicNTK(factor=2.0, original_length=128)
+
+
+def test_a_layer_types_own_base_holds():
+    nested = {"full": {"rope_type": "default", "rope_theta": 1e6}, "sliding": {"rope_type": "default"}}
+    config = {"rope_theta": 1e4, "rope_parameters": nested}
+    assert posjax.from_rope_parameters(config, layer_type="full").base == 1e6
+    assert posjax.from_rope_parameters(config, layer_type="sliding").base == 1e4

@@ -82,6 +82,9 @@ class LongRope(Schedule):
         for name in ("short_factor", "long_factor"):
             if not all(divisor > 0 for divisor in getattr(self, name)):
                 raise InputError(f"LongRope got {name}={getattr(self, name)}: needed are positive divisors")
+        if self.attention_factor is None and self.factor > 1 and self.original_length < 2:
+            raise InputError(f"LongRope got original_length={self.original_length}: needed is 2 or more, since its "
+                             "logarithm divides; or give attention_factor")
         if self.attention_factor is not None and self.attention_factor <= 0:
             raise InputError(f"LongRope got attention_factor={self.attention_factor}: needed is a positive number, or "
                              "None for sqrt(1 + ln(factor) / ln(original_length))")

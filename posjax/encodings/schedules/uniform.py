@@ -84,7 +84,7 @@ class Proportional(Schedule):
     Convention: exponents run over the whole rotary size, unlike `Rope(fraction=...)`, whose exponents run over the
     channels that turn.
 
-    Errors: `InputError` for a fraction outside (0, 1].
+    Errors: `InputError` for a fraction outside (0, 1], or one by which no pair would turn.
     Source: Barbero et al. 2024, arXiv:2410.06205, section 6.
 
     >>> Proportional(fraction=0.5).frequencies(8, 10_000.0)[0].tolist()
@@ -98,6 +98,9 @@ class Proportional(Schedule):
             raise InputError(f"Proportional got fraction={self.fraction}: needed is a share of the pairs in (0, 1]")
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        if int(self.fraction * rotary_size / 2) < 1:
+            raise InputError(f"Proportional got fraction={self.fraction} and a rotary size of {rotary_size}: no pair "
+                             "would turn; raise the fraction, or take NoPE")
         pairs = np.arange(rotary_size // 2)
         turning = pairs < int(self.fraction * rotary_size / 2)
         return np.where(turning, inverse_frequencies(rotary_size, base), 0.0), 1.0
