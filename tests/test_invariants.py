@@ -1,7 +1,9 @@
 """The assertions that users run fail on encodings that break the law, and pass on those that keep it."""
 
 from dataclasses import dataclass
+from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +90,7 @@ def test_relative_looks_at_every_offset_and_keeps_its_tolerance():
 
 
 def test_relative_catches_nan():
-    with pytest.raises(AssertionError, match="by -20 changes a score by nan"):
+    with pytest.raises(AssertionError, match="by -20 changes a score by inf"):
         invariants.assert_relative(Rope(), {}, DIMS, offsets=(-20,))
 
 
@@ -133,3 +135,76 @@ def test_scores_are_what_the_paper_says():
     expected += oracles.t5_bias(params[1]["table"], q_at, k_at, False, 20)
     got = invariants.scores(encoding, params, q, k, jnp.asarray(q_at, jnp.int32), jnp.asarray(k_at, jnp.int32))
     np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+class SeesTheFirstQuery(Encoding):
+    """Scores depend on where the batch of queries begins, as a decoder does that rotates each query at 0."""
+
+    def rotate(self, params, x, positions, role):
+        return Rope().rotate(params, x, positions - positions[..., :1] if role == "query" else positions, role)
+
+
+@dataclass(frozen=True)
+class SecondUntrained(Encoding):
+    """Two parameters, one of which nothing reads."""
+
+    def init(self, key, dims):
+        return {"read": jnp.ones((1,)), "dead": jnp.ones((1,))}
+
+    def rotate(self, params, x, positions, role):
+        return x * params["read"].reshape((1,) * x.ndim)
+
+
+class SharperByPlace(Encoding):
+    """A temperature from the place in the row, where it should be from the position in the document."""
+
+    def score(self, params, q, k, pairs):
+        return super().score(params, q, k, pairs) * (1 + pairs.q_index.astype(jnp.float32))[None, :, None]
+
+
+class ScalesByLaterKeys(Encoding):
+    """A temperature from all keys, later ones too."""
+
+    def score(self, params, q, k, pairs):
+        return super().score(params, q, k, pairs) * (1 + jnp.abs(k).mean())
+
+
+@pytest.mark.parametrize(("law", "encoding"), [
+    (invariants.assert_decode, SeesTheFirstQuery()), (invariants.assert_packing, SharperByPlace()),
+    (invariants.assert_causal, ScalesByLaterKeys()),
+])
+def test_laws_of_attention_catch_what_breaks_them(law, encoding):
+    law(Rope(), {}, DIMS)
+    with pytest.raises(AssertionError, match=type(encoding).__name__):
+        law(encoding, {}, DIMS)
+
+
+def test_gradients_catch_a_parameter_that_nothing_reads():
+    invariants.assert_gradients(T5Bias(8, 20), DIMS)
+    with pytest.raises(AssertionError, match="dead"):
+        invariants.assert_gradients(SecondUntrained(), DIMS)
+
+
+def test_relative_works_inside_jit_through_chexify():
+    def shifted(encoding):
+        @partial(chex.chexify, async_check=False)
+        @jax.jit
+        def run(unused):
+            invariants.assert_relative(encoding, {}, DIMS, offsets=(2**24 + 1,))
+            return unused
+
+        run(jnp.zeros(1))
+
+    shifted(Rope())
+    with pytest.raises(AssertionError):
+        shifted(Float32Angles())
+
+
+def test_check_measures_every_law_and_prints_a_table(capsys):
+    findings = invariants.check(Rope(), DIMS)
+    told = capsys.readouterr().out
+    assert all(f.holds for f in findings)
+    assert {f.law for f in findings} == {"tile", "decode", "pack", "causal", "gradient", "shift", "distinct"}
+    assert all(f.law in told for f in findings) and max(map(len, told.splitlines()[1:])) <= 80
+    broken = invariants.check(SeesTheFirstQuery(), DIMS, show=False)
+    assert not all(f.holds for f in broken)

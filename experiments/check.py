@@ -1,0 +1,64 @@
+"""Hold an encoding to every law, and see the worst error of each.
+
+    python -m experiments.check 'Rope(base=5e5)'
+    python -m experiments.check --all
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+import posjax
+from experiments import cli
+from posjax import invariants
+from posjax.encodings import REGISTRY, Dims, Encoding
+from posjax.errors import InputError
+
+DIMS = Dims(heads=6, head_size=16, model_size=96)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure every law that an encoding must obey."""
+
+    encoding: Annotated[str, tyro.conf.Positional] = ""
+    """A value as in Python, such as 'chain(Rope(), Alibi())'; its names are those of posjax."""
+    all: bool = False
+    """Every encoding of the registry, in float32 and bfloat16."""
+
+
+def command(arguments: Sequence[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        tyro.cli(Options, prog="python -m experiments.check", args=["--help"])
+    options, unknown = cli.parse(Options, "experiments.check", arguments)
+    if unknown:
+        raise InputError(f"unknown option {unknown[0]}: give one encoding in quotes, or --all")
+    if options.all == bool(options.encoding):
+        raise InputError("give one encoding in quotes, such as 'Rope(base=5e5)', or --all")
+    values = [v for kind in REGISTRY for v in kind.examples()] if options.all else [value(options.encoding)]
+    dtypes = ("float32", "bfloat16") if options.all else ("float32",)
+    broken = [f for v in values for dtype in dtypes for f in invariants.check(v, DIMS, dtype) if not f.holds]
+    print(f"{len(values)} encodings, {len(broken)} laws broken")
+    if broken:
+        raise SystemExit(1)
+
+
+def value(text: str) -> Encoding:
+    """The encoding that a text spells. Errors: `InputError` that says what is wrong with it."""
+    try:
+        found = eval(text, {"__builtins__": {}}, vars(posjax))
+    except (SyntaxError, NameError, TypeError, AttributeError) as error:
+        raise InputError(f"{text!r} is not an encoding: {error}; write one as in Python, such as 'Rope(base=5e5)'"
+                         ) from error
+    if not isinstance(found, Encoding):
+        raise InputError(f"{text!r} is a {type(found).__name__}; needed is an encoding, such as 'Rope(base=5e5)'")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(command))
