@@ -138,10 +138,10 @@ def trained(S: int, backend: str, mask=Causal()):  # noqa: B008
 
 def jaxprs(value):
     """The jaxprs in an equation's parameters, however nested."""
-    if hasattr(value, "jaxpr"):
-        yield from jaxprs(value.jaxpr)
-    elif hasattr(value, "eqns"):
+    if hasattr(value, "eqns"):  # First, since a jaxpr of newer versions has itself as its `jaxpr`.
         yield value
+    elif hasattr(value, "jaxpr"):
+        yield from jaxprs(value.jaxpr)
     elif isinstance(value, tuple | list):
         for item in value:
             yield from jaxprs(item)
