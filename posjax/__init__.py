@@ -1,6 +1,6 @@
 """Positional encodings for JAX: pure values that compose and plug into any model, and attention that takes them."""
 
-from posjax import encodings, invariants, positions
+from posjax import encodings, invariants, models, positions
 from posjax.attention import Causal, Full, Mask, Segments, Window, attend
 from posjax.encodings import (
     NTK,
@@ -104,6 +104,7 @@ __all__ = [
     "encodings",
     "from_rope_parameters",
     "invariants",
+    "models",
     "near_far",
     "positions",
     "to_rope_parameters",
