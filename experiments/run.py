@@ -23,6 +23,7 @@ from posjax import run as runs
 from posjax.data import Needles
 from posjax.evaluation import Retrieval
 from posjax.run import Experiment, Run
+from posjax.training.checkpoints import probe
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,6 @@ def finish(folder: Path, console: Console, keep: bool = True) -> None:
 
 def write_experiment(request: cli.Request, options: cli.Common) -> None:
     """What was asked, beside the runs that answer it."""
-    from posjax.training.checkpoints import probe
-
     probe(options.folder)
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():

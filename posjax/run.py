@@ -22,6 +22,7 @@ from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
 from posjax.models import Decoder
 from posjax.training import Checkpoints, Train, TrainingProgress, fit, trainer
+from posjax.training.checkpoints import probe
 from posjax.training.metrics import read as read_metrics
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "posjax")
@@ -168,8 +169,6 @@ def claim(run: Run, folder: Path, material: Material | None) -> None:
         return
     if material is None:
         raise InputError(f"{folder} holds no run: train it first with experiments.train or experiments.run")
-    from posjax.training.checkpoints import probe
-
     probe(folder)
     write_json(path, manifest(run, material))
 

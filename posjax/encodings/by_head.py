@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,14 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Head, Params, Role
+from posjax.encodings.several import _Several
 from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class _Several(Encoding):
-    """What `ByHead` and `ByLayer` share: parts side by side, their parameters in a tuple."""
-
-    parts: tuple[Encoding, ...]
+class _BySide(_Several):
+    """Parts of which each serves some heads or layers alone, so none may act on all of them."""
 
     def __post_init__(self) -> None:
         def wrong(part: object) -> bool:
@@ -27,66 +25,9 @@ class _Several(Encoding):
             raise InputError(f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
                              "scores content, moves positions or varies over the layers; chain such a one beside it")
 
-    @property
-    def causal(self) -> bool:  # type: ignore[override]
-        return any(part.causal for part in self.parts)
-
-    @property
-    def relative(self) -> bool:
-        return all(part.relative for part in self.parts)
-
-    @property
-    def max_length(self) -> int | None:
-        return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
-
-    @property
-    def coordinates(self) -> int:  # type: ignore[override]
-        return max(part.coordinates for part in self.parts)
-
-    @property
-    def embeds(self) -> bool:
-        return any(part.embeds for part in self.parts)
-
-    def advice(self, trained_length: int) -> tuple[str, ...]:
-        return tuple(sentence for part in self.parts for sentence in part.advice(trained_length))
-
-    @property
-    def length_dependent(self) -> bool:
-        return any(part.length_dependent for part in self.parts)
-
-    def join(self, params: Params, constants: Params) -> Params:
-        none = (None,) * len(self.parts)
-        pairs = zip(self.parts, params or none, constants or none, strict=True)
-        return tuple(part.join(own, fixed) for part, own, fixed in pairs)
-
-    def at_length(self, length: int) -> Encoding:
-        return type(self)(tuple(part.at_length(length) for part in self.parts))
-
-    @property
-    def family(self) -> Hashable:
-        return (type(self), *(part.family for part in self.parts))
-
-    def _dims(self, dims: Dims) -> Dims:
-        return dims
-
-    def init(self, key: jax.Array, dims: Dims) -> Params:
-        return tuple(part.init(jax.random.fold_in(key, i), self._dims(dims)) for i, part in enumerate(self.parts))
-
-    def constants(self, dims: Dims) -> Params:
-        return tuple(part.constants(self._dims(dims)) for part in self.parts)
-
-    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        own = self._dims(dims)
-        return tuple(part.prepare(p, positions, own) for part, p in zip(self.parts, params, strict=True))
-
-    def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
-        for part, own in zip(self.parts, params, strict=True):
-            x = part.embed(own, x, positions)
-        return x
-
 
 @dataclass(frozen=True)
-class ByHead(_Several):
+class ByHead(_BySide):
     """The heads in as many equal groups as there are parts, each with its own encoding; made by `by_head`."""
 
     @classmethod
@@ -155,7 +96,7 @@ def by_head(*encodings: Encoding) -> Encoding:
 
 
 @dataclass(frozen=True)
-class ByLayer(_Several):
+class ByLayer(_BySide):
     """One encoding for each layer of a model, in turn; made by `by_layer`."""
 
     @classmethod

@@ -3,72 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
 import jax
 
-from posjax.encodings.base import Dims, Encoding, Head, NoPE, Pairs, Params, Role
+from posjax.encodings.base import Encoding, Head, NoPE, Pairs, Params, Role
+from posjax.encodings.several import _Several
 from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Chain(Encoding):
+class Chain(_Several):
     """The encodings of `parts`, applied in order; made by `chain`, which keeps it flat and without units."""
-
-    parts: tuple[Encoding, ...]
-
-    @property
-    def causal(self) -> bool:  # type: ignore[override]
-        return any(part.causal for part in self.parts)
-
-    @property
-    def coordinates(self) -> int:  # type: ignore[override]
-        return max(part.coordinates for part in self.parts)
-
-    @property
-    def relative(self) -> bool:
-        return all(part.relative for part in self.parts)
-
-    @property
-    def length_dependent(self) -> bool:
-        return any(part.length_dependent for part in self.parts)
 
     @property
     def moves(self) -> bool:
         return any(part.moves for part in self.parts)
 
-    @property
-    def max_length(self) -> int | None:
-        return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
-
-    @property
-    def embeds(self) -> bool:
-        return any(part.embeds for part in self.parts)
-
-    def advice(self, trained_length: int) -> tuple[str, ...]:
-        return tuple(sentence for part in self.parts for sentence in part.advice(trained_length))
-
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
         return ()  # The suite chains the other encodings' examples.
-
-    def init(self, key: jax.Array, dims: Dims) -> Params:
-        return tuple(part.init(jax.random.fold_in(key, i), dims) for i, part in enumerate(self.parts))
-
-    def constants(self, dims: Dims) -> Params:
-        return tuple(part.constants(dims) for part in self.parts)
 
     def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         for i, (part, own) in enumerate(self._with(params)):
             positions = part.place(own, positions, jax.random.fold_in(key, i))
         return positions
-
-    def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
-        for part, own in self._with(params):
-            x = part.embed(own, x, positions)
-        return x
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         for part, own in self._with(params):
@@ -96,9 +56,6 @@ class Chain(Encoding):
     def layers(self) -> int:
         return math.lcm(*(part.layers for part in self.parts))
 
-    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        return tuple(part.prepare(own, positions, dims) for part, own in self._with(params))
-
     def at_length(self, length: int) -> Encoding:
         return chain(*(part.at_length(length) for part in self.parts))
 
@@ -111,23 +68,8 @@ class Chain(Encoding):
         biased = [part.by_distance(own, distance, head) for part, own in self._with(params) if part.bias_kind != "none"]
         return sum(biased[1:], start=biased[0])
 
-    def join(self, params: Params, constants: Params) -> Params:
-        none = (None,) * len(self.parts)
-        pairs = zip(self.parts, params or none, constants or none, strict=True)
-        return tuple(part.join(own, fixed) for part, own, fixed in pairs)
-
-    @property
-    def family(self) -> Hashable:
-        return tuple(part.family for part in self.parts)
-
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.parts))})"
-
-    def _with(self, params: Params) -> list[tuple[Encoding, Params]]:
-        if len(params) != len(self.parts):
-            raise InputError(f"a chain of {len(self.parts)} encodings got {len(params)} parameters: give one dict for "
-                             "each part, as encoding.init(key, dims) makes them")
-        return list(zip(self.parts, params, strict=True))
 
 
 def chain(*encodings: Encoding) -> Encoding:

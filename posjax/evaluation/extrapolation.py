@@ -13,6 +13,7 @@ from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
 from posjax.evaluation.variants import RAW, Extension, Subject, Variant, variants
+from posjax.models import dims
 
 
 @dataclass(frozen=True)
@@ -81,5 +82,5 @@ class Extrapolation:
         distances = np.unique(np.concatenate([[0], np.geomspace(1, furthest, 48).round().astype(int)]))
         few = windows[:8, -last * subject.trained_length - 1 :]
         trained = measure.trained_scores(subject, few, distances)
-        random = measure.random_scores(subject.config.encoding, measure.sizes_of(subject), distances, seed)
+        random = measure.random_scores(subject.config.encoding, dims(subject.config), distances, seed)
         return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}

@@ -16,7 +16,7 @@ from posjax.attention import Causal, Mask, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
 from posjax.evaluation.variants import Subject, Variant, numbers
-from posjax.models import Places, Transformer, cross_entropy, dims
+from posjax.models import Places, Transformer, cross_entropy
 
 TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
@@ -84,8 +84,7 @@ def mass_beyond(backend: str, trained: int, q: jax.Array, k: jax.Array, places: 
     if length <= trained:
         return jnp.zeros(q.shape[0])
     bias = attention.describe(places.encoding, places.raw, q.shape[2], None, None, (tail, length), start)
-    # One channel of values is enough: only the log-sum-exps are read.
-    q, v = q[:, start:], k
+    q, v = q[:, start:], k  # Only the log-sum-exps are read: the keys stand in for the values.
 
     def total(mask: Mask) -> jax.Array:
         return attention.weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)[1]
@@ -139,8 +138,3 @@ def random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: 
     bias = jnp.mean(jnp.stack([encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))[0]
                                for n in range(sizes.heads)]), axis=0)
     return np.asarray(scores + bias - (scores + bias)[0])
-
-
-def sizes_of(subject: Subject) -> Dims:
-    """The sizes that this model's encoding takes."""
-    return dims(subject.config)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from rich.console import Console
 
 from posjax.data import Batches
 from posjax.errors import InputError, Stopped
@@ -75,8 +76,6 @@ def fit(train: Train, machine: Trainer, batches: Batches, seed: int, folder: Pat
 
 
 def _quiet(start: int) -> TrainingProgress:
-    from rich.console import Console
-
     return TrainingProgress("", 0, start, Console(quiet=True))
 
 
