@@ -128,6 +128,17 @@ class Both(Mask):
         return self.first.causal or self.second.causal
 
 
+def rules(mask: Mask) -> tuple[Mask, ...]:
+    """The rules that a mask intersects, without `Full()`, in the order they were written.
+
+    >>> rules(Causal() & (Window(4) & Full()))
+    (Causal(), Window(size=4))
+    """
+    if isinstance(mask, Both):
+        return rules(mask.first) + rules(mask.second)
+    return () if isinstance(mask, Full) else (mask,)
+
+
 for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]),
                      (Both, ["first", "second"])):
     jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
