@@ -107,3 +107,24 @@ def rerope(window: int, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike
     near = products(_turned(q, q_at, base), _turned(k, k_at, base))
     far = products(_turned(q, far_q, base), _turned(k, far_k, base))
     return near_far(near, far, window, q_at, k_at)
+
+
+def dual_chunk(
+    chunk: int, trained: int, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike, k_at: ArrayLike
+) -> Array:
+    """Dual chunk attention, An et al. 2024 (arXiv 2402.17463), equations 2 to 6: RoPE at one distance for each pair.
+
+    Keys stand at n mod s. Within a chunk queries stand at m mod s; for the chunk before, from s on up to c - 1; for
+    all others at c - 1.
+    """
+    m, n = np.asarray(q_at)[:, None], np.asarray(k_at)[None, :]
+    chunks = m // chunk - n // chunk
+    successive = np.minimum(m % chunk + chunk, trained - 1)
+    query = np.where(chunks == 0, m % chunk, np.where(chunks == 1, successive, trained - 1))
+    q, k = np.asarray(q, np.float64), np.asarray(k, np.float64)
+    half = q.shape[-1] // 2
+    angle = (query - n % chunk)[..., None] * plain(2 * half, base)[0]
+    (a, b), (c, d) = ((x[..., :half], x[..., half:]) for x in (q, k))
+    even = np.einsum("tnh,snh,tsh->nts", a, c, np.cos(angle)) + np.einsum("tnh,snh,tsh->nts", b, d, np.cos(angle))
+    odd = np.einsum("tnh,snh,tsh->nts", a, d, np.sin(angle)) - np.einsum("tnh,snh,tsh->nts", b, c, np.sin(angle))
+    return (even + odd) / np.sqrt(2 * half)

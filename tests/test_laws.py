@@ -11,7 +11,7 @@ import pytest
 
 import posjax
 from posjax import Causal, Full, Segments, chain, invariants
-from posjax.encodings import Chain, Encoding, Head, NoPE, Pairs, Schedule
+from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
 from tests.cases import BACKEND_NAMES, CHAINS, DIMS, ENCODINGS, SINGLE, params_of, short
 
 attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend"))
@@ -190,6 +190,8 @@ def others(owner: object, name: str) -> list[object]:
         return [50] if name == "length" else []
     if isinstance(value, Encoding):
         return [posjax.Rope(base=50.0)]
+    if isinstance(value, Chunks):
+        return [Chunks(value.size + 1, value.count), Chunks(value.size, value.count + 1)]
     if isinstance(value, tuple):
         return [value[::-1] if value[::-1] != value else value[:-1]]
     return [value / 2] if name in ("fraction", "keep") else [type(value)(value * 2)]

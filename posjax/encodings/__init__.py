@@ -10,7 +10,7 @@ from posjax.encodings.content import CoPE, Forgetting, Shaw, TransformerXL
 from posjax.encodings.fire import Fire
 from posjax.encodings.kerple import Kerple
 from posjax.encodings.learned import Learned
-from posjax.encodings.near_far import NearFar, Pinned, Regrouped, near_far
+from posjax.encodings.near_far import Chunks, NearFar, Pinned, Regrouped, Wrapped, near_far
 from posjax.encodings.placing import PoSE, Randomized
 from posjax.encodings.published import convert_layout, from_rope_parameters, to_rope_parameters
 from posjax.encodings.rope import Rope
@@ -41,10 +41,10 @@ REGISTRY: tuple[type[Encoding], ...] = tuple(value for value in list(globals().v
 """Every encoding imported above: what the conformance suite, the checks and the documentation iterate over."""
 
 __all__ = [
-    "NTK", "REGISTRY", "Alibi", "AxialRope", "ByHead", "ByLayer", "Chain", "CoPE", "Dims", "DynamicNTK", "Encoding",
+    "NTK", "REGISTRY", "Alibi", "AxialRope", "ByHead", "ByLayer", "Chain", "Chunks", "CoPE", "Dims", "DynamicNTK", "Encoding",
     "Fire", "Forgetting", "Head", "Kerple", "Learned", "Linear", "Llama3", "LogN", "LongRope", "NTKByParts", "NearFar",
     "NoPE", "Pairs", "Params", "Pinned", "Plain", "PoSE", "Proportional", "Randomized", "Regrouped", "RelativeBias",
     "Role", "Rope", "Sandwich", "ScalableSoftmax", "Schedule", "Shaw", "Sinusoidal", "T5Bias", "Toeplitz",
-    "TransformerXL", "XPos", "Yarn", "by_head", "by_layer", "chain", "convert_layout", "from_rope_parameters",
+    "TransformerXL", "Wrapped", "XPos", "Yarn", "by_head", "by_layer", "chain", "convert_layout", "from_rope_parameters",
     "near_far", "schedules", "to_rope_parameters",
 ]

@@ -14,25 +14,50 @@ from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
+class Chunks:
+    """A window of whole chunks: near are the keys of the query's own chunk of `size` positions and of the `count - 1`
+    chunks on either side.
+
+    Errors: `InputError` for a size or a count below 1.
+
+    >>> import jax.numpy as jnp
+    >>> Chunks(2).near(jnp.arange(3), jnp.arange(3)).tolist()
+    [[True, True, False], [True, True, False], [False, False, True]]
+    """
+
+    size: int
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.count < 1:
+            raise InputError(f"Chunks got size={self.size} and count={self.count}: needed are 1 or more of each")
+
+    def near(self, q_positions: jax.Array, k_positions: jax.Array) -> jax.Array:
+        """Which pairs are near, `[T]` and `[S]` -> bool `[T, S]`."""
+        return jnp.abs(q_positions[:, None] // self.size - k_positions[None, :] // self.size) < self.count
+
+
+@dataclass(frozen=True)
 class NearFar(Encoding):
     """Pairs nearer than `window` are scored by one encoding, the others by another; made by `near_far`."""
 
-    window: int
+    window: int | Chunks
     near: Encoding
     far: Encoding
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise InputError(f"near_far got window={self.window}: needed is a distance of 1 or more")
+        if not isinstance(self.window, Chunks) and self.window < 1:
+            raise InputError(f"near_far got window={self.window}: needed is a distance of 1 or more, or Chunks(size)")
         for part in (self.near, self.far):
-            does_more = not isinstance(part, Encoding) or part.bias_kind != "none" or part.scores_content
+            does_more = not isinstance(part, Encoding) or part.bias_kind != "none"
+            does_more = does_more or (part.scores_content and not isinstance(part, NearFar))
             if does_more or part.embeds or part.moves or part.coordinates > 1 or part.layers > 1:
                 raise InputError(f"near_far got {part!r}: needed are encodings that rotate by one position and do no "
                                  "more; chain what embeds, biases or moves positions beside it")
 
     @property
     def relative(self) -> bool:
-        return self.near.relative and self.far.relative
+        return self.near.relative and self.far.relative and not isinstance(self.window, Chunks)
 
     @property
     def causal(self) -> bool:  # type: ignore[override]
@@ -50,7 +75,9 @@ class NearFar(Encoding):
     def examples(cls) -> tuple[Encoding, ...]:
         from posjax.encodings.rope import Rope
 
-        return (cls(4, Rope(), Regrouped(Rope(), 3, 2)), cls(5, Rope(), Pinned(Rope(), 5)))
+        chunked = cls(Chunks(4, 2), Wrapped(Rope(), 4, shift=4, most=5), Wrapped(Rope(), 4, shift=5, most=5))
+        return (cls(4, Rope(), Regrouped(Rope(), 3, 2)), cls(5, Rope(), Pinned(Rope(), 5)),
+                cls(Chunks(4), Rope(), chunked))
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"near": self.near.init(key, dims), "far": self.far.init(jax.random.fold_in(key, 1), dims)}
@@ -70,8 +97,11 @@ class NearFar(Encoding):
             return part.score(own, turned_q, turned_k, pairs)
 
         params = self.join(params, None)
-        is_near = (jnp.abs(pairs.distance) < self.window)[None]
-        return jnp.where(is_near, scored(self.near, params["near"]), scored(self.far, params["far"]))
+        if isinstance(self.window, Chunks):
+            is_near = self.window.near(pairs.q_positions, pairs.k_positions)
+        else:
+            is_near = jnp.abs(pairs.distance) < self.window
+        return jnp.where(is_near[None], scored(self.near, params["near"]), scored(self.far, params["far"]))
 
     def at_length(self, length: int) -> Encoding:
         return self.replace(near=self.near.at_length(length), far=self.far.at_length(length))
@@ -84,14 +114,19 @@ class NearFar(Encoding):
         return f"near_far({self.window}, {self.near!r}, {self.far!r})"
 
 
-def near_far(window: int, near: Encoding, far: Encoding) -> Encoding:
-    """Pairs fewer than `window` tokens apart are scored by `near`, those further apart by `far`; both must rotate.
+def near_far(window: int | Chunks, near: Encoding, far: Encoding) -> Encoding:
+    """Pairs fewer than `window` tokens apart are scored by `near`, those further apart by `far`; both must rotate, or
+    be a `near_far` again. `Chunks(size)` as the window takes whole chunks of positions.
 
         Self-Extend:  near_far(w, Rope(), Regrouped(Rope(), group=g, shift=w - w // g))
         ReRoPE:       near_far(w, Rope(), Pinned(Rope(), distance=w))
+        dual chunk attention, chunks of s in a model trained at length c:
+                      near_far(Chunks(s), Rope(), near_far(Chunks(s, 2), Wrapped(Rope(), s, shift=s, most=c - 1),
+                                                           Wrapped(Rope(), s, shift=c - 1, most=c - 1)))
 
     Errors: `InputError` for a window below 1, or parts that bias or score content.
-    Source: Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Su 2023 (ReRoPE).
+    Source: Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Su 2023 (ReRoPE); An et al. 2024, arXiv:2402.17463 (dual
+    chunk attention).
 
     >>> from posjax.encodings.rope import Rope
     >>> near_far(8, Rope(), Pinned(Rope(), 8)).window
@@ -158,6 +193,39 @@ class Regrouped(_Moved):
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         return positions // self.group + (self.shift if role == "query" else 0)
+
+
+@dataclass(frozen=True)
+class Wrapped(_Moved):
+    """Positions that start anew every `size` tokens: keys at n mod size, queries at min(m mod size + shift, most).
+
+    Errors: `InputError` for a size below 1, a negative shift, or keys that could stand after `most`.
+    Source: An et al. 2024, arXiv:2402.17463, section 3.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> Wrapped(Rope(), size=4, shift=4, most=5).moved(jnp.arange(9), "query").tolist()
+    [4, 5, 5, 5, 4, 5, 5, 5, 4]
+    """
+
+    size: int
+    shift: int = 0
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        most = self.most if self.most is not None else self.size + self.shift - 1
+        if self.size < 1 or self.shift < 0 or most < self.size - 1:
+            raise InputError(f"Wrapped got size={self.size}, shift={self.shift} and most={self.most}: needed are a "
+                             "size of 1 or more, a shift of 0 or more, and most at size - 1 or later")
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return ()  # It repeats positions by design; `NearFar`'s examples hold it.
+
+    def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        within = positions % self.size
+        if role == "key":
+            return within
+        return within + self.shift if self.most is None else jnp.minimum(within + self.shift, self.most)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 
 import posjax
-from posjax import Alibi, AxialRope, Dims, InputError, NoPE, Pinned, Regrouped, Rope, Shaw, attend, near_far
+from posjax import (
+    Alibi,
+    AxialRope,
+    Chunks,
+    Dims,
+    InputError,
+    NoPE,
+    Pinned,
+    Regrouped,
+    Rope,
+    Shaw,
+    Wrapped,
+    attend,
+    near_far,
+)
 from posjax.encodings import NearFar, Pairs
 from tests import content_oracles as content
 
@@ -41,6 +55,29 @@ def test_rerope_matches_the_oracle(window):
     got = scores(near_far(window, Rope(500.0), Pinned(Rope(500.0), distance=window)), q, k)
     seen = np.tril(np.ones((len(AT),) * 2, bool))
     np.testing.assert_allclose(got[:, seen], content.rerope(window, 500.0, q, k, AT, AT)[:, seen], atol=1e-5)
+
+
+@pytest.mark.parametrize(("chunk", "trained"), [(4, 6), (4, 5), (7, 14), (16, 20), (64, 128)])
+def test_dual_chunk_attention_is_a_composition(chunk, trained):
+    q, k = rows(3, 8)
+    beyond = near_far(Chunks(chunk, 2), Wrapped(Rope(), chunk, shift=chunk, most=trained - 1),
+                      Wrapped(Rope(), chunk, shift=trained - 1, most=trained - 1))
+    got = scores(near_far(Chunks(chunk), Rope(), beyond), q, k)
+    seen = np.tril(np.ones((len(AT),) * 2, bool))
+    expected = content.dual_chunk(chunk, trained, 10_000.0, q, k, AT, AT)
+    np.testing.assert_allclose(got[:, seen], expected[:, seen], atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [dict(size=0), dict(size=4, shift=-1), dict(size=4, most=2)])
+def test_wrapped_refuses_what_cannot_be(fields):
+    with pytest.raises(InputError, match="needed are a size"):
+        Wrapped(Rope(), **fields)
+
+
+def test_chunks_refuse_less_than_one():
+    for size, count in ((0, 1), (4, 0)):
+        with pytest.raises(InputError, match="needed are 1 or more"):
+            Chunks(size, count)
 
 
 def test_it_chooses_between_both_scores_by_distance_in_positions():
