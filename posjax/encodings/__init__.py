@@ -41,10 +41,10 @@ REGISTRY: tuple[type[Encoding], ...] = tuple(value for value in list(globals().v
 """Every encoding imported above: what the conformance suite, the checks and the documentation iterate over."""
 
 __all__ = [
-    "NTK", "REGISTRY", "Alibi", "AxialRope", "ByHead", "ByLayer", "Chain", "Chunks", "CoPE", "Dims", "DynamicNTK", "Encoding",
-    "Fire", "Forgetting", "Head", "Kerple", "Learned", "Linear", "Llama3", "LogN", "LongRope", "NTKByParts", "NearFar",
-    "NoPE", "Pairs", "Params", "Pinned", "Plain", "PoSE", "Proportional", "Randomized", "Regrouped", "RelativeBias",
-    "Role", "Rope", "Sandwich", "ScalableSoftmax", "Schedule", "Shaw", "Sinusoidal", "T5Bias", "Toeplitz",
-    "TransformerXL", "Wrapped", "XPos", "Yarn", "by_head", "by_layer", "chain", "convert_layout", "from_rope_parameters",
-    "near_far", "schedules", "to_rope_parameters",
+    "NTK", "REGISTRY", "Alibi", "AxialRope", "ByHead", "ByLayer", "Chain", "Chunks", "CoPE", "Dims", "DynamicNTK",
+    "Encoding", "Fire", "Forgetting", "Head", "Kerple", "Learned", "Linear", "Llama3", "LogN", "LongRope",
+    "NTKByParts", "NearFar", "NoPE", "Pairs", "Params", "Pinned", "Plain", "PoSE", "Proportional", "Randomized",
+    "Regrouped", "RelativeBias", "Role", "Rope", "Sandwich", "ScalableSoftmax", "Schedule", "Shaw", "Sinusoidal",
+    "T5Bias", "Toeplitz", "TransformerXL", "Wrapped", "XPos", "Yarn", "by_head", "by_layer", "chain",
+    "convert_layout", "from_rope_parameters", "near_far", "schedules", "to_rope_parameters",
 ]
