@@ -1,7 +1,7 @@
 """Positional encodings for JAX: pure values that compose and plug into any model, and attention that takes them."""
 
 from posjax import encodings, invariants, models, positions
-from posjax.attention import Causal, Full, Mask, Segments, Window, attend
+from posjax.attention import Causal, Full, LinearState, Mask, Segments, Window, attend, linear_attend
 from posjax.encodings import (
     NTK,
     Alibi,
@@ -71,6 +71,7 @@ __all__ = [
     "Kerple",
     "Learned",
     "Linear",
+    "LinearState",
     "Llama3",
     "LogN",
     "LongRope",
@@ -108,6 +109,7 @@ __all__ = [
     "encodings",
     "from_rope_parameters",
     "invariants",
+    "linear_attend",
     "models",
     "near_far",
     "positions",

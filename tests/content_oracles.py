@@ -128,3 +128,24 @@ def dual_chunk(
     even = np.einsum("tnh,snh,tsh->nts", a, c, np.cos(angle)) + np.einsum("tnh,snh,tsh->nts", b, d, np.cos(angle))
     odd = np.einsum("tnh,snh,tsh->nts", a, d, np.sin(angle)) - np.einsum("tnh,snh,tsh->nts", b, c, np.sin(angle))
     return (even + odd) / np.sqrt(2 * half)
+
+
+def linear_attention(
+    q: ArrayLike, k: ArrayLike, v: ArrayLike, at: ArrayLike, base: float | None = None, allowed: Array | None = None
+) -> Array:
+    """Pair by pair, rotated above and not below the line: RoFormer (arXiv 2104.09864), equation 19, elu(x) + 1.
+
+    `q [B, T, N, H]`, `k`, `v [B, T, K, H]`; `at [B, T]`; `allowed [B, T, T]`.
+    """
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    k, v = (np.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    q, k = (np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))) for x in (q, k))
+    above_q, above_k = q, k
+    if base is not None:
+        frequencies, _ = plain(q.shape[-1], base)
+        above_q, above_k = (rope(x, np.asarray(at), frequencies) for x in (q, k))
+    above, below = np.einsum("btnh,bsnh->bnts", above_q, above_k), np.einsum("btnh,bsnh->bnts", q, k)
+    if allowed is not None:
+        above, below = above * allowed[:, None], below * allowed[:, None]
+    total = below.sum(-1, keepdims=True)
+    return np.einsum("bnts,bsnh->btnh", above / np.where(total == 0, 1, total), v)

@@ -1,0 +1,170 @@
+"""Linear attention with rotary positions: O(S) in time and memory, and a recurrence of fixed size for decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from posjax import axes, positions
+from posjax.attention.masks import Causal, Mask, Segments, rules
+from posjax.encodings.base import Encoding, NoPE, Params
+from posjax.errors import InputError
+
+CHUNK = 128
+"""Tokens whose pairs are multiplied out at a time: within the square of it, above the head size."""
+
+
+def elu_plus_one(x: jax.Array) -> jax.Array:
+    """The feature map `elu(x) + 1`, positive. Source: Katharopoulos et al. 2020, arXiv:2006.16236, equation 7."""
+    return jax.nn.elu(x) + 1
+
+
+@dataclass(frozen=True)
+class LinearState:
+    """All that linear attention keeps of the tokens it has read, whatever their number.
+
+    `products [B, K, H, H]`: the sum of rotated key features times values. `features [B, K, H]`: the sum of key
+    features. `count`: tokens read. `segment [B]`: the document of the last one. All but the count are float32.
+    """
+
+    products: jax.Array
+    features: jax.Array
+    count: jax.Array
+    segment: jax.Array
+
+
+jax.tree_util.register_dataclass(LinearState, ["products", "features", "count", "segment"], [])
+
+
+def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None, k_positions: Any = None,
+                  encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),  # noqa: B008
+                  state: LinearState | None = None, feature: Callable[[jax.Array], jax.Array] = elu_plus_one,
+                  ) -> tuple[jax.Array, LinearState]:
+    """Linear attention with a rotation in its numerator.
+
+        out_m = sum_n (R_m phi(q_m)) (R_n phi(k_n)) v_n / sum_n phi(q_m) phi(k_n)
+
+    over the keys n <= m under `Causal()`, all keys under `Full()`. `q [B, T, N, H]`; `k`, `v [B, T, K, H]` with N a
+    multiple of K. Positions and `params` are those of `attend`. `Causal() & Segments(ids)` keeps packed documents
+    apart, each a run of equal ids `[B, T]`, 0 for padding. Returns the output `[B, T, N, H]` in the dtype of `q`, and
+    the state after the last token: passed back as `state` with the tokens that follow, one or many, it continues the
+    sequence at a cost that does not depend on its length.
+
+    Convention: only the numerator is rotated, so weights may be negative, and they sum to one no more: as published. A
+    schedule's attention factor is a temperature of the softmax; here it would scale the output. Sums are float32.
+
+    Errors: `InputError` for an encoding that does more than rotate, a state under a mask that is not causal, or shapes
+    that do not fit; `NotImplementedError` for another mask.
+    Source: Su et al. 2021, RoFormer, arXiv:2104.09864, equation 19.
+
+    >>> import jax, posjax
+    >>> q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 5, 2, 4))
+    >>> first, state = linear_attend(q[:, :3], k[:, :3], v[:, :3], encoding=posjax.Rope())
+    >>> rest, _ = linear_attend(q[:, 3:], k[:, 3:], v[:, 3:], encoding=posjax.Rope(), state=state)
+    >>> bool(jnp.allclose(rest, linear_attend(q, k, v, encoding=posjax.Rope())[0][:, 3:], atol=1e-5))
+    True
+    """
+    sizes = axes.check(q_BTNH=q, k_BTKH=k, v_BTKH=v)
+    _check(encoding, sizes)
+    segments = _segments(mask, sizes, state)
+    state = _empty(sizes) if state is None else state
+    params = encoding.join(params, None)
+    here = positions.contiguous(sizes["T"], state.count)
+    q_at, k_at = (here if p is None else positions.check(p, name, encoding.coordinates)
+                  for p, name in ((q_positions, "q_positions"), (k_positions, "k_positions")))
+    q_BTKGH = feature(q.astype(jnp.float32)).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
+    k_BTKH = jnp.where(segments[:, :, None, None] == 0, 0.0, feature(k.astype(jnp.float32)))
+    turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), q_at, "query").reshape(q_BTKGH.shape)
+    turned_k = encoding.rotate(params, k_BTKH, k_at, "key")
+    tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v.astype(jnp.float32), segments)
+    total, weight, state = _causal(tokens, state) if mask.causal else _full(tokens, state)
+    seen = weight > 0
+    out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
+    return out.reshape(q.shape).astype(q.dtype), state
+
+
+def _check(encoding: Encoding, sizes: dict[str, int]) -> None:
+    if sizes["N"] % sizes["K"]:
+        raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
+                         "key-value heads divide")
+    if encoding.bias_kind != "none" or encoding.scores_content or encoding.length_dependent:
+        raise InputError(f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
+                         "Rope(); there are no scores here for a bias to join")
+
+
+def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> jax.Array:
+    """The document of each token, int32 `[B, T]`, 1 everywhere where the mask names none."""
+    every = rules(mask)
+    named = [rule for rule in every if isinstance(rule, Segments)]
+    if any(not isinstance(rule, Causal | Segments) for rule in every) or len(named) > 1:
+        raise NotImplementedError(f"linear attention cannot follow {mask!r}: it knows Causal(), Full() and Causal() & "
+                                  "Segments(ids); posjax.attend follows any mask")
+    if not mask.causal and (named or state is not None):
+        raise InputError("linear attention in both directions sees one document as a whole: it takes neither Segments "
+                         "nor a state; intersect the mask with Causal()")
+    if not named:
+        return jnp.ones((sizes["B"], sizes["T"]), jnp.int32)
+    ids = jnp.asarray(named[0].queries, jnp.int32)
+    if named[0].keys is not None or ids.shape != (sizes["B"], sizes["T"]):
+        raise InputError(f"linear attention got Segments of shape {ids.shape}: needed is one id for each token, "
+                         f"({sizes['B']}, {sizes['T']}), the same for queries and keys")
+    return ids
+
+
+def _empty(sizes: dict[str, int]) -> LinearState:
+    B, K, H = sizes["B"], sizes["K"], sizes["H"]
+    return LinearState(jnp.zeros((B, K, H, H), jnp.float32), jnp.zeros((B, K, H), jnp.float32),
+                       jnp.zeros((), jnp.int32), jnp.ones((B,), jnp.int32))
+
+
+def _full(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, LinearState]:
+    q, turned_q, k, turned_k, v, _ = tokens
+    products, features = jnp.einsum("BTKH,BTKV->BKHV", turned_k, v), jnp.sum(k, axis=1)
+    total = jnp.einsum("BTKGH,BKHV->BTKGV", turned_q, products)
+    weight = jnp.einsum("BTKGH,BKH->BTKG", q, features)[..., None]
+    return total, weight, LinearState(products, features, state.count + q.shape[1], state.segment)
+
+
+def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, LinearState]:
+    length = tokens[0].shape[1]
+    chunk = min(CHUNK, length)
+    blocks = -(-length // chunk)
+
+    def cut(x: jax.Array) -> jax.Array:
+        # Padding is of segment 0, whose keys are zero; it repeats no document, so the state stays that of the last.
+        x = jnp.pad(x, ((0, 0), (0, blocks * chunk - length), *((0, 0),) * (x.ndim - 2)))
+        return jnp.moveaxis(x.reshape(x.shape[0], blocks, chunk, *x.shape[2:]), 1, 0)
+
+    state, (total, weight) = jax.lax.scan(jax.checkpoint(_step), state, tuple(cut(x) for x in tokens))
+    total, weight = (jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])[:, :length]
+                     for x in (total, weight))
+    return total, weight, LinearState(state.products, state.features, state.count - (blocks * chunk - length),
+                                      state.segment)
+
+
+def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearState, tuple[jax.Array, jax.Array]]:
+    """One chunk: what the state knows, the pairs within, and the state after it."""
+    q, turned_q, k, turned_k, v, segment = tokens
+    order = jnp.arange(q.shape[1])
+    pairs = (order[:, None] >= order[None, :])[None] & (segment[:, :, None] == segment[:, None, :])
+    known = (segment == state.segment[:, None])[:, :, None, None, None]
+    mine = pairs[:, None, None].astype(jnp.float32)
+    multiply = partial(jnp.einsum, "BTKGH,BSKH->BKGTS")
+    total = jnp.einsum("BKGTS,BSKV->BTKGV", multiply(turned_q, turned_k) * mine, v)
+    total += jnp.where(known, jnp.einsum("BTKGH,BKHV->BTKGV", turned_q, state.products), 0.0)
+    weight = jnp.einsum("BKGTS->BTKG", multiply(q, k) * mine)[..., None]
+    weight += jnp.where(known, jnp.einsum("BTKGH,BKH->BTKG", q, state.features)[..., None], 0.0)
+    # The document that goes on is that of the last token which is no padding.
+    last = jnp.max(jnp.where(segment != 0, order[None, :], -1), axis=1)
+    now = jnp.where(last < 0, state.segment, jnp.take_along_axis(segment, jnp.maximum(last, 0)[:, None], axis=1)[:, 0])
+    goes_on = (segment == now[:, None])[:, :, None, None]
+    same = (now == state.segment)[:, None, None]
+    products = jnp.where(same[..., None], state.products, 0.0)
+    products += jnp.einsum("BSKH,BSKV->BKHV", jnp.where(goes_on, turned_k, 0.0), v)
+    features = jnp.where(same, state.features, 0.0) + jnp.sum(jnp.where(goes_on, k, 0.0), axis=1)
+    return LinearState(products, features, state.count + q.shape[1], now), (total, weight)
