@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat: each command writes its table, and the machine it ran on."""
