@@ -16,7 +16,6 @@ from typing import Any
 import jax
 from flax import nnx
 
-from posjax import attention
 from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
@@ -175,12 +174,12 @@ def claim(run: Run, folder: Path, material: Material | None) -> None:
 
 def manifest(run: Run, material: Material) -> dict[str, Any]:
     """What is needed to repeat a run: the config and all that it ran on."""
-    mesh = run.train.devices.mesh(run.train.batch)
+    mesh, chosen = run.train.devices.mesh(run.train.batch), run.model.explain(run.train.length)
     return {
         "name": run.name, "label": run.label, "config": repr(run), "config_tree": tree(run),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "devices": [str(device) for device in mesh.devices.flat], "device_kind": jax.devices()[0].device_kind,
-        "mesh": dict(mesh.shape), "backend": attention.choose(run.model.backend), "commit": commit(),
+        "mesh": dict(mesh.shape), "backend": chosen.backend, "attention": str(chosen), "commit": commit(),
         "corpus": material.fingerprint,
     }
 

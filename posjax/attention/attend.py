@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from posjax import axes, positions
-from posjax.attention import biases, chunked, reference
+from posjax.attention import biases
 from posjax.attention.biases import Bias
+from posjax.attention.dispatch import BACKENDS, choose
+from posjax.attention.jobs import job
 from posjax.attention.masks import Causal, Mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
 from posjax.errors import InputError
 
-Backend = Callable[..., tuple[jax.Array, jax.Array]]
-
-BACKENDS: dict[str, Backend] = {"reference": reference.attention, "chunked": chunked.attention}
-"""Every way to compute the definition in `reference`: one file each and one line here."""
-
-
-def choose(backend: str) -> str:
-    """The backend that a name stands for: "auto" is "chunked", which accepts every encoding and mask on every device.
-
-    Errors: `InputError` for a name that is not in `BACKENDS`.
-    """
-    if backend != "auto" and backend not in BACKENDS:
-        raise InputError(f"backend={backend!r} is unknown: needed is 'auto' or one of {', '.join(BACKENDS)}")
-    return "chunked" if backend == "auto" else backend
-
 
 def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: Mask = Causal(),  # noqa: B008
-          start: int | jax.Array = 0, backend: str = "auto") -> tuple[jax.Array, jax.Array]:
+          start: int | jax.Array = 0, backend: str = "auto", sums: bool = True) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
     `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `start` is the index of the first query among the keys. Returns the
-    output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`.
+    output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`. Without `sums` the latter may be `None`, and
+    backends that do not give it are open too.
+
+    Errors: `InputError` for an unknown backend; `NotImplementedError` for a named one that cannot do this, with the
+    reason and the name of one that can.
     """
-    return BACKENDS[choose(backend)](q, k, v, bias, mask, start)
+    chosen = choose(job(q, k, bias, mask, start, sums), backend)
+    return BACKENDS[chosen.backend].attention(q, k, v, bias, mask, start)
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None, k_positions: Any = None,
@@ -57,7 +48,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     Convention: the bias is added after 1/sqrt(H); softmax is in float32; a query that sees no key gets 0.
 
     Errors: `InputError` for shapes that do not fit, float positions, an encoding that is causal under a mask that is
-    not, learned parameters that are missing, or an unknown backend.
+    not, learned parameters that are missing, or an unknown backend; `NotImplementedError` for a named backend that
+    cannot do this, with one that can. `explain` tells which backend is taken, and why.
 
     >>> import jax, posjax
     >>> q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 5, 2, 4))
@@ -77,7 +69,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     k_places = positions.contiguous(sizes["S"]) if k_places is None else k_places
     q = encoding.rotate(params, q, q_places, "query")
     k = encoding.rotate(params, k, k_places, "key")
-    return weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)[0]
+    return weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend, sums=False)[0]
 
 
 def _check(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:

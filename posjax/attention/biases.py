@@ -24,11 +24,13 @@ class ByDistance:
     """A bias of contiguous positions: one number for each head and distance.
 
     `vector [N, T + S - 1]` holds the distances from `start - (S - 1)` to `start + T - 1`, `start` being the first
-    query's index among the keys.
+    query's index among the keys. `slopes [N]`, where there are any, say that it is `-slope * distance` for all keys at
+    or before the query.
     """
 
     vector: jax.Array
     keys: int
+    slopes: jax.Array | None = None
 
     def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[1, N, rows, columns]`."""
@@ -153,7 +155,7 @@ class ByContent:
 TileBias = ByDistance | ByPosition | None
 Bias = TileBias | ByContent
 
-jax.tree_util.register_dataclass(ByDistance, data_fields=["vector"], meta_fields=["keys"])
+jax.tree_util.register_dataclass(ByDistance, data_fields=["vector", "slopes"], meta_fields=["keys"])
 jax.tree_util.register_dataclass(ByPosition, data_fields=["params", "q_positions", "k_positions"],
                                  meta_fields=["encoding", "heads"])
 jax.tree_util.register_dataclass(ByContent, data_fields=["params", "q_positions", "k_positions", "bias"],
@@ -207,7 +209,7 @@ def _bias(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes:
     if encoding.bias_kind == "relative" and q is None and k is None:
         distances = jnp.asarray(start, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
         each = jax.vmap(lambda index: encoding.by_distance(params, distances, Head(index, heads)))
-        return ByDistance(each(jnp.arange(heads)).astype(jnp.float32), keys)
+        return ByDistance(each(jnp.arange(heads)).astype(jnp.float32), keys, encoding.slopes(params, heads))
     return ByPosition(params, *_rows(q, k, sizes, start), encoding, heads)
 
 

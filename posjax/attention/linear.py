@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from posjax import axes, positions
+from posjax import axes
 from posjax.attention.masks import Causal, Mask, Segments, rules
 from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
+from posjax.positions import check, contiguous
 
 CHUNK = 128
 """Tokens whose pairs are multiplied out at a time: within the square of it, above the head size."""
@@ -41,7 +42,7 @@ class LinearState:
 jax.tree_util.register_dataclass(LinearState, ["products", "features", "count", "segment"], [])
 
 
-def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None, k_positions: Any = None,
+def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = None,
                   encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),  # noqa: B008
                   state: LinearState | None = None, feature: Callable[[jax.Array], jax.Array] = elu_plus_one,
                   ) -> tuple[jax.Array, LinearState]:
@@ -50,10 +51,10 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any 
         out_m = sum_n (R_m phi(q_m)) (R_n phi(k_n)) v_n / sum_n phi(q_m) phi(k_n)
 
     over the keys n <= m under `Causal()`, all keys under `Full()`. `q [B, T, N, H]`; `k`, `v [B, T, K, H]` with N a
-    multiple of K. Positions and `params` are those of `attend`. `Causal() & Segments(ids)` keeps packed documents
-    apart, each a run of equal ids `[B, T]`, 0 for padding. Returns the output `[B, T, N, H]` in the dtype of `q`, and
-    the state after the last token: passed back as `state` with the tokens that follow, one or many, it continues the
-    sequence at a cost that does not depend on its length.
+    multiple of K. `positions`, `[T]` or `[B, T]`, and `params` are as for `attend`. `Causal() & Segments(ids)` keeps
+    packed documents apart, each a run of equal ids `[B, T]`, 0 for padding. Returns the output `[B, T, N, H]` in the
+    dtype of `q`, and the state after the last token: passed back as `state` with the tokens that follow, one or many,
+    it continues the sequence at a cost that does not depend on its length.
 
     Convention: only the numerator is rotated, so weights may be negative, and they sum to one no more: as published. A
     schedule's attention factor is a temperature of the softmax; here it would scale the output. Sums are float32.
@@ -74,13 +75,12 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any 
     segments = _segments(mask, sizes, state)
     state = _empty(sizes) if state is None else state
     params = encoding.join(params, None)
-    here = positions.contiguous(sizes["T"], state.count)
-    q_at, k_at = (here if p is None else positions.check(p, name, encoding.coordinates)
-                  for p, name in ((q_positions, "q_positions"), (k_positions, "k_positions")))
+    at = contiguous(sizes["T"], state.count) if positions is None else check(
+        positions, coordinates=encoding.coordinates)
     q_BTKGH = feature(q.astype(jnp.float32)).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
     k_BTKH = jnp.where(segments[:, :, None, None] == 0, 0.0, feature(k.astype(jnp.float32)))
-    turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), q_at, "query").reshape(q_BTKGH.shape)
-    turned_k = encoding.rotate(params, k_BTKH, k_at, "key")
+    turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
+    turned_k = encoding.rotate(params, k_BTKH, at, "key")
     tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v.astype(jnp.float32), segments)
     total, weight, state = _causal(tokens, state) if mask.causal else _full(tokens, state)
     seen = weight > 0

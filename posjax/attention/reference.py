@@ -7,10 +7,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from posjax.attention.biases import Bias, ByContent
+from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
 
 MASKED = -1e30
 """The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN."""
+
+
+def refuse(job: Job) -> str | None:
+    """Nothing: this is the definition."""
+    return None
 
 
 def logits(q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0) -> jax.Array:

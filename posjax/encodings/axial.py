@@ -32,6 +32,11 @@ class AxialRope(Encoding):
     Convention: pairs are channels (i, i + r/2) of the r = 2 sum(sections) that turn ("split"), or (2i, 2i + 1)
     ("interleaved"). Relative: moving all coordinates by one offset each leaves the scores.
 
+    Good at: images, video and documents among text: a score knows the offset along each coordinate, and text may
+    stay plain RoPE.
+    Bad at: heads with few pairs, since the coordinates divide them: each has fewer frequencies ("own") or only a
+    band of them ("shared").
+
     Errors: `InputError` for a base not above 1, a section below 1, more pairs than the head has, or positions with
     another number of coordinates.
     Source: Wang et al. 2024, arXiv:2409.12191, section 2.1 (multi-section); Heo et al. 2024, arXiv:2403.13298,

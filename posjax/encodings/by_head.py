@@ -83,9 +83,17 @@ class ByHead(_BySide):
 def by_head(*encodings: Encoding) -> Encoding:
     """The heads in equal groups, one for each encoding, in order: `by_head(Rope(), NoPE())` turns the first half.
 
+        head n takes encodings[n // (N / count)]
+
     With grouped queries the key-value heads are divided in the same way.
 
+    Convention: heads are numbered from 0; a part sees its own group alone: ALiBi has the slopes of so many heads.
+
+    Good at: heads of different kinds in one layer: some with positions and some without, some near and some far.
+    Bad at: head counts that do not divide; and cost, since each head evaluates every part's bias and takes its own.
+
     Errors: `InputError` for no encoding, one that scores content, and, once known, heads that do not divide.
+    Source: none; a combinator of this library.
 
     >>> from posjax.encodings.rope import Rope
     >>> from posjax.encodings.base import NoPE
@@ -129,9 +137,20 @@ def by_layer(*encodings: Encoding) -> Encoding:
     """The layers of a model take these encodings in turn: `by_layer(Rope(), Rope(), Rope(), NoPE())` leaves every
     fourth without positions; `by_layer(Rope(base=1e4), Rope(base=1e6))` alternates local and global bases.
 
+        layer l takes encodings[l mod count]
+
     What embeds does so once, before the first layer.
 
+    Convention: layers are numbered from 0, the one after the embedding.
+
+    Good at: models that mix kinds of layers, as those with NoPE between RoPE layers (Yang et al.) or with local and
+    global bases (Gemma 3).
+    Bad at: use outside a model: without a layer it has no meaning, and says so; parts may not score content or move
+    positions.
+
     Errors: `InputError` for no encoding or one that scores content.
+    Source: Yang et al. 2025, arXiv:2501.18795 (RoPE and NoPE in turn); Gemma Team 2025, arXiv:2503.19786 (local and
+    global bases).
 
     >>> from posjax.encodings.rope import Rope
     >>> from posjax.encodings.base import NoPE

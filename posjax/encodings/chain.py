@@ -68,6 +68,11 @@ class Chain(_Several):
         biased = [part.by_distance(own, distance, head) for part, own in self._with(params) if part.bias_kind != "none"]
         return sum(biased[1:], start=biased[0])
 
+    def slopes(self, params: Params, heads: int) -> jax.Array | None:
+        each = [part.slopes(own, heads) for part, own in self._with(params) if part.bias_kind != "none"]
+        linear = [slopes for slopes in each if slopes is not None]
+        return sum(linear[1:], start=linear[0]) if linear and len(linear) == len(each) else None
+
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.parts))})"
 
@@ -75,10 +80,21 @@ class Chain(_Several):
 def chain(*encodings: Encoding) -> Encoding:
     """Several encodings as one: embeddings and rotations apply in order, biases add.
 
+        embed: b(a(x))     rotate: b(a(x))     bias: a + b     for chain(a, b)
+
     `chain` is associative and `NoPE()` is its unit, to the bit: nested chains are flattened, units dropped, and a
     single encoding is returned as itself. The parameters are a tuple with one dict for each part.
 
+    Convention: parts act from left to right, each with parameters of its own; at most one may score content.
+
+    Good at: joining what acts in different places: a position transform, an embedding, a rotation, a temperature, a
+    bias.
+    Bad at: hiding a part's limits: it is relative only if all parts are, causal if one is, and as long as its
+    shortest.
+
     Errors: `InputError` for something that is not an encoding, or two encodings that score content.
+
+    Source: none; a combinator of this library.
 
     >>> import posjax
     >>> posjax.chain(posjax.Rope(), posjax.NoPE(), posjax.chain(posjax.Kerple()))

@@ -33,6 +33,11 @@ class Shaw(Encoding):
     Convention: the vector joins the key after its projection. The paper's second set of vectors, on the values, is
     left out; its ablation finds no difference.
 
+    Good at: positions that matter by content: the same distance may attract one query and repel another, and left
+    differs from right.
+    Bad at: distances past the clip, which all look alike; and speed, since scores by content need the reference or
+    chunked backend.
+
     Errors: `InputError` for a clip below 1 or a negative deviation.
     Source: Shaw et al. 2018, arXiv:1803.02155, equations 2 and 4.
 
@@ -80,6 +85,11 @@ class TransformerXL(Encoding):
 
     Convention: sines of distances are taken apart into those of positions, which are exact, so that no vector is
     needed for each pair; all sines come first, then all cosines, as in the released code.
+
+    Good at: states cached from earlier segments, for which it was made: content and distance have terms of their
+    own, and any distance has a vector.
+    Bad at: speed and size: a second product for each pair, a projection for each layer, and the reference or
+    chunked backend.
 
     Errors: `InputError` for a base not above 1 or an odd model size.
     Source: Dai et al. 2019, arXiv:1901.02860, section 3.3.
@@ -140,6 +150,11 @@ class CoPE(Encoding):
     Convention: gates see the scaled product; the embedded place meets the query unscaled, as in the released code.
     Keys after the query have no gate. Defined by token order, so it is for causal attention.
 
+    Good at: counting what content marks: words, sentences, items; the paper's counting, selective copying and
+    flip-flop tasks.
+    Bad at: attention without a causal mask, places past its last row, which are all alike, and speed: positions are
+    known only after all scores.
+
     Errors: `InputError` for a length below 2.
     Source: Golovneva et al. 2024, arXiv:2405.18719, equations 3 to 6.
 
@@ -192,6 +207,11 @@ class Forgetting(Encoding):
 
     Convention: the gate reads the token's key, not the layer's input as in the paper, so that it needs nothing beside
     queries and keys. Defined by token order, so it is for causal attention.
+
+    Good at: language modelling without any other encoding, and lengths past the trained one: what content makes
+    stale fades (Lin et al.).
+    Bad at: attention without a causal mask, and what has once faded: a later token cannot bring it back within the
+    head.
 
     Errors: `InputError` for a keep outside (0, 1).
     Source: Lin et al. 2025, arXiv:2503.02130, equations 5 to 7.

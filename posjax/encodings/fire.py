@@ -27,6 +27,11 @@ class Fire(Encoding):
     threshold are stored as logarithms. Parameters: `in_scale`, `in_shift` `[1, M]`, `out` `[N, M]`, `shift` `[N]`,
     `c` and `threshold` `[1]`.
 
+    Good at: unseen lengths: the network's input stays within [0, 1] whatever the length, and it can represent T5's
+    bias, ALiBi and KERPLE (Li et al.).
+    Bad at: speed: the network runs for each pair of positions rather than once for each distance; and attention
+    without a causal mask.
+
     Errors: `InputError` for a number that is not positive.
     Source: Li et al. 2023, arXiv:2310.04418, equations 5 to 8.
 

@@ -23,6 +23,11 @@ class Kerple(RelativeBias):
     their logarithm, the r2 of "power" as the argument of 2 sigmoid. Heads begin spread out: r1 from 1/e to e, r2 from
     e^-4 to e ("log") or from 0.54 to 1.46 ("power").
 
+    Good at: flat loss past the trained length with each head's reach learned; the "log" kind extrapolates best in
+    the paper, and fades far context more gently than a linear penalty.
+    Bad at: keys many times farther than training reached, which it still loses by its decay; it cannot tell left
+    from right.
+
     Errors: `InputError` for another kind.
     Source: Chi et al. 2022, arXiv:2205.09921, equations 5 and 6.
 

@@ -25,6 +25,10 @@ class Learned(Encoding):
 
     Convention: a position past the table gives NaN, never a reused row, since jit cannot raise.
 
+    Good at: a fixed, short window: each position may mean anything that training finds, as in BERT and GPT-2.
+    Bad at: any length past the trained one: those rows do not exist or were never trained, and clamped, wrapped or
+    zero rows fail alike; only interpolated rows stay near.
+
     Errors: `InputError` for a length below 1 or a negative deviation.
     Source: Gehring et al. 2017, arXiv:1705.03122, section 3.1; Devlin et al. 2018, arXiv:1810.04805.
 

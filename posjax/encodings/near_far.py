@@ -118,11 +118,20 @@ def near_far(window: int | Chunks, near: Encoding, far: Encoding) -> Encoding:
     """Pairs fewer than `window` tokens apart are scored by `near`, those further apart by `far`; both must rotate, or
     be a `near_far` again. `Chunks(size)` as the window takes whole chunks of positions.
 
+        score = near's where |q_position - k_position| < window, far's elsewhere
+
         Self-Extend:  near_far(w, Rope(), Regrouped(Rope(), group=g, shift=w - w // g))
         ReRoPE:       near_far(w, Rope(), Pinned(Rope(), distance=w))
         dual chunk attention, chunks of s in a model trained at length c:
                       near_far(Chunks(s), Rope(), near_far(Chunks(s, 2), Wrapped(Rope(), s, shift=s, most=c - 1),
                                                            Wrapped(Rope(), s, shift=c - 1, most=c - 1)))
+
+    Convention: distances are those of positions, both directions alike, and both parts are scaled by 1/sqrt(H).
+
+    Good at: extending a trained rotary model without training: near pairs stay as they were, far ones take
+    distances that it knows.
+    Bad at: speed: every pair is scored twice, by the reference or chunked backend; and fine order among far tokens,
+    which is blurred or lost.
 
     Errors: `InputError` for a window below 1, or parts that bias or score content.
     Source: Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Su 2023 (ReRoPE); An et al. 2024, arXiv:2402.17463 (dual
@@ -169,7 +178,15 @@ class _Moved(Encoding):
 
 @dataclass(frozen=True)
 class Regrouped(_Moved):
-    """Positions in groups: keys at n // group, queries at m // group + shift, so far distances shrink by `group`.
+    """Positions in groups, so that far distances shrink by `group`.
+
+        keys at n // group,   queries at m // group + shift
+
+    Convention: m and n are the positions of query and key; the parameters are those of `inner`.
+
+    Good at: distances past the trained ones in a trained rotary model, as the far side of `near_far`: each shrinks
+    by the group.
+    Bad at: order within a group, whose tokens share a position: alone, near tokens become indistinguishable.
 
     Errors: `InputError` for a group below 1 or a negative shift.
     Source: Jin et al. 2024, arXiv:2401.01325, section 3.
@@ -197,7 +214,15 @@ class Regrouped(_Moved):
 
 @dataclass(frozen=True)
 class Wrapped(_Moved):
-    """Positions that start anew every `size` tokens: keys at n mod size, queries at min(m mod size + shift, most).
+    """Positions that start anew every `size` tokens.
+
+        keys at n mod size,   queries at min(m mod size + shift, most)
+
+    Convention: without `most` nothing is cut off; the parameters are those of `inner`.
+
+    Good at: far chunks of `near_far`, as in dual chunk attention: however long the context, positions stay within
+    the trained ones.
+    Bad at: anything alone: places a whole `size` apart share a position.
 
     Errors: `InputError` for a size below 1, a negative shift, or keys that could stand after `most`.
     Source: An et al. 2024, arXiv:2402.17463, section 3.
@@ -230,7 +255,15 @@ class Wrapped(_Moved):
 
 @dataclass(frozen=True)
 class Pinned(_Moved):
-    """One distance for all: queries stand at `distance`, keys at 0.
+    """One distance for all pairs.
+
+        keys at 0,   queries at `distance`
+
+    Convention: positions are replaced before `inner` rotates; the parameters are those of `inner`.
+
+    Good at: the far side of `near_far`: however long the context, no pair stands farther apart than the trained
+    model knows.
+    Bad at: anything alone: all pairs stand at one distance, so it tells nothing of order.
 
     Errors: `InputError` for a negative distance.
     Source: Su 2023, ReRoPE, https://kexue.fm/archives/9706.

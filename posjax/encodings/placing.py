@@ -22,10 +22,19 @@ def _by_row(positions: jax.Array, key: jax.Array, one: object) -> jax.Array:
 class Randomized(Encoding):
     """Randomised positions: T distinct sorted positions from 0 .. length - 1, fresh for each row and step.
 
-    Token t goes to the t-th smallest of the drawn positions, so order is kept and distances vary. Without a key (in
-    evaluation) tokens stay where they are.
+        p_t = the t-th smallest of T draws without replacement from 0 .. length - 1
+
+    Order is kept and distances vary. Without a key (in evaluation) tokens stay where they are.
 
     `length`: how many positions there are to draw from, the longest context to prepare for.
+
+    Convention: tokens that share a position stay together, as the same positions of packed documents do. Drawn by
+    `place`, so whatever is chained after it reads the drawn positions.
+
+    Good at: length generalisation on algorithmic tasks: longer inputs meet positions that training has seen (Ruoss
+    et al.).
+    Bad at: language modelling at an equal budget: small models so trained end at a higher loss at contiguous
+    positions.
 
     Errors: `InputError` for a length below 1, or one below the number of tokens.
     Source: Ruoss et al. 2023, arXiv:2305.16843, section 3.
@@ -62,10 +71,18 @@ class PoSE(Encoding):
     """Positional skip-wise training: the row is cut into chunks, each shifted by a random skip, to cover a longer
     window while training on short rows.
 
+        p_t = t + skip of t's chunk,   0 = skip_0 <= skip_1 <= ... <= window - T
+
     The cuts are drawn among the T - 1 places between tokens, the skips, which never fall, from 0 .. window - T; the
     first chunk stays at 0. Without a key tokens stay where they are.
 
     `window`: the length to cover. `chunks`: how many.
+
+    Convention: cuts and skips are drawn for each row and step; they move positions, the text of a row stays as it is.
+
+    Good at: teaching a model a long window at the cost of short rows, as the paper does for RoPE with
+    interpolation.
+    Bad at: attention over many tokens: a row never holds more of them than T, however far apart they stand.
 
     Errors: `InputError` for fewer than 1 chunk or a window below 1, and for a window below the number of tokens.
     Source: Zhu et al. 2023, arXiv:2309.10400, section 3.2.

@@ -42,6 +42,11 @@ class Rope(Encoding):
     Convention: angles are exact 64-bit fixed-point phases, the rotation is in float32, and the result has the dtype
     of the input. A schedule's attention factor scales the channels that turn.
 
+    Good at: loss within the trained window; scores of the distance alone without a bias array, so every kernel and
+    cache can take it.
+    Bad at: contexts past the trained window without a schedule (Llama-2-70B: perplexity 2.96 at 4k, 56 at 8k). Its
+    scores do not fall monotonically with the distance: only an upper bound trends down.
+
     Errors: `InputError` for a base not above 1, a fraction outside (0, 1], or a rotary size that is odd or zero.
     Source: Su et al. 2021, RoFormer, arXiv:2104.09864, equations 14 to 16 and 34.
 

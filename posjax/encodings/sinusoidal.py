@@ -26,6 +26,11 @@ class Sinusoidal(Encoding):
     Convention: added once, to the embedding, in its dtype; the sum is formed in float32. The sum of the two has the
     size of sqrt(D / 2), so the token embedding should have entries of about 1.
 
+    Good at: a distinct code for every position at no parameter and almost no cost, added once before the first
+    layer.
+    Bad at: contexts longer than the trained ones: the loss climbs steeply just past them (Press et al. 2021,
+    arXiv:2108.12409).
+
     Errors: `InputError` for a base not above 1 or an odd model size.
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
 

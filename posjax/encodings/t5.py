@@ -27,6 +27,11 @@ class T5Bias(RelativeBias):
     T5 itself has no 1/sqrt(H) before the bias; `attend` keeps it. `deviation` is that of the initial table.
     A `max_distance` past the trained length leaves buckets that are never trained.
 
+    Good at: letting data choose each head's profile of distance; past the trained length it degrades slowly, less
+    than sinusoidal or rotary (Press et al. 2021, arXiv:2108.12409).
+    Bad at: telling distances past max_distance apart, since they share a bucket; the loss creeps up with length,
+    and more so where buckets were never trained.
+
     Errors: `InputError` for a number of buckets that does not split, or a max_distance within the exact buckets.
     Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1, and its released bucket function.
 

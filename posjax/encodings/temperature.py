@@ -33,6 +33,13 @@ class LogN(Encoding):
 
     `original_length`: the trained length in tokens.
 
+    Convention: queries alone are scaled, so the logits are; within the trained length nothing changes.
+
+    Good at: keeping attention as sharp in long contexts as in trained ones, with any encoding that it is chained
+    with.
+    Bad at: telling positions apart, which it does not; and alone it did not mend RoPE or NoPE past the trained
+    length in small language models.
+
     Errors: `InputError` for an original length below 2.
     Source: Chiang and Cholak 2022, arXiv:2202.12172, section 5, with the trained length as the unit.
 
@@ -66,11 +73,17 @@ class LogN(Encoding):
 
 @dataclass(frozen=True)
 class ScalableSoftmax(Encoding):
-    """Scalable softmax: queries times `s_h ln(m + 1)`, with a trained s for each head, so that attention does not fade
-    as the number of keys grows.
+    """Scalable softmax: a trained scale for each head, so that attention does not fade as the number of keys grows.
+
+        queries at position m times s_h ln(m + 1)
 
     Convention: a query at position m sees m + 1 keys, so n = m + 1; the first token, with n = 1, attends to itself
     whatever its scale. `scale` is the initial s.
+
+    Good at: attention that stays sharp as keys grow in number, and retrieval in long contexts, in models trained
+    with it (Nakanishi).
+    Bad at: telling positions apart, which it does not; and models that were trained without it, whose logits it
+    changes at once.
 
     Errors: `InputError` for a scale that is not positive.
     Source: Nakanishi 2025, arXiv:2501.19399, equation 2.

@@ -27,6 +27,11 @@ class Toeplitz(RelativeBias):
 
     Convention: a distance past the table gives NaN, never another distance's bias.
 
+    Good at: finding which profile of distance the data asks for: it contains every other relative bias of its
+    reach.
+    Bad at: distances past its table, where it ends, and rare far ones, each of which is trained alone; its
+    parameters grow with the length.
+
     Errors: `InputError` for a length below 1 or a negative deviation.
     Source: the unbucketed form of Raffel et al. 2019, arXiv:1910.10683, section 2.1.
 
@@ -70,6 +75,10 @@ class Sandwich(RelativeBias):
 
     Convention: the constant size / 2 is taken off so that the bias is 0 at distance 0, which softmax does not see.
     The phases are exact at every distance.
+
+    Good at: contexts past the trained length without a learned parameter; its profile resembles the learned
+    KERPLE's and T5's (Chi et al.).
+    Bad at: far context, which fades in every head, and telling left from right; its profile is fixed.
 
     Errors: `InputError` for an odd size or a base not above 1.
     Source: Chi et al. 2022, arXiv:2212.10356, section 5.

@@ -28,6 +28,10 @@ class XPos(Encoding):
     Convention: `unit` is 512 tokens, as published. The scales themselves leave float32's range past
     `max_length = 60 unit` positions, so that is where the encoding ends, with NaN; positions may begin anywhere below.
 
+    Good at: contexts somewhat past the trained length: far scores fade as well as turn, so it degrades later than
+    RoPE does.
+    Bad at: attention without a causal mask, and far context, which fades exponentially; a context ends at 60 units.
+
     Errors: `InputError` for a base not above 1, a unit below 1, another layout, or an odd head size.
     Source: Sun et al. 2022, arXiv:2212.10554, section 3 and algorithm 1.
 

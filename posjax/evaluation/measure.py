@@ -62,7 +62,7 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
     model: Transformer = nnx.merge(graph, state)
     inputs, targets = windows[:, :-1], windows[:, 1:]
     places = model.places(inputs.shape[1], mask=_mask(window), constants=constants)
-    probe = partial(mass_beyond, model.config.backend, trained)
+    probe = partial(mass_beyond, trained)
     hidden, _, shares = model.hidden(inputs, places, probe=probe)
     return cross_entropy(model.logits(hidden), targets), jnp.mean(jnp.stack(shares), axis=0)
 
@@ -74,7 +74,7 @@ def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
     return jnp.argmax(model(inputs, mask=_mask(window), constants=constants), -1).astype(jnp.int32)
 
 
-def mass_beyond(backend: str, trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
+def mass_beyond(trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
     """The share of attention on keys `trained` tokens back or more, `[B]`: mean over heads and the last queries.
 
     From two log-sum-exps, with and without those keys, so that no weights are ever built.
@@ -87,7 +87,7 @@ def mass_beyond(backend: str, trained: int, q: jax.Array, k: jax.Array, places: 
     q, v = q[:, start:], k  # Only the log-sum-exps are read: the keys stand in for the values.
 
     def total(mask: Mask) -> jax.Array:
-        return attention.weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)[1]
+        return attention.weigh(q, k, v, bias=bias, mask=mask, start=start)[1]
 
     near = jnp.exp(total(places.mask & Window(trained)) - total(places.mask))
     return jnp.mean(1 - near, axis=(1, 2))

@@ -61,7 +61,7 @@ class Decoder:
             fit = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
             raise InputError(f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
                              f"key-value heads that divides the query heads, one of {', '.join(map(str, fit))}")
-        attention.choose(self.backend)
+        attention.known(self.backend)
         self.encoding.constants(dims(self))  # Says now what it would say after minutes: an odd rotary size, say.
 
     @property
@@ -80,6 +80,12 @@ class Decoder:
     def residual_scale(self) -> float:
         """What keeps the stream's variance at 1 at the start, with two additions in each layer."""
         return (2 * self.layers) ** -0.5
+
+    def explain(self, length: int) -> attention.Choice:
+        """The backend of a full pass over that many tokens, and why; of the first layer where layers differ."""
+        q, k = (jax.ShapeDtypeStruct((1, length, n, self.size_of_head), jnp.dtype(self.dtype))
+                for n in (self.heads, self.key_value_heads))
+        return attention.explain(q, k, encoding=self.encoding, backend=self.backend)
 
     def build(self, vocabulary: int, seed: int) -> Transformer:
         """The module with initial parameters, a function of the seed."""

@@ -90,8 +90,10 @@ class Attention(nnx.Module):
             cached = k_BSKH, v_BSKH = _append(cached[0], k_BSKH, places), _append(cached[1], v_BSKH, places)
         if late:
             k_BSKH = encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
+        # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
+        backend = self.backend if cached is None else "auto"
         out_BTNH, _ = attention.weigh(q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start,
-                                      backend=self.backend)
+                                      backend=backend, sums=False)
         seen = None if probe is None else probe(q_BTNH, k_BSKH, places)
         return self.out(out_BTNH.reshape(B, T, N * H)), cached, seen
 

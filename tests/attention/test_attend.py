@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Causal, Dims, Full, InputError, Learned, Linear, NoPE, Rope, T5Bias, Window, attend, chain
-from posjax.attention import BACKENDS, choose
+from tests.cases import BACKEND_NAMES
 
 BOTH = chain(Rope(), Alibi())
 
@@ -21,7 +21,7 @@ def qkv(T: int = 6, S: int = 6) -> list[jax.Array]:
 run = partial(jax.jit, static_argnames=("encoding", "mask", "backend"))(attend)
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 def test_without_positions_queries_are_the_last_places(backend):
     q, k, v = qkv(4, 9)
     plain = run(q, k, v, encoding=BOTH, backend=backend)
@@ -32,7 +32,7 @@ def test_without_positions_queries_are_the_last_places(backend):
         np.testing.assert_allclose(given, plain, atol=2e-6)
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 def test_the_last_queries_alone_equal_the_end_of_the_full_pass(backend):
     q, k, v = qkv(9, 9)
     full = run(q, k, v, encoding=BOTH, backend=backend)
@@ -84,10 +84,6 @@ def test_sweeping_numbers_or_the_window_does_not_trace_again():
     for got, want in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(got, want, atol=2e-6)
     assert len({out.tobytes() for out in map(np.asarray, outputs)}) == 6
-
-
-def test_the_default_backend_is_chunked():
-    assert choose("auto") == "chunked" and all(choose(name) == name for name in BACKENDS)
 
 
 def wrong(**changes):

@@ -63,7 +63,7 @@ def test_packed_documents_and_padding():
     q, k, v = qkv()
     segments = np.array([[0, 0, 7, 7, 7, 7, 2, 2, 2, 9, 9], [1, 1, 1, 1, 1, 3, 3, 3, 3, 0, 0]])
     at = posjax.positions.packed(jnp.asarray(segments))
-    run = dict(encoding=Rope(50.0), mask=Causal() & Segments(jnp.asarray(segments)), q_positions=at, k_positions=at)
+    run = dict(encoding=Rope(50.0), mask=Causal() & Segments(jnp.asarray(segments)), positions=at)
     out, _ = linear_attend(q, k, v, **run)
     expected = content.linear_attention(q, k, v, at, 50.0, apart(segments))
     real = segments != 0
@@ -131,7 +131,7 @@ def test_bfloat16_in_and_out_with_float32_inside():
     (dict(mask=Causal() & Window(3)), NotImplementedError, "posjax.attend"),
     (dict(mask=Segments(jnp.ones((2, 11), jnp.int32))), InputError, "Causal"),
     (dict(mask=Causal() & Segments(jnp.ones((2, 12), jnp.int32))), InputError, "one id for each token"),
-    (dict(q_positions=jnp.zeros(11)), InputError, "exact integers"),
+    (dict(positions=jnp.zeros(11)), InputError, "exact integers"),
 ])
 def test_what_it_cannot_do_it_refuses(given, error, words):
     with pytest.raises(error, match=words):

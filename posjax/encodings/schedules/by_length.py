@@ -25,6 +25,11 @@ class DynamicNTK(Schedule):
 
     Convention: frequencies change with every token, so a cache holds keys that are not rotated yet.
 
+    Good at: contexts of all lengths without training: within the trained length nothing changes, past it quality
+    falls off gradually.
+    Bad at: generation, where cached keys must be turned anew as the context grows; and lengths many times the
+    trained one.
+
     Errors: `InputError` for a factor or a length below 1, or a rotary size of 2.
     Source: the released code of transformers, which Peng et al. 2023, arXiv:2309.00071, appendix B.3, describe with a
     factor of length / original_length alone.
@@ -60,6 +65,13 @@ class LongRope(Schedule):
 
     `factor` is the extended length divided by `original_length`; the attention factor holds for both lists, unless
     `attention_factor` is given. `length` is the context's, set by `at_length`.
+
+    Convention: within the trained length, as without one, the short list holds. Keys are cached before rotation.
+
+    Good at: very long windows, to which its published models are fine-tuned, while short contexts keep their own
+    divisors (Ding et al.).
+    Bad at: models without searched divisors: the lists belong to one model. Crossing the trained length changes
+    every angle, cached keys' too.
 
     Errors: `InputError` for a factor or a length below 1, a divisor that is not positive, and, where the rotary size
     is known, a list that does not have one divisor for each pair.

@@ -30,6 +30,11 @@ class NTKByParts(Schedule):
 
     `original_length` is the trained length in tokens, `beta_fast` and `beta_slow` are in turns.
 
+    Good at: extension with and without fine-tuning: near order is kept by the fast pairs, far distances are brought
+    into range by the slow.
+    Bad at: short trained lengths, where no pair turns beta_fast times and all are interpolated at least in part;
+    attention still flattens, for which see `Yarn`.
+
     Errors: `InputError` for a factor below 1, a length below 1, or `beta_fast` not above `beta_slow`.
     Source: Peng et al. 2023, YaRN, arXiv:2309.00071, section 3.2, definition 2.
 
@@ -83,6 +88,11 @@ class Yarn(NTKByParts):
     Convention: the factor scales the channels that turn; with `Rope(fraction=...)` below 1 the others keep their size,
     as in the released checkpoints' code.
 
+    Good at: the widest extension without training of these schedules from about 4 times on, in loss and in
+    retrieval, and little fine-tuning beyond.
+    Bad at: short contexts under a factor chosen for long ones, which cost some quality; switch it off within the
+    trained length.
+
     Errors: those of `NTKByParts`; `InputError` for an attention factor that is not positive, or one
     `mscale` without the other.
     Source: Peng et al. 2023, YaRN, arXiv:2309.00071, equation 22 and section 3.4.
@@ -125,6 +135,12 @@ class Llama3(Schedule):
         turns_i = original_length * theta_i / (2 pi)
         turns_i > high_freq_factor: theta_i            turns_i < low_freq_factor: theta_i / factor
         between: (1 - w) theta_i / factor + w theta_i,  w = (turns_i - low) / (high - low)
+
+    Convention: written in turns rather than wavelengths, which is the same; the attention factor is 1.
+
+    Good at: long contexts in models trained on with it, as Llama 3.1 was; near distances keep their resolution.
+    Bad at: extension without training, for which it was not published: it has no temperature, and its two bounds
+    are the released models'.
 
     Errors: `InputError` for a factor below 1, a length below 1, or factors that do not rise.
     Source: the Llama 3.1 models' released code; Grattafiori et al. 2024, arXiv:2407.21783.

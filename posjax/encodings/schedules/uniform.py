@@ -12,8 +12,17 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class Plain(Schedule):
-    """`theta_i = base^(-2i/r)`, the frequencies that RoPE was published with.
+    """The frequencies that RoPE was published with.
 
+        theta_i = base^(-2i/r)
+
+    Convention: theta in radians per position, fastest first, r the rotary size; the attention factor is 1.
+
+    Good at: contexts within the trained length, for which it is what the model knows.
+    Bad at: contexts past it: pairs that have not made a whole turn in training reach angles that the model has
+    never seen.
+
+    Errors: none.
     Source: Su et al. 2021, RoFormer, arXiv:2104.09864, section 3.2.2.
 
     >>> Plain().frequencies(4, 10_000.0)[0].tolist()
@@ -32,6 +41,13 @@ class Linear(Schedule):
     """Position interpolation: every frequency is divided by `factor`, so `factor` times the trained window fits.
 
         theta_i = base^(-2i/r) / factor
+
+    Convention: the same as positions divided by `factor`; the attention factor is 1.
+
+    Good at: extension with a short fine-tuning, for which it was published; tasks that need the rank of positions
+    rather than distances.
+    Bad at: use without training: neighbours come closer together than in training, so the loss suffers within the
+    trained length too.
 
     Errors: `InputError` for a factor below 1.
     Source: Chen et al. 2023, arXiv:2306.15595, equation 4.
@@ -54,6 +70,12 @@ class NTK(Schedule):
     """NTK-aware scaling: another base, such that the slowest pair is divided by exactly `factor`, the fastest by 1.
 
         base' = base * factor^(r / (r - 2)),  theta_i = base'^(-2i/r)
+
+    Convention: `factor` divides the slowest pair exactly, hence the exponent r / (r - 2); the attention factor is 1.
+
+    Good at: modest extension without training, about 2 times: near distances keep their resolution.
+    Bad at: larger factors and fine-tuning: some pairs are extrapolated all the same, so the window gained is less
+    than `factor` (Peng et al.).
 
     Errors: `InputError` for a factor below 1; for a rotary size of 2, which has no slowest pair beside the fastest.
     Source: the NTK-aware interpolation that Peng et al. 2023, arXiv:2309.00071, describe in section 3.1.
@@ -83,6 +105,10 @@ class Proportional(Schedule):
 
     Convention: exponents run over the whole rotary size, unlike `Rope(fraction=...)`, whose exponents run over the
     channels that turn.
+
+    Good at: models trained with it: channels that never turn carry content over any distance (Barbero et al.).
+    Bad at: models trained without it, which relied on the slow pairs; and telling far distances apart, which those
+    did.
 
     Errors: `InputError` for a fraction outside (0, 1], or one by which no pair would turn.
     Source: Barbero et al. 2024, arXiv:2410.06205, section 6.

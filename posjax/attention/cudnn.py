@@ -1,0 +1,63 @@
+"""cuDNN's fused attention, for all that leaves no array bias: rotations, and causal linear biases as channels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention import channels
+from posjax.attention.biases import Bias, ByDistance
+from posjax.attention.jobs import Job
+from posjax.attention.masks import Causal, Mask, Window, rules
+
+WIDE = ("H100", "H200", "GH200", "B100", "B200", "GB200", "B300")
+"""Devices whose heads may have 256 channels; on others it is 128."""
+
+
+def refuse(job: Job) -> str | None:
+    """Why this backend cannot do a job; `None` where it can."""
+    width = job.head_size + (channels.WIDTH if job.bias == "linear" else 0)
+    widest = 256 if any(name in job.device for name in WIDE) else 128
+    if job.platform not in ("gpu", "cuda"):
+        return f"it runs on NVIDIA GPUs, and this is a {job.platform}"
+    if job.dtype not in ("bfloat16", "float16"):
+        return f"it takes bfloat16 or float16, and queries are {job.dtype}"
+    if job.sums:
+        return "its log-sum-exp is rounded and has no gradient"
+    if job.bias not in ("none", "linear"):
+        return f"it would need the bias ({job.bias}) as a whole [N, T, S] array"
+    if job.bias == "linear" and (job.dtype != "bfloat16" or not job.causal):
+        return "a linear bias is exact as channels in bfloat16 under a causal mask only"
+    if width % 8 or width > widest:
+        return f"it takes head sizes that are multiples of 8 up to {widest}, and {width} channels are needed"
+    if not set(job.mask) <= {"Causal", "Window"} or len(job.mask) > 2:
+        return f"it takes Causal() and Window(n), and the mask is {' & '.join(job.mask)}"
+    if job.window is not None and (job.window < 0 or not job.causal):
+        return "a window must be known at compile time, and causal"
+    if not job.square and (job.mask or job.bias != "none"):
+        return "its masks are for queries and keys that are the same tokens"
+    return None
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+              ) -> tuple[jax.Array, None]:
+    """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
+    return call(q, k, v, bias, mask, "cudnn"), None
+
+
+def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, implementation: Literal["xla", "cudnn"]
+         ) -> jax.Array:
+    """The call to `jax.nn`; its "xla" shows on any device what is asked of cuDNN."""
+    H, every = q.shape[-1], rules(mask)
+    windows = [rule.size for rule in every if isinstance(rule, Window)]
+    options: dict[str, Any] = {"scale": 1 / math.sqrt(H), "implementation": implementation,
+                               "is_causal": any(isinstance(rule, Causal) for rule in every)}
+    if windows:
+        options["local_window_size"] = (min(windows) - 1, 0)
+    if isinstance(bias, ByDistance) and bias.slopes is not None:
+        q, k = channels.widen(q, k, bias.slopes * math.sqrt(H))
+        v = jnp.pad(v, ((0, 0),) * 3 + ((0, channels.WIDTH),))  # It wants one head size for all three.
+    return jnp.asarray(jax.nn.dot_product_attention(q, k, v, **options))[..., :H]

@@ -1,0 +1,85 @@
+"""What a call of attention asks for, as far as the choice of a backend needs to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+
+from posjax.attention.biases import Bias, ByContent, ByDistance
+from posjax.attention.masks import Causal, Mask, Window, rules
+
+BiasKind = Literal["none", "linear", "distance", "position", "content"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: where it runs, its sizes, its bias and its mask.
+
+    `bias`: "none"; "linear", minus a slope times the distance; "distance", any other function of it; "position", a
+    bias of explicit positions; "content", a score of queries and keys. `mask`: the names of its rules. `window`: the
+    smallest static window, -1 where one is known at run time only. `start`: the index of the first query among the
+    keys, `None` at run time only. `sums`: whether the log-sum-exp is asked for, with its gradient. `context`: over how
+    many devices the mesh splits sequences.
+    """
+
+    platform: str
+    dtype: str
+    queries: int
+    keys: int
+    heads: int
+    key_heads: int
+    head_size: int
+    bias: BiasKind = "none"
+    mask: tuple[str, ...] = ("Causal",)
+    causal: bool = True
+    window: int | None = None
+    start: int | None = 0
+    sums: bool = False
+    device: str = ""
+    context: int = 1
+
+    @property
+    def square(self) -> bool:
+        """Whether queries and keys are the same tokens."""
+        return self.queries == self.keys and self.start == 0
+
+    @property
+    def knows_mask(self) -> bool:
+        """Whether every rule of the mask is one of posjax."""
+        return set(self.mask) <= {"Causal", "Window", "Segments"}
+
+
+def job(q: Any, k: Any, bias: Bias, mask: Mask, start: Any, sums: bool = False) -> Job:
+    """The job of one call, from arrays or their shapes. `q [B, T, N, H]`, `k [B, S, K, H]`."""
+    every = rules(mask)
+    sizes = [rule.size for rule in every if isinstance(rule, Window)]
+    static = [size for size in sizes if isinstance(size, int)]
+    platform, device = here()
+    return Job(platform, str(q.dtype), q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], kind(bias),
+               tuple(type(rule).__name__ for rule in every), any(isinstance(rule, Causal) for rule in every),
+               None if not sizes else min(static) if len(static) == len(sizes) else -1,
+               start if isinstance(start, int) else None, sums, device, context())
+
+
+def kind(bias: Bias) -> BiasKind:
+    """What sort of bias a description is."""
+    if bias is None:
+        return "none"
+    if isinstance(bias, ByDistance):
+        return "distance" if bias.slopes is None else "linear"
+    return "content" if isinstance(bias, ByContent) else "position"
+
+
+def here() -> tuple[str, str]:
+    """The platform that computations run on unless told otherwise, and the kind of its devices."""
+    device: Any = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
+    if isinstance(device, str):
+        device = jax.devices(device)[0]
+    return device.platform, device.device_kind
+
+
+def context() -> int:
+    """The size of the current mesh's axis `context`, 1 where there is none."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get("context", 1)

@@ -1,0 +1,94 @@
+"""JAX's splash attention on TPU, for all that leaves no array bias: rotations, and causal linear biases as channels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+from posjax.attention import channels
+from posjax.attention.biases import Bias, ByDistance
+from posjax.attention.jobs import Job
+from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+
+LANES = 128
+"""What lengths must be multiples of."""
+
+
+def refuse(job: Job) -> str | None:
+    """Why this backend cannot do a job; `None` where it can."""
+    if job.platform != "tpu":
+        return f"it runs on TPUs, and this is a {job.platform}"
+    if job.dtype not in ("bfloat16", "float32"):
+        return f"it takes bfloat16 or float32, and queries are {job.dtype}"
+    if job.sums:
+        return "its log-sum-exp has no gradient"
+    if job.bias not in ("none", "linear"):
+        return f"it takes no bias, and this one ({job.bias}) is not linear"
+    if job.bias == "linear" and not job.causal:
+        return "a linear bias is exact as channels under a causal mask only"
+    if job.queries % LANES or job.keys % LANES:
+        return f"it takes lengths that are multiples of {LANES}: {job.queries} and {job.keys} are not both"
+    if not job.knows_mask or job.mask.count("Segments") > 1:
+        return f"it takes Causal(), Window(n) and one Segments(ids), and the mask is {' & '.join(job.mask)}"
+    if job.start is None or job.window == -1:
+        return "the first query's index and a window must be known at compile time"
+    return None
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+              ) -> tuple[jax.Array, None]:
+    """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
+    return call(q, k, v, bias, mask, int(start), interpret=False), None
+
+
+def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int, interpret: bool) -> jax.Array:
+    """The kernel, a batch row at a time; `interpret` runs it on any device."""
+    T, S, N, H = q.shape[1], k.shape[1], q.shape[2], q.shape[3]
+    q = (q.astype(jnp.float32) / math.sqrt(H)).astype(q.dtype)
+    if isinstance(bias, ByDistance) and bias.slopes is not None:
+        # After the scaling: the root of a head size need not be a power of two, and would round the slopes.
+        q, k = channels.widen(q, k, bias.slopes)
+    every = rules(mask)
+    one = _rule(every, (T, S), start)
+    kernel: Any = kernels.make_splash_mqa(masks.MultiHeadMask([one] * N), block_sizes=_blocks(T, S), is_mqa=False,
+                                     head_shards=1, q_seq_shards=1, interpret=interpret)
+    heads_first = [x.transpose(0, 2, 1, 3) for x in (q, k, v)]
+    segments = next((rule for rule in every if isinstance(rule, Segments)), None)
+    if segments is None:
+        return jax.vmap(kernel)(*heads_first).transpose(0, 2, 1, 3)
+    q_ids, k_ids = _ids(segments, q.shape[0], (T, S), start)
+    out = jax.vmap(lambda *row: kernel(*row[:3], segment_ids=kernels.SegmentIds(*row[3:])))(*heads_first, q_ids, k_ids)
+    # Here padding would see padding; by our rule it sees nothing.
+    return jnp.where((q_ids != 0)[:, :, None, None], out.transpose(0, 2, 1, 3), 0)
+
+
+def _rule(every: tuple[Mask, ...], shape: tuple[int, int], start: int) -> Any:
+    rule: Any = masks.FullMask(shape)
+    for part in every:
+        if isinstance(part, Causal):
+            rule = rule & masks.CausalMask(shape, offset=start)
+        elif isinstance(part, Window):
+            rule = rule & masks.LocalMask(shape, window_size=(part.size - 1, part.size - 1), offset=start)
+    return rule
+
+
+def _ids(segments: Segments, batch: int, sizes: tuple[int, int], start: int) -> tuple[jax.Array, jax.Array]:
+    """The segments of queries `[B, T]` and keys `[B, S]`, queries being the tokens from `start` on."""
+    q, k = segments.queries, segments.queries if segments.keys is None else segments.keys
+    q, k = q[:, start : start + sizes[0]], k[:, : sizes[1]]
+    return (jnp.broadcast_to(q, (batch, sizes[0])).astype(jnp.int32),
+            jnp.broadcast_to(k, (batch, sizes[1])).astype(jnp.int32))
+
+
+def _blocks(queries: int, keys: int) -> kernels.BlockSizes:
+    def largest(length: int) -> int:
+        return next(block for block in (512, 256, LANES) if length % block == 0)
+
+    q, k = largest(queries), largest(keys)
+    return kernels.BlockSizes(block_q=q, block_kv=k, block_kv_compute=k, block_q_dkv=q, block_kv_dkv=k,
+                              block_kv_dkv_compute=k, block_q_dq=q, block_kv_dq=k)
