@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax import axes
-from posjax.attention import biases, chunked, cudnn, reference, splash
+from posjax.attention import biases, chunked, cudnn, reference, ring, splash
 from posjax.attention.jobs import Job, job
 from posjax.attention.masks import Causal, Mask
 from posjax.encodings.base import Dims, Encoding, NoPE
@@ -35,6 +35,7 @@ BACKENDS: dict[str, Backend] = {
     "chunked": Backend(chunked.attention, chunked.refuse),
     "cudnn": Backend(cudnn.attention, cudnn.refuse),
     "splash": Backend(splash.attention, splash.refuse),
+    "ring": Backend(ring.attention, ring.refuse),
 }
 """Every backend: one file each and one line here."""
 
@@ -43,7 +44,8 @@ PREFERENCES: dict[str, tuple[str, ...]] = {
     "gpu": ("cudnn", "chunked"),
     "tpu": ("splash", "chunked"),
 }
-"""What `backend="auto"` tries on each platform, in this order; the last one does every job."""
+"""What `backend="auto"` tries on each platform, in this order, after "ring" where the mesh splits sequences; the last
+one does every job."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def choose(job: Job, backend: str = "auto") -> Choice:
     """
     known(backend)
     refused = []
-    for name in PREFERENCES.get(job.platform, PREFERENCES["cpu"]):
+    for name in (*(("ring",) if job.context > 1 else ()), *PREFERENCES.get(job.platform, PREFERENCES["cpu"])):
         why = BACKENDS[name].refuse(job)
         if why is None:
             break

@@ -151,13 +151,13 @@ class Transformer(nnx.Module):
         for i, block in enumerate(self.blocks):
             graph, state = nnx.split(block)
 
-            def apply(state: Any, x: jax.Array, places: Places, cached: Any, graph: Any = graph) -> Any:
-                return nnx.merge(graph, state)(x, places, cached, probe)
+            def apply(state: Any, x: jax.Array, cached: Any, graph: Any = graph, i: int = i) -> Any:
+                # Places are no argument: what is static in them, the first index and windows, would become traced.
+                return nnx.merge(graph, state)(x, places.layers[i % len(places.layers)], cached, probe)
 
             # jax.checkpoint on the split block, since nnx.remat may not run inside a scan of another trace level.
             run = jax.checkpoint(apply) if self.config.remat else apply
-            here = places.layers[i % len(places.layers)]
-            x_BTD, cached, saw = run(state, x_BTD, here, None if cache is None else cache.layers[i])
+            x_BTD, cached, saw = run(state, x_BTD, None if cache is None else cache.layers[i])
             layers.append(cached)
             seen.append(saw)
         return self.norm(x_BTD), cache and cache.extended(tuple(layers), first, tokens.shape[1]), seen

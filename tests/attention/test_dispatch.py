@@ -105,11 +105,20 @@ def test_explain_prints_within_80_columns(monkeypatch):
     assert max(map(len, text.splitlines())) <= 80, text
 
 
+def test_a_mesh_that_splits_sequences_takes_the_ring():
+    q = jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.float32)
+    with jax.set_mesh(jax.make_mesh((2,), ("context",), (jax.sharding.AxisType.Auto,))):
+        assert explain(q, encoding=T5Bias()).backend == "ring"
+        passed_over = explain(q, encoding=Shaw())
+        assert passed_over.backend == "chunked" and "scores content" in str(passed_over)
+    assert explain(q, encoding=T5Bias()).backend == "chunked"
+
+
 def test_attend_says_why_and_what_to_take():
     q = jnp.zeros((1, 8, 2, 8))
     with pytest.raises(NotImplementedError, match="it runs on NVIDIA GPUs, and this is a cpu; backend='chunked' can"):
         attend(q, q, q, backend="cudnn")
-    with pytest.raises(InputError, match="'auto' or one of reference, chunked, cudnn, splash"):
+    with pytest.raises(InputError, match="'auto' or one of reference, chunked, cudnn, splash, ring"):
         attend(q, q, q, backend="flash")
 
 

@@ -1,5 +1,6 @@
 """The decoder: causal, positions explicit, and the same model in every form that should not change it."""
 
+import sys
 from dataclasses import replace
 
 import jax
@@ -8,7 +9,22 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posjax import Alibi, Causal, Encoding, Full, InputError, Linear, NoPE, Rope, Segments, T5Bias, chain, positions
+from posjax import (
+    Alibi,
+    Causal,
+    Encoding,
+    Full,
+    InputError,
+    Linear,
+    NoPE,
+    Rope,
+    Segments,
+    T5Bias,
+    Window,
+    chain,
+    positions,
+)
+from posjax.attention import job
 from posjax.models import Decoder, cross_entropy, dims
 
 SMALL = Decoder(encoding=chain(Rope(), T5Bias()), layers=2, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0,
@@ -218,3 +234,18 @@ def test_errors_name_the_value_and_the_need(changes, value, need):
     with pytest.raises(InputError) as caught:
         replace(SMALL, encoding=chain(Rope(), Alibi()), **changes)
     assert value in str(caught.value) and need in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_what_is_static_stays_static_in_the_layers(remat, monkeypatch):
+    """Otherwise every block is visited, and kernels that need to know refuse."""
+    jobs = []
+    module = sys.modules["posjax.attention.attend"]  # Behind the function of that name.
+    monkeypatch.setattr(module, "job", lambda *given: jobs.append(job(*given)) or jobs[-1])
+    graph, state = nnx.split(replace(SMALL, remat=remat).build(VOCABULARY, seed=0))
+
+    def loss(state):
+        return nnx.merge(graph, state)(tokens_of(1, 8), mask=Causal() & Window(3)).sum()
+
+    jax.eval_shape(jax.grad(loss), state)
+    assert jobs and all(found.start == 0 and found.window == 3 for found in jobs)
