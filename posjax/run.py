@@ -20,6 +20,7 @@ from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, trai
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
 from posjax.models import Decoder
+from posjax.positions import LARGEST
 from posjax.training import Checkpoints, Train, TrainingProgress, fit, trainer
 from posjax.training.checkpoints import probe
 from posjax.training.metrics import read as read_metrics
@@ -88,6 +89,11 @@ class Material:
 
 def check(run: Run) -> None:
     """Whether a run's data is enough to train and to evaluate on, before hours are spent. Errors: `InputError`."""
+    longest = max(run.evaluation.multiples) * run.train.length
+    if longest > LARGEST:
+        raise InputError(f"{run.name} would reach position {longest - 1}, {max(run.evaluation.multiples)} times the "
+                         f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
+                         "shorter length or smaller multiples")
     if isinstance(run.data, Needles):
         run.data.rows(run.train.length, run.seed)
     elif isinstance(run.evaluation, Extrapolation):

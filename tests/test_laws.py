@@ -326,6 +326,18 @@ def test_hooks_keep_float32_inside(encoding):
     assert encoding.bias(params, at, at, Head(0, DIMS.heads)).dtype == jnp.float32
 
 
+@each_single
+def test_a_bias_is_not_rounded_to_bfloat16_on_the_way(encoding):
+    if encoding.bias_kind == "none":
+        return
+    reach = min(encoding.max_length or 3000, 3000)
+    params, at = params_of(encoding), jnp.linspace(0, reach - 1, 40).astype(jnp.int32)
+    # A head may be blind, or have slopes that are powers of two: some distance of some head shows it.
+    biases = jnp.stack([encoding.bias(params, at, at, Head(n, DIMS.heads)) for n in range(DIMS.heads)])
+    seen = biases[jnp.isfinite(biases)]
+    assert bool((seen.astype(jnp.bfloat16).astype(jnp.float32) != seen).any())
+
+
 # Family: constants are data -----------------------------------------------------------------------------------------
 @each_encoding
 def test_within_a_family_constants_may_be_exchanged(encoding):

@@ -80,8 +80,10 @@ class Window(Mask):
     size: Any
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, int) and self.size < 1:
-            raise InputError(f"Window got size={self.size}: needed is 1 or more, the query itself counts")
+        wrong = isinstance(self.size, int) and self.size < 1
+        if wrong or isinstance(self.size, float | str):
+            raise InputError(f"Window got size={self.size!r}: needed is a whole number of tokens, 1 or more, since the "
+                             "query itself counts")
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         return jnp.abs(q_index[None, :, None] - k_index[None, None, :]) < self.size

@@ -69,6 +69,7 @@ class Alibi(RelativeBias):
     numbers: ClassVar[tuple[str, ...]] = ("factor",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.direction not in ("causal", "symmetric", "asymmetric", "halves"):
             raise InputError(f"Alibi got direction={self.direction!r}: needed is 'causal', 'symmetric', 'asymmetric' "
                              "or 'halves'")

@@ -56,6 +56,7 @@ class AxialRope(Encoding):
     numbers: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.sections or min(self.sections) < 1:
             raise InputError(f"AxialRope got sections={self.sections}: needed is 1 pair or more for each coordinate")
         if not self.base > 1:

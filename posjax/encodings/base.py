@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.errors import InputError
+from posjax.fields import check_fields
 
 Params = Any
 """A dict of arrays; for a chain, a tuple of its parts' dicts."""
@@ -95,6 +96,10 @@ class Encoding:
     """Whether what it embeds or rotates differs between any two positions; a temperature need not."""
     coordinates: ClassVar[int] = 1
     """How many coordinates its positions have: `[B, T, A]` where they are more than one."""
+
+    def __post_init__(self) -> None:
+        # Whoever defines this again calls it first: then comparisons below it meet numbers.
+        check_fields(self)
 
     @property
     def relative(self) -> bool:

@@ -18,6 +18,7 @@ class _BySide(_Several):
     """Parts of which each serves some heads or layers alone, so none may act on all of them."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         def wrong(part: object) -> bool:
             return not isinstance(part, Encoding) or part.scores_content or part.moves or part.layers > 1
 

@@ -50,6 +50,7 @@ class Shaw(Encoding):
     deviation: float = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.clip < 1 or self.deviation < 0:
             raise InputError(f"Shaw got clip={self.clip} and deviation={self.deviation}: needed are a distance of 1 or "
                              "more and a standard deviation of 0 or more")
@@ -104,6 +105,7 @@ class TransformerXL(Encoding):
     numbers: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.base > 1:
             raise InputError(f"TransformerXL got base={self.base}: needed is a number above 1, usually 10,000")
 
@@ -166,6 +168,7 @@ class CoPE(Encoding):
     length: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.length < 2:
             raise InputError(f"CoPE got length={self.length}: needed is the number of rows, 2 or more")
 
@@ -224,6 +227,7 @@ class Forgetting(Encoding):
     keep: float = 0.95
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.keep < 1:
             raise InputError(f"Forgetting got keep={self.keep}: needed is a share in (0, 1), near 1")
 

@@ -47,6 +47,7 @@ class Fire(Encoding):
     threshold: float = 512.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("hidden", "c", "threshold"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Fire got {name}={getattr(self, name)}: needed is a positive number")

@@ -39,6 +39,7 @@ class Kerple(RelativeBias):
     kind: Literal["log", "power"] = "log"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in ("log", "power"):
             raise InputError(f"Kerple got kind={self.kind!r}: needed is 'log' or 'power'")
 

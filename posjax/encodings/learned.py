@@ -42,6 +42,7 @@ class Learned(Encoding):
     deviation: float = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.length >= 1:
             raise InputError(f"Learned got length={self.length}: needed is the number of rows, 1 or more")
         if not self.deviation >= 0:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Pairs, Params, Role
 from posjax.errors import InputError
+from posjax.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Chunks:
     count: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.size < 1 or self.count < 1:
             raise InputError(f"Chunks got size={self.size} and count={self.count}: needed are 1 or more of each")
 
@@ -46,6 +48,7 @@ class NearFar(Encoding):
     far: Encoding
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.window, Chunks) and self.window < 1:
             raise InputError(f"near_far got window={self.window}: needed is a distance of 1 or more, or Chunks(size)")
         for part in (self.near, self.far):
@@ -200,6 +203,7 @@ class Regrouped(_Moved):
     shift: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.group < 1 or self.shift < 0:
             raise InputError(f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
                              "more and a shift of 0 or more")
@@ -237,6 +241,7 @@ class Wrapped(_Moved):
     most: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         most = self.most if self.most is not None else self.size + self.shift - 1
         if self.size < 1 or self.shift < 0 or most < self.size - 1:
             raise InputError(f"Wrapped got size={self.size}, shift={self.shift} and most={self.most}: needed are a "
@@ -276,6 +281,7 @@ class Pinned(_Moved):
     distance: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.distance < 0:
             raise InputError(f"Pinned got distance={self.distance}: needed is 0 or more")
 

@@ -47,6 +47,7 @@ class Randomized(Encoding):
     length: int = 2048
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.length >= 1:
             raise InputError(f"Randomized got length={self.length}: needed is the number of positions, 1 or more")
 
@@ -96,6 +97,7 @@ class PoSE(Encoding):
     chunks: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.chunks < 1 or self.window < 1:
             raise InputError(f"PoSE got window={self.window} and chunks={self.chunks}: each must be 1 or more")
 

@@ -64,6 +64,7 @@ class Rope(Encoding):
     numbers: ClassVar[tuple[str, ...]] = ("base", "schedule")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.base > 1:
             raise InputError(f"Rope got base={self.base}: needed is a number above 1, usually 10,000 or more")
         if self.layout not in ("split", "interleaved"):

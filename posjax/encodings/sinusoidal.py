@@ -45,6 +45,7 @@ class Sinusoidal(Encoding):
     numbers: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.base > 1:
             raise InputError(f"Sinusoidal got base={self.base}: needed is a number above 1, usually 10,000")
         if self.layout not in ("interleaved", "split"):

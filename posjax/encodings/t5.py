@@ -47,6 +47,7 @@ class T5Bias(RelativeBias):
     numbers: ClassVar[tuple[str, ...]] = ("max_distance",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         unit = 4 if self.bidirectional else 2
         if self.buckets < unit or self.buckets % unit:
             raise InputError(f"T5Bias got buckets={self.buckets} and bidirectional={self.bidirectional}: needed is a "

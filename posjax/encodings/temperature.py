@@ -54,6 +54,7 @@ class LogN(Encoding):
     numbers: ClassVar[tuple[str, ...]] = ("original_length",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.original_length >= 2:
             raise InputError(f"LogN got original_length={self.original_length}: needed is the trained length in "
                              "tokens, 2 or more")
@@ -98,6 +99,7 @@ class ScalableSoftmax(Encoding):
     tells_apart: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.scale > 0:
             raise InputError(f"ScalableSoftmax got scale={self.scale}: needed is a positive number; the paper's models "
                              "learn about 0.43")

@@ -44,6 +44,7 @@ class Toeplitz(RelativeBias):
     deviation: float = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.length >= 1:
             raise InputError(f"Toeplitz got length={self.length}: needed is one more than the largest distance, 1 or "
                              "more")
@@ -94,6 +95,7 @@ class Sandwich(RelativeBias):
     numbers: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size < 2 or self.size % 2:
             raise InputError(f"Sandwich got size={self.size}: needed is an even number of 2 or more")
         if not self.base > 1:

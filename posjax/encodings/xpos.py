@@ -47,6 +47,7 @@ class XPos(Encoding):
     numbers: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.base > 1 or not self.unit >= 1:
             raise InputError(f"XPos got base={self.base} and unit={self.unit}: needed are a base above 1 and a unit of "
                              "1 token or more; published are 10,000 and 512")

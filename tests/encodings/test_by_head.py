@@ -107,7 +107,7 @@ x = jnp.ones((1, 3, 6, 8))
     (lambda: by_layer(), "ByLayer got ()", "one encoding or more"),
     (lambda: by_head(Rope(), Shaw()), "Shaw(", "scores content"),
     (lambda: by_layer(Rope(), Shaw()), "Shaw(", "scores content"),
-    (lambda: by_head(Rope(), 3), "3)", "one encoding or more"),  # type: ignore[arg-type]
+    (lambda: by_head(Rope(), 3), "3)", "each is a value of Encoding"),  # type: ignore[arg-type]
     (lambda: attend(x, x, x, encoding=by_head(*[Rope()] * 4)), "4 encodings and got 6 heads", "divides among them"),
     (lambda: attend(x, x[:, :, :3], x[:, :, :3], encoding=by_head(Rope(), NoPE())), "got 3 heads", "key-value heads"),
     (lambda: attend(x, x, x, encoding=by_layer(Rope(), NoPE())), "no layer was named", "of_layer(i, params)"),

@@ -77,7 +77,7 @@ def test_interpolation_keeps_the_ends():
     (lambda: Learned(0), "length=0", "number of rows, 1 or more"),
     (lambda: Learned(-3), "length=-3", "number of rows, 1 or more"),
     (lambda: Learned(deviation=-1.0), "deviation=-1.0", "0 or more"),
-    (lambda: Learned(deviation=float("nan")), "deviation=nan", "0 or more"),
+    (lambda: Learned(deviation=float("nan")), "deviation=nan", "a finite number"),
     (lambda: Learned(12).fill({}, 0, 5, "clamp"), "trained=0 and length=5", "1 <= trained <= length <= 12"),
     (lambda: Learned(12).fill({}, 6, 5, "wrap"), "trained=6 and length=5", "1 <= trained <= length <= 12"),
     (lambda: Learned(12).fill({}, 6, 13, "wrap"), "trained=6 and length=13", "1 <= trained <= length <= 12"),

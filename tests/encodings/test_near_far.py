@@ -108,7 +108,7 @@ def test_attend_within_the_window_is_the_near_one(backend):
     (lambda: near_far(0, Rope(), NoPE()), "window=0", "1 or more"),
     (lambda: near_far(4, Alibi(), Rope()), "Alibi(", "encodings that rotate"),
     (lambda: near_far(4, Rope(), Shaw()), "Shaw(", "encodings that rotate"),
-    (lambda: near_far(4, Rope(), "far"), "'far'", "encodings that rotate"),  # type: ignore[arg-type]
+    (lambda: near_far(4, Rope(), "far"), "'far'", "a value of Encoding"),  # type: ignore[arg-type]
     (lambda: Regrouped(Rope(), group=0), "group=0", "1 or more"),
     (lambda: Regrouped(Rope(), group=2, shift=-1), "shift=-1", "0 or more"),
     (lambda: Pinned(Rope(), distance=-1), "distance=-1", "0 or more"),

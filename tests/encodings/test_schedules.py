@@ -196,7 +196,7 @@ nan = float("nan")
 
 @pytest.mark.parametrize(("make", "value", "need", "remedy"), [
     (lambda: Linear(0.5), "Linear got factor=0.5", "1 or more", "extended length divided by the trained"),
-    (lambda: Linear(nan), "factor=nan", "1 or more", "extended length"),
+    (lambda: Linear(nan), "factor=nan", "needed is", "a finite number"),
     (lambda: NTK(0.99), "NTK got factor=0.99", "1 or more", "extended length"),
     (lambda: NTKByParts(0.5, 512), "NTKByParts got factor=0.5", "1 or more", "extended length"),
     (lambda: Yarn(-2.0, 512), "Yarn got factor=-2.0", "1 or more", "extended length"),

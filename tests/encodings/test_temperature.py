@@ -73,7 +73,7 @@ def test_a_negative_position_is_nan(encoding):
 @pytest.mark.parametrize(("make", "value", "need"), [
     (lambda: LogN(1), "original_length=1", "2 or more"),
     (lambda: ScalableSoftmax(0.0), "scale=0.0", "positive"),
-    (lambda: ScalableSoftmax(float("nan")), "scale=nan", "positive"),
+    (lambda: ScalableSoftmax(float("nan")), "scale=nan", "a finite number"),
 ])
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:

@@ -64,7 +64,7 @@ def test_sandwich_by_hand():
 @pytest.mark.parametrize(("make", "value", "need"), [
     (lambda: Toeplitz(0), "length=0", "1 or more"),
     (lambda: Toeplitz(4, -1.0), "deviation=-1.0", "0 or more"),
-    (lambda: Toeplitz(4, float("nan")), "deviation=nan", "0 or more"),
+    (lambda: Toeplitz(4, float("nan")), "deviation=nan", "a finite number"),
     (lambda: Sandwich(7), "size=7", "even number"),
     (lambda: Sandwich(0), "size=0", "2 or more"),
     (lambda: Sandwich(8, 1.0), "base=1.0", "above 1"),

@@ -35,6 +35,7 @@ def contents(folder):
     (("tiny.py", "--data.paths", "text/none.txt"), ("text/none.txt", "does not exist")),
     (("tiny.py", "--data.validation-share", "2.0"), ("validation_share", "2.0")),
     (("tiny.py", "--train.length", "100000"), ("100,000", "shorten the window")),
+    (("tiny.py", "--train.length", "2000000000"), ("position", "2^31 - 1", "smaller multiples")),
     (("tiny.py", "--train.devices.data", "64"), ("64 devices", "devices.data")),
     (("tiny.py", "--train.devices.data", "2", "--train.batch", "3"), ("3 rows", "2 devices")),
     (("tiny.py", "--train.optimizer.learning-rate", "0"), ("learning_rate=0", "positive")),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posjax.errors import InputError
+from posjax.fields import check_fields
 
 Frequencies = tuple[np.ndarray, float]
 
@@ -20,6 +21,9 @@ def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
 @dataclass(frozen=True)
 class Schedule:
     """What a schedule answers; derive from it to write another."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         """Radians per position, float64 `[rotary_size / 2]`, and the attention factor."""
@@ -36,6 +40,14 @@ def check_factor(schedule: Schedule) -> None:
     if not factor >= 1:
         raise InputError(f"{type(schedule).__name__} got factor={factor}: needed is 1 or more, the extended length "
                          "divided by the trained one")
+
+
+def check_length(schedule: Schedule) -> None:
+    """Errors: `InputError` for a context without tokens."""
+    length = getattr(schedule, "length")  # noqa: B009
+    if length is not None and length < 1:
+        raise InputError(f"{type(schedule).__name__} got length={length}: needed is the context in tokens, 1 or more, "
+                         "or None for the trained length")
 
 
 def check_original_length(schedule: Schedule) -> None:

@@ -9,6 +9,7 @@ from posjax.encodings.schedules.base import (
     Frequencies,
     Schedule,
     check_factor,
+    check_length,
     check_original_length,
     inverse_frequencies,
 )
@@ -43,8 +44,10 @@ class DynamicNTK(Schedule):
     length: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_factor(self)
         check_original_length(self)
+        check_length(self)
 
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
@@ -89,11 +92,15 @@ class LongRope(Schedule):
     length: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_factor(self)
         check_original_length(self)
+        check_length(self)
         for name in ("short_factor", "long_factor"):
-            if not all(divisor > 0 for divisor in getattr(self, name)):
-                raise InputError(f"LongRope got {name}={getattr(self, name)}: needed are positive divisors")
+            divisors = getattr(self, name)
+            if not divisors or len(divisors) != len(self.short_factor) or not all(n > 0 for n in divisors):
+                raise InputError(f"LongRope got {name}={divisors}: needed are positive divisors, one for each pair, "
+                                 "and two lists of one length")
         if self.attention_factor is None and self.factor > 1 and self.original_length < 2:
             raise InputError(f"LongRope got original_length={self.original_length}: needed is 2 or more, since its "
                              "logarithm divides; or give attention_factor")

@@ -50,6 +50,7 @@ class NTKByParts(Schedule):
     truncate: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_factor(self)
         check_original_length(self)
         if not self.beta_fast > self.beta_slow > 0:
@@ -155,6 +156,7 @@ class Llama3(Schedule):
     high_freq_factor: float = 4.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_factor(self)
         check_original_length(self)
         if not self.high_freq_factor > self.low_freq_factor > 0:

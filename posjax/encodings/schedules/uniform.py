@@ -59,6 +59,7 @@ class Linear(Schedule):
     factor: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_factor(self)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
@@ -88,6 +89,7 @@ class NTK(Schedule):
     factor: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_factor(self)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
@@ -120,6 +122,7 @@ class Proportional(Schedule):
     fraction: float = 0.75
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.fraction <= 1:
             raise InputError(f"Proportional got fraction={self.fraction}: needed is a share of the pairs in (0, 1]")
 
