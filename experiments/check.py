@@ -20,6 +20,9 @@ from posjax.encodings import REGISTRY, Dims, Encoding
 from posjax.errors import InputError
 
 DIMS = Dims(heads=6, head_size=16, model_size=96)
+SIZED = (posjax.Rope(schedule=posjax.LongRope(4.0, 4, short_factor=(1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
+                                              long_factor=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0))),)
+"""Values that fit these sizes alone, and so are no examples of their class."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def command(arguments: Sequence[str]) -> None:
         raise InputError(f"unknown option {unknown[0]}: give one encoding in quotes, or --all")
     if options.all == bool(options.encoding):
         raise InputError("give one encoding in quotes, such as 'Rope(base=5e5)', or --all")
-    values = [v for kind in REGISTRY for v in kind.examples()] if options.all else [value(options.encoding)]
+    values = [*(v for kind in REGISTRY for v in kind.examples()), *SIZED] if options.all else [value(options.encoding)]
     dtypes = ("float32", "bfloat16") if options.all else ("float32",)
     broken = [f for v in values for dtype in dtypes for f in invariants.check(v, DIMS, dtype) if not f.holds]
     print(f"{len(values)} encodings, {len(broken)} laws broken")

@@ -3,12 +3,17 @@
 import jax
 
 from posjax.attention import BACKENDS, Job
-from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, NoPE, Rope, chain
+from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, chain
 
 # Six heads, so that no encoding may count on a power of two.
 DIMS = Dims(heads=6, head_size=16, model_size=96)
 
-SINGLE: tuple[Encoding, ...] = tuple(value for kind in REGISTRY for value in kind.examples())
+SIZED: tuple[Encoding, ...] = (
+    Rope(base=100.0, schedule=LongRope(4.0, 4, tuple(1 + n / 8 for n in range(8)), tuple(2 + n / 2 for n in range(8)))),
+)
+"""What fits one head size alone, that of DIMS."""
+
+SINGLE: tuple[Encoding, ...] = (*(value for kind in REGISTRY for value in kind.examples()), *SIZED)
 
 
 def _chains() -> tuple[Encoding, ...]:
@@ -25,6 +30,7 @@ def _chains() -> tuple[Encoding, ...]:
 
 CHAINS = _chains()
 ENCODINGS = SINGLE + CHAINS
+OF_ANY_SIZE = tuple(value for value in ENCODINGS if value not in SIZED)
 BACKEND_NAMES = tuple(name for name, backend in BACKENDS.items()
                       if backend.refuse(Job("cpu", "float32", 8, 8, 6, 3, 16)) is None)
 """The backends that run on a CPU; the others have tests of their own."""

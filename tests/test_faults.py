@@ -3,6 +3,7 @@
 What plants a fault is a wrong encoding, or a wrong way to attend; what finds it is the suite's own test or assertion.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -224,7 +224,11 @@ def test_changing_any_field_changes_something(encoding):
             changed = encoding.replace(**{field.name: other})
             if changed.max_length != encoding.max_length:  # A longer table shows past the end of the shorter one.
                 continue
-            same = all(np.array_equal(a, b) for a, b in zip(before, behaviour(changed), strict=True))
+            try:
+                after = behaviour(changed)
+            except posjax.InputError:  # It raises: LongRope's lists fit one rotary size.
+                continue
+            same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
             trained = jax.tree.structure(changed.init(jax.random.key(0), DIMS))
             assert not same or trained != structure, (field.name, other)
 

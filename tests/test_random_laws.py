@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import posjax
 from posjax import Causal, Dims, Full, Head, Segments, Window, by_head, chain, invariants
 from posjax.encodings import ByHead, Chain, Encoding, LogN, NoPE, Pairs, ScalableSoftmax
-from tests.cases import BACKEND_NAMES, ENCODINGS, SINGLE
+from tests.cases import BACKEND_NAMES, OF_ANY_SIZE, SINGLE
 
 attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend"))
 packed = jax.jit(posjax.positions.packed)
@@ -67,7 +67,7 @@ plain: st.SearchStrategy[Encoding] = st.one_of(
     st.builds(posjax.Sinusoidal, bases, layouts),
 )
 scoring = st.builds(posjax.Shaw, st.integers(1, 9)) | st.builds(posjax.near_far, st.integers(1, 6), ropes, ropes)
-some = st.sampled_from(ENCODINGS) | plain | scoring
+some = st.sampled_from(OF_ANY_SIZE) | plain | scoring
 
 
 @st.composite
@@ -78,7 +78,7 @@ def chains(draw, parts=some) -> Encoding:
     return chain(*(part for i, part in enumerate(drawn) if i not in scores[1:]))
 
 
-serving = [e for e in ENCODINGS if not (e.scores_content or e.moves or e.layers > 1)]
+serving = [e for e in OF_ANY_SIZE if not (e.scores_content or e.moves or e.layers > 1)]
 by_heads = st.lists(st.sampled_from(serving) | plain, min_size=1, max_size=3).map(lambda parts: by_head(*parts))
 encodings = some | chains() | by_heads | chains(some | by_heads)
 relative = encodings.filter(lambda encoding: encoding.relative)
