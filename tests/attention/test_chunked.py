@@ -1,6 +1,5 @@
 """The chunked backend: equal to the definition in every shape, linear in memory, and blind to what masks rule out."""
 
-import math
 
 import jax
 import jax.numpy as jnp
@@ -121,54 +120,3 @@ def test_blocks_are_at_most_as_asked_and_nearly_full():
         number = -(-length // block)
         assert block <= chunked.BLOCK and number * block - length < number
         assert number == -(-length // chunked.BLOCK)
-
-
-def trained(S: int, backend: str, mask=Causal()):  # noqa: B008
-    """A pass forward and backward through a T5 bias, and the shapes it takes."""
-    encoding = T5Bias()
-    constants = encoding.constants(Dims(heads=2))
-
-    def loss(table, *qkv):
-        bias = describe(encoding, {"table": table, **constants}, 2, None, None, (S, S), 0)
-        return weigh(*qkv, bias=bias, mask=mask, backend=backend)[0].sum()
-
-    like = jax.ShapeDtypeStruct((1, S, 2, 8), jnp.float32)
-    return jax.grad(loss, (0, 1, 2, 3)), (jax.ShapeDtypeStruct((2, 32), jnp.float32), like, like, like)
-
-
-def jaxprs(value):
-    """The jaxprs in an equation's parameters, however nested."""
-    if hasattr(value, "eqns"):  # First, since a jaxpr of newer versions has itself as its `jaxpr`.
-        yield value
-    elif hasattr(value, "jaxpr"):
-        yield from jaxprs(value.jaxpr)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from jaxprs(item)
-
-
-def shapes(jaxpr):
-    for equation in jaxpr.eqns:
-        yield from (v.aval.shape for v in equation.outvars if hasattr(v.aval, "shape"))
-        for inner in jaxprs(tuple(equation.params.values())):
-            yield from shapes(inner)
-
-
-def quadratic(S: int, backend: str) -> list[tuple[int, ...]]:
-    """The intermediates with two axes as long as the sequence."""
-    function, arguments = trained(S, backend)
-    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-    return [shape for shape in shapes(jaxpr) if sum(size >= S for size in shape) >= 2]
-
-
-def test_no_intermediate_is_length_by_length():
-    assert not quadratic(1024, "chunked")
-    assert quadratic(1024, "reference"), "the check sees what it looks for"
-
-
-def test_memory_grows_linearly():
-    def temporaries(S):
-        function, arguments = trained(S, "chunked")
-        return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
-
-    assert math.log(temporaries(16384) / temporaries(4096), 4) < 1.2
