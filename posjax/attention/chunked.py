@@ -17,7 +17,7 @@ import numpy as np
 
 from posjax.attention.biases import Bias, ByContent, TileBias
 from posjax.attention.jobs import Job
-from posjax.attention.masks import Mask
+from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.reference import MASKED, softmax
 
 BLOCK = 256
@@ -39,11 +39,11 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     rows, columns = _block(T), _block(S)
-    pairs = _pairs(mask, start, (T, S), (rows, columns))
+    pairs, count = _live(mask, start, (T, S), (rows, columns))
     q_BKGTH = _pad(q, rows).reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
     k_BKSH, v_BKSH = (_pad(x, columns).transpose(0, 2, 1, 3) for x in (k, v))
     padded: TileBias = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
-    rule = (mask, jnp.asarray(start, jnp.int32), jnp.asarray(pairs))
+    rule = (mask, jnp.asarray(start, jnp.int32), pairs, count)
     out, lse = cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q_BKGTH, k_BKSH, v_BKSH, padded, rule))
     out_BTNH = out.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
@@ -92,6 +92,26 @@ def _pairs(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, in
     return np.array(every, np.int32).reshape(-1, 2)
 
 
+def _live(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, int]) -> tuple[jax.Array, Any]:
+    """The pairs to visit, those that can hold an allowed pair first, and how many these are; `None`: all of them.
+
+    What is known before run time has made the list short already. Segments, and a start or a window that is traced, are
+    known at run time only: then the loop ends early.
+    """
+    pairs = jnp.asarray(_pairs(mask, start, sizes, blocks))
+    (T, S), (rows, columns) = sizes, blocks
+    known = [rule for rule in rules(mask) if type(rule) is Causal or (type(rule) is Window and type(rule.size) is int)]
+    if pairs.shape[0] < 2 or (isinstance(start, int) and len(known) == len(rules(mask))):
+        return pairs, None
+    q_blocks = start + jnp.minimum(jnp.arange(-(-T // rows) * rows), T - 1).reshape(-1, rows)
+    k_blocks = jnp.minimum(jnp.arange(-(-S // columns) * columns), S - 1).reshape(-1, columns)
+    live = mask.live(q_blocks, k_blocks)
+    if live is None:
+        return pairs, None
+    live = live[pairs[:, 0], pairs[:, 1]]
+    return pairs[jnp.argsort(~live, stable=True)], jnp.sum(live, dtype=jnp.int32)
+
+
 def _take(x: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(x, index * block, block, axis)
 
@@ -100,9 +120,11 @@ def _put(x: jax.Array, part: jax.Array, index: Any, block: int, axis: int) -> ja
     return jax.lax.dynamic_update_slice_in_dim(x, part, index * block, axis)
 
 
-def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, pairs: jax.Array) -> Any:
+def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, pairs: jax.Array, count: Any) -> Any:
     if pairs.shape[0] == 1:  # A loop of one round keeps XLA from fusing across it.
         return step(carry, pairs[0, 0], pairs[0, 1])
+    if count is not None:
+        return jax.lax.fori_loop(0, count, lambda p, carry: step(carry, pairs[p, 0], pairs[p, 1]), carry)
     return jax.lax.scan(lambda carry, pair: (step(carry, pair[0], pair[1]), None), carry, pairs)[0]
 
 
@@ -110,7 +132,7 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
             ) -> tuple[jax.Array, jax.Array]:
     """The logits of one block `[B, K, G, t, s]`, masked, and what was allowed, broadcastable to them."""
     T, S, rows, columns = sizes
-    mask, start, _ = rule
+    mask, start = rule[:2]
     K, G = q.shape[1:3]
     l_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
     if tile is not None:
@@ -150,7 +172,7 @@ def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, b
 
     lines = q.shape[:-1]
     empty = (jnp.zeros(q.shape, jnp.float32), jnp.full(lines, MASKED, jnp.float32), jnp.zeros(lines, jnp.float32))
-    total_out, highest, total = _fold(step, empty, rule[2])
+    total_out, highest, total = _fold(step, empty, *rule[2:])
     total = jnp.maximum(total, _TINY)
     out, lse = (total_out / total[..., None]).astype(q.dtype), highest + jnp.log(total)
     return (out, lse), (q, k, v, bias, rule, out, lse)
@@ -185,7 +207,7 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
                 _put(dv, _take(dv, j, columns, 2) + dv_j, j, columns, 2), d_bias)
 
     empty = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
-    dq, dk, dv, d_bias = _fold(step, (*empty, None if bias is None else bias.gradient()), rule[2])
+    dq, dk, dv, d_bias = _fold(step, (*empty, None if bias is None else bias.gradient()), *rule[2:])
     d_bias = None if bias is None else bias.cotangent(d_bias)
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_bias, None
 

@@ -18,7 +18,7 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class Mask:
-    """A rule. `allowed` is the definition, `may_see` what a backend may skip."""
+    """A rule. `allowed` is the definition; `may_see` and `live` say what may be skipped, before and at run time."""
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         """Whether query `q_index[t]` may see key `k_index[s]`: bool `[b, T, S]`, with b the
@@ -28,6 +28,11 @@ class Mask:
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         """Whether any pair of the block can be allowed, as far as is known before run time."""
         return True
+
+    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        """Whether any pair of two blocks can be allowed, at run time: the rising token indices of blocks, `[q, t]` and
+        `[k, s]`, to bool `[q, k]`; `None`: it cannot tell."""
+        return None
 
     @property
     def causal(self) -> bool:
@@ -63,6 +68,9 @@ class Causal(Mask):
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return k_first <= q_last
 
+    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        return k_blocks[None, :, 0] <= q_blocks[:, -1, None]
+
     @property
     def causal(self) -> bool:
         return True
@@ -94,13 +102,18 @@ class Window(Mask):
             return True
         return k_last > q_first - self.size and k_first < q_last + self.size
 
+    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        near = k_blocks[None, :, -1] > q_blocks[:, 0, None] - self.size
+        return near & (k_blocks[None, :, 0] < q_blocks[:, -1, None] + self.size)
+
 
 @dataclass(frozen=True)
 class Segments(Mask):
     """A query sees the keys of its own segment; segment 0 is padding, which nothing sees and which sees nothing.
 
     `queries` and `keys [B, S]` are integers looked up by a token's index, so in a step of decoding both span the whole
-    cache; `keys` defaults to `queries`. A row that sees nothing comes out as 0.
+    cache; `keys` defaults to `queries`. A row that sees nothing comes out as 0. Numbers that rise along the row let
+    backends skip every block between two documents.
     """
 
     queries: Any
@@ -109,6 +122,17 @@ class Segments(Mask):
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         q, k = self.queries[:, q_index], (self.queries if self.keys is None else self.keys)[:, k_index]
         return (q[:, :, None] == k[:, None, :]) & (k[:, None, :] != 0)
+
+    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        def span(ids: Any, blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
+            held = jnp.asarray(ids)[:, blocks]
+            # Padding is no segment: it may not stretch the span of a block.
+            return jnp.where(held == 0, jnp.iinfo(held.dtype).max, held).min(-1), held.max(-1)
+
+        q_low, q_high = span(self.queries, q_blocks)
+        k_low, k_high = span(self.queries if self.keys is None else self.keys, k_blocks)
+        meet = (q_low[:, :, None] <= k_high[:, None, :]) & (k_low[:, None, :] <= q_high[:, :, None])
+        return jnp.any(meet, axis=0)
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,10 @@ class Both(Mask):
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return all(m.may_see(q_first, q_last, k_first, k_last) for m in (self.first, self.second))
+
+    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        told = [live for m in (self.first, self.second) if (live := m.live(q_blocks, k_blocks)) is not None]
+        return told[0] & told[1] if len(told) == 2 else told[0] if told else None
 
     @property
     def causal(self) -> bool:

@@ -84,7 +84,7 @@ def test_numbers_and_arrays_in_a_mask_are_data():
 
 @pytest.mark.parametrize("size", [0, -2])
 def test_a_window_without_the_query_is_refused(size):
-    with pytest.raises(InputError, match=f"Window got size={size}: needed is 1 or more, the query itself counts"):
+    with pytest.raises(InputError, match=f"Window got size={size}: needed is a whole number of tokens, 1 or more"):
         Window(size)
 
 
