@@ -126,7 +126,7 @@ HIDDEN = jnp.array([[1] * 9 + [2] * 10 + [0] * 6 + [3] * 7, [1] * 16 + [2] * 3 +
 
 
 @pytest.mark.parametrize(("mask", "T", "start"), [
-    (Causal() & Segments(HIDDEN), 32, 0), (Causal(), 8, jnp.int32(8)), (Window(jnp.int32(5)) & Causal(), 32, 0),
+    (Causal() & Segments(HIDDEN), 32, 0), (Causal(), 8, jnp.int32(11)), (Window(jnp.int32(5)) & Causal(), 32, 0),
     (Segments(HIDDEN), 32, 0), (Window(3) & Causal() & Segments(HIDDEN), 8, jnp.int32(16)),
 ], ids=["segments", "start", "window", "both ways", "all"])
 def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, start, monkeypatch):
