@@ -5,7 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Causal, CoPE, Dims, Forgetting, Full, InputError, Pairs, Shaw, TransformerXL, attend
+from posjax import (
+    Causal,
+    CoPE,
+    Dims,
+    Forgetting,
+    Full,
+    InputError,
+    Pairs,
+    Shaw,
+    T5Bias,
+    TransformerXL,
+    attend,
+    chain,
+)
 from tests import content_oracles as content
 from tests import oracles
 from tests.cases import params_of
@@ -86,6 +99,21 @@ def test_those_by_token_order_need_a_causal_mask(encoding):
     with pytest.raises(InputError, match="at or before the query"):
         attend(x, x, x, encoding=encoding, params=params_of(encoding, Dims(2, 4)), mask=Full())
     assert attend(x, x, x, encoding=encoding, params=params_of(encoding, Dims(2, 4)), mask=Causal()).shape == x.shape
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("at", [None, jnp.array([0, 3, 4, 9, 9, 12, 20])], ids=["contiguous", "explicit"])
+def test_a_bias_adds_to_the_scores(at, backend):
+    both, dims = chain(Shaw(clip=4), T5Bias(8, 20)), Dims(3, 8)
+    params = both.join(both.init(jax.random.key(0), dims), both.constants(dims))
+    q, k, v = jax.random.normal(jax.random.key(1), (3, 1, 7, 3, 8))
+    places = np.arange(7) if at is None else np.asarray(at)
+    logits = scored(Shaw(clip=4), params[0], q[0], k[0], places, places)
+    logits = logits + oracles.t5_bias(params[1]["table"], places, places, False, 20)
+    weights = np.exp(logits - logits.max(-1, keepdims=True)) * np.tril(np.ones((7, 7)))
+    expected = np.einsum("nts,snh->tnh", weights / weights.sum(-1, keepdims=True), np.float64(v[0]))
+    got = attend(q, k, v, q_positions=at, k_positions=at, encoding=both, params=params, backend=backend)
+    np.testing.assert_allclose(got[0], expected, atol=2e-6)
 
 
 @pytest.mark.parametrize(("make", "value", "need"), [
