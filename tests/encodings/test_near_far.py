@@ -68,6 +68,13 @@ def test_dual_chunk_attention_is_a_composition(chunk, trained):
     np.testing.assert_allclose(got[:, seen], expected[:, seen], atol=1e-5)
 
 
+def test_wrapped_positions_start_anew_and_queries_stand_ahead():
+    at = jnp.arange(7)
+    assert Wrapped(Rope(), 3, shift=2).moved(at, "query").tolist() == [2, 3, 4, 2, 3, 4, 2]
+    assert Wrapped(Rope(), 3, shift=2).moved(at, "key").tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert Wrapped(Rope(), 3, shift=2, most=3).moved(at, "query").tolist() == [2, 3, 3, 2, 3, 3, 2]
+
+
 @pytest.mark.parametrize("fields", [dict(size=0), dict(size=4, shift=-1), dict(size=4, most=2)])
 def test_wrapped_refuses_what_cannot_be(fields):
     with pytest.raises(InputError, match="needed are a size"):
