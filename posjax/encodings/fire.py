@@ -77,12 +77,29 @@ class Fire(Encoding):
         distance = jnp.maximum(q_positions[:, None] - k_positions[None, :], 0).astype(jnp.float32)
         reach = jnp.maximum(q_positions.astype(jnp.float32), least)
         share = jnp.log1p(c * distance) / jnp.log1p(c * reach)[:, None]
-        # A sum over the hidden units, one at a time: a [T, S, M] array would be the largest of all.
-        weights = tuple(head.of(params[name]).astype(jnp.float32) for name in ("in_scale", "in_shift", "out"))
+        scale, shift, out = (head.of(params[name]).astype(jnp.float32) for name in ("in_scale", "in_shift", "out"))
+        return _network(share, scale, shift, out) + head.of(params["shift"]).astype(jnp.float32)
 
-        def unit(total: jax.Array, weight: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-            scale, shift, out = weight
-            return total + out * jax.nn.relu(scale * share + shift), None
 
-        start = jnp.zeros_like(share) + head.of(params["shift"]).astype(jnp.float32)
-        return jax.lax.scan(unit, start, weights)[0]
+@jax.custom_vjp
+def _network(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Array) -> jax.Array:
+    """`sum_m out_m relu(scale_m share + shift_m)`, one hidden unit at a time: `share [T, S]`, the others `[M]`."""
+    def unit(total: jax.Array, weight: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        scale, shift, out = weight
+        return total + out * jax.nn.relu(scale * share + shift), None
+
+    return jax.lax.scan(unit, jnp.zeros_like(share), (scale, shift, out))[0]
+
+
+def _network_back(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, ...]:
+    # As products: JAX would sum each unit's gradient over all pairs by itself, thirty times slower on CPU.
+    share, scale, shift, out = kept
+    x_P, c_P = share.reshape(-1), cotangent.reshape(-1)
+    hidden_MP = scale[:, None] * x_P[None] + shift[:, None]
+    open_MP = (hidden_MP > 0).astype(jnp.float32)
+    d_share = ((out * scale) @ open_MP) * c_P
+    return (d_share.reshape(share.shape), out * (open_MP @ (x_P * c_P)), out * (open_MP @ c_P),
+            jnp.maximum(hidden_MP, 0.0) @ c_P)
+
+
+_network.defvjp(lambda *given: (_network(*given), given), _network_back)

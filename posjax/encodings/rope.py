@@ -108,7 +108,8 @@ class Rope(Encoding):
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         numbers = self.complete(params, dims)
-        cos, sin = phases.cos_sin(positions, numbers["turns"])
+        # Without the barrier XLA may compute them anew for every head, inside the loop that turns the channels.
+        cos, sin = jax.lax.optimization_barrier(phases.cos_sin(positions, numbers["turns"]))
         return {**numbers, "cos": cos * numbers["factor"], "sin": sin * numbers["factor"]}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
