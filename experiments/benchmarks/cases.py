@@ -1,0 +1,129 @@
+"""What the attention benchmarks measure: one encoding at one length, with the same inputs for every peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.timing import Call
+from posjax.encodings import Alibi, Dims, Encoding, Fire, Head, Kerple, NoPE, Rope, Sandwich, T5Bias
+
+ENCODINGS: dict[str, Encoding] = {"NoPE": NoPE(), "Rope": Rope(), "Alibi": Alibi(), "T5Bias": T5Bias(),
+                                  "Kerple": Kerple(), "Sandwich": Sandwich(), "Fire": Fire()}
+"""One of each kind: no bias, a rotation, and biases that are fixed, learned by distance and learned by pair."""
+
+Arrays = dict[str, np.ndarray]
+GIB = 2**30
+
+
+class Unable(Exception):
+    """A peer that cannot do a case; the message is the reason that its row gives."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Causal self-attention of `batch` rows of `length` tokens, with the gradients of everything if `backward`.
+
+    `compared`: how many places of the first row are compared between peers; all of all rows without it.
+    """
+
+    name: str
+    encoding: Encoding
+    length: int
+    backward: bool
+    heads: int = 4
+    head_size: int = 64
+    batch: int = 1
+    dtype: str = "float32"
+    device: str = "cpu"
+    compared: int | None = None
+
+    @property
+    def dims(self) -> Dims:
+        return Dims(self.heads, self.head_size, self.heads * self.head_size)
+
+    @cached_property
+    def params(self) -> Arrays:
+        """The encoding's learned parameters."""
+        return {k: np.asarray(v) for k, v in self.encoding.init(jax.random.key(1), self.dims).items()}
+
+    @property
+    def learned(self) -> bool:
+        return bool(self.params)
+
+    @cached_property
+    def inputs(self) -> Arrays:
+        """Float32 `[B, S, N, H]`: queries, keys, values, and the output's cotangent."""
+        rng = np.random.default_rng(0)
+        shape = (self.batch, self.length, self.heads, self.head_size)
+        return {name: rng.standard_normal(shape, np.float32) for name in ("q", "k", "v", "d_out")}
+
+    @property
+    def flops(self) -> float:
+        """The multiplications and additions that a causal mask leaves: two products forward, five more backward."""
+        forward = 2 * self.batch * self.heads * self.length**2 * self.head_size
+        return forward * (3.5 if self.backward else 1.0)
+
+    @property
+    def square(self) -> float:
+        """GiB of one float32 `[B, N, S, S]` array."""
+        return 4 * self.batch * self.heads * self.length**2 / GIB
+
+    def part(self, x: Any) -> Any:
+        """What is compared of an array `[B, S, N, H]`."""
+        return x if self.compared is None else x[:1, :: max(1, self.length // self.compared)]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A peer prepared for a case. `numbers` turns a result into host arrays: `out`, `dq`, `dk`, `dv`, and `d NAME` for
+    each parameter that is learned.
+
+    `halved`: whether it skips the half of the pairs that a causal mask rules out. `note`: what else a row should say.
+    """
+
+    call: Call
+    halved: bool
+    numbers: Callable[[Any], Arrays]
+    note: str = ""
+
+
+def error(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> float:
+    """The worst difference of any array both have, relative to the largest entry of the wanted one.
+
+    The gradients of parameters share one scale: that of a shift of all logits is 0 but for rounding.
+    """
+    scales = {name: float(np.abs(x).max()) for name, x in want.items()}
+    learned = max((scale for name, scale in scales.items() if name.startswith("d ")), default=0.0)
+    worst = 0.0
+    for name in got.keys() & want.keys():
+        scale = learned if name.startswith("d ") else scales[name]
+        difference = float(np.abs(got[name] - want[name]).max()) / (scale or 1.0)
+        worst = max(worst, difference if np.isfinite(difference) else float("inf"))
+    return worst
+
+
+def tolerance(dtype: str) -> float:
+    """How far from ours a peer may be: rounding, and where a bucket's border falls for others."""
+    return 1e-3 if dtype == "float32" else 3e-2
+
+
+def distances(length: int) -> np.ndarray:
+    """`q - k` where a causal mask allows the pair, else 0: int32 `[S, S]`."""
+    at = np.arange(length, dtype=np.int32)
+    return np.maximum(at[:, None] - at[None, :], 0)
+
+
+def by_distance(case: Case) -> np.ndarray:
+    """A fixed relative bias at the distances 0 .. S - 1: float32 `[N, S]`."""
+    encoding, far = case.encoding, jnp.arange(case.length, dtype=jnp.int32)
+    params = encoding.join(case.params, encoding.constants(case.dims))
+    rows = [encoding.bias(params, far, jnp.zeros((1,), jnp.int32), Head(n, case.heads))[:, 0]
+            for n in range(case.heads)]
+    return np.stack([np.asarray(row, np.float32) for row in rows])

@@ -1,0 +1,144 @@
+"""Who is compared: our attention, the whole bias given to `jax.nn`, and PyTorch's where it is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.cases import GIB, Arrays, Case, Ready, Unable
+from experiments.benchmarks.timing import Call
+from posjax.attention import attend, describe
+from posjax.attention.biases import ByContent
+from posjax.encodings import Params
+from posjax.positions import contiguous
+
+Function = Callable[..., jax.Array]
+"""`(params, q, k, v, *more) -> out`."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to compute a case. `prepare(case, budget)` compiles it; `budget` bounds its arrays, in GiB.
+
+    `needs`: the packages it is made of. `late`: whether it is compiled in its first run.
+    """
+
+    name: str
+    prepare: Callable[[Case, float], Ready]
+    needs: tuple[str, ...] = ()
+    late: bool = False
+
+    @property
+    def absent(self) -> str | None:
+        """The first package that is not installed."""
+        return next((name for name in self.needs if importlib.util.find_spec(name) is None), None)
+
+
+def ours(case: Case, budget: float, backend: str = "chunked", fixed: bool = False) -> Ready:
+    """`attend` with a backend; `fixed` takes no gradient of learned parameters."""
+    def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        params = jax.lax.stop_gradient(params) if fixed else params
+        return attend(q, k, v, encoding=case.encoding, params=params, backend=backend)
+
+    return ready(case, forward, (), budget, halved=True, learned=case.learned and not fixed)
+
+
+def materialised(case: Case, budget: float) -> Ready:
+    """`jax.nn` with the bias as an array: a fixed one is made beforehand, a learned one in the pass that trains it."""
+    fixed = case.encoding.bias_kind != "none" and not case.learned
+    if fixed and 3 * case.square / case.batch > budget:
+        raise Unable(f"making the bias would take {3 * case.square / case.batch:.1f} GiB")
+    more = (jax.jit(lambda: whole(case, {}))(),) if fixed else ()
+
+    def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array, *more: jax.Array) -> jax.Array:
+        return dense(case, params, q, k, v, more[0] if more else whole(case, params), "xla")
+
+    return ready(case, forward, more, budget, halved=False, learned=case.learned)
+
+
+def dense(case: Case, params: Params, q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None,
+          implementation: Literal["xla", "cudnn"], rotate: bool = True) -> jax.Array:
+    """`jax.nn`'s attention after the encoding's own rotation."""
+    if rotate:
+        joined = case.encoding.join(params, case.encoding.constants(case.dims))
+        at = contiguous(case.length)
+        q, k = case.encoding.rotate(joined, q, at, "query"), case.encoding.rotate(joined, k, at, "key")
+    bias = None if bias is None else bias.astype(q.dtype)
+    return jnp.asarray(jax.nn.dot_product_attention(q, k, v, bias, is_causal=True, implementation=implementation))
+
+
+def whole(case: Case, params: Params) -> jax.Array | None:
+    """The bias `[1, N, S, S]`, one by distance from its vector, which is the fastest way and keeps gradients."""
+    joined = case.encoding.join(params, case.encoding.constants(case.dims))
+    S = case.length
+    bias = describe(case.encoding, joined, case.heads, None, None, (S, S), 0)
+    return None if bias is None or isinstance(bias, ByContent) else bias.tile(0, 0, S, S)
+
+
+def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]:
+    """The pass that is timed: the output, or with its gradients `(out, (dparams, dq, dk, dv))`."""
+    if not case.backward:
+        return lambda params, q, k, v, d_out, *more: forward(params, q, k, v, *more)
+
+    def both(params: Params, q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array, *more: jax.Array) -> Any:
+        if learned:
+            out, pull = jax.vjp(lambda *x: forward(*x, *more), params, q, k, v)
+            return out, pull(d_out)
+        out, pull = jax.vjp(lambda *x: forward(params, *x, *more), q, k, v)
+        return out, ({}, *pull(d_out))
+
+    return both
+
+
+def arguments(case: Case) -> tuple[Any, ...]:
+    """Parameters, queries, keys, values and the cotangent on the device, in the case's dtype."""
+    return ({k: jnp.asarray(v) for k, v in case.params.items()},
+            *(jnp.asarray(x, case.dtype) for x in case.inputs.values()))
+
+
+def ready(case: Case, forward: Function, more: tuple[Any, ...], budget: float, halved: bool, learned: bool,
+          note: str = "") -> Ready:
+    """A JAX function compiled for a case. Errors: `Unable` where its arrays would take more than `budget` GiB."""
+    given = (*arguments(case), *more)
+    compiled = jax.jit(function(case, forward, learned)).lower(*given).compile()
+    memory = compiled.memory_analysis()
+    needed = 0.0
+    if memory is not None:
+        needed = (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes) / GIB
+    if needed > budget:
+        raise Unable(f"would take {needed:.1f} GiB")
+    return Ready(Call(partial(compiled, *given), jax.block_until_ready), halved, partial(_numbers, case), note)
+
+
+def _numbers(case: Case, result: Any) -> Arrays:
+    out, (params, *rest) = result if case.backward else (result, ({},))
+    named = {name: case.part(x) for name, x in zip(("out", "dq", "dk", "dv"), (out, *rest), strict=False)}
+    return {name: np.asarray(x, np.float32) for name, x in (named | {f"d {k}": v for k, v in params.items()}).items()}
+
+
+def _torch(name: str) -> Callable[[Case, float], Ready]:
+    """A peer of `torch_peers`, imported only when it is asked for."""
+    def prepare(case: Case, budget: float) -> Ready:
+        return getattr(importlib.import_module("experiments.benchmarks.torch_peers"), name)(case, budget)
+
+    return prepare
+
+
+OURS, BASELINE, SDPA = "posjax chunked", "jax.nn, whole bias", "torch SDPA, mask"
+PEERS: tuple[Peer, ...] = (
+    Peer(OURS, ours),
+    Peer(BASELINE, materialised),
+    Peer(SDPA, _torch("sdpa"), ("torch",)),
+    Peer("torch FlexAttention", _torch("flex"), ("torch",), late=True),
+    Peer("x-transformers", _torch("x_transformers"), ("torch", "x_transformers")),
+    Peer("HF Bloom, eager", _torch("bloom"), ("torch", "transformers")),
+)
+"""Ours first: the others' results are checked against it."""
