@@ -156,10 +156,10 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """Ours with each encoding, and the whole bias of one, which all share."""
+    """Ours with each encoding, and the whole bias of the first, which needs the least."""
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {PASSES[False]: {}, PASSES[True]: {}}
     for r in rows:
-        if r.peer == OURS or r.encoding == rows[-1].encoding:
+        if r.peer == OURS or r.encoding == rows[0].encoding:
             name = r.encoding if r.peer == OURS else f"{r.encoding}, {r.peer}"
             panels[PASSES[r.backward]][name] = [(n, x / 2**20) for n, x in zip(r.lengths, r.bytes, strict=True)]
     return panels
