@@ -10,6 +10,7 @@ float32.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def widen(q: jax.Array, k: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax
     S = k.shape[1]
     each = digits(S)
     count = WIDTH // each.shape[1]
-    split = pieces(slopes.astype(jnp.float32), count, str(q.dtype))
+    split: Any = pieces(slopes.astype(jnp.float32), count, str(q.dtype))
     # One channel for each pair of a piece and a digit.
     q_channels = jnp.repeat(split, each.shape[1], axis=-1)
     k_channels = np.tile(each, (1, count))

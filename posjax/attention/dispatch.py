@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from posjax import axes
-from posjax.attention import biases, chunked, cudnn, reference, ring, splash
+from posjax.attention import biases, chunked, cudnn, fused, reference, ring, splash
 from posjax.attention.jobs import Job, job
 from posjax.attention.masks import Causal, Mask
+from posjax.attention.per_device import per_device
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.errors import InputError
 
@@ -34,7 +35,8 @@ BACKENDS: dict[str, Backend] = {
     "reference": Backend(reference.attention, reference.refuse),
     "chunked": Backend(chunked.attention, chunked.refuse),
     "cudnn": Backend(cudnn.attention, cudnn.refuse),
-    "splash": Backend(splash.attention, splash.refuse),
+    "splash": Backend(per_device(splash.attention), splash.refuse),
+    "fused": Backend(per_device(fused.attention), fused.refuse),
     "ring": Backend(ring.attention, ring.refuse),
 }
 """Every backend: one file each and one line here."""
@@ -114,10 +116,10 @@ def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = 
     encoding = encoding.at_length(S)
     dims = Dims(N, sizes["H"], N * sizes["H"])
 
-    def described(key: jax.Array, *places: Any) -> Any:
+    def described(key: jax.Array, q_at: Any, k_at: Any) -> Any:
         params = encoding.join(encoding.init(key, dims), encoding.constants(dims))
         first, params = encoding.of_layer(0, params)
-        return biases.describe(first, params, N, *places, (T, S), S - T)
+        return biases.describe(first, params, N, q_at, k_at, (T, S), S - T)
 
     shapes = [None if p is None else jax.ShapeDtypeStruct(jnp.shape(p), jnp.int32) for p in (q_positions, k_positions)]
     given = partial(described, jax.random.key(0))

@@ -28,9 +28,10 @@ from jax.sharding import AxisType, PartitionSpec
 from posjax.attention import chunked
 from posjax.attention.biases import Bias, ByDistance, ByPosition, TileBias
 from posjax.attention.jobs import Job
-from posjax.attention.masks import Both, Mask, Segments
+from posjax.attention.masks import Mask
+from posjax.attention.meshes import CONTEXT, bias_specs, free_axes, kinds_of_axes, mask_specs
 from posjax.attention.reference import MASKED
-from posjax.attention.ring_plan import CONTEXT, Plan, free_axes, kinds_of_axes, plan_for
+from posjax.attention.ring_plan import Plan, plan_for
 from posjax.encodings.base import Encoding, Head, Params
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -116,24 +117,10 @@ def _on_each(function: Callable[..., Any], given: Any, returned: Any) -> Callabl
 
 def _specs(plan: Plan, bias: TileBias, rule: Any) -> tuple[Any, Any, Any, Any]:
     """Where arrays `[B, T, N, H]` lie, logs `[B, N, T]`, the three that `_forward_here` lays out, bias and rule."""
-    batch, heads, all_alike = plan.batch or None, plan.heads, PartitionSpec()
-    where: Any = None
-    if isinstance(bias, ByDistance):
-        where = replace(bias, vector=PartitionSpec(heads))  # type: ignore[arg-type]
-    if isinstance(bias, ByPosition):
-        along = PartitionSpec(None if bias.q_positions.shape[0] == 1 else batch, CONTEXT)
-        where = replace(bias, params=all_alike, q_positions=along, k_positions=along)  # type: ignore[arg-type]
+    batch, heads = plan.batch or None, plan.heads
     laid = (PartitionSpec(batch, heads, None, CONTEXT), *(PartitionSpec(batch, heads, CONTEXT),) * 2)
     return (PartitionSpec(batch, CONTEXT, heads), PartitionSpec(batch, heads, CONTEXT), laid,
-            (where, (_mask_specs(rule[0], batch), all_alike)))
-
-
-def _mask_specs(mask: Mask, batch: Any) -> Any:
-    if isinstance(mask, Both):
-        return Both(_mask_specs(mask.first, batch), _mask_specs(mask.second, batch))
-    if isinstance(mask, Segments):
-        return jax.tree.map(lambda leaf: PartitionSpec(None if leaf.shape[0] == 1 else batch), mask)
-    return jax.tree.map(lambda _: PartitionSpec(), mask)
+            (bias_specs(bias, batch, heads, CONTEXT), (mask_specs(rule[0], batch), PartitionSpec())))
 
 
 # On one device --------------------------------------------------------------------------------------------------------

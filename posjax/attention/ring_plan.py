@@ -6,17 +6,10 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jax.sharding import AxisType
 
 from posjax.attention import chunked
 from posjax.attention.masks import Causal, Mask, Window, rules
-
-CONTEXT = "context"
-"""The mesh axis that splits the sequence."""
-BATCH = ("data", "fsdp")
-"""The mesh axes that split the batch, where it divides."""
-HEADS = "tensor"
-"""The mesh axis that splits the heads, where the key-value heads divide."""
+from posjax.attention.meshes import CONTEXT, split_axes
 
 
 @dataclass(frozen=True)
@@ -71,30 +64,8 @@ def plan_for(q: jax.Array, k: jax.Array, mask: Mask) -> tuple[Plan, np.ndarray]:
         spans = spans_of(mask, devices * parts, length, block)
         work = work_of(spans, places_of(devices, parts)) * block**2
         steps = 1 + max(np.flatnonzero(work), default=0)
-        plans.append((work.sum(), Plan(devices, parts, length, block, int(steps), *_axes(q, k)), spans))
+        plans.append((work.sum(), Plan(devices, parts, length, block, int(steps), *split_axes(q, k)), spans))
     return min(plans, key=lambda plan: plan[0])[1:]
-
-
-def _axes(q: jax.Array, k: jax.Array) -> tuple[tuple[str, ...], str | None]:
-    """The mesh axes that split the batch and the heads; those that a surrounding shard_map split are done with."""
-    mesh, free = jax.sharding.get_abstract_mesh(), free_axes()
-    batch, size = [], 1
-    for name in BATCH:
-        if name in free and q.shape[0] % (size * mesh.shape[name]) == 0:
-            batch.append(name)
-            size *= mesh.shape[name]
-    return tuple(batch), HEADS if HEADS in free and k.shape[2] % mesh.shape[HEADS] == 0 else None
-
-
-def free_axes() -> set[str]:
-    """The mesh axes that no surrounding shard_map has taken."""
-    return {name for name, kind in kinds_of_axes().items() if kind != AxisType.Manual}
-
-
-def kinds_of_axes() -> dict[str, AxisType]:
-    """The axes of the current mesh, none where there is no mesh."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
 
 
 def spans_of(mask: Mask, parts: int, length: int, block: int) -> np.ndarray:

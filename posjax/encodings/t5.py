@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.axes import lead
 from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
 from posjax.errors import InputError
 
@@ -101,7 +100,9 @@ class T5Bias(RelativeBias):
         """The bucket of each distance `q_position - k_position`, int32 of the same shape."""
         edges = jnp.asarray(self.complete(params, Dims())["edges"])
         near = jnp.abs(distance) if self.bidirectional else jnp.maximum(distance, 0)
-        bucket = jnp.sum(near[..., None] >= lead(edges, near.ndim + 1), axis=-1, dtype=jnp.int32)
+        # One edge at a time: no array has an axis of edges, and kernels can evaluate it.
+        bucket = jax.lax.scan(lambda n, edge: (n + (near >= edge).astype(jnp.int32), None), jnp.zeros_like(near),
+                              edges)[0]
         return bucket + jnp.where(distance < 0, self.one_way, 0) if self.bidirectional else bucket
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:

@@ -77,4 +77,11 @@ class Trainer:
             return after, {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
 
         shared, rows = meshes.shared(self.mesh), meshes.by_row(self.mesh)
-        return jax.jit(advance, donate_argnums=0, in_shardings=(shared, rows), out_shardings=(shared, shared))
+        compiled = jax.jit(advance, donate_argnums=0, in_shardings=(shared, rows), out_shardings=(shared, shared))
+
+        def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+            # Kernels that the compiler cannot split look for the mesh here.
+            with jax.set_mesh(self.mesh):
+                return compiled(state, batch)
+
+        return step

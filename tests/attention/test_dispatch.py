@@ -118,7 +118,7 @@ def test_attend_says_why_and_what_to_take():
     q = jnp.zeros((1, 8, 2, 8))
     with pytest.raises(NotImplementedError, match="it runs on NVIDIA GPUs, and this is a cpu; backend='chunked' can"):
         attend(q, q, q, backend="cudnn")
-    with pytest.raises(InputError, match="'auto' or one of reference, chunked, cudnn, splash, ring"):
+    with pytest.raises(InputError, match="'auto' or one of reference, chunked, cudnn, splash, fused, ring"):
         attend(q, q, q, backend="flash")
 
 

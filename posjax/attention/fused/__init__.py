@@ -1,0 +1,48 @@
+"""Attention as one kernel for each pass, the bias evaluated inside its tiles, with gradients to what the bias learns.
+
+The kernels are Pallas, for GPUs and for TPUs, over the same mathematics of a tile. A bias by distance enters as its
+vector, a linear one as its slope, one by position as a `program` that runs in the kernel. No kernel adds to what
+another writes, so results repeat to the bit.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from posjax.attention.biases import Bias
+from posjax.attention.fused.derivative import planned
+from posjax.attention.fused.triton import HEAD_SIZE
+from posjax.attention.jobs import Job
+from posjax.attention.masks import Mask
+
+__all__ = ["attention", "refuse"]
+
+
+def refuse(job: Job) -> str | None:
+    """Why this backend cannot do a job; `None` where it can.
+
+    A bias by position may still be more than a kernel can evaluate; then `attention` says so.
+    """
+    if job.bias == "content":
+        return "the encoding scores content, and its kernels hold one tile"
+    if not job.knows_mask:
+        return f"its kernels know Causal(), Window(n) and Segments(ids), and the mask is {' & '.join(job.mask)}"
+    if job.dtype not in ("bfloat16", "float16", "float32") or (job.platform == "tpu" and job.dtype == "float16"):
+        return f"it takes bfloat16, float32 and on GPUs float16, and queries are {job.dtype}"
+    if job.platform == "gpu" and job.head_size > HEAD_SIZE:
+        return f"its kernels for GPUs take head sizes up to {HEAD_SIZE}, and this one is {job.head_size}"
+    return None
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+              ) -> tuple[jax.Array, jax.Array]:
+    """As `reference.attention`, in kernels that hold one tile: the same arguments, the same result.
+
+    On a GPU the kernels are compiled by Triton, on a TPU by Mosaic. Elsewhere they are interpreted, which is for
+    checking them: it is slower than the other backends. Inside `jax.shard_map` pass `check_vma=False`, as for every
+    Pallas kernel; under `jax.jit` alone a compiler gathers sharded arguments before a kernel.
+
+    Errors: `NotImplementedError`, with the reason, for encodings that score content, masks of one's own, and biases
+    at explicit positions that are more than an elementwise function of a pair.
+    """
+    return planned(None, q, k, v, bias, mask, start)

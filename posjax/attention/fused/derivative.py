@@ -1,0 +1,83 @@
+"""The derivative of the fused backend, and the choice of a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition
+from posjax.attention.fused import mosaic, tile, triton
+from posjax.attention.fused.plan import Call, KernelBias, Linear, Plan, Returned
+from posjax.attention.fused.program import cotangent
+from posjax.attention.fused.rules import Rule, take_apart
+from posjax.attention.masks import Mask
+
+
+def planned(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask,
+            start: int | jax.Array = 0) -> tuple[jax.Array, jax.Array]:
+    """`fused.attention` by a plan; without one, by the driver of the platform it is compiled for."""
+    if isinstance(bias, ByContent):
+        raise NotImplementedError(f"the fused backend cannot score content, as {bias.encoding!r} does: take "
+                                  "backend='chunked'")
+    rule = take_apart(mask, start, (q.shape[1], k.shape[1]))
+    inside: KernelBias = bias
+    if isinstance(bias, ByDistance):
+        inside = Linear(bias.slopes) if bias.slopes is not None and rule.causal else replace(bias, slopes=None)
+    dtype = jnp.result_type(q, k, v)
+    attended = _attend(plan, *(x.astype(dtype) for x in (q, k, v)), inside, rule)
+    out, lse = cast(tuple[jax.Array, jax.Array], attended)
+    return out.astype(q.dtype), lse
+
+
+def _dispatch(plan: Plan | None, name: str, *operands: Any, **static: Any) -> Any:
+    """A driver's pass: of the plan, or of the platform compiled for."""
+    def of(plan: Plan) -> Callable[..., Any]:
+        return partial(getattr(mosaic if plan.driver == "mosaic" else triton, name), plan, **static)
+
+    if plan is not None:
+        return of(plan)(*operands)
+    gpu = of(Plan("triton"))
+    return jax.lax.platform_dependent(*operands, cuda=gpu, rocm=gpu, tpu=of(Plan("mosaic")),
+                                      default=of(Plan("triton", interpret=True)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: KernelBias, rule: Rule
+            ) -> tuple[jax.Array, jax.Array]:
+    return _dispatch(plan, "forward", Call(q, k, v, bias, rule))
+
+
+def _forward(plan: Plan | None, *primals: Any) -> Any:
+    # Whether the bias is trained is known only here: one that is not costs no gradient.
+    learned = any(x.perturbed for x in jax.tree.leaves(primals[3]))
+    call = Call(*jax.tree.map(lambda x: x.value, primals))
+    out, lse = _dispatch(plan, "forward", call)
+    return (out, lse), (call, out, lse, () if learned else None)
+
+
+def _backward(plan: Plan | None, kept: Any, cotangents: Any) -> Any:
+    call, out, lse, learned = kept
+    d_out, d_lse = cotangents
+    zero = jax.custom_derivatives.SymbolicZero
+    d_out = jnp.zeros_like(out) if isinstance(d_out, zero) else d_out
+    # What each row's softmax takes off its gradient; the log-sum-exp's own cotangent enters with the other sign.
+    delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1).transpose(0, 2, 1)
+    delta = delta if isinstance(d_lse, zero) else delta - d_lse
+    back = Returned(d_out, tile.for_backward(lse), delta)
+    dq, dk, dv, numbers = _dispatch(plan, "backward", call, back, learned=learned is not None)
+    d_bias: Any = None
+    if isinstance(call.bias, ByDistance):
+        d_bias = ByDistance(jnp.zeros_like(call.bias.vector) if numbers is None else numbers, call.bias.keys)
+    elif isinstance(call.bias, Linear):
+        d_bias = Linear(jnp.zeros_like(call.bias.slopes) if numbers is None else numbers[:, 0])
+    elif isinstance(call.bias, ByPosition):
+        d_bias = cotangent(call.bias, numbers)
+    return dq, dk, dv, d_bias, None
+
+
+_attend.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -1,0 +1,122 @@
+"""The static facts of a call: sizes, blocks, and on what it runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention.biases import ByDistance, ByPosition
+from posjax.attention.fused.rules import Rule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run: `driver` "triton" on GPUs, "mosaic" on TPUs.
+
+    `interpret` runs a driver's kernels as ordinary JAX, for checking; `block` replaces the table of block sizes.
+    """
+
+    driver: Literal["triton", "mosaic"]
+    interpret: bool = False
+    block: int | None = None
+
+
+class Block(NamedTuple):
+    """The tile of one kernel: queries, keys, and on GPUs the warps and the stages of its pipeline."""
+
+    rows: int
+    columns: int
+    warps: int = 4
+    stages: int = 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The axes of a call, and T, S and H rounded up to what blocks and devices need."""
+
+    B: int
+    T: int
+    S: int
+    N: int
+    K: int
+    H: int
+    queries: int = 0
+    keys: int = 0
+    channels: int = 0
+
+    @property
+    def G(self) -> int:
+        """Query heads that share a key-value head."""
+        return self.N // self.K
+
+    @property
+    def scale(self) -> float:
+        """What multiplies the product of queries and keys."""
+        return 1 / math.sqrt(self.H)
+
+    def padded(self, rows: int, columns: int, channels: int) -> Sizes:
+        """The same call, T and S rounded up to whole blocks, and that many channels."""
+        return replace(self, queries=-(-self.T // rows) * rows, keys=-(-self.S // columns) * columns,
+                       channels=channels)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A bias of minus a slope times the distance, under a causal mask: one number for each head, `slopes [N]`."""
+
+    slopes: jax.Array
+
+
+jax.tree_util.register_dataclass(Linear, data_fields=["slopes"], meta_fields=[])
+
+KernelBias = ByDistance | ByPosition | Linear | None
+"""What kernels evaluate: a Toeplitz vector, a program, a slope, or nothing."""
+
+
+class Call(NamedTuple):
+    """What is attended: `q [B, T, N, H]`, `k` and `v [B, S, K, H]`, the bias and the mask."""
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    bias: KernelBias
+    rule: Rule
+
+    @property
+    def sizes(self) -> Sizes:
+        """The axes, not rounded up yet."""
+        (B, T, N, H), (S, K) = self.q.shape, self.k.shape[1:3]
+        return Sizes(B, T, S, N, K, H)
+
+
+class Returned(NamedTuple):
+    """What comes back: `d_out [B, T, N, H]`, and for each row its log-sum-exp to base 2 and delta, `[B, N, T]`.
+
+    `delta` is what the softmax takes off the gradient of each of a row's logits.
+    """
+
+    d_out: jax.Array
+    lse: jax.Array
+    delta: jax.Array
+
+
+def pad(x: jax.Array, length: int, channels: int) -> jax.Array:
+    """`[B, T, N, H]` with zeros up to that length and head size; itself where nothing is missing."""
+    more, wider = length - x.shape[1], channels - x.shape[3]
+    return jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, wider))) if more or wider else x
+
+
+def pad_rows(x: jax.Array, length: int, value: Any) -> jax.Array:
+    """`[..., T]` with one value up to that length."""
+    more = length - x.shape[-1]
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, more)], constant_values=value) if more else x
+
+
+def pad_edge(x: jax.Array, length: int) -> jax.Array:
+    """`[b, T]` with its last column repeated up to that length: what is padding stays within what is real."""
+    more = length - x.shape[1]
+    return jnp.pad(x, ((0, 0), (0, more)), mode="edge") if more else x
