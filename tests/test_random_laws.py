@@ -231,7 +231,7 @@ def test_hooks_of_some_positions_are_some_of_the_hooks(data, case):
 
 
 # 3 Decode -------------------------------------------------------------------------------------------------------------
-@examples(30)
+@examples(20)
 @given(st.data(), cases(dtypes=("float32", "bfloat16")))
 def test_the_last_tokens_alone_get_what_the_full_pass_gives_them(data, case):
     # Without constants, so that what depends on the length of the context is resolved for each.
@@ -246,7 +246,7 @@ def test_the_last_tokens_alone_get_what_the_full_pass_gives_them(data, case):
 
 
 # 4 Pack ---------------------------------------------------------------------------------------------------------------
-@examples(28)
+@examples(18)
 @given(st.data(), cases(square=True), st.sampled_from(BACKEND_NAMES))
 def test_documents_packed_behind_padding_equal_each_apart(data, case, backend):
     sizes = data.draw(st.sampled_from([(0, 1, 4), (0, 4, 1), (0, 4, 4), (3, 1, 4), (3, 4, 1), (0, 0, 5)]), "sizes")
@@ -269,7 +269,7 @@ def scores(encoding, params, q, k, q_at, k_at):
     return jnp.maximum(invariants.scores(encoding, params, q, k, q_at, k_at), -1e6)
 
 
-@examples(70)
+@examples(46)
 @given(st.data(), cases(relative, dtypes=("float32", "float32", "bfloat16")))
 def test_scores_ignore_a_common_offset(data, case):
     case = replace(case, K=case.N)
@@ -298,7 +298,7 @@ def test_chain_is_associative_with_a_unit(parts):
     assert hash(chain(a, chain(b, c))) == hash(chain(a, b, c)) and chain(a, b, c).family == chain(a, chain(b, c)).family
 
 
-@examples(12)
+@examples(8)
 @given(st.data(), cases(chains(st.sampled_from(SINGLE)), square=True))
 def test_a_chain_applies_its_parts_in_order(data, case):
     case = replace(case, K=case.N)
@@ -340,7 +340,7 @@ def pulled(cotangent, qkv, learned, constants, at, mask, encoding, backend):
     return out, pull(cotangent)
 
 
-@examples(30)
+@examples(20)
 @given(st.data(), cases(encodings | trainable), st.sampled_from([n for n in BACKEND_NAMES if n != "reference"]))
 def test_backends_and_their_gradients_equal_the_reference(data, case, backend):
     at, mask = data.draw(rows_and_masks(case), "positions and mask")
@@ -352,7 +352,7 @@ def test_backends_and_their_gradients_equal_the_reference(data, case, backend):
 
 
 # 11 Precision ---------------------------------------------------------------------------------------------------------
-@examples(16)
+@examples(10)
 @given(st.data(), cases(dtypes=("bfloat16",)), st.sampled_from(BACKEND_NAMES))
 def test_bfloat16_in_and_out_with_float32_inside(data, case, backend):
     at, mask = data.draw(rows_and_masks(case), "positions and mask")
@@ -367,7 +367,7 @@ def test_bfloat16_in_and_out_with_float32_inside(data, case, backend):
 temperatures = st.builds(LogN, st.integers(2, 600)) | st.builds(ScalableSoftmax, real(0.1, 2.0))
 
 
-@examples(12)
+@examples(8)
 @given(st.data(), temperatures, cases(st.just(NoPE()), square=True))
 def test_a_temperature_multiplies_a_rows_content_and_leaves_its_bias(data, temperature, case):
     case = replace(case, K=case.N)
@@ -389,7 +389,7 @@ masks = st.recursive(
     lambda inner: st.builds(lambda a, b: a & b, inner, inner), max_leaves=3)
 
 
-@examples(60)
+@examples(40)
 @given(masks, st.integers(0, 6), st.integers(0, 6), st.integers(1, 5), st.integers(1, 5))
 def test_a_backend_skips_no_block_that_holds_a_pair(mask, q_first, k_first, rows, columns):
     q, k = q_first + np.arange(rows), k_first + np.arange(columns)

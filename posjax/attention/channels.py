@@ -32,7 +32,8 @@ def digits(keys: int) -> np.ndarray:
         each.append((left & 255) * 256.0**d)
         left = left >> 8
     # The last digit may be 256, which is exact as well.
-    return (np.sign(centred)[:, None] * np.stack([*each, left * 256.0**(count - 1)], axis=-1)).astype(np.float32)
+    parts = np.stack([*each, left * 256.0**(count - 1)], axis=-1)
+    return np.where(centred[:, None] < 0, -parts, parts).astype(np.float32) + np.float32(0)  # No negative zero.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -147,3 +147,19 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, start, monkeyp
         for result in run(v.at[:, 8 * j : 8 * j + 8].set(jnp.nan), mask, start):
             computed = ~np.isfinite(result).reshape(2, T // 8, -1).all((0, 2))
             np.testing.assert_array_equal(computed, seen[:, j])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_results_repeat_to_the_bit(dtype, monkeypatch):
+    monkeypatch.setattr(chunked, "BLOCK", 8)
+    arrays = [x.astype(dtype) for x in qkv(40, 40)]
+    params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
+
+    @jax.jit
+    def run(table, *arrays):
+        bias = describe(T5, ({**params[0], "table": table}, params[1]), 4, None, None, (40, 40), 0)
+        return jax.value_and_grad(lambda *x: weigh(*x, bias=bias, backend="chunked")[0].astype(jnp.float32).sum(),
+                                  (0, 1, 2))(*arrays)
+
+    first, again = (jax.tree.leaves(run(params[0]["table"], *arrays)) for _ in range(2))
+    assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(first, again, strict=True))

@@ -18,7 +18,7 @@ from posjax import Causal, CoPE, Fire, Full, Segments, T5Bias, Window
 from posjax.attention import chunked, describe, reference, ring, ring_plan
 from posjax.attention.jobs import job
 from tests.attention.ring_program import CASES, DIMS, errors, mesh_of, value_and_gradients
-from tests.attention.test_chunked import shapes
+from tests.attention.test_memory import shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 MORE = {

@@ -203,6 +203,7 @@ def test_rope_writes_its_table(shell, tmp_path):
 
 
 # GPU ------------------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 def test_the_gpu_command_ends_with_a_table_where_there_is_no_gpu_and_with_jax_alone(tmp_path):
     """In a process that cannot import posjax's other libraries, as on a machine that has jax and nothing more."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -1,0 +1,77 @@
+"""Backends made for other machines, here by their stand-ins: every encoding they accept, outputs and all gradients."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import posjax
+from posjax import Causal, Full, Segments, Window
+from posjax.attention import BACKENDS, Backend, cudnn, splash
+from posjax.encodings import Encoding
+from tests.cases import DIMS, ENCODINGS, params_of, short
+
+pytestmark = pytest.mark.exhaustive
+
+T = 128
+SEGMENTS = jnp.array([[1] * 60 + [2] * 60 + [0] * 8, [3] * 128], jnp.int32)
+
+
+@pytest.fixture(autouse=True)
+def anywhere(monkeypatch):
+    """Splash interpreted, what is asked of cuDNN computed by XLA, and a mesh for the ring."""
+    def interpreted(*call):
+        return splash.call(*call, interpret=True), None
+
+    def by_xla(q, k, v, bias, mask, start):
+        return cudnn.call(q, k, v, bias, mask, "xla"), None
+
+    here = {"splash": Backend(interpreted, lambda job: splash.refuse(replace(job, platform="tpu"))),
+            "cudnn": Backend(by_xla, lambda job: cudnn.refuse(replace(job, platform="gpu", dtype="bfloat16")))}
+    for name, backend in here.items():
+        monkeypatch.setitem(BACKENDS, name, backend)
+    with jax.set_mesh(jax.make_mesh((2,), ("context",), (jax.sharding.AxisType.Auto,))):
+        yield
+
+
+def both(encoding: Encoding, backend: str, mask: posjax.Mask, at: jax.Array | None):
+    """Output and gradients by a backend."""
+    leaves, structure = jax.tree.flatten(params_of(encoding))
+    trained = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, c = (jax.random.normal(key, (2, T, n, DIMS.head_size)) for key, n in zip(keys, (6, 3, 3, 6), strict=True))
+
+    @jax.jit
+    def run(*arguments):
+        def out(q, k, v, *some):
+            own = dict(zip(trained, some, strict=True))
+            params = structure.unflatten([own.get(i, leaf) for i, leaf in enumerate(leaves)])
+            return posjax.attend(q, k, v, q_positions=at, k_positions=at, encoding=encoding, params=params, mask=mask,
+                                 backend=backend)
+
+        out, pull = jax.vjp(out, *arguments)
+        return out, pull(c)
+
+    return run(q, k, v, *(jnp.asarray(leaves[i]) for i in trained))
+
+
+@pytest.mark.parametrize("case", ["whole", "packed", "window"])
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=short)
+@pytest.mark.parametrize("backend", ["ring", "splash", "cudnn"])
+def test_it_equals_the_reference(backend, encoding, case):
+    mask, at = Causal() if encoding.causal else Full(), None
+    if case == "packed":
+        mask, at = Causal() & Segments(SEGMENTS), posjax.positions.packed(SEGMENTS)
+    elif case == "window":
+        mask = Causal() & Window(40)
+    if encoding.max_length is not None and encoding.max_length < T:
+        return
+    try:
+        got = both(encoding, backend, mask, at)
+    except NotImplementedError as why:
+        pytest.skip(str(why))
+    wanted = both(encoding, "reference", mask, at)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * max(1.0, float(jnp.abs(b).max())))
