@@ -51,7 +51,7 @@ def _fits(given: Any, hint: Any) -> bool:
         return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= _LARGEST
     if hint is float:
         return isinstance(given, numbers.Real) and not isinstance(given, bool) and math.isfinite(given)
-    return isinstance(given, hint) if isinstance(hint, type) else True
+    return isinstance(given, hint) if isinstance(hint, type) and hint is not Any else True
 
 
 def _need(hint: Any) -> str:

@@ -78,3 +78,11 @@ def test_a_class_of_a_function_is_a_class():
         part: "Inside | None" = None
 
     assert Mine().part is None
+
+
+def test_a_field_of_any_kind_holds_anything():
+    @dataclasses.dataclass(frozen=True)
+    class Mine(Encoding):
+        part: typing.Any = None
+
+    assert Mine("8").part == "8"
