@@ -103,8 +103,9 @@ class Window(Mask):
         return k_last > q_first - self.size and k_first < q_last + self.size
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
-        near = k_blocks[None, :, -1] > q_blocks[:, 0, None] - self.size
-        return near & (k_blocks[None, :, 0] < q_blocks[:, -1, None] + self.size)
+        # Differences alone: a size may be the largest int32 there is, and then any sum with it wraps.
+        back = q_blocks[:, 0, None] - k_blocks[None, :, -1]
+        return (back < self.size) & (k_blocks[None, :, 0] - q_blocks[:, -1, None] < self.size)
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,15 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, start, monkeyp
             np.testing.assert_array_equal(computed, seen[:, j])
 
 
+@pytest.mark.parametrize("size", [1, 7, 2**31 - 2, 2**31 - 1])
+def test_a_traced_window_may_be_as_wide_as_it_likes(size, monkeypatch):
+    monkeypatch.setattr(chunked, "BLOCK", 8)
+    arrays = qkv(37, 37)
+    run = jax.jit(lambda mask, *arrays: weigh(*arrays, mask=mask, backend="chunked")[0])
+    for mask in (Causal() & Window(jnp.int32(size)), Window(jnp.int32(size))):
+        np.testing.assert_allclose(run(mask, *arrays), weigh(*arrays, mask=mask, backend="reference")[0], atol=2e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_results_repeat_to_the_bit(dtype, monkeypatch):
     monkeypatch.setattr(chunked, "BLOCK", 8)
