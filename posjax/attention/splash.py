@@ -73,7 +73,8 @@ def _rule(every: tuple[Mask, ...], shape: tuple[int, int], start: int) -> Any:
         if isinstance(part, Causal):
             rule = rule & masks.CausalMask(shape, offset=start)
         elif isinstance(part, Window):
-            rule = rule & masks.LocalMask(shape, window_size=(part.size - 1, part.size - 1), offset=start)
+            reach = min(part.size, sum(shape)) - 1  # Wider is the same, and may not fit its sums.
+            rule = rule & masks.LocalMask(shape, window_size=(reach, reach), offset=start)
     return rule
 
 

@@ -328,3 +328,10 @@ def test_memory_grows_with_the_length_alone(driver):
         return max(math.prod(shape) for shape in shapes(jax.make_jaxpr(function)(*arguments).jaxpr))
 
     assert math.log(most(65536) / most(16384)) / math.log(4) < 1.05
+
+
+@each_driver
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_window_may_be_as_wide_as_it_likes(driver, traced):
+    size = jnp.int32(2**31 - 1) if traced else 2**31 - 1
+    check(driver, None, Causal() & Window(size), qkv(37, 37), start=jnp.int32(0) if traced else None)

@@ -114,7 +114,8 @@ def _blocks(rule: Rule, rows: int, columns: int) -> tuple[Any, Any]:
     if rule.causal:
         may, whole = may & (k_first <= q_last), whole & (k_last <= q_first)
     if rule.windowed:
-        may = may & (k_last > q_first - window) & (k_first < q_last + window)
+        # Differences alone: a window may be the largest int32 there is, and then any sum with it wraps.
+        may = may & (q_first - k_last < window) & (k_first - q_last < window)
         whole = whole & (q_last - k_first < window) & (k_last - q_first < window)
     for q_ids, k_ids in zip(rule.q_ids, rule.k_ids, strict=True):
         (q_low, q_high), (k_low, k_high) = _extremes(q_ids, rows), _extremes(k_ids, columns)
