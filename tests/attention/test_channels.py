@@ -83,7 +83,8 @@ SEGMENTS = jnp.asarray([[1] * 50 + [2] * 70 + [0] * 8, [0] * 3 + [5] * 125], jnp
 @pytest.mark.parametrize("encoding", [NoPE(), Alibi(learned=True)], ids=repr)
 @pytest.mark.parametrize(("kernel", "mask"), [
     ("cudnn", Causal()), ("cudnn", Causal() & Window(20)), ("cudnn", Full()),
-    ("splash", Causal()), ("splash", Causal() & Window(20)), ("splash", Causal() & Window(2**31 - 1)), ("splash", Causal() & Segments(SEGMENTS)),
+    ("splash", Causal()), ("splash", Causal() & Window(20)), ("splash", Causal() & Window(2**31 - 1)),
+    ("splash", Causal() & Segments(SEGMENTS)),
     ("splash", Full()),
 ], ids=lambda x: "segments" if "Segments" in repr(x) else str(x))
 def test_kernels_without_a_bias_equal_the_reference(kernel, mask, encoding):
