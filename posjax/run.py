@@ -15,7 +15,9 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
+from posjax.attention import Choice
 from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
@@ -94,6 +96,7 @@ def check(run: Run) -> None:
         raise InputError(f"{run.name} would reach position {longest - 1}, {max(run.evaluation.multiples)} times the "
                          f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
                          "shorter length or smaller multiples")
+    _backend(run)
     if isinstance(run.data, Needles):
         run.data.rows(run.train.length, run.seed)
     elif isinstance(run.evaluation, Extrapolation):
@@ -180,7 +183,7 @@ def claim(run: Run, folder: Path, material: Material | None) -> None:
 
 def manifest(run: Run, material: Material) -> dict[str, Any]:
     """What is needed to repeat a run: the config and all that it ran on."""
-    mesh, chosen = run.train.devices.mesh(run.train.batch), run.model.explain(run.train.length)
+    mesh, chosen = _backend(run)
     return {
         "name": run.name, "label": run.label, "config": repr(run), "config_tree": tree(run),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -188,6 +191,16 @@ def manifest(run: Run, material: Material) -> dict[str, Any]:
         "mesh": dict(mesh.shape), "backend": chosen.backend, "attention": str(chosen), "commit": commit(),
         "corpus": material.fingerprint,
     }
+
+
+def _backend(run: Run) -> tuple[Mesh, Choice]:
+    """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
+    mesh = run.train.devices.mesh(run.train.batch)
+    try:
+        with jax.set_mesh(mesh):
+            return mesh, run.model.explain(run.train.length)
+    except NotImplementedError as why:
+        raise InputError(f"{run.name}: {why}") from why
 
 
 def _version(package: str) -> str | None:

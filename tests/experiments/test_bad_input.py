@@ -41,6 +41,8 @@ def contents(folder):
     (("tiny.py", "--train.optimizer.learning-rate", "0"), ("learning_rate=0", "positive")),
     (("tiny.py", "--evaluation.multiples", "2", "4"), ("multiples=(2, 4)", "begin with 1")),
     (("tiny.py", "--model.backend", "fast"), ("'fast'", "auto")),
+    (("tiny.py", "--model.backend", "cudnn"), ("this is a cpu", "backend='chunked' can")),
+    (("tiny.py", "--model.backend", "ring"), ("an axis 'context'", "backend='chunked' can")),
     (("tiny.py", "--work", "tiny.py/x"), ("cannot write to tiny.py/x", "--work")),
 ], ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else None)
 def test_a_mistake_is_one_line_and_changes_no_file(shell, home, arguments, parts):
