@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.benchmarks import tables
-from posjax.report.figures import GRID, INK, SOFT
+from posjax.report.figures import INK, plain
 from posjax.report.marks import LIGHT
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -69,14 +69,8 @@ def _dress(axis: Axes, title: str, lengths: Sequence[int]) -> None:
     axis.set_yscale("log")
     axis.set_xticks(lengths, [tables.length(n) for n in lengths])
     axis.minorticks_off()
-    axis.set_title(title, color=INK, fontsize=10.5, fontweight="bold")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(GRID)
-    axis.grid(axis="y", color=GRID, lw=0.7)
-    axis.set_axisbelow(True)
-    axis.tick_params(colors=SOFT, labelsize=8.5, length=0)
-    axis.xaxis.label.set(color=SOFT, fontsize=9)
-    axis.yaxis.label.set(color=SOFT, fontsize=9)
+    axis.set_title(title, fontweight="bold")
+    plain(axis)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -123,7 +123,7 @@ def scores(report: Report) -> Figure | None:
                  xlim=(min(r["low"] for r in rows), max(r["high"] for r in rows)), ylim=(len(methods) - 0.5, -0.5))
         for name in axis.get_yticklabels():
             name.set_parse_math(False)
-        _plain(axis)
+        plain(axis)
         _trained_edge(report, axis)
         bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, ticks=series.score_ticks(top), pad=0.02)
         bar.ax.set_yticklabels(map(marks.number, series.score_ticks(top)))
@@ -179,7 +179,7 @@ def _curves(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, only:
             continue
         until = f" (to {line[-1][x]:g}x)" if x == "length" and line[-1][x] < edge else ""
         ends.append((line[-1][y], name + until, colour))
-    _plain(axis)
+    plain(axis)
     if label and ends:
         _name_ends(axis, ends)
 
@@ -219,7 +219,8 @@ def _trained_edge(report: Report, axis: Axes) -> None:
         axis.axvline(length, color=SOFT, lw=0.9, zorder=3)
 
 
-def _plain(axis: Axes) -> None:
+def plain(axis: Axes) -> None:
+    """The reports' axes: two spines, quiet lines, labels in the text's colours."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(GRID)
     axis.grid(axis="y", color=GRID, lw=0.7)
