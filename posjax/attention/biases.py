@@ -44,6 +44,10 @@ class ByDistance:
         rest = queries + keys - 1 - self.vector.shape[1] - more
         return ByDistance(jnp.pad(self.vector, ((0, 0), (more, rest))), keys)
 
+    def part(self, head: Any, heads: int) -> ByDistance:
+        """The same bias for `heads` heads from `head` on."""
+        return ByDistance(jax.lax.dynamic_slice_in_dim(self.vector, head, heads, 0), self.keys)
+
     def gradient(self) -> jax.Array:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
         return jnp.zeros_like(self.vector)
@@ -176,16 +180,29 @@ def _with_floats(params: Params, floats: list[jax.Array]) -> Params:
     return jax.tree.map(lambda leaf: next(rest) if _is_float(leaf) else leaf, params)
 
 
+def over_rows(x: jax.Array) -> jax.Array:
+    """The sum over the leading axis, which stays, by halves: on CPU a reduction of it takes fifty times as long."""
+    rest = None
+    while x.shape[0] > 1:
+        half, odd = divmod(x.shape[0], 2)
+        if odd:
+            rest = x[-1:] if rest is None else rest + x[-1:]
+        x = x[:half] + x[half : 2 * half]
+    return x if rest is None else x + rest
+
+
 def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
     """A Toeplitz block from its diagonals: `segment [N, rows + columns - 1]` -> `[N, rows, columns]`.
 
-    Entry (a, c) is `segment[a - c + columns - 1]`. Rows of one length laid out in rows of another skew by one place
-    each, so the block is a broadcast and two reshapes; a gather of the same takes a third longer on CPU.
+    Entry (a, c) is `segment[a - c + columns - 1]`. Rows of one length laid out in rows of one less skew by one place
+    each, so the block is a broadcast and two reshapes; a gather of the same takes a third longer on CPU. The length is
+    a power of two, since finding a place then takes no division: with others the block takes six times as long there.
     """
     heads, length = segment.shape
-    padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, 1)))
-    lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, length + 1)).reshape(heads, -1)
-    return lines[:, : rows * length].reshape(heads, rows, length)[:, :, rows - 1 :]
+    width = 1 << length.bit_length()
+    padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, width - length)))
+    lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, width)).reshape(heads, -1)
+    return lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)[:, :, rows - 1 : length]
 
 
 def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any

@@ -15,15 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.biases import Bias, ByContent, TileBias
-from posjax.attention.jobs import Job
+from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, TileBias, over_rows
+from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, Window, rules
-from posjax.attention.reference import MASKED, softmax
+from posjax.attention.reference import LOWEST, MASKED, TINY, for_backward, log_sum, softmax
 
 BLOCK = 256
-"""Queries and keys per block: measured best between 128 and 256 on CPU caches."""
+"""Queries and keys per block."""
 
-_TINY = float(np.finfo(np.float32).tiny)
+WIDE, LONG = 512, 2048
+"""A CPU takes wider blocks from this length on, where no rule but causality would leave more of them empty: its library
+of products takes both cores only for larger ones, and a step then costs less beside its work."""
+
+TILE = 2**20
+"""How many logits a CPU computes at once, over rows of the batch and heads: 4 MiB for each array of a step, which stay
+in its caches. Twice as many take a quarter longer, sixteen times as many twice as long."""
 
 
 def refuse(job: Job) -> str | None:
@@ -38,14 +44,26 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
         return _by_rows(q, k, v, bias, mask, start)
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
-    rows, columns = _block(T), _block(S)
-    pairs, count = _live(mask, start, (T, S), (rows, columns))
+    rows, columns, batch, heads = _cut(q, k, bias, mask)
     q_BKGTH = _pad(q, rows).reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
     k_BKSH, v_BKSH = (_pad(x, columns).transpose(0, 2, 1, 3) for x in (k, v))
     padded: TileBias = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
-    rule = (mask, jnp.asarray(start, jnp.int32), pairs, count)
-    out, lse = cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q_BKGTH, k_BKSH, v_BKSH, padded, rule))
-    out_BTNH = out.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
+
+    def some(index: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The rows of the batch and the heads that are computed at once."""
+        row, head = index // (K // heads) * batch, index % (K // heads) * q.shape[2] * heads
+        part = padded.part(head, q.shape[2] * heads) if isinstance(padded, ByDistance) and heads < K else padded
+        own = mask.part(row, batch) if batch < B else mask
+        rule = (own, jnp.asarray(start, jnp.int32), *_live(own, start, (T, S), (rows, columns)))
+        return cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q, k, v, part, rule))
+
+    if (batch, heads) == (B, K):
+        out, lse = some(0, q_BKGTH, k_BKSH, v_BKSH)
+    else:
+        parts = B // batch * (K // heads)
+        each = (x.reshape(parts, batch, heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH))
+        out, lse = jax.lax.map(lambda x: some(*x), (jnp.arange(parts, dtype=jnp.int32), *each))
+    out_BTNH = out.reshape(q_BKGTH.shape).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
 
 
@@ -70,9 +88,31 @@ def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Ma
     return out, jnp.moveaxis(lse, 0, 2).reshape(*lse.shape[1:3], blocks * rows)[:, :, :T]
 
 
-def _block(length: int) -> int:
-    """The block's size: at most BLOCK, and such that the last block is nearly full."""
-    return -(-length // -(-length // BLOCK))
+def _cut(q: jax.Array, k: jax.Array, bias: TileBias, mask: Mask) -> tuple[int, int, int, int]:
+    """Queries and keys per block, and how many rows of the batch and key-value heads are computed at once.
+
+    All of these off a CPU, which has no such caches; where a mesh splits them, since a loop over what lies on several
+    devices would gather it; and where pairs of positions have a bias, so that rows of the batch share its tiles.
+    """
+    (B, T, N), (S, K) = q.shape[:3], k.shape[1:3]
+    rows, columns, group = _block(T), _block(S), N // K
+    if here()[0] != "cpu" or jax.sharding.get_abstract_mesh().size > 1 or isinstance(bias, ByPosition):
+        return rows, columns, B, K
+    if min(T, S) >= LONG and group * WIDE**2 <= TILE and all(type(rule) is Causal for rule in rules(mask)):
+        rows, columns = _block(T, WIDE), _block(S, WIDE)
+    room = TILE // (rows * columns * group)
+    heads = _divisor(K, room)
+    return rows, columns, _divisor(B, room // K) if heads == K else 1, heads
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`, or 1."""
+    return max(size for size in range(1, max(1, min(number, most)) + 1) if number % size == 0)
+
+
+def _block(length: int, most: int | None = None) -> int:
+    """The block's size: at most BLOCK, or `most`, and such that the last block is nearly full."""
+    return -(-length // -(-length // (most or BLOCK)))
 
 
 def _pad(x: jax.Array, block: int) -> jax.Array:
@@ -129,8 +169,8 @@ def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, pairs: jax.Array, co
 
 
 def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile: jax.Array | None, at: tuple[Any, Any]
-            ) -> tuple[jax.Array, jax.Array]:
-    """The logits of one block `[B, K, G, t, s]`, masked, and what was allowed, broadcastable to them."""
+            ) -> jax.Array:
+    """The logits of one block `[B, K, G, t, s]`, masked."""
     T, S, rows, columns = sizes
     mask, start = rule[:2]
     K, G = q.shape[1:3]
@@ -143,8 +183,7 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
     allowed = mask.allowed(start + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
     if allowed is not None:
         seen = seen & allowed
-    seen = seen[:, None, None]
-    return jnp.where(seen, l_BKGTS, MASKED), seen
+    return jnp.where(seen[:, None, None], l_BKGTS, MASKED)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -159,11 +198,10 @@ def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, b
     def step(carry: Any, i: Any, j: Any) -> Any:
         total_out, highest, total = carry
         tile = None if bias is None else bias.tile(i * rows, j * columns, rows, columns)
-        logits, seen = _logits(sizes, _take(q, i, rows, 3), _take(k, j, columns, 2), rule, tile, (i, j))
+        logits = _logits(sizes, _take(q, i, rows, 3), _take(k, j, columns, 2), rule, tile, (i, j))
         before = _take(highest, i, rows, 3)
         now = jnp.maximum(before, logits.max(-1))
-        p = jnp.where(seen, jnp.exp(logits - now[..., None]), 0.0)
-        fade = jnp.exp(before - now)
+        p, fade = jnp.exp(logits - now[..., None]), jnp.exp(before - now)
         part = jnp.einsum("BKGTS,BKSH->BKGTH", p.astype(v.dtype), _take(v, j, columns, 2),
                           preferred_element_type=jnp.float32)
         return (_put(total_out, _take(total_out, i, rows, 3) * fade[..., None] + part, i, rows, 3),
@@ -171,10 +209,9 @@ def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, b
                 _put(total, _take(total, i, rows, 3) * fade + p.sum(-1), i, rows, 3))
 
     lines = q.shape[:-1]
-    empty = (jnp.zeros(q.shape, jnp.float32), jnp.full(lines, MASKED, jnp.float32), jnp.zeros(lines, jnp.float32))
+    empty = (jnp.zeros(q.shape, jnp.float32), jnp.full(lines, LOWEST, jnp.float32), jnp.zeros(lines, jnp.float32))
     total_out, highest, total = _fold(step, empty, *rule[2:])
-    total = jnp.maximum(total, _TINY)
-    out, lse = (total_out / total[..., None]).astype(q.dtype), highest + jnp.log(total)
+    out, lse = (total_out / jnp.maximum(total, TINY)[..., None]).astype(q.dtype), log_sum(highest, total)
     return (out, lse), (q, k, v, bias, rule, out, lse)
 
 
@@ -184,32 +221,31 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
     d_out, d_lse = cotangents
     # What each row's softmax takes off its gradient; the log-sum-exp's own cotangent enters with the other sign.
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse
-    scale = 1 / math.sqrt(q.shape[-1])
+    scale, lse = 1 / math.sqrt(q.shape[-1]), for_backward(lse)
 
     def step(carry: Any, i: Any, j: Any) -> Any:
         dq, dk, dv, d_bias = carry
         q_i, k_j, v_j, d_i = (_take(q, i, rows, 3), _take(k, j, columns, 2), _take(v, j, columns, 2),
                               _take(d_out, i, rows, 3))
         tile, pull = (None, None) if bias is None else bias.tile_and_pull(i * rows, j * columns, rows, columns)
-        logits, seen = _logits(sizes, q_i, k_j, rule, tile, (i, j))
-        p = jnp.where(seen, jnp.exp(logits - _take(lse, i, rows, 3)[..., None]), 0.0)
+        p = jnp.exp(_logits(sizes, q_i, k_j, rule, tile, (i, j)) - _take(lse, i, rows, 3)[..., None])
         dp = jnp.einsum("BKGTH,BKSH->BKGTS", d_i, v_j, preferred_element_type=jnp.float32)
         ds = p * (dp - _take(delta, i, rows, 3)[..., None])
         if tile is not None and pull is not None:
             whole = ds.reshape(ds.shape[0], -1, rows, columns)
-            d_bias = pull(d_bias, whole.sum(0, keepdims=True) if tile.shape[0] == 1 else whole)
-        ds = (ds * scale).astype(q.dtype)
+            d_bias = pull(d_bias, over_rows(whole) if tile.shape[0] == 1 else whole)
+        p, ds = p.astype(q.dtype), ds.astype(q.dtype)
         dq_i = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_j, preferred_element_type=jnp.float32)
-        dk_j = jnp.einsum("BKGTS,BKGTH->BKSH", ds, q_i, preferred_element_type=jnp.float32)
-        dv_j = jnp.einsum("BKGTS,BKGTH->BKSH", p.astype(q.dtype), d_i, preferred_element_type=jnp.float32)
+        dk_j = jnp.einsum("BKGTH,BKGTS->BKHS", q_i, ds, preferred_element_type=jnp.float32)
+        dv_j = jnp.einsum("BKGTH,BKGTS->BKHS", d_i, p, preferred_element_type=jnp.float32)
         return (_put(dq, _take(dq, i, rows, 3) + dq_i, i, rows, 3),
-                _put(dk, _take(dk, j, columns, 2) + dk_j, j, columns, 2),
-                _put(dv, _take(dv, j, columns, 2) + dv_j, j, columns, 2), d_bias)
+                _put(dk, _take(dk, j, columns, 3) + dk_j, j, columns, 3),
+                _put(dv, _take(dv, j, columns, 3) + dv_j, j, columns, 3), d_bias)
 
-    empty = tuple(jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
+    empty = (jnp.zeros(q.shape, jnp.float32), *(jnp.zeros(x.mT.shape, jnp.float32) for x in (k, v)))
     dq, dk, dv, d_bias = _fold(step, (*empty, None if bias is None else bias.gradient()), *rule[2:])
     d_bias = None if bias is None else bias.cotangent(d_bias)
-    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_bias, None
+    return (dq * scale).astype(q.dtype), (dk.mT * scale).astype(k.dtype), dv.mT.astype(v.dtype), d_bias, None
 
 
 _blocks.defvjp(_forward, _backward)

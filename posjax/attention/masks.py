@@ -34,6 +34,10 @@ class Mask:
         `[k, s]`, to bool `[q, k]`; `None`: it cannot tell."""
         return None
 
+    def part(self, first: Any, count: int) -> Mask:
+        """The same rule for `count` rows of the batch from `first` on."""
+        return SomeRows(self, first, count)
+
     @property
     def causal(self) -> bool:
         """Whether no query sees a later key."""
@@ -51,6 +55,9 @@ class Full(Mask):
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         return None
+
+    def part(self, first: Any, count: int) -> Mask:
+        return self
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,9 @@ class Causal(Mask):
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         return k_blocks[None, :, 0] <= q_blocks[:, -1, None]
+
+    def part(self, first: Any, count: int) -> Mask:
+        return self
 
     @property
     def causal(self) -> bool:
@@ -107,6 +117,9 @@ class Window(Mask):
         back = q_blocks[:, 0, None] - k_blocks[None, :, -1]
         return (back < self.size) & (k_blocks[None, :, 0] - q_blocks[:, -1, None] < self.size)
 
+    def part(self, first: Any, count: int) -> Mask:
+        return self
+
 
 @dataclass(frozen=True)
 class Segments(Mask):
@@ -135,6 +148,12 @@ class Segments(Mask):
         meet = (q_low[:, :, None] <= k_high[:, None, :]) & (k_low[:, None, :] <= q_high[:, :, None])
         return jnp.any(meet, axis=0)
 
+    def part(self, first: Any, count: int) -> Mask:
+        def own(ids: Any) -> jax.Array:
+            return ids if ids.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(jnp.asarray(ids), first, count)
+
+        return Segments(own(self.queries), None if self.keys is None else own(self.keys))
+
 
 @dataclass(frozen=True)
 class Both(Mask):
@@ -154,9 +173,37 @@ class Both(Mask):
         told = [live for m in (self.first, self.second) if (live := m.live(q_blocks, k_blocks)) is not None]
         return told[0] & told[1] if len(told) == 2 else told[0] if told else None
 
+    def part(self, first: Any, count: int) -> Mask:
+        return Both(self.first.part(first, count), self.second.part(first, count))
+
     @property
     def causal(self) -> bool:
         return self.first.causal or self.second.causal
+
+
+@dataclass(frozen=True)
+class SomeRows(Mask):
+    """A rule of the user's own, for `count` rows of the batch from `first` on: what `Mask.part` makes of it."""
+
+    mask: Mask
+    first: Any
+    count: int
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        seen = self.mask.allowed(q_index, k_index)
+        if seen is None or seen.shape[0] == 1:
+            return seen
+        return jax.lax.dynamic_slice_in_dim(seen, self.first, self.count)
+
+    def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
+        return self.mask.may_see(q_first, q_last, k_first, k_last)
+
+    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        return self.mask.live(q_blocks, k_blocks)
+
+    @property
+    def causal(self) -> bool:
+        return self.mask.causal
 
 
 def rules(mask: Mask) -> tuple[Mask, ...]:
@@ -173,3 +220,4 @@ def rules(mask: Mask) -> tuple[Mask, ...]:
 for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]),
                      (Both, ["first", "second"])):
     jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
+jax.tree_util.register_dataclass(SomeRows, data_fields=["mask", "first"], meta_fields=["count"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from posjax.attention.biases import Bias, ByContent
@@ -12,6 +13,14 @@ from posjax.attention.masks import Mask
 
 MASKED = -1e30
 """The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN."""
+
+LOWEST = 0.5 * MASKED
+"""Where a row's maximum begins in blocks: above the masked logits, so exp makes them 0 in rows that see nothing."""
+
+BLIND = -MASKED
+"""The log-sum-exp that makes exp(logits - it) 0: of padding, and in a backward pass of rows that saw nothing."""
+
+TINY = float(np.finfo(np.float32).tiny)
 
 
 def refuse(job: Job) -> str | None:
@@ -43,6 +52,16 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     return softmax(logits(q, k, bias, start), mask.allowed(start + jnp.arange(T), jnp.arange(S)), v, q.dtype)
 
 
+def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:
+    """The log-sum-exp of rows gathered in blocks: `MASKED` for those that saw nothing, whose total is 0."""
+    return jnp.where(total > 0, highest + jnp.log(jnp.maximum(total, TINY)), MASKED)
+
+
+def for_backward(lse: jax.Array) -> jax.Array:
+    """The log-sum-exp such that exp(logits - it) gives no weight to a row that saw nothing."""
+    return jnp.where(lse > LOWEST, lse, BLIND)
+
+
 def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     """Logits, what may be seen `[b, T, S]`, and values, to the output and the log-sum-exp."""
     B, N, T, S = l_BNTS.shape
@@ -55,7 +74,7 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     p_BNTS = jnp.exp(l_BNTS - highest)
     if seen is not None:
         p_BNTS = jnp.where(seen, p_BNTS, 0.0)
-    total = jnp.maximum(jnp.sum(p_BNTS, axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    total = jnp.maximum(jnp.sum(p_BNTS, axis=-1, keepdims=True), TINY)
     p_BKGTS = (p_BNTS / total).astype(v.dtype).reshape(B, K, N // K, T, S)
     out = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
     return out.reshape(B, T, N, H).astype(dtype), (highest + jnp.log(total))[..., 0]

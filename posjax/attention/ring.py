@@ -26,15 +26,13 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention import chunked
-from posjax.attention.biases import Bias, ByDistance, ByPosition, TileBias
+from posjax.attention.biases import Bias, ByDistance, ByPosition, TileBias, over_rows
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
 from posjax.attention.meshes import CONTEXT, bias_specs, free_axes, kinds_of_axes, mask_specs
-from posjax.attention.reference import MASKED
+from posjax.attention.reference import LOWEST, TINY, for_backward, log_sum
 from posjax.attention.ring_plan import Plan, plan_for
 from posjax.encodings.base import Encoding, Head, Params
-
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 def refuse(job: Job) -> str | None:
@@ -135,11 +133,10 @@ def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: Ti
         return _sweep(plan, _with_keys(bias, arrived[2]), rule, source, partial(_attend, q_BKGTH, arrived), totals), _
 
     each = q_BKGTH.shape[:-1]
-    empty = (jnp.zeros(q_BKGTH.shape, jnp.float32), jnp.full(each, MASKED, jnp.float32), jnp.zeros(each, jnp.float32))
+    empty = (jnp.zeros(q_BKGTH.shape, jnp.float32), jnp.full(each, LOWEST, jnp.float32), jnp.zeros(each, jnp.float32))
     (out, highest, total), _ = _around(plan, step, empty, None, (k_BKSH, v_BKSH, k_positions))
-    total = jnp.maximum(total, _TINY)
-    out_BTNH = (out / total[..., None]).astype(q.dtype).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)
-    lse_BTN = (highest + jnp.log(total)).transpose(0, 3, 1, 2).reshape(B, -1, N)
+    out_BTNH = (out / jnp.maximum(total, TINY)[..., None]).astype(q.dtype).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)
+    lse_BTN = log_sum(highest, total).transpose(0, 3, 1, 2).reshape(B, -1, N)
     return (_unlay(plan, out_BTNH), _unlay(plan, lse_BTN).transpose(0, 2, 1)), (q_BKGTH, k_BKSH, v_BKSH)
 
 
@@ -149,9 +146,9 @@ def _attend(q: jax.Array, arrived: Any, totals: Any, row: _Row) -> Any:
 
     def block(j: Any, state: Any) -> Any:
         out, highest, total = state
-        logits, seen = row.logits(q_t, row.keys(k, j), row.tile(j), j)
+        logits = row.logits(q_t, row.keys(k, j), row.tile(j), j)
         now = jnp.maximum(highest, logits.max(-1))
-        p, fade = jnp.where(seen, jnp.exp(logits - now[..., None]), 0.0), jnp.exp(highest - now)
+        p, fade = jnp.exp(logits - now[..., None]), jnp.exp(highest - now)
         part = jnp.einsum("BKGTS,BKSH->BKGTH", p.astype(v.dtype), row.keys(v, j), preferred_element_type=jnp.float32)
         return out * fade[..., None] + part, now, total * fade + p.sum(-1)
 
@@ -170,7 +167,7 @@ def _backward_here(plan: Plan, laid: Any, results: Any, cotangents: Any, bias: T
     delta_BTN = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse.transpose(0, 2, 1)
     # Padding repeats a real row, whose exponentials are finite, with a gradient of zero.
     d_out, delta = (by_head(_lay(plan, x, "constant")) for x in (d_out, delta_BTN))
-    lse = by_head(_lay(plan, lse.transpose(0, 2, 1)))
+    lse = by_head(_lay(plan, for_backward(lse).transpose(0, 2, 1)))
     bias, k_positions = _bias_here(plan, bias, K * G)
 
     def step(stay: Any, travel: Any, arrived: Any, source: Any) -> Any:
@@ -199,13 +196,12 @@ def _differentiate(at_queries: tuple[jax.Array, ...], arrived: Any, sums: Any, r
         dq, d_bias, dk, dv = state
         k_j, u = row.keys(k, j), row.slot * row.plan.blocks + j
         tile, pull = row.tile_and_pull(j)
-        logits, seen = row.logits(q, k_j, tile, j)
-        p = jnp.where(seen, jnp.exp(logits - lse[..., None]), 0.0)
+        p = jnp.exp(row.logits(q, k_j, tile, j) - lse[..., None])
         dp = jnp.einsum("BKGTH,BKSH->BKGTS", d_out, row.keys(v, j), preferred_element_type=jnp.float32)
         ds = p * (dp - delta[..., None])
         if tile is not None and pull is not None:
             whole = ds.reshape(ds.shape[0], -1, rows, rows)
-            d_bias = pull(d_bias, whole.sum(0, keepdims=True) if tile.shape[0] == 1 else whole)
+            d_bias = pull(d_bias, over_rows(whole) if tile.shape[0] == 1 else whole)
         p, ds = p.astype(q.dtype), (ds * scale).astype(q.dtype)
         dq += jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_j, preferred_element_type=jnp.float32)
         dk_j = jnp.einsum("BKGTS,BKGTH->BKSH", ds, q, preferred_element_type=jnp.float32) + row.keys(dk, j)
@@ -241,7 +237,7 @@ class _Row:
     def keys(self, x: jax.Array, j: Any) -> jax.Array:
         return chunked._take(x, self.slot * self.plan.blocks + j, self.plan.block, 2)
 
-    def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Any) -> tuple[jax.Array, jax.Array]:
+    def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Any) -> jax.Array:
         plan, (q_first, k_first) = self.plan, (self.q_part * self.plan.length, self.k_part * self.plan.length)
         rule = (_Onward(self.mask, k_first, q.shape[0], plan.batch), q_first, None)
         return chunked._logits((plan.length, plan.length, plan.block, plan.block), q, k, rule, tile, (self._i, j))

@@ -22,6 +22,7 @@ from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, pad
 from posjax.attention.fused.program import Program, build, rows
 from posjax.attention.fused.rules import table
 from posjax.attention.fused.toeplitz import padded_vector
+from posjax.attention.reference import BLIND
 
 BLOCK = 512
 """Queries and keys of a tile at most: its arrays take some 8 MiB of VMEM."""
@@ -68,7 +69,7 @@ class _Launch:
         if back is None:
             return arrays, blocks
         lse, delta = (pad_rows(x, z.queries, value)[:, :, None] for x, value in
-                      ((back.lse, tile.BLIND), (back.delta, 0.0)))
+                      ((back.lse, BLIND), (back.delta, 0.0)))
         line = self.row_line(place)
         return (arrays._replace(d_out=_heads_first(pad(back.d_out, z.queries, z.H)), lse=lse, delta=delta),
                 blocks._replace(d_out=queries, lse=line, delta=line))

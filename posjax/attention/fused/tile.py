@@ -7,20 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from posjax.attention.reference import MASKED
+from posjax.attention.reference import BLIND, LOWEST, MASKED, TINY
 
 LOG2E, LN2 = 1 / math.log(2), math.log(2)
 """exp(x) is exp2(x LOG2E), which devices compute faster; the factor is folded into the scale and the bias."""
-
-LOWEST = 0.5 * MASKED
-"""Where a row's maximum begins: above the masked logits, so that exp2 makes them 0 even in a row that sees nothing."""
-
-BLIND = 1e30
-"""The log-sum-exp that makes exp2(logits - it) 0: of padding, and in a backward pass of rows that saw nothing."""
-
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 def dot(a: jax.Array, b: jax.Array, sides: tuple[int, int], precision: Any) -> jax.Array:
@@ -58,7 +49,7 @@ def fold(state: tuple[jax.Array, jax.Array, jax.Array], logits: jax.Array, v: ja
 def finish(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """The output `[rows, H]` and the log-sum-exp `[rows, 1]` to base e."""
     out, highest, total = state
-    safe = jnp.maximum(total, _TINY)
+    safe = jnp.maximum(total, TINY)
     return out * (1 / safe), jnp.where(total > 0, highest * LN2 + jnp.log(safe), MASKED)
 
 

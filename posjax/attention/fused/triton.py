@@ -21,6 +21,7 @@ from posjax.attention.fused.program import Program, build, rows
 from posjax.attention.fused.rules import table
 from posjax.attention.fused.toeplitz import add_up, padded_vector
 from posjax.attention.fused.triton_kernels import Kernel, Refs
+from posjax.attention.reference import BLIND
 
 HEAD_SIZE = 256
 """The largest head size that there are tiles for."""
@@ -70,7 +71,7 @@ class _Launch:
         if back is None:
             return refs
         return refs._replace(d_out=pad(back.d_out, z.queries, z.channels),
-                             lse=pad_rows(back.lse, z.queries, tile.BLIND), delta=pad_rows(back.delta, z.queries, 0.0))
+                             lse=pad_rows(back.lse, z.queries, BLIND), delta=pad_rows(back.delta, z.queries, 0.0))
 
     def operands(self) -> Any:
         """The arrays of the bias."""
