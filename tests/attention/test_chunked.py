@@ -1,12 +1,15 @@
 """The chunked backend: equal to the definition in every shape, linear in memory, and blind to what masks rule out."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Causal, Dims, Full, Segments, T5Bias, Window, chain
+from posjax import Alibi, Causal, Dims, Fire, Full, Mask, Segments, T5Bias, Window, chain
 from posjax.attention import chunked, describe, weigh
+from posjax.attention.biases import ByPosition, over_rows
 
 T5 = chain(T5Bias(8, 20, bidirectional=True), Alibi("symmetric"))
 SEGMENTS = jnp.array([[1] * 4 + [2] * 6 + [0] * 3, [0] * 2 + [5] * 11])
@@ -57,6 +60,60 @@ def test_it_equals_the_reference(T, S, block, mask, explicit, monkeypatch):
         at = tuple(jnp.stack([3 * jnp.arange(n), 50 - jnp.arange(n)]) for n in (T, S))
     got, expected = (value_and_gradients((T, S), mask, S - T, at, b) for b in ("chunked", "reference"))
     for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class EveryOther(Mask):
+    """A rule of a user's own, one number for each row of the batch."""
+
+    rest: jax.Array
+
+    def allowed(self, q_index, k_index):
+        return ((q_index[None, :, None] + k_index[None, None, :]) % 3 != self.rest[:, None, None])
+
+
+@pytest.mark.parametrize("heads", [1, 2], ids=["a head at once", "a row at once"])
+@pytest.mark.parametrize("mask", [Causal(), Causal() & Segments(SEGMENTS), Full() & EveryOther(jnp.array([0, 1])),
+                                  Window(5) & Segments(SEGMENTS[:1])], ids=["causal", "packed", "own", "shared"])
+def test_parts_of_the_batch_and_the_heads_equal_the_whole(mask, heads, monkeypatch):
+    monkeypatch.setattr(chunked, "BLOCK", 4)
+    expected = value_and_gradients((13, 13), mask, 0, (None, None), "reference")
+    monkeypatch.setattr(chunked, "TILE", 4 * 4 * 2 * heads)
+    q, k, _ = qkv(13, 13)
+    assert chunked._cut(q, k, None, mask) == (4, 4, 1, heads)
+    for a, b in zip(value_and_gradients((13, 13), mask, 0, (None, None), "chunked"), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_how_much_is_computed_at_once(monkeypatch):
+    def cut(B, T, N, K, mask=None, bias=None):
+        q, k = (jax.ShapeDtypeStruct((B, T, n, 64), jnp.float32) for n in (N, K))
+        return chunked._cut(q, k, bias, mask or Causal())
+
+    assert cut(1, 1024, 4, 4) == (256, 256, 1, 4), "short ones waste less with narrow blocks"
+    assert cut(1, 4096, 4, 4) == (512, 512, 1, 4)
+    assert cut(1, 4096, 4, 4, Causal() & Window(9)) == (256, 256, 1, 4), "nor do wide blocks suit a window"
+    assert cut(3, 4096, 8, 8) == (512, 512, 1, 4), "half of the heads of a row"
+    assert cut(3, 4096, 12, 4) == (512, 512, 1, 1), "whole groups of queries"
+    assert cut(1, 4096, 32, 4) == (256, 256, 1, 2), "large groups take narrow blocks"
+    assert cut(32, 256, 4, 4) == (256, 256, 4, 4), "rows of the batch together"
+    assert cut(7, 256, 4, 4) == (256, 256, 1, 4), "as many each time"
+    at = jnp.arange(4096)[None]
+    shared = ByPosition({}, at, at, Fire(), 8)
+    assert cut(3, 4096, 8, 8, bias=shared) == (256, 256, 3, 8), "rows share the tiles of a bias by position"
+    monkeypatch.setattr(chunked, "here", lambda: ("gpu", "any"))
+    assert cut(32, 4096, 8, 8) == (256, 256, 32, 8), "all at once where there are no such caches"
+
+
+def test_wide_blocks_equal_narrow_ones(monkeypatch):
+    expected = value_and_gradients((13, 13), Causal(), 0, (None, None), "reference")
+    for name, value in (("BLOCK", 4), ("WIDE", 7), ("LONG", 12)):
+        monkeypatch.setattr(chunked, name, value)
+    q, k, _ = qkv(13, 13)
+    assert chunked._cut(q, k, None, Causal())[:2] == (7, 7)
+    for a, b in zip(value_and_gradients((13, 13), Causal(), 0, (None, None), "chunked"), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
@@ -172,3 +229,9 @@ def test_results_repeat_to_the_bit(dtype, monkeypatch):
 
     first, again = (jax.tree.leaves(run(params[0]["table"], *arrays)) for _ in range(2))
     assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("rows", range(1, 8))
+def test_the_sum_over_rows(rows):
+    x = jnp.arange(rows * 3.0).reshape(rows, 3) ** 2
+    np.testing.assert_array_equal(over_rows(x), np.asarray(x).sum(0, keepdims=True))
