@@ -54,7 +54,11 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
         row, head = index // (K // heads) * batch, index % (K // heads) * q.shape[2] * heads
         part = padded.part(head, q.shape[2] * heads) if isinstance(padded, ByDistance) and heads < K else padded
         own = mask.part(row, batch) if batch < B else mask
-        rule = (own, jnp.asarray(start, jnp.int32), *_live(own, start, (T, S), (rows, columns)))
+        pairs, count = _live(own, start, (T, S), (rows, columns))
+        # Without a tie to the index, differentiating the loop would keep what depends on pairs alone, such as their
+        # masks, of all pairs at once.
+        pairs, _ = jax.lax.optimization_barrier((pairs, jnp.asarray(index)))
+        rule = (own, jnp.asarray(start, jnp.int32), pairs, count)
         return cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q, k, v, part, rule))
 
     if (batch, heads) == (B, K):
