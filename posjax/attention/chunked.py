@@ -190,6 +190,14 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
     return jnp.where(seen[:, None, None], l_BKGTS, MASKED)
 
 
+def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
+    if x.dtype != jnp.float32:  # XLA's CPU has no such product of every narrower type.
+        return jnp.einsum("BKGTS,BKGTH->BKSH", weights, x, preferred_element_type=jnp.float32).mT
+    # In this order no block is transposed for the product, only what is as small as `x`.
+    return jnp.einsum("BKGTH,BKGTS->BKHS", x, weights)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _blocks(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any
             ) -> tuple[jax.Array, jax.Array]:
@@ -240,8 +248,7 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
             d_bias = pull(d_bias, over_rows(whole) if tile.shape[0] == 1 else whole)
         p, ds = p.astype(q.dtype), ds.astype(q.dtype)
         dq_i = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_j, preferred_element_type=jnp.float32)
-        dk_j = jnp.einsum("BKGTH,BKGTS->BKHS", q_i, ds, preferred_element_type=jnp.float32)
-        dv_j = jnp.einsum("BKGTH,BKGTS->BKHS", d_i, p, preferred_element_type=jnp.float32)
+        dk_j, dv_j = _along_rows(q_i, ds), _along_rows(d_i, p)
         return (_put(dq, _take(dq, i, rows, 3) + dq_i, i, rows, 3),
                 _put(dk, _take(dk, j, columns, 3) + dk_j, j, columns, 3),
                 _put(dv, _take(dv, j, columns, 3) + dv_j, j, columns, 3), d_bias)
