@@ -192,10 +192,9 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
 
 def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
-    if x.dtype != jnp.float32:  # XLA's CPU has no such product of every narrower type.
-        return jnp.einsum("BKGTS,BKGTH->BKSH", weights, x, preferred_element_type=jnp.float32).mT
     # In this order no block is transposed for the product, only what is as small as `x`.
-    return jnp.einsum("BKGTH,BKGTS->BKHS", x, weights)
+    # In float32, since XLA's CPU has no such product of narrower types.
+    return jnp.einsum("BKGTH,BKGTS->BKHS", x.astype(jnp.float32), weights.astype(jnp.float32))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
