@@ -181,7 +181,7 @@ def _with_floats(params: Params, floats: list[jax.Array]) -> Params:
 
 
 def over_rows(x: jax.Array) -> jax.Array:
-    """The sum over the leading axis, which stays, by halves: on CPU a reduction of it takes fifty times as long."""
+    """The sum over the leading axis, which stays, by halves: XLA reduces a leading axis slowly on CPU."""
     rest = None
     while x.shape[0] > 1:
         half, odd = divmod(x.shape[0], 2)
@@ -196,7 +196,7 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
 
     Entry (a, c) is `segment[a - c + columns - 1]`. Rows of one length laid out in rows of one less skew by one place
     each, so the block is a broadcast and two reshapes; a gather of the same takes a third longer on CPU. The length is
-    a power of two, since finding a place then takes no division: with others the block takes six times as long there.
+    a power of two, since finding a place there then takes no division by another number.
     """
     heads, length = segment.shape
     width = 1 << length.bit_length()

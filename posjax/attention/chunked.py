@@ -29,7 +29,7 @@ of products takes both cores only for larger ones, and a step then costs less be
 
 TILE = 2**20
 """How many logits a CPU computes at once, over rows of the batch and heads: 4 MiB for each array of a step, which stay
-in its caches. Twice as many take a quarter longer, sixteen times as many twice as long."""
+in its caches."""
 
 
 def refuse(job: Job) -> str | None:
@@ -49,22 +49,22 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     k_BKSH, v_BKSH = (_pad(x, columns).transpose(0, 2, 1, 3) for x in (k, v))
     padded: TileBias = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
 
+    parts = B // batch * (K // heads)
+
     def some(index: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The rows of the batch and the heads that are computed at once."""
         row, head = index // (K // heads) * batch, index % (K // heads) * q.shape[2] * heads
         part = padded.part(head, q.shape[2] * heads) if isinstance(padded, ByDistance) and heads < K else padded
         own = mask.part(row, batch) if batch < B else mask
         pairs, count = _live(own, start, (T, S), (rows, columns))
-        # Without a tie to the index, differentiating the loop would keep what depends on pairs alone, such as their
-        # masks, of all pairs at once.
-        pairs, _ = jax.lax.optimization_barrier((pairs, jnp.asarray(index)))
+        if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
+            pairs, _ = jax.lax.optimization_barrier((pairs, index))
         rule = (own, jnp.asarray(start, jnp.int32), pairs, count)
         return cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q, k, v, part, rule))
 
-    if (batch, heads) == (B, K):
+    if parts == 1:
         out, lse = some(0, q_BKGTH, k_BKSH, v_BKSH)
     else:
-        parts = B // batch * (K // heads)
         each = (x.reshape(parts, batch, heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH))
         out, lse = jax.lax.map(lambda x: some(*x), (jnp.arange(parts, dtype=jnp.int32), *each))
     out_BTNH = out.reshape(q_BKGTH.shape).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
@@ -192,8 +192,7 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
 
 def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
-    # In this order no block is transposed for the product, only what is as small as `x`.
-    # In float32, since XLA's CPU has no such product of narrower types.
+    # In this order no block is transposed, only what is as small as `x`; XLA's CPU has it for float32 alone.
     return jnp.einsum("BKGTH,BKGTS->BKHS", x.astype(jnp.float32), weights.astype(jnp.float32))
 
 
