@@ -192,8 +192,15 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
 
 def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
-    # In this order no block is transposed, only what is as small as `x`; XLA's CPU has it for float32 alone.
-    return jnp.einsum("BKGTH,BKGTS->BKHS", x.astype(jnp.float32), weights.astype(jnp.float32))
+    def product(x: jax.Array, weights: jax.Array) -> jax.Array:
+        # In this order no block is transposed, only what is as small as `x`.
+        return jnp.einsum("BKGTH,BKGTS->BKHS", x, weights, preferred_element_type=jnp.float32)
+
+    def wide(x: jax.Array, weights: jax.Array) -> jax.Array:
+        return product(x.astype(jnp.float32), weights.astype(jnp.float32))
+
+    # XLA's CPU has this product for float32 alone.
+    return cast(jax.Array, jax.lax.platform_dependent(x, weights, cpu=wide, default=product))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
