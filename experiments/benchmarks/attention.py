@@ -29,14 +29,14 @@ PROGRAM = "experiments.benchmarks.attention"
 class Options:
     """Compare attention with positional biases on this machine."""
 
-    lengths: tuple[int, ...] = (512, 2048, 4096, 8192, 32768, 65536)
+    lengths: tuple[int, ...] = (512, 2048, 3000, 4096, 8192, 32768, 65536)
     encodings: tuple[str, ...] = tuple(ENCODINGS)
     """Names of encodings."""
-    long_encodings: tuple[str, ...] = ("NoPE", "T5Bias")
+    long_encodings: tuple[str, ...] = ("T5Bias",)
     """Which of them past `peers_up_to`, where each run takes minutes."""
     peers_up_to: int = 8192
-    """The longest length for anything but ours."""
-    rounds: int = 3
+    """The longest length for anything but ours, with the bias and without."""
+    rounds: int = 7
     heads: int = 4
     head_size: int = 64
     batch: int = 1
@@ -68,7 +68,7 @@ class Options:
         return self
 
     def cases(self) -> list[Case]:
-        """What is measured, short lengths first, each forward and with gradients. "NoPE" is in every comparison."""
+        """What is measured, short lengths first, each forward and with gradients."""
         return [Case(name, ENCODINGS[name], length, backward, self.heads, self.head_size, self.batch, self.dtype)
                 for length in sorted(self.lengths) for name in self.encodings for backward in (False, True)
                 if length <= self.peers_up_to or name in self.long_encodings]

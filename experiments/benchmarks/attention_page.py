@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.benchmarks import figure, tables
 from experiments.benchmarks.attention_rows import UNBIASED, Row
 from experiments.benchmarks.cases import Case
-from experiments.benchmarks.peers import BASELINE, OURS, SDPA
+from experiments.benchmarks.peers import BASELINE, SDPA
 
 LONG = 2048
 """From which length the goals hold."""
@@ -31,40 +31,16 @@ class Goal:
         return "not measured" if self.worst is None else "met" if self.worst <= self.reach else "NOT met"
 
 
-def ratio(rows: Iterable[Row], row: Row, against: str, wall: bool = False) -> float | None:
-    """A row's CPU (or wall) time over that of another peer of the same case."""
-    for other in rows:
-        if (other.encoding, other.length, other.backward, other.peer) == (row.encoding, row.length, row.backward,
-                                                                          against):
-            a, b = (row.wall, other.wall) if wall else (row.cpu, other.cpu)
-            return a / b if a is not None and b else None
-    return None
-
-
-def unbiased(rows: Sequence[Row], row: Row) -> float | None:
-    """Our CPU time over that without a bias: in turns where there were turns, else of the same length."""
-    near = ratio(rows, row, UNBIASED)
-    alone = (r for r in rows if (r.encoding, r.peer, r.length, r.backward) == ("NoPE", OURS, row.length, row.backward))
-    other = next(alone, None)
-    return near if near is not None or other is None or not other.cpu or row.cpu is None else row.cpu / other.cpu
-
-
 def goals(rows: Sequence[Row]) -> list[Goal]:
     """What is to be reached on a CPU, with what was, for relative biases at 2048 tokens or more."""
-    def against(peer: str) -> Callable[[Row], float | None]:
-        return lambda row: ratio(rows, row, peer)
-
-    asked: list[tuple[str, float, Callable[[Row], float | None]]] = [
-        ("of jax.nn with the whole bias", 0.4, against(BASELINE)),
-        ("of ours without a bias", 1.2, lambda row: unbiased(rows, row)),
-        ("of torch SDPA with a bias mask", 0.6, against(SDPA)),
-    ]
+    asked = (("of jax.nn with the whole bias", BASELINE, 0.4), ("of ours without a bias", UNBIASED, 1.2),
+             ("of torch SDPA with a bias mask", SDPA, 0.6))
     found = []
-    for what, reach, measured in asked:
+    for what, peer, reach in asked:
         for backward in (False, True):
-            mine = [r for r in rows if r.peer == OURS and r.relative and r.length >= LONG and r.backward == backward]
-            each = [(value, f"{r.encoding}, {tables.length(r.length)}") for r in mine
-                    if (value := measured(r)) is not None]
+            each = [(r.ours, f"{r.encoding}, {tables.length(r.length)}") for r in rows
+                    if r.peer == peer and r.relative and r.length >= LONG and r.backward == backward
+                    and r.ours is not None]
             found.append(Goal(f"{what}, {PASSES[backward]}", reach, *max(each, default=(None, ""))))
     return found
 
@@ -83,7 +59,7 @@ def summary(found: Sequence[Goal]) -> tuple[list[str], list[list[str]]]:
 
 
 def grid(rows: Sequence[Row], backward: bool) -> tuple[list[str], list[list[str]]]:
-    """CPU times by encoding and peer, one column for each length, and what ours is of the whole bias."""
+    """CPU times by encoding and peer, one column for each length."""
     lengths = sorted({r.length for r in rows})
     lines: dict[tuple[str, str], dict[int, str]] = {}
     for r in rows:
@@ -97,7 +73,7 @@ def grid(rows: Sequence[Row], backward: bool) -> tuple[list[str], list[list[str]
 
 def details(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Every row with all that was measured of it."""
-    head = ["encoding", "peer", "S", "pass", "CPU", "wall", "of jax.nn, CPU", "of jax.nn, wall", "FLOPs halved",
+    head = ["encoding", "peer", "S", "pass", "CPU", "wall", "ours is, CPU", "ours is, wall", "rounds", "FLOPs halved",
             "difference", "why not"]
     body = []
     for r in rows:
@@ -106,17 +82,18 @@ def details(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         agreed = "" if r.error is None else f"{r.error:.0e}" + ("" if r.agrees else ", DISAGREES")
         halved = "" if r.halved is None else "yes" if r.halved else "no"
         body.append([r.encoding, r.peer, str(r.length), PASSES[r.backward], tables.seconds(r.cpu),
-                     tables.seconds(r.wall), tables.digits(ratio(rows, r, BASELINE)),
-                     tables.digits(ratio(rows, r, BASELINE, wall=True)), halved, agreed, r.why])
+                     tables.seconds(r.wall), tables.digits(r.ours), tables.digits(r.ours_wall),
+                     str(r.samples), halved, agreed, r.why])
     return head, body
 
 
 PAGE = """# Attention with positional biases, on a CPU
 
 Causal self-attention, one call. All peers of a case run in one process, in turns, and the time is the median of the
-CPU time of all its threads; the wall's clock is in the long table. Ours is `attend(..., backend="chunked")`. With
-gradients means those of queries, keys, values and of what the encoding learns. A bias that is fixed is given to the
-others as an array that was made beforehand; a learned one is made in the pass that trains it, from the vector by
+CPU time of all its threads; the wall's clock is in the long table. What ours is of another's time, as in the first
+table and as "ours is" in the long one, is the median of the rounds' ratios. Ours is `attend(..., backend="chunked")`.
+With gradients means those of queries, keys, values and of what the encoding learns. A bias that is fixed is given to
+the others as an array that was made beforehand; a learned one is made in the pass that trains it, from the vector by
 distance for `jax.nn`, and for each pair in PyTorch, as its users do. "FLOPs halved" says whether a peer skips the
 pairs that a causal mask rules out. Every peer's output and gradients are compared with ours before they are timed.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from experiments.benchmarks.cases import ENCODINGS, Arrays, Case, Ready, Unable, error, tolerance
 from experiments.benchmarks.peers import OURS, PEERS, Peer
-from experiments.benchmarks.timing import Times, interleave, once
+from experiments.benchmarks.timing import Times, interleave, once, ratio
 
 UNBIASED = "posjax, no bias"
 """Ours without any encoding, timed beside each."""
@@ -18,8 +18,9 @@ UNBIASED = "posjax, no bias"
 class Row:
     """One peer of one case: CPU and wall seconds, or the reason why there are none.
 
-    `halved`: whether it skips the pairs that a causal mask rules out. `error`: how far its results are from ours,
-    relative to their largest, and `agrees` whether that is rounding.
+    `ours` and `ours_wall`: what our attention with this encoding takes of these times, `timing.ratio`. `halved`:
+    whether it skips the pairs that a causal mask rules out. `error`: how far its results are from ours, relative to
+    their largest, and `agrees` whether that is rounding.
     """
 
     encoding: str
@@ -29,6 +30,8 @@ class Row:
     relative: bool
     cpu: float | None = None
     wall: float | None = None
+    ours: float | None = None
+    ours_wall: float | None = None
     samples: int = 0
     halved: bool | None = None
     error: float | None = None
@@ -77,13 +80,13 @@ def measure(case: Case, limits: Limits, before: Sequence[Row]) -> list[Row]:
     times = _timed(ready, first, limits)
     del ready
     gc.collect()
-    return [_filled(row, times.get(row.peer)) for row in rows]
+    return [_filled(row, times.get(row.peer), times.get(OURS)) for row in rows]
 
 
 def _peers(case: Case, limits: Limits) -> list[tuple[Peer, Case]]:
     """Ours, then ours without an encoding, then the others."""
     chosen = [(peer, case) for peer in (PEERS if limits.all_peers else PEERS[:1])]
-    if case.name != "NoPE" and limits.all_peers:
+    if case.name != "NoPE":
         chosen.insert(1, (replace(PEERS[0], name=UNBIASED), replace(case, name="NoPE", encoding=ENCODINGS["NoPE"])))
     return chosen
 
@@ -107,8 +110,11 @@ def _timed(ready: dict[str, Ready], first: dict[str, tuple[float, float]], limit
     return slow | interleave(calls, limits.rounds, {name: first[name][1] for name in calls}, limits.row_seconds)
 
 
-def _filled(row: Row, times: Times | None) -> Row:
+def _filled(row: Row, times: Times | None, ours: Times | None) -> Row:
     if times is None:
         return row
     cpu, wall = times.medians
-    return replace(row, cpu=cpu, wall=wall, samples=len(times.cpu))
+    row = replace(row, cpu=cpu, wall=wall, samples=len(times.cpu))
+    if ours is None or row.peer == OURS:
+        return row
+    return replace(row, ours=ratio(ours.cpu, times.cpu), ours_wall=ratio(ours.wall, times.wall))

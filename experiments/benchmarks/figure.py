@@ -67,7 +67,8 @@ def _line(axis: Axes, points: Sequence[tuple[int, float]], name: str, colour: st
 def _dress(axis: Axes, title: str, lengths: Sequence[int]) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    axis.set_xticks(lengths, [tables.length(n) for n in lengths])
+    named = [n for n in lengths if n & (n - 1) == 0] or lengths  # Others would stand in their neighbours' way.
+    axis.set_xticks(named, [tables.length(n) for n in named])
     axis.minorticks_off()
     axis.set_title(title, fontweight="bold")
     plain(axis)

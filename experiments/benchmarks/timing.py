@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -36,6 +36,16 @@ class Times:
     @property
     def medians(self) -> tuple[float, float]:
         return median(self.cpu), median(self.wall)
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """What our samples are of theirs: the median over the rounds of both, as a machine that is slow slows a round.
+
+    Where one has a single sample, that of the medians.
+    """
+    if min(len(ours), len(theirs)) == 1:
+        return median(ours) / median(theirs)
+    return median(a / b for a, b in zip(ours, theirs, strict=False))
 
 
 def sample(call: Call, calls: int) -> tuple[float, float]:
