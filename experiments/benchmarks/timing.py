@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 AT_LEAST = 0.05
 """Seconds that one sample should last: shorter calls are repeated within it."""
 MOST_CALLS = 500
+SHORT = 0.3
+"""Seconds: a call of less first runs once untimed, as threads of the one before may still be spinning. Beside a longer
+one that is nothing."""
 
 
 class Call(NamedTuple):
@@ -78,6 +81,8 @@ def interleave(calls: Mapping[str, Call], rounds: int, first: Mapping[str, float
             if spent[name] > most:
                 continue
             count = min(MOST_CALLS, max(1, int(AT_LEAST / max(first[name], 1e-6))))
+            if first[name] < SHORT:
+                call.finished()
             cpu, wall = sample(call, count)
             times[name].cpu.append(cpu)
             times[name].wall.append(wall)

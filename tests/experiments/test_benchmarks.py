@@ -165,7 +165,7 @@ def test_samples_are_taken_in_turns_until_a_row_has_had_its_time():
     assert len(timing.interleave({"a": call("a")}, 3, {"a": 1.0}, most=0.0)["a"].cpu) == 1 and order == ["a"]
     order.clear()
     timing.interleave({"a": call("a")}, 1, {"a": timing.AT_LEAST / 10})
-    assert 9 <= len(order) <= 10
+    assert 10 <= len(order) <= 11  # One of them is not timed.
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
