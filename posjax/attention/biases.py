@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Encoding, Head, Pairs, Params
+
+STRIP = 16
+"""How many rows of a block `collapse` adds up at once on a CPU."""
 
 Pull = Callable[[Any, jax.Array], Any]
 """Adds the gradient of one tile, given the tile's cotangent, to a sum of gradients."""
@@ -55,15 +58,13 @@ class ByDistance:
     def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
         first = q_first - k_first + self.keys - columns
-        segment = jax.lax.dynamic_slice_in_dim(self.vector, first, rows + columns - 1, 1)
-        tile, pull = jax.vjp(lambda segment: expand(segment, rows, columns)[None], segment)
 
         def add(total: jax.Array, cotangent: jax.Array) -> jax.Array:
             # Only the slice moves: a full-length vector for every tile would make the backward pass quadratic.
-            here = jax.lax.dynamic_slice_in_dim(total, first, rows + columns - 1, 1) + pull(cotangent)[0]
+            here = jax.lax.dynamic_slice_in_dim(total, first, rows + columns - 1, 1) + collapse(cotangent[0])
             return jax.lax.dynamic_update_slice_in_dim(total, here, first, 1)
 
-        return tile, add
+        return self.tile(q_first, k_first, rows, columns), add
 
     def cotangent(self, total: jax.Array) -> ByDistance:
         """A sum of gradients in the shape that JAX expects."""
@@ -203,6 +204,44 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
     padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, width - length)))
     lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, width)).reshape(heads, -1)
     return lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)[:, :, rows - 1 : length]
+
+
+def collapse(block: jax.Array) -> jax.Array:
+    """The transpose of `expand`: sums over the diagonals of `block [N, rows, columns]`, `[N, rows + columns - 1]`."""
+    return cast(jax.Array, jax.lax.platform_dependent(block, cpu=_by_strips, default=_by_skewing))
+
+
+def _by_skewing(block: jax.Array) -> jax.Array:
+    heads, rows, columns = block.shape
+    segment = jax.ShapeDtypeStruct((heads, rows + columns - 1), block.dtype)
+    return jax.linear_transpose(lambda segment: expand(segment, rows, columns), segment)(block)[0]
+
+
+def _by_strips(block: jax.Array) -> jax.Array:
+    """Strips of rows are added first, each so far to the side that diagonals meet; then only one strip is skewed."""
+    rows, columns = block.shape[1:]
+    strip = min(STRIP, rows)
+    strips, left = divmod(rows, strip)
+    width = strips * strip + columns
+
+    def add(i: Any, total: jax.Array) -> jax.Array:
+        at = (0, 0, (strips - i) * strip)
+        part = jax.lax.dynamic_slice_in_dim(block, i * strip, strip, 1)
+        return jax.lax.dynamic_update_slice(total, jax.lax.dynamic_slice(total, at, part.shape) + part, at)
+
+    # A loop, since in one expression of all strips XLA would compute the block anew for each.
+    last = jnp.pad(block[:, rows - left :], ((0, 0), (0, strip - left), (0, width - columns)))
+    return _by_skewing(jax.lax.fori_loop(0, strips, add, last))[:, : rows + columns - 1]
+
+
+def over_diagonals(blocks: jax.Array) -> jax.Array:
+    """Sums over diagonals of square blocks `[N, D, b, b]`, on D diagonals of blocks in turn: `[N, (D + 1) b - 1]`."""
+    N, D, b, _ = blocks.shape
+    sums = _by_skewing(blocks.reshape(N * D, b, b))
+    # Each block spreads over two places of the vector; neighbours share one.
+    halves = jnp.pad(sums, ((0, 0), (0, 1))).reshape(N, D, 2, b)
+    low, high = (jnp.pad(halves[:, :, n], ((0, 0), (n, 1 - n), (0, 0))) for n in (0, 1))
+    return (low + high).reshape(N, -1)[:, :-1]
 
 
 def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any

@@ -7,7 +7,7 @@ import pytest
 
 from posjax import Alibi, Dims, Encoding, NoPE, Rope, T5Bias, chain
 from posjax.attention import ByDistance, ByPosition, describe
-from posjax.attention.biases import expand
+from posjax.attention.biases import STRIP, _by_skewing, collapse, expand
 
 N, T, S = 3, 6, 8
 ENCODING = chain(Alibi("symmetric"), T5Bias(8, 20, bidirectional=True))
@@ -95,6 +95,15 @@ class OfLogarithms(Encoding):
 def test_padding_asks_for_no_position_that_no_token_has():
     padded = describe(OfLogarithms(), {"weight": 1.0}, N, None, None, (T, S), 2).padded(T + 3, S + 4)
     assert np.isfinite(padded.tile(0, 0, T + 3, S + 4)).all()
+
+
+@pytest.mark.parametrize("rows, columns", [
+    (1, 1), (5, 3), (1, 40), (STRIP, STRIP), (3 * STRIP, STRIP + 3), (3 * STRIP + 1, 2 * STRIP), (4 * STRIP - 1, 5)])
+def test_collapse_sums_each_diagonal(rows, columns):
+    block = np.random.default_rng(0).integers(-9, 9, (2, rows, columns)).astype(np.float32)
+    sums = [[head.trace(-d) for d in range(1 - columns, rows)] for head in block]
+    np.testing.assert_array_equal(collapse(jnp.asarray(block)), np.array(sums))
+    np.testing.assert_array_equal(_by_skewing(jnp.asarray(block)), np.array(sums))  # As on other devices.
 
 
 @pytest.mark.parametrize("kind", ["distance", "position"])

@@ -21,7 +21,6 @@ from posjax.attention.fused.mosaic_kernels import LANES, Kernel, Layout, Refs
 from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, pad, pad_edge, pad_rows
 from posjax.attention.fused.program import Program, build, rows
 from posjax.attention.fused.rules import table
-from posjax.attention.fused.toeplitz import padded_vector
 from posjax.attention.reference import BLIND
 
 BLOCK = 512
@@ -110,7 +109,7 @@ class _Launch:
             lines = [self.line(place, at[0].shape[0], own) for own in (True, False)]
             return (*numbers, *at), (scalars, scalars, *lines)
         if isinstance(bias, ByDistance):
-            vector = padded_vector(bias, z.queries, z.keys) * tile.LOG2E
+            vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
             vector = jnp.pad(vector if self.keys_first else vector[:, ::-1], ((0, 0), (1, 0)))
             return vector[:, None], self.whole(place, vector.shape[1])
         if isinstance(bias, Linear):

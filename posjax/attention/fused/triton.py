@@ -14,12 +14,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pallas_triton
 
-from posjax.attention.biases import ByDistance, ByPosition
+from posjax.attention.biases import ByDistance, ByPosition, over_diagonals
 from posjax.attention.fused import tile, triton_kernels
 from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, Sizes, pad, pad_edge, pad_rows
 from posjax.attention.fused.program import Program, build, rows
 from posjax.attention.fused.rules import table
-from posjax.attention.fused.toeplitz import add_up, padded_vector
 from posjax.attention.fused.triton_kernels import Kernel, Refs
 from posjax.attention.reference import BLIND
 
@@ -79,7 +78,7 @@ class _Launch:
         if isinstance(bias, ByPosition) and isinstance(self.bias, Program):
             return (*rows(self.bias, bias), pad_edge(bias.q_positions, z.queries), pad_edge(bias.k_positions, z.keys))
         if isinstance(bias, ByDistance):
-            vector = padded_vector(bias, z.queries, z.keys) * tile.LOG2E
+            vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
             # Backwards for tiles with keys along their rows: what a warp reads lies in order, and so it stays in shared
             # memory.
             return vector if self.keys_first else vector[:, ::-1]
@@ -185,5 +184,6 @@ def _run_diagonal(plan: Plan, call: Call, back: Returned) -> jax.Array:
         return jnp.zeros((z.N, z.T + z.S - 1), jnp.float32)
     (tiles,) = launch.run(triton_kernels.diagonal, (number, z.N), launch.refs(diagonals, back), (True, True, True), [
         ((z.N, number, size, size), jnp.float32, pl.BlockSpec((None, None, size, size), lambda d, n: (n, d, 0, 0)))])
-    whole = add_up(tiles, int(diagonals[0, 0]) + keys - 1, blocks)
+    before = int(diagonals[0, 0]) + keys - 1
+    whole = jnp.pad(over_diagonals(tiles), ((0, 0), (before * size, (blocks - number - before) * size)))
     return whole[:, z.keys - z.S : z.keys + z.T - 1]
