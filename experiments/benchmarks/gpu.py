@@ -25,6 +25,7 @@ MISSING = bare.allow()
 
 from experiments.benchmarks import gpu_page, gpu_rows  # noqa: E402  (after the package's parts are made importable)
 from experiments.benchmarks.gpu_rows import Row, Shape  # noqa: E402
+from posjax.errors import InputError  # noqa: E402
 
 ROUNDS = 5
 AT_ONCE = 4
@@ -133,13 +134,16 @@ def read(path: Path) -> tuple[str, dict[str, Row]]:
 
 
 def command(arguments: Sequence[str]) -> None:
-    """Compiles, measures, writes and prints; or, as a worker, measures one shape."""
+    """Compiles, measures, writes and prints; or, as a worker, measures one shape. Errors: `InputError`."""
     chosen = options(arguments)
     if chosen.worker:
         task = json.loads(chosen.worker)
         gpu_rows.work(Shape(**task["shape"]), Path(task["path"]), frozenset(task["skip"]), task["rounds"],
                       task["deadline"])
         return
+    if not chosen.smoke and (found := platform()) != "gpu":
+        raise InputError(f"jax runs on {found} here and a GPU is needed: install jax for this machine's GPU, or give "
+                         "--smoke for tiny shapes on any device")
     begin = time.time()
     every = shapes(chosen)
     rows: list[Row] = []
@@ -159,4 +163,8 @@ def command(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command(sys.argv[1:])
+    try:
+        command(sys.argv[1:])
+    except InputError as error:
+        print(f"posjax: {error}", file=sys.stderr)
+        sys.exit(2)

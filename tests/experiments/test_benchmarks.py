@@ -238,6 +238,13 @@ def test_the_gpu_command_ends_with_a_table_where_there_is_no_gpu_and_with_jax_al
     assert len(table) == 2 + len(gpu_rows.names()) and len(goals) == 2 + len(content["goals"])
 
 
+def test_without_a_gpu_the_gpu_command_says_what_it_needs(tmp_path):
+    done = subprocess.run([ROOT / "experiments/benchmarks/gpu.sh", "--out", tmp_path], capture_output=True, text=True,
+                          env=os.environ | {"PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}, timeout=120, check=False)
+    assert done.returncode == 2 and "runs on cpu" in done.stderr and "--smoke" in done.stderr
+    assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 class Dying(gpu.Workers):
     """Workers that die in the middle of a row, and on the next attempt while they time."""
 
