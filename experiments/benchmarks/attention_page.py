@@ -96,6 +96,7 @@ With gradients means those of queries, keys, values and of what the encoding lea
 the others as an array that was made beforehand; a learned one is made in the pass that trains it, from the vector by
 distance for `jax.nn`, and for each pair in PyTorch, as its users do. "FLOPs halved" says whether a peer skips the
 pairs that a causal mask rules out. Every peer's output and gradients are compared with ours before they are timed.
+The first table is of biases that depend on the distance alone; FIRE's, a network for each pair, is in the others.
 
 {summary}
 

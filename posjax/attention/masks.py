@@ -183,7 +183,7 @@ class Both(Mask):
 
 @dataclass(frozen=True)
 class SomeRows(Mask):
-    """A rule of the user's own, for `count` rows of the batch from `first` on: what `Mask.part` makes of it."""
+    """A rule for `count` rows of the batch from `first` on, where its arrays span more: a part by `Mask.part`."""
 
     mask: Mask
     first: Any
@@ -191,7 +191,7 @@ class SomeRows(Mask):
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         seen = self.mask.allowed(q_index, k_index)
-        if seen is None or seen.shape[0] == 1:
+        if seen is None or seen.shape[0] in (1, self.count):
             return seen
         return jax.lax.dynamic_slice_in_dim(seen, self.first, self.count)
 

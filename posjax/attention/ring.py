@@ -28,7 +28,7 @@ from jax.sharding import AxisType, PartitionSpec
 from posjax.attention import chunked
 from posjax.attention.biases import Bias, ByDistance, ByPosition, TileBias, over_rows
 from posjax.attention.jobs import Job
-from posjax.attention.masks import Mask
+from posjax.attention.masks import Mask, SomeRows
 from posjax.attention.meshes import CONTEXT, bias_specs, free_axes, kinds_of_axes, mask_specs
 from posjax.attention.reference import LOWEST, TINY, for_backward, log_sum
 from posjax.attention.ring_plan import Plan, plan_for
@@ -239,7 +239,8 @@ class _Row:
 
     def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Any) -> jax.Array:
         plan, (q_first, k_first) = self.plan, (self.q_part * self.plan.length, self.k_part * self.plan.length)
-        rule = (_Onward(self.mask, k_first, q.shape[0], plan.batch), q_first, None)
+        own = SomeRows(self.mask, jax.lax.axis_index(plan.batch) * q.shape[0], q.shape[0]) if plan.batch else self.mask
+        rule = (_Onward(own, k_first), q_first, None)
         return chunked._logits((plan.length, plan.length, plan.block, plan.block), q, k, rule, tile, (self._i, j))
 
     def tile(self, j: Any) -> jax.Array | None:
@@ -262,19 +263,13 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Onward(Mask):
-    """A mask for keys counted from `first` on, and for this device's `rows` of the batch."""
+    """A mask for keys counted from `first` on."""
 
     mask: Mask
     first: Any
-    rows: int
-    batch: tuple[str, ...]
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        seen = self.mask.allowed(q_index, self.first + k_index)
-        if seen is None or seen.shape[0] in (1, self.rows):
-            return seen
-        # A rule of the user's own, whose arrays span the whole batch.
-        return jax.lax.dynamic_slice_in_dim(seen, jax.lax.axis_index(self.batch) * self.rows, self.rows)
+        return self.mask.allowed(q_index, self.first + k_index)
 
 
 @dataclass(frozen=True)
