@@ -126,6 +126,13 @@ def test_heads_of_their_own_and_blocks_larger_than_the_lengths(driver):
     check(driver, Kerple(), Causal(), qkv(11, 11, N=3, K=1), block=64)
 
 
+def test_a_block_of_the_tpu_that_is_no_power_of_two():
+    arrays, encoding = qkv(300, 520, N=1, K=1), Kerple()  # Blocks of 384 queries, 3 times 128.
+    got = value_and_gradients(partial(planned, Plan("mosaic", interpret=True)), encoding, Causal(), arrays)
+    for a, b in zip(got, value_and_gradients(reference.attention, encoding, Causal(), arrays), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
 @each_driver
 def test_bfloat16(driver):
     check(driver, T5Bias(8, 20), Causal(), qkv(37, 37, dtype="bfloat16"), tolerance=0.02)
@@ -263,15 +270,15 @@ def test_a_head_too_large_for_the_gpu_is_refused():
 
 
 # Lowering -----------------------------------------------------------------------------------------------------------
-def trained(plan, encoding, S, H=64, mask=Causal(), at=None, dtype="bfloat16"):  # noqa: B008
+def trained(plan, encoding, length=2048, H=64, mask=Causal(), at=None, dtype="bfloat16"):  # noqa: B008
     """A pass forward and backward, and the shapes it takes."""
     floats, restore = learned(encoding, Dims(heads=4))
 
     def loss(q, k, v, *some):
-        bias = describe(encoding, restore(some), 4, at, at, (S, S), 0)
+        bias = describe(encoding, restore(some), 4, at, at, (length, length), 0)
         return planned(plan, q, k, v, bias, mask)[0].astype(jnp.float32).sum()
 
-    like = [jax.ShapeDtypeStruct((2, S, heads, H), dtype) for heads in (4, 2, 2)]
+    like = [jax.ShapeDtypeStruct((2, length, heads, H), dtype) for heads in (4, 2, 2)]
     return (jax.grad(loss, tuple(range(3 + len(floats)))),
             [*like, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in floats)])
 
@@ -279,6 +286,7 @@ def trained(plan, encoding, S, H=64, mask=Causal(), at=None, dtype="bfloat16"): 
 LOWERED = {
     "by distance": (T5Bias(), 64, {}),
     "wide heads, segments": (Kerple(), 128, {"mask": Causal() & Segments(jnp.ones((2, 2048), jnp.int32))}),
+    "a block of three": (Kerple(), 64, {"length": 1100}),
     "by position": (chain(Alibi(), Fire()), 64, {"at": jnp.zeros((2, 2048), jnp.int32)}),
     "float32, window": (Alibi(learned=True), 64, {"dtype": "float32", "mask": Causal() & Window(300)}),
 }
@@ -289,7 +297,7 @@ each_lowering = pytest.mark.parametrize("case", LOWERED.values(), ids=LOWERED)
 @pytest.mark.parametrize("plan", [Plan("mosaic"), None], ids=["named", "by platform"])
 def test_it_lowers_for_a_tpu_without_one(case, plan):
     encoding, H, rest = case
-    function, arguments = trained(plan, encoding, 2048, H, **rest)
+    function, arguments = trained(plan, encoding, H=H, **rest)
     text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
     assert text.count("tpu_custom_call") == 3  # Forward, dq with the numbers of the bias, dk and dv.
 
@@ -299,7 +307,7 @@ def test_it_lowers_for_a_tpu_without_one(case, plan):
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_it_lowers_for_a_gpu_without_one(case, plan):
     encoding, H, rest = case
-    function, arguments = trained(plan, encoding, 2048, H, **rest)
+    function, arguments = trained(plan, encoding, H=H, **rest)
     known = inspect.signature(AbstractDevice).parameters
     device = AbstractDevice(device_kind="NVIDIA H200", num_cores=None, **{"platform": "gpu"} if "platform" in known
                             else {})

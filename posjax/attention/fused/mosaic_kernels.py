@@ -6,6 +6,7 @@ its vector, rolled by one more place in each row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -126,7 +127,7 @@ class Kernel:
         rows, columns, z = self.block.rows, self.block.columns, self.sizes
         first = (at.i * rows + z.keys - (at.j + 1) * columns if self.keys_first else
                  z.queries - (at.i + 1) * rows + at.j * columns)
-        return pl.ds(pl.multiple_of(first, min(rows, columns)), rows + columns)
+        return pl.ds(pl.multiple_of(first, math.gcd(rows, columns)), rows + columns)
 
     def toeplitz(self, refs: Refs, at: At) -> jax.Array:
         """The tile of the vector: each row holds it one place further on."""
@@ -226,14 +227,20 @@ def dq(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, dq_ref: Any, *rest
 def diagonal_sums(ds: jax.Array) -> jax.Array:
     """`[rows, columns]` to `[1, rows + columns]`: the transpose of laying a segment of the vector out as a tile.
 
-    The lower half of the rows is moved by its height and added to the upper half, again and again.
+    Stretches of rows are moved to the left by where they begin and added up. Then the lower half of what is left is
+    moved by its height and added to the upper half, again and again.
     """
     rows = ds.shape[0]
     wide = jnp.concatenate([jnp.zeros((rows, rows), ds.dtype), ds], 1)
-    while rows > 1:
-        rows //= 2
-        wide = wide[:rows] + pallas_tpu.roll(wide[rows:], wide.shape[1] - rows, 1)
-    return wide
+    # Only a power of two can be halved to the end, and a block may be three times one.
+    height = rows & -rows
+    total = wide[:height]
+    for begin in range(height, rows, height):
+        total += pallas_tpu.roll(wide[begin : begin + height], wide.shape[1] - begin, 1)
+    while height > 1:
+        height //= 2
+        total = total[:height] + pallas_tpu.roll(total[height:], wide.shape[1] - height, 1)
+    return total
 
 
 def dkv(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, dk_ref: Any, dv_ref: Any, dk: Any, dv: Any) -> None:
