@@ -24,11 +24,13 @@ class Backend:
     """A way to compute the definition in `reference`.
 
     `attention(q, k, v, bias, mask, start)` gives the output and the log-sum-exp, which may be `None` where a job does
-    not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can.
+    not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why "auto"
+    does not take it although it can.
     """
 
     attention: Callable[..., tuple[jax.Array, jax.Array | None]]
     refuse: Callable[[Job], str | None]
+    pass_over: Callable[[Job], str | None] = lambda job: None
 
 
 BACKENDS: dict[str, Backend] = {
@@ -36,14 +38,14 @@ BACKENDS: dict[str, Backend] = {
     "chunked": Backend(chunked.attention, chunked.refuse),
     "cudnn": Backend(cudnn.attention, cudnn.refuse),
     "splash": Backend(per_device(splash.attention), splash.refuse),
-    "fused": Backend(per_device(fused.attention), fused.refuse),
+    "fused": Backend(per_device(fused.attention), fused.refuse, fused.pass_over),
     "ring": Backend(ring.attention, ring.refuse),
 }
 """Every backend: one file each and one line here."""
 
 PREFERENCES: dict[str, tuple[str, ...]] = {
     "cpu": ("chunked",),
-    "gpu": ("cudnn", "chunked"),
+    "gpu": ("cudnn", "fused", "chunked"),
     "tpu": ("splash", "chunked"),
 }
 """What `backend="auto"` tries on each platform, in this order, after "ring" where the mesh splits sequences; the last
@@ -74,7 +76,7 @@ def choose(job: Job, backend: str = "auto") -> Choice:
     known(backend)
     refused = []
     for name in (*(("ring",) if job.context > 1 else ()), *PREFERENCES.get(job.platform, PREFERENCES["cpu"])):
-        why = BACKENDS[name].refuse(job)
+        why = BACKENDS[name].refuse(job) or BACKENDS[name].pass_over(job)
         if why is None:
             break
         refused.append((name, why))

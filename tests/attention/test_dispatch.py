@@ -31,6 +31,10 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
     (replace(GPU, mask=("Causal", "Window"), window=128), "cudnn"),
     (replace(GPU, mask=(), causal=False), "cudnn"),
     (replace(GPU, mask=(), causal=False, queries=1, start=7), "cudnn"),
+    (replace(GPU, bias="distance"), "fused"),
+    (replace(GPU, dtype="float32", mask=("Causal", "Segments")), "fused"),
+    (replace(GPU, bias="distance", device="NVIDIA A100"), "chunked"),
+    (replace(GPU, bias="position"), "chunked"),
     (replace(TPU, dtype="float32"), "splash"),
     (replace(TPU, bias="linear"), "splash"),
     (replace(TPU, mask=("Causal", "Segments")), "splash"),
@@ -101,7 +105,7 @@ def test_explain_prints_within_80_columns(monkeypatch):
     monkeypatch.setattr("posjax.attention.jobs.here", lambda: ("gpu", "NVIDIA H200"))
     q = jax.ShapeDtypeStruct((2, 4096, 32, 128), jnp.bfloat16)
     text = str(explain(q, encoding=T5Bias(), mask=Causal() & Segments(jnp.ones((2, 4096), jnp.int32))))
-    assert text.startswith("chunked, for bfloat16 on gpu") and "not cudnn: it would need the bias" in text
+    assert text.startswith("fused, for bfloat16 on gpu") and "not cudnn: it would need the bias" in text
     assert max(map(len, text.splitlines())) <= 80, text
 
 

@@ -15,7 +15,7 @@ from posjax.attention.fused.triton import HEAD_SIZE
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
 
-__all__ = ["attention", "refuse"]
+__all__ = ["attention", "pass_over", "refuse"]
 
 
 def refuse(job: Job) -> str | None:
@@ -31,6 +31,15 @@ def refuse(job: Job) -> str | None:
         return f"it takes bfloat16, float32 and on GPUs float16, and queries are {job.dtype}"
     if job.platform == "gpu" and job.head_size > HEAD_SIZE:
         return f"its kernels for GPUs take head sizes up to {HEAD_SIZE}, and this one is {job.head_size}"
+    return None
+
+
+def pass_over(job: Job) -> str | None:
+    """Why `backend="auto"` leaves a job that this backend can do to others; `None` where it takes it."""
+    if job.bias == "position":
+        return "a bias of explicit positions may be more than its kernels can evaluate"
+    if job.platform == "gpu" and not any(name in job.device for name in ("H100", "H200")):
+        return f"its tiles were chosen on an H200, and this is a {job.device}"
     return None
 
 
