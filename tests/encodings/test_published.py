@@ -16,6 +16,7 @@ from posjax import (
     Llama3,
     LongRope,
     Plain,
+    Proportional,
     Rope,
     Yarn,
     attend,
@@ -61,10 +62,12 @@ def test_a_golden_case_survives_the_round_trip(case):
 @pytest.mark.parametrize("rope", [
     Rope(5e5, fraction=0.5), Rope(schedule=Linear(4.0)), Rope(schedule=DynamicNTK(2.0, 2048)),
     Rope(schedule=Yarn(4.0, 512, 16.0, 2.0, False, 1.5)), Rope(schedule=Yarn(4.0, 512, mscale=1.0, mscale_all_dim=0.5)),
+    Rope(1e6, Proportional(0.25)), Rope(1e6, Proportional(1.0)),
     Rope(schedule=Llama3(8.0, 512, 0.5, 5.0)), Rope(schedule=LongRope(4.0, 64, (1.0, 2.0), (3.0, 4.0), 1.25)),
 ], ids=repr)
 def test_every_field_survives_the_round_trip(rope):
     assert from_rope_parameters({"rope_parameters": to_rope_parameters(rope)}) == rope
+    assert from_rope_parameters(to_rope_parameters(rope)) == rope, "the bare dictionary is not recognised"
 
 
 def test_nested_by_layer_type():
@@ -78,7 +81,7 @@ def test_nested_by_layer_type():
 
 
 def test_what_is_left_out_is_read_from_the_model():
-    assert from_rope_parameters({}) == Rope() == from_rope_parameters({"rope_scaling": None, "hidden_size": 4})
+    assert from_rope_parameters({"model_type": "llama", "rope_scaling": None, "hidden_size": 4}) == Rope()
     assert from_rope_parameters({"rope_theta": 5e5, "partial_rotary_factor": 0.25}) == Rope(5e5, Plain(), fraction=0.25)
     lists = {"short_factor": [1, 1], "long_factor": [2, 3]}
     phi = {"max_position_embeddings": 4096, ORIGINAL: 128, "rope_scaling": {"type": "su", **lists}}
@@ -96,7 +99,7 @@ LLAMA = {"rope_type": "llama3", "factor": 8.0, ORIGINAL: 8192}
     ({"rope_parameters": {"rope_type": "linear"}}, "lack 'factor'"),
     ({"rope_parameters": {"rope_type": "linear", "factor": None}}, "lack 'factor'"),
     ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
-    ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}, "max_position_embeddings": 9}, f"lack '{ORIGINAL}'"),
+    ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
     ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0, ORIGINAL: 64, "long_factor": [1]}},
      "lack 'short_factor'"),
     ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}}, "rope_theta=10000.0 and"),
@@ -121,6 +124,10 @@ def test_writing_errors_name_what_has_no_name():
         to_rope_parameters(Rope(schedule=NTK(2.0)))
     with pytest.raises(InputError, match=r"layout='interleaved'.*convert_layout"):
         to_rope_parameters(Rope(layout="interleaved"))
+    with pytest.raises(InputError, match=r"length=8.*at_length"):
+        to_rope_parameters(Rope(schedule=DynamicNTK(2.0, 4)).at_length(8))
+    with pytest.raises(InputError, match=r"fraction=0.5 beside Proportional"):
+        to_rope_parameters(Rope(schedule=Proportional(0.5), fraction=0.5))
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5, 0.25])

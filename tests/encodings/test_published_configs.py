@@ -1,0 +1,279 @@
+"""Configurations of published checkpoints: each is understood or refused by name, and none is read wrong in silence."""
+
+import re
+
+import numpy as np
+import pytest
+
+from posjax import (
+    NTK,
+    DynamicNTK,
+    InputError,
+    Linear,
+    Llama3,
+    LongRope,
+    Proportional,
+    Rope,
+    Yarn,
+    from_rope_parameters,
+    to_rope_parameters,
+)
+from tests import golden
+
+CONFIGS = golden.cases("../checkpoints/rope_configs.json", "configs")
+ORIGINAL = "original_max_position_embeddings"
+
+REFUSED = {  # name: what the refusal must name
+    "Llama 4 Scout": "low_freq_factor",  # Equal bounds, which Llama3 does not take.
+    "Ministral 3 3B": "llama_4_scaling_beta",
+    "Qwen 1 (7B)": "use_dynamic_ntk",
+    "Qwen2-VL (mrope spelling)": "mrope_section",
+    "Qwen3-VL 32B": "mrope_section",
+    "Qwen3.5 27B": "mrope_section",
+    "DeepSeek V4 Flash": "rope_interleave",
+    "Kimi K2": "beta_fast",  # Equal bounds, which Yarn does not take.
+    "Kimi K3 (no rope keys)": "model_type='kimi_linear'",
+    "Baichuan 2 7B": "model_type='baichuan'",  # The 13B of that type is ALiBi, and neither says so.
+    "Falcon-RW 1B (alibi true)": "alibi=True",
+    "OLMo 3 7B, full layers": "layer_type",
+    "Nemotron 3 Nano (hybrid, NoPE attention)": "model_type='nemotron_h'",
+    "Jamba (no positions)": "model_type='jamba'",
+    "MiMo V2 Flash, full": "swa_rope_theta",
+}
+INTERLEAVED = {"llama4_text", "deepseek_v2", "deepseek_v3", "kimi_k2", "glm", "glm_moe_dsa", "chatglm", "cohere",
+               "cohere2", "gptj", "ernie4_5"}
+"""Model types of the file whose pairs are neighbours: shared/INTEROP.md, section 3.1, and GLM-5's own key."""
+OWN_FACTOR = {"Phi-3.5 MoE": 1.243163121016122}
+"""Where the released code of the model does not take transformers' general factor: its two mscales."""
+READ_ELSEWHERE = {"ChatGLM3 6B": (64, 32), 'Phi-3 mini 128k ("su")': (96, 48)}
+"""Without frequencies in the file, yet rotary: channels that turn, and pairs."""
+
+
+def head_size(case: dict) -> int:
+    config = case["config"]
+    if case["layer_type"] == "full_attention" and "global_head_dim" in config:
+        return config["global_head_dim"]
+    named = [config[key] for key in ("qk_rope_head_dim", "head_dim", "kv_channels") if key in config]
+    if named:
+        return named[0]
+    width, heads = config.get("hidden_size", config.get("n_embd")), config.get("num_attention_heads")
+    return width // (heads or config["n_head"])
+
+
+def agrees(rope: Rope, case: dict, expected: list[float]) -> None:
+    frequencies, factor = rope.schedule.frequencies(rope.rotary_size(head_size(case)), rope.base)
+    np.testing.assert_allclose(frequencies, expected, rtol=1e-6, atol=0)
+    np.testing.assert_allclose(factor, OWN_FACTOR.get(case["name"], case["attention_factor"]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", CONFIGS, ids=lambda case: case["name"] if isinstance(case, dict) else None)
+def test_every_published_configuration_is_right_or_refused_by_name(case):
+    if case["name"] in REFUSED:
+        with pytest.raises(InputError, match=re.escape(REFUSED[case["name"]])) as caught:
+            from_rope_parameters(case["config"], case["layer_type"])
+        assert "\n" not in str(caught.value)
+        return
+    rope = from_rope_parameters(case["config"], case["layer_type"])
+    assert rope.layout == ("interleaved" if case["config"]["model_type"] in INTERLEAVED else "split")
+    if case["name"] in READ_ELSEWHERE:
+        size, pairs = READ_ELSEWHERE[case["name"]]
+        assert rope.rotary_size(head_size(case)) == size and len(rope.schedule.frequencies(size, rope.base)[0]) == pairs
+        return
+    assert case["inv_freq"] is not None, "a model that does not rotate was given a Rope"
+    agrees(rope, case, case["inv_freq"])
+    # Hunyuan's base grows once, by alpha; transformers' general code recomputes it past the length without the alpha.
+    if "at_length" in case and not isinstance(rope.schedule, NTK):
+        agrees(rope.at_length(case["at_length"]), case, case["inv_freq_at_length"])
+
+
+@pytest.mark.skipif(not isinstance(CONFIGS[0], dict), reason="configurations absent")
+def test_the_lists_of_exceptions_are_of_this_file():
+    assert {*REFUSED, *OWN_FACTOR, *READ_ELSEWHERE} <= {case["name"] for case in CONFIGS}
+    assert {case["config"]["model_type"] for case in CONFIGS} >= INTERLEAVED
+
+
+GEMMA = {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+MODERN = {"global_rope_theta": 160_000.0, "local_rope_theta": 10_000.0}
+MIMO = {"model_type": "mimo_v2_flash", "rope_theta": 5e6, "swa_rope_theta": 1e4, "partial_rotary_factor": 0.334}
+OLMO = {"model_type": "olmo3", "rope_theta": 5e5, "rope_scaling": {"rope_type": "yarn", "factor": 8.0, ORIGINAL: 8192}}
+V4 = {"model_type": "deepseek_v4", "rope_interleave": True, "rope_theta": 1e4, "compress_rope_theta": 16e4,
+      "rope_scaling": {"type": "yarn", "factor": 16, ORIGINAL: 65536}}
+
+
+@pytest.mark.parametrize(("config", "layer_type", "rope"), [
+    (GEMMA, "sliding_attention", Rope(1e4)),
+    (GEMMA, "full_attention", Rope(1e6, Linear(8.0))),
+    ({"model_type": "gemma3_text", "rope_theta": 1e6}, "sliding_attention", Rope(1e4)),
+    (MODERN, "sliding_attention", Rope(1e4)),
+    (MODERN, "full_attention", Rope(1.6e5)),
+    (MODERN | {"local_rope_theta": None}, "sliding_attention", Rope(1.6e5)),
+    (MIMO, "full_attention", Rope(5e6, fraction=0.334)),
+    (MIMO, "sliding_attention", Rope(1e4, fraction=0.334)),
+    (OLMO, "full_attention", Rope(5e5, Yarn(8.0, 8192))),
+    (OLMO, "sliding_attention", Rope(5e5)),
+    (V4, "main", Rope(1e4, layout="interleaved")),
+    (V4, "compress", Rope(16e4, Yarn(16, 65536), layout="interleaved")),
+])
+def test_layer_types_of_flat_spellings(config, layer_type, rope):
+    assert from_rope_parameters(config, layer_type) == rope
+    with pytest.raises(InputError, match="nothing in the configuration answers to layer_type='chunked'"):
+        from_rope_parameters(config, "chunked")
+
+
+@pytest.mark.parametrize("config", [GEMMA, MODERN, MIMO, OLMO, V4])
+def test_a_layer_type_that_is_needed_is_asked_for(config):
+    with pytest.raises(InputError, match="give layer_type, one of"):
+        from_rope_parameters(config)
+
+
+NESTED = {"full_attention": {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25},
+          "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, "none": None}
+
+
+def test_layer_types_of_nested_spellings():
+    outside = {"rope_parameters": NESTED, "partial_rotary_factor": 0.75, "rope_theta": 5e5}
+    for config in (outside, {"rope_parameters": NESTED}, NESTED):
+        assert from_rope_parameters(config, "full_attention") == Rope(1e6, Proportional(0.25))
+        assert from_rope_parameters(config, "sliding_attention") == Rope(1e4, fraction=0.5)
+        with pytest.raises(InputError, match=r"null for layer_type='none'.*NoPE"):
+            from_rope_parameters(config, "none")
+    silent = {"full_attention": {"rope_type": "default"}}
+    assert from_rope_parameters(outside | {"rope_parameters": silent}, "full_attention") == Rope(5e5, fraction=0.75)
+    with pytest.raises(InputError, match="have 'rope_theta' beside the types"):
+        from_rope_parameters({"rope_parameters": NESTED | {"rope_theta": 1e4}}, "full_attention")
+
+
+GPTJ = {"rotary_dim": 64, "n_embd": 4096, "n_head": 16}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, ORIGINAL: 4096}
+LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
+
+
+@pytest.mark.parametrize(("config", "rope"), [
+    ({"rotary_pct": 0.25, "rotary_emb_base": 10_000}, Rope(1e4, fraction=0.25)),
+    ({"rotary_emb_fraction": 0.5, "rotary_emb_base": 1000, "rotary_emb_interleaved": True},
+     Rope(1e3, fraction=0.5, layout="interleaved")),
+    (GPTJ, Rope(fraction=0.25, layout="interleaved")),
+    (GPTJ | {"model_type": "phi-msft", "rotary_dim": 32, "n_embd": 2560, "n_head": 32}, Rope(fraction=0.4)),
+    ({"rope_theta": 5e6, "rotary_dim": 64, "head_dim": 128, "partial_rotary_factor": 0.5}, Rope(5e6, fraction=0.5)),
+    ({"text_config": {"rope_theta": 1e6}, "vision_config": {"rope_theta": 100.0}}, Rope(1e6)),
+    ({"model_type": "dbrx", "attn_config": {"kv_n_heads": 8, "rope_theta": 5e5}}, Rope(5e5)),
+    ({"model_type": "mpt", "attn_config": {"alibi": False, "alibi_bias_max": 8, "rope": True, "rope_theta": 1e4}},
+     Rope(1e4)),
+    ({"model_type": "chatglm", "rope_ratio": 500, "original_rope": True},
+     Rope(5e6, fraction=0.5, layout="interleaved")),
+    ({"rope_ratio": 50}, Rope(5e5, fraction=0.5, layout="interleaved")),
+    ({"model_type": "chatglm", "original_rope": False}, Rope(fraction=0.5)),
+    ({"rope_theta": 1e6, "rope_interleave": True}, Rope(1e6, layout="interleaved")),
+    ({"model_type": "deepseek_v3", "rope_theta": 1e4, "rope_interleave": False}, Rope()),
+    ({"model_type": "my_own", "rope_theta": 1e6, "rope_interleave": False}, Rope(1e6)),
+    ({"model_type": "roformer", "rotary_value": False}, Rope(layout="interleaved")),
+    ({"model_type": "llama4_text"}, Rope(5e5, layout="interleaved")),
+    (YARN | {"mscale": 1.0}, Rope(schedule=Yarn(4.0, 4096))),
+    (YARN | {"mscale": 1, "mscale_all_dim": 0}, Rope(schedule=Yarn(4.0, 4096))),
+    (YARN | {"finetuned": True}, Rope(schedule=Yarn(4.0, 4096))),
+    ({"max_position_embeddings": 32768, "rope_parameters": YARN | {"factor": None}}, Rope(schedule=Yarn(8.0, 4096))),
+    ({"rope_type": "default", "factor": 1.0}, Rope()),
+    ({"rope_type": "proportional", "factor": 1.0, "partial_rotary_factor": 0.5}, Rope(schedule=Proportional(0.5))),
+    ({"max_position_embeddings": 8192, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+     Rope(schedule=Llama3(8.0, 8192))),
+    ({"max_position_embeddings": 131072, ORIGINAL: 8192, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+     Rope(schedule=Llama3(8.0, 8192))),
+    ({"max_position_embeddings": 64, "rope_scaling": {"type": "longrope", "factor": 4.0, **LISTS}},
+     Rope(schedule=LongRope(4.0, 64, (1.0, 1.0), (2.0, 3.0)))),
+    ({"max_position_embeddings": 32, ORIGINAL: 64, "rope_scaling": {"type": "longrope", **LISTS}},
+     Rope(schedule=LongRope(1.0, 64, (1.0, 1.0), (2.0, 3.0)))),
+    ({"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.25, **LISTS},
+     Rope(schedule=LongRope(4.0, 64, (1.0, 1.0), (2.0, 3.0), 1.25))),
+    ({"type": "linear", "factor": 2.0, "rope_theta": 1e6}, Rope(1e6, Linear(2.0))),
+    ({"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "mscale": 1.0}},
+     Rope(schedule=NTK(1000.0))),
+    ({"max_position_embeddings": 64, "rope_scaling": {"type": "dynamic", "factor": 2.0, "beta_slow": 1}},
+     Rope(schedule=DynamicNTK(2.0, 64))),
+], ids=str)
+def test_spellings(config, rope):
+    assert from_rope_parameters(config) == rope
+
+
+@pytest.mark.parametrize(("config", "named"), [
+    ({}, "names nothing rotary"),
+    ({"model_type": "bloom"}, "model_type='bloom'"),
+    ({"model_type": "unheard"}, "names nothing rotary"),
+    ({"rope_scaling": None, "hidden_size": 4, "rope_theta": None}, "names nothing rotary"),
+    ({"max_position_embeddings": 4, "alibi": False}, "names nothing rotary"),
+    ({"rope_parameters": {"full_attention": None}}, "unknown key 'full_attention'"),
+    ({"model_type": "unheard", "rope_theta": 1e4}, "add rope_interleave"),
+    ({"model_type": "cohere", "rope_scaling": {"type": "linear", "factor": 2.0}}, "add rope_theta"),
+    ({"model_type": "gpt_neox", "rotary_emb_base": 1e4}, "add partial_rotary_factor"),
+    ({"model_type": 4, "rope_theta": 1e4}, "model_type=4"),
+    ({"rope_theta": 1e4, "alibi": True}, "alibi=True"),
+    ({"rope_theta": 1e4, "position_embedding_type": "absolute"}, "position_embedding_type='absolute'"),
+    ({"rope_theta": 1e4, "use_rotary_scaling": 2}, "use_rotary_scaling=2"),
+    ({"rope_theta": 1e4, "ROPE_theta": 2}, "ROPE_theta=2"),
+    ({"rope_theta": 1e4, "pos_rope_axes": [1]}, "pos_rope_axes=[1]"),
+    ({"rope_theta": [1e4, 1e6]}, "rope_theta=[10000.0, 1000000.0]"),
+    ({"rope_theta": True}, "rope_theta=True"),
+    ({"rope_theta": 1e4, "rotary_emb_base": 1e6}, "rope_theta=10000.0 and rotary_emb_base=1000000.0"),
+    ({"rotary_pct": 0.5, "partial_rotary_factor": 0.25}, "partial_rotary_factor=0.25 and rotary_pct=0.5"),
+    ({"rope_theta": 1e4, "rotary_dim": 64, "head_dim": 128, "rotary_pct": 0.25}, "rotary_dim=64"),
+    ({"rope_theta": 1e4, "rotary_dim": 64}, "add head_dim"),
+    ({"rope_interleave": True, "rotary_emb_interleaved": False}, "both layouts"),
+    ({"rope_theta": 1e4, "rope_interleave": "yes"}, "rope_interleave='yes'"),
+    ({"rope_theta": 1e4, "model_type": "llama", "rope_ratio": 2}, "rope_ratio=2"),
+    ({"rope_theta": 1e4, "text_config": {"rope_theta": 1e6}}, "rope_theta=10000.0 on one side of text_config"),
+    ({"text_config": {"hidden_size": 4}}, "names nothing rotary"),
+    ({"rope_theta": 1e4, "attn_config": {"rope_theta": 1e6}}, "rope_theta=1000000.0 on one side of attn_config"),
+    ({"attn_config": {"alibi": True, "rope_theta": 1e4}}, "alibi=True"),
+    ({"rope_theta": 1e4, "rope_scaling": "linear"}, "rope_scaling='linear'"),
+    ({"rope_parameters": {"rope_type": ["linear"]}}, "the type ['linear']"),
+    ({"rope_theta": 1e4, "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]}}, "mrope_section=[2, 1, 1]"),
+    ({"rope_type": "default", "mrope_interleaved": True}, "mrope_interleaved=True"),
+    ({"rope_type": "default", "rope_axes": 2}, "unknown key 'rope_axes'"),
+    (YARN | {"llama_4_scaling_beta": 0.1}, "llama_4_scaling_beta=0.1"),
+    (YARN | {"mscale": 0.7}, "mscale=0.7"),
+    ({"rope_type": "proportional", "factor": 2.0, "partial_rotary_factor": 0.5}, "unknown key 'factor'"),
+    ({"rope_type": "dynamic", "alpha": 1000.0, "factor": 2.0}, "unknown key 'factor'"),
+    ({"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.5, **LISTS},
+     "short_mscale=1.25, long_mscale=1.5"),
+    ({"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_factor": ["a"], "long_factor": [1]},
+     "LongRope got short_factor=('a',)"),
+    ({"max_position_embeddings": 8, "rope_parameters": YARN | {"max_position_embeddings": 9}},
+     "max_position_embeddings=8"),
+], ids=str)
+def test_what_is_not_understood_is_refused_by_name(config, named):
+    with pytest.raises(InputError) as caught:
+        from_rope_parameters(config)
+    assert named in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("config", [{"rope_theta": 1e6}, {"rope_type": "default"}, {"model_type": "llama"}])
+def test_a_layer_type_that_nothing_answers_to_is_refused(config):
+    with pytest.raises(InputError, match="nothing in the configuration answers to layer_type='full_attention'"):
+        from_rope_parameters(config, "full_attention")
+
+
+class Config:
+    """As the configuration objects of transformers are."""
+
+    def to_dict(self) -> dict:
+        return {"model_type": "llama", "rope_theta": 5e5}
+
+
+def test_a_configuration_object_is_read():
+    assert from_rope_parameters(Config()) == Rope(5e5)
+    for wrong in (None, "config.json", Config, 4):
+        with pytest.raises(InputError, match=rf"got a {type(wrong).__name__}: needed is a configuration"):
+            from_rope_parameters(wrong)
+
+
+def test_nothing_given_is_changed():
+    config = {"text_config": {"model_type": "llama", "rope_scaling": dict(YARN)}}
+    from_rope_parameters(config)
+    assert config == {"text_config": {"model_type": "llama", "rope_scaling": YARN}}
+
+
+@pytest.mark.parametrize("size", [10, 98, 120, 128, 196])
+def test_a_rotary_dim_turns_as_many_channels(size):
+    for turning in range(2, size + 1, 2):
+        rope = from_rope_parameters({"rope_theta": 1e4, "rotary_dim": turning, "head_dim": size})
+        assert rope.rotary_size(size) == turning
+        assert from_rope_parameters(to_rope_parameters(rope)) == rope
