@@ -43,12 +43,16 @@ class Common:
 
 @dataclass(frozen=True)
 class Request:
-    """A command line, read: the experiment with its overrides, cut to the runs chosen of `every` one, and its text."""
+    """A command line, read: the experiment with its overrides, cut to the runs chosen of `every` one, and its text.
+
+    `written` are the runs as the config has them, without overrides.
+    """
 
     experiment: Experiment
     overrides: tuple[str, ...]
     source: str
     every: tuple[Run, ...]
+    written: tuple[Run, ...]
 
     def folder(self, options: Common, run: Run) -> Path:
         return options.folder / run.name
@@ -65,7 +69,7 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
     _refuse_unknown(kind, experiment.runs, set.intersection(*(set(u) for u in known)) if known else set(), rest)
     every = tuple(run for run, _ in runs)
     chosen = _choose(every, options.only)
-    return options, Request(replace(experiment, runs=tuple(chosen)), tuple(rest), source, every)
+    return options, Request(replace(experiment, runs=tuple(chosen)), tuple(rest), source, every, experiment.runs)
 
 
 def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None) -> tuple[Any, list[str]]:

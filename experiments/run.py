@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from experiments import cli
 from posjax import report
 from posjax import run as runs
 from posjax.data import Needles
+from posjax.errors import InputError
 from posjax.evaluation import Retrieval
 from posjax.run import Experiment, Run
 from posjax.training.checkpoints import probe
@@ -93,13 +95,29 @@ def write_experiment(request: cli.Request, options: cli.Common) -> None:
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
             runs.claim(run, request.folder(options, run), None)
-    told = " ".join(["python -m experiments.run", str(options.config), *request.overrides])
-    experiment = request.experiment
-    runs.write_json(options.folder / "experiment.json", {
+    told, path, experiment = spelled(options, request), options.folder / "experiment.json", request.experiment
+    now = {run.name: told for run in experiment.runs}
+    before = {name: told for name, told in commands(path).items() if (options.folder / name / "run.json").exists()}
+    runs.write_json(path, {
         "name": options.config.stem, "title": experiment.title, "question": experiment.question,
-        "paper": experiment.paper, "command": told, "config": request.source, "overrides": list(request.overrides),
+        "paper": experiment.paper, "command": told, "commands": before | now, "config": request.source,
         "runs": [run.name for run in request.every], "created": time.strftime("%Y-%m-%d"),
     })
+
+
+def spelled(options: cli.Common, request: cli.Request) -> str:
+    """The command that does this again, for a shell; not where to, since --work changes no result."""
+    only = ("--only", *options.only) if options.only else ()
+    return shlex.join(["python", "-m", "experiments.run", str(options.config), *only, *request.overrides])
+
+
+def commands(path: Path) -> dict[str, str]:
+    """By which command each run was asked for so far: a folder may be filled by several, each with other overrides."""
+    try:
+        told = runs.read_json(path).get("commands", {})
+        return {str(name): str(command) for name, command in told.items()}
+    except (FileNotFoundError, InputError, ValueError, AttributeError):  # None yet, or damaged and now written anew.
+        return {}
 
 
 def smaller(run: Run) -> Run:
@@ -119,21 +137,32 @@ def show_list(request: cli.Request, console: Console) -> None:
         table.add_column(column, justify="left" if column == "run" else "right")
     total = 0.0
     for run in experiment.runs:
-        size = parameters(run)
-        tokens = run.train.steps * run.train.batch * run.train.length
-        # Six operations a parameter and token, and twelve a layer, channel and key that attention sees on average.
-        model = run.model
-        attention = 6 * model.layers * model.heads * model.size_of_head * run.train.length
-        work = tokens * (6 * size + attention) / 1e12
-        total += work
-        table.add_row(run.name, f"{size:,}", f"{run.train.steps:,}", f"{tokens:,}", f"{work:.3g}")
+        total += work(run)
+        table.add_row(run.name, f"{parameters(run):,}", f"{run.train.steps:,}", f"{tokens(run):,}", f"{work(run):.3g}")
     console.print(f"{experiment.title}: {experiment.question}", highlight=False)
     console.print(table)
     console.print(f"{len(experiment.runs)} runs, {total:.3g} TFLOP of training; evaluation adds about as much time.",
                   highlight=False)
     costs = [line.strip() for line in request.source.splitlines() if line.strip().startswith("Costs")]
+    if costs and experiment.runs != request.written:
+        console.print(f"This command changes or leaves out runs. The config as it is written, {len(request.written)} "
+                      f"runs and {sum(map(work, request.written)):.3g} TFLOP of training, says of itself:",
+                      highlight=False)
     for line in costs[:1]:
         console.print(line, highlight=False)
+
+
+def tokens(run: Run) -> int:
+    """How many tokens a run trains on."""
+    return run.train.steps * run.train.batch * run.train.length
+
+
+def work(run: Run) -> float:
+    """The floating-point operations of training, in units of 1e12."""
+    model = run.model
+    # Six operations a parameter and token, and twelve a layer, channel and key that attention sees on average.
+    attention = 6 * model.layers * model.heads * model.size_of_head * run.train.length
+    return tokens(run) * (6 * parameters(run) + attention) / 1e12
 
 
 def parameters(run: Run) -> int:

@@ -25,6 +25,13 @@ def lead(table: jax.Array, rank: int) -> jax.Array:
     return table.reshape((1,) * (rank - table.ndim) + table.shape)
 
 
+def check_floats(**arrays: Any) -> None:
+    """Errors: `InputError` names an array that holds no floats, whose result would be rounded to whole numbers."""
+    for name, array in arrays.items():
+        if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
+            raise InputError(f"{name} is {array.dtype}: needed are floats, for example .astype(jnp.float32)")
+
+
 def check(**arrays: Any) -> dict[str, int]:
     """Holds every array to the axes in its name and returns the size of each letter.
 

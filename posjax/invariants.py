@@ -2,13 +2,20 @@
 
 Each law is measured by one function that returns a `Finding`, the worst error and the input that gave it. The
 assertions raise `AssertionError` where a finding is past what is allowed; `check` runs all laws and prints a table.
+
+Every assertion here obeys chex, as chex's own do: after `chex.disable_asserts()` it measures nothing and returns, until
+`chex.enable_asserts()`. What measures and asserts nothing (`tile`, `decode`, …, `check`) always measures. Under `jit`,
+`assert_relative` alone works, in a function wrapped by `chex.chexify`; whether it is on is then asked while tracing.
+
+Hooks and attention run compiled, as a model runs them. Each law compiles anew, so nothing of an earlier one is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec
 
 import chex
 import jax
@@ -21,6 +28,7 @@ from posjax import positions as places
 from posjax.attention import Causal, Full, Mask, Segments, attend
 from posjax.encodings.base import Dims, Encoding, Head, Pairs, Params
 
+Arguments = ParamSpec("Arguments")
 OFFSETS = (1, 1000, 2**17, 2**24 + 1, 2**31 - 1 - 16)
 """Where float32 angles go wrong: past a window, past bfloat16's integers, past float32's, and at the end of int32."""
 
@@ -40,9 +48,28 @@ class Finding:
 
     def enforce(self, encoding: Encoding) -> None:
         """Errors: `AssertionError` where the law does not hold."""
-        if not self.holds:
+        if not self.holds and asserting():
             raise AssertionError(f"{encoding!r} breaks the law {self.law!r}: the error is {self.worst:.2g} at "
                                  f"{self.where}, and {self.allowed:.2g} is allowed")
+
+
+def asserting() -> bool:
+    """Whether assertions are on: not after `chex.disable_asserts()`."""
+    try:
+        chex.assert_equal(0, 1)  # chex tells by its assertions alone: this one fails wherever they are on.
+    except AssertionError:
+        return True
+    return False
+
+
+def _assertion(law: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """An assertion that measures nothing while assertions are off."""
+    @wraps(law)
+    def obedient(*args: Arguments.args, **named: Arguments.kwargs) -> None:
+        if asserting():
+            law(*args, **named)
+
+    return obedient
 
 
 def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_positions: jax.Array,
@@ -61,6 +88,7 @@ def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_pos
     return content + bias[None]
 
 
+@_assertion
 def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int] = OFFSETS[:4],
                     length: int = 16, tolerance: float = 1e-5, seed: int = 0) -> None:
     """The shift law: scores stay the same when all positions move by one offset.
@@ -85,14 +113,18 @@ def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Seq
 def _moved(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int], length: int, seed: int,
            dtype: DTypeLike = jnp.float32) -> list[tuple[jax.Array, jax.Array]]:
     """For each offset the scores after and before the move, both over the scale of those before."""
-    q, k = jax.random.normal(jax.random.key(seed), (2, 2, length, dims.heads, dims.head_size), dtype)
-    at = jnp.arange(length, dtype=jnp.int32)
-    before = scores(encoding, params, q, k, at, at)
-    # Pairs that a head is blind to have one huge score, which would hide all others.
-    before = jnp.maximum(before, -1e6)
-    scale = jnp.maximum(jnp.max(jnp.where(before > -1e6, jnp.abs(before), 0.0)), 1.0)
-    after = [jnp.maximum(scores(encoding, params, q, k, at + jnp.int32(o), at + jnp.int32(o)), -1e6) for o in offsets]
-    return [(moved / scale, before / scale) for moved in after]
+    q, k = _normal((2, 2, length, dims.heads, dims.head_size), seed, dtype)
+
+    @jax.jit
+    def measure(q: jax.Array, k: jax.Array, offset: Any) -> tuple[jax.Array, jax.Array]:
+        """The scores at positions from an offset on, and their scale."""
+        at = offset + jnp.arange(length, dtype=jnp.int32)
+        # Pairs that a head is blind to have one huge score, which would hide all others.
+        seen = jnp.maximum(scores(encoding, params, q, k, at, at), -1e6)
+        return seen, jnp.maximum(jnp.max(jnp.where(seen > -1e6, jnp.abs(seen), 0.0)), 1.0)
+
+    before, scale = measure(q, k, np.int32(0))
+    return [(measure(q, k, np.int32(offset))[0] / scale, before / scale) for offset in offsets]
 
 
 def _shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tolerance: float) -> Finding:
@@ -107,6 +139,7 @@ def _error(got: Any, want: Any) -> float:
     return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
 
 
+@_assertion
 def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> None:
     """The tile law: every hook of a slice of positions is the slice of the hook.
 
@@ -118,22 +151,30 @@ def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12
 
 def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> Finding:
     """Measures the tile law."""
-    at = jnp.arange(length, dtype=jnp.int32)
-    x = jax.random.normal(jax.random.key(seed), (2, length, dims.model_size))
-    heads = jax.random.normal(jax.random.key(seed), (2, length, dims.heads, dims.head_size))
+    at = np.arange(length, dtype=np.int32)
+    x = _normal((2, length, dims.model_size), seed)
+    heads = _normal((2, length, dims.heads, dims.head_size), seed)
     rows, columns = slice(length // 3, length - 1), slice(1, length // 2)
-    pairs = {
-        "embed": (encoding.embed(params, x[:, rows], at[rows]), encoding.embed(params, x, at)[:, rows]),
-        "query": (encoding.rotate(params, heads[:, rows], at[rows], "query"),
-                  encoding.rotate(params, heads, at, "query")[:, rows]),
-        "key": (encoding.rotate(params, heads[:, rows], at[rows], "key"),
-                encoding.rotate(params, heads, at, "key")[:, rows]),
-    }
-    for n in range(dims.heads):
-        whole = encoding.bias(params, at, at, Head(n, dims.heads))
-        part = encoding.bias(params, at[rows], at[columns], Head(n, dims.heads))
-        pairs[f"bias of head {n}"] = part, whole[rows, columns]
-    return _worst("tile", pairs, 1e-5)
+    hooks = jax.jit(partial(_hooks, encoding, params))
+    # Two programs, compiled apart: in one the compiler could make the slice and the whole the same computation.
+    whole = hooks(x, heads, at, at)
+    part = hooks(x[:, rows], heads[:, rows], at[rows], at[columns])
+    cuts = {name: (rows, columns) if name.startswith("bias") else (slice(None), rows) for name in whole}
+    return _worst("tile", {name: (part[name], np.asarray(whole[name])[cuts[name]]) for name in cuts}, 1e-5)
+
+
+def _hooks(encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, q_at: jax.Array, k_at: jax.Array
+           ) -> dict[str, jax.Array]:
+    """What each hook gives, by name."""
+    count = heads.shape[-2]
+    biases = {f"bias of head {n}": encoding.bias(params, q_at, k_at, Head(n, count)) for n in range(count)}
+    return {"embed": encoding.embed(params, x, q_at), "query": encoding.rotate(params, heads, q_at, "query"),
+            "key": encoding.rotate(params, heads, q_at, "key"), **biases}
+
+
+def _normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = jnp.float32) -> np.ndarray:
+    """Random numbers, made and cut on the host: JAX would compile its generator for each shape, half a second each."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(jnp.dtype(dtype))
 
 
 def _worst(law: str, pairs: dict[str, tuple[Any, Any]], allowed: float) -> Finding:
@@ -142,6 +183,7 @@ def _worst(law: str, pairs: dict[str, tuple[Any, Any]], allowed: float) -> Findi
     return Finding(law, errors[where], allowed, where)
 
 
+@_assertion
 def assert_distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence[int], seed: int = 0) -> None:
     """The distinct law, for encodings that embed or rotate: different positions give different results.
 
@@ -155,23 +197,34 @@ def assert_distinct(encoding: Encoding, params: Params, dims: Dims, positions: S
 
 def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence[int], seed: int = 0) -> Finding:
     """Counts the pairs of positions that cannot be told apart."""
-    at = jnp.asarray(positions, jnp.int32)
-    x = jax.random.normal(jax.random.key(seed), (1, 1, dims.model_size))
-    heads = jax.random.normal(jax.random.key(seed), (1, 1, dims.heads, dims.head_size))
-    embedded = encoding.embed(params, jnp.broadcast_to(x, (1, len(at), dims.model_size)), at)[0]
-    shape = (1, len(at), dims.heads, dims.head_size)
-    rotated = encoding.rotate(params, jnp.broadcast_to(heads, shape), at, "query")[0].reshape(len(at), -1)
-    both = np.concatenate([np.asarray(embedded), np.asarray(rotated)], axis=1)
+    at = np.asarray(positions, np.int32)
+    x = _normal((1, 1, dims.model_size), seed)
+    heads = _normal((1, 1, dims.heads, dims.head_size), seed)
+
+    @jax.jit
+    def told(x: jax.Array, heads: jax.Array, at: jax.Array) -> jax.Array:
+        """For each position what is embedded and rotated there."""
+        embedded = encoding.embed(params, jnp.broadcast_to(x, (1, at.size, *x.shape[2:])), at)
+        rotated = encoding.rotate(params, jnp.broadcast_to(heads, (1, at.size, *heads.shape[2:])), at, "query")
+        return jnp.concatenate([embedded[0], rotated[0].reshape(at.size, -1)], axis=1)
+
+    both = np.asarray(told(x, heads, at))
     same = [(positions[j], positions[i]) for i in range(len(at)) for j in range(i) if np.array_equal(both[i], both[j])]
     where = f"position {same[0][0]} from {same[0][1]}" if same else f"{len(at)} positions"
     return Finding("distinct", float(len(same)), 0.0, where)
 
 
-def _sample(dims: Dims, length: int, seed: int, dtype: DTypeLike) -> tuple[jax.Array, jax.Array, jax.Array]:
-    q, k, v = jax.random.normal(jax.random.key(seed), (3, 2, length, dims.heads, dims.head_size), dtype)
+def _sample(dims: Dims, length: int, seed: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    q, k, v = _normal((3, 2, length, dims.heads, dims.head_size), seed, dtype)
     return q, k, v
 
 
+def _compiled(**run: Any) -> Callable[..., jax.Array]:
+    """`attend`, compiled for each shape. It is taken when traced: whoever replaces it is heard."""
+    return jax.jit(lambda q, k, v, **positions: attend(q, k, v, **positions, **run))
+
+
+@_assertion
 def assert_decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
     """The decode law: each token alone, over the keys so far, gets what the full pass gives it.
 
@@ -185,11 +238,12 @@ def decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backen
            dtype: DTypeLike = jnp.float32, length: int = 7) -> Finding:
     """Measures the decode law."""
     q, k, v = _sample(dims, length, seed, dtype)
-    run: Any = {"encoding": encoding, "params": params, "mask": Causal(), "backend": backend}
+    run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
     pairs = {}
     for t in (1, length // 2, length - 1):
-        full = attend(q[:, : t + 1], k[:, : t + 1], v[:, : t + 1], **run)
-        pairs[f"token {t}"] = attend(q[:, t : t + 1], k[:, : t + 1], v[:, : t + 1], **run)[:, 0], full[:, t]
+        full = np.asarray(run(q[:, : t + 1], k[:, : t + 1], v[:, : t + 1]))
+        alone = np.asarray(run(q[:, t : t + 1], k[:, : t + 1], v[:, : t + 1]))
+        pairs[f"token {t}"] = alone[:, 0], full[:, t]
     return _worst("decode", pairs, _allowed(dtype))
 
 
@@ -197,6 +251,7 @@ def _allowed(dtype: DTypeLike) -> float:
     return 1e-5 if jnp.dtype(dtype) == jnp.float32 else 0.05
 
 
+@_assertion
 def assert_packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
     """The pack law: two documents in one row, positions reset and segments masked, equal the two apart.
 
@@ -209,18 +264,21 @@ def assert_packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0
 def packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
             dtype: DTypeLike = jnp.float32) -> Finding:
     """Measures the pack law."""
-    q, k, v = _sample(dims, 7, seed, dtype)
-    segments = jnp.array([[1, 1, 1, 2, 2, 2, 2]] * 2)
-    at, encoding = places.packed(segments), encoding.at_length(7)
-    # Resolved once: each document is shorter than the row, and a length-dependent encoding is told the row's.
-    params = encoding.join(params, encoding.constants(dims))
+    size = 8
+    q, k, v = _sample(dims, 2 * size, seed, dtype)
+    segments = jnp.array([[1] * size + [2] * size] * 2)
+    at = jax.jit(places.packed)(segments)
     run: Any = {"encoding": encoding, "params": params, "backend": backend}
-    together = attend(q, k, v, q_positions=at, k_positions=at, mask=Causal() & Segments(segments), **run)
-    pairs = {f"document {n}": (together[:, s], attend(q[:, s], k[:, s], v[:, s], mask=Causal(), **run))
-             for n, s in enumerate((slice(0, 3), slice(3, 7)), 1)}
+    # A context is as long as its largest position says: the row's length must not matter.
+    packed = _compiled(mask=Causal() & Segments(segments), length=size, **run)
+    apart = _compiled(mask=Causal(), **run)
+    together = np.asarray(packed(q, k, v, q_positions=at, k_positions=at))
+    pairs = {f"document {n}": (together[:, s], apart(q[:, s], k[:, s], v[:, s]))
+             for n, s in enumerate((slice(0, size), slice(size, 2 * size)), 1)}
     return _worst("pack", pairs, _allowed(dtype))
 
 
+@_assertion
 def assert_causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
     """Under a causal mask nothing that comes later changes what came before.
 
@@ -234,11 +292,13 @@ def causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backen
            dtype: DTypeLike = jnp.float32) -> Finding:
     """Measures how much later keys and values change earlier outputs."""
     q, k, v = _sample(dims, 7, seed, dtype)
-    run: Any = {"encoding": encoding, "params": params, "mask": Causal(), "backend": backend}
-    before, after = attend(q, k, v, **run), attend(q, k.at[:, 4:].add(1), v.at[:, 4:].add(1), **run)
+    run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
+    later = (np.arange(7) >= 4).astype(q.dtype)[:, None, None]
+    before, after = np.asarray(run(q, k, v)), np.asarray(run(q, k + later, v + later))
     return _worst("causal", {"the first 4 of 7 tokens": (after[:, :4], before[:, :4])}, 0.0)
 
 
+@_assertion
 def assert_gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
     """Every parameter of a rotation, a score or a bias gets a gradient, and it is the reference backend's.
 
@@ -253,20 +313,20 @@ def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "aut
     params = encoding.init(jax.random.key(seed), dims)
     length = min(encoding.max_length or 40, 40)
     q, k, v = _sample(dims, length, seed, jnp.float32)
-    x = jax.random.normal(jax.random.key(seed), (2, length, dims.model_size))
+    x = _normal((2, length, dims.model_size), seed)
     mask: Mask = Causal() if encoding.causal else Full()
     constants = encoding.at_length(length).constants(dims)
 
     def loss(params: Params, backend: str) -> jax.Array:
         joined = encoding.join(params, constants)
-        out = attend(q, k, v, encoding=encoding, params=joined, mask=mask, backend=backend)
-        return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.sin(encoding.embed(joined, x, jnp.arange(length))))
+        out = attend(*map(jnp.asarray, (q, k, v)), encoding=encoding, params=joined, mask=mask, backend=backend)
+        return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.sin(encoding.embed(joined, jnp.asarray(x), jnp.arange(length))))
 
-    got, want = (jax.grad(loss)(params, name) for name in (backend, "reference"))
+    got, want = (jax.jit(jax.grad(partial(loss, backend=name)))(params) for name in (backend, "reference"))
     named = jax.tree_util.tree_leaves_with_path(got)
     pairs = {"no parameters": (0.0, 0.0)}
     for (path, leaf), expected in zip(named, jax.tree.leaves(want), strict=True):
-        pairs[jax.tree_util.keystr(path)] = (leaf if jnp.any(leaf != 0) else jnp.nan, expected)
+        pairs[jax.tree_util.keystr(path)] = (leaf if np.any(np.asarray(leaf) != 0) else np.nan, expected)
     return _worst("gradient", pairs, 1e-4)
 
 

@@ -6,8 +6,11 @@ Positions count from 0 within a document. They are integers, never floats: a flo
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from posjax.errors import InputError
 
@@ -47,16 +50,42 @@ def left_padded(real: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.cumsum(real.astype(jnp.int32), axis=-1) - 1, 0)
 
 
-def check(positions: jax.Array, name: str = "positions", coordinates: int = 1) -> jax.Array:
-    """The positions as int32.
+def check(positions: jax.Array, name: str = "positions", coordinates: int = 1,
+          tokens: tuple[int, int] | None = None) -> jax.Array:
+    """The positions as int32, held to `tokens`, the batch and the length that they are for.
 
-    Errors: `InputError` for floats, and for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has
-    A `coordinates`.
+    Errors: `InputError` for floats, for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has A
+    `coordinates`, for another number of tokens or rows, and for known positions that int32 does not hold.
     """
-    positions = jnp.asarray(positions)
+    positions = given = jnp.asarray(positions) if not isinstance(positions, np.ndarray) else positions
     if not jnp.issubdtype(positions.dtype, jnp.integer):
         raise InputError(f"{name} are {positions.dtype}: positions are exact integers; give int32, for example from "
                          "posjax.positions.contiguous(length)")
     if positions.ndim not in (1, 2) and not (coordinates > 1 and positions.ndim == 3):
         raise InputError(f"{name} have shape {positions.shape}: needed is [T], the same for all rows, or [B, T]")
-    return positions.astype(jnp.int32)
+    _check_tokens(given, name, coordinates, tokens)
+    if not isinstance(given, jax.core.Tracer) and given.size and int(given.max()) > LARGEST:
+        raise InputError(f"{name} reach {int(given.max())}: needed are positions of int32, {LARGEST} at most")
+    return jnp.asarray(positions).astype(jnp.int32)
+
+
+def _check_tokens(positions: Any, name: str, coordinates: int, tokens: tuple[int, int] | None) -> None:
+    if tokens is None:
+        return
+    B, T = tokens
+    rows, length, *more = (1, *positions.shape) if positions.ndim == 1 else positions.shape
+    if length != T or rows not in (1, B) or (more and more[0] != coordinates):
+        last = f", or [{B}, {T}, {coordinates}]" if coordinates > 1 else ""
+        raise InputError(f"{name} have shape {positions.shape} for {B} rows of {T} tokens: needed is [{T}] or "
+                         f"[{B}, {T}]{last}")
+
+
+def reach(positions: Any) -> int | None:
+    """One more than the largest of some positions: the length of a context that they stand in; `None` where traced.
+
+    >>> reach(jnp.array([[0, 1, 2, 0, 1]]))
+    3
+    """
+    if isinstance(positions, jax.core.Tracer):
+        return None
+    return max(int(np.max(positions, initial=-1)) + 1, 1)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,17 +134,19 @@ def evaluate(run: Run, folder: Path, subject: Subject) -> dict[str, Any]:
     """Measures a trained model and writes `results.json`, which is complete or not there."""
     material = Material.open(run)
     claim(run, folder, material)
+    began = time.perf_counter()
     if isinstance(run.evaluation, Retrieval):
         assert isinstance(run.data, Needles)
         results = run.evaluation.run(subject, run.data, run.seed)
     else:
         assert material.documents is not None
         results = run.evaluation.run(subject, material.documents, run.seed)
+    seconds = {"train": sum(line["seconds"] for line in read_metrics(folder / "metrics.jsonl")),
+               "evaluate": time.perf_counter() - began}
     for variant in results["variants"]:
         variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"
     size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(subject.model)))
-    seconds = sum(line["seconds"] for line in read_metrics(folder / "metrics.jsonl"))
-    results |= {"name": run.name, "label": run.label, "parameters": size, "seconds": {"train": seconds},
+    results |= {"name": run.name, "label": run.label, "parameters": size, "seconds": seconds,
                 "tokens": run.train.steps * run.train.batch * run.train.length}
     write_json(folder / "results.json", results)
     return results

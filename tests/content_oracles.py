@@ -11,15 +11,22 @@ from tests.oracles import Array, distances, plain, rope
 
 
 def products(q: ArrayLike, k: ArrayLike) -> Array:
-    """q k / sqrt(H): Vaswani et al. 2017 (arXiv 1706.03762), equation 1."""
+    """q k / sqrt(H).
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
+    Second source: none.
+    """
     q, k = np.asarray(q, np.float64), np.asarray(k, np.float64)
     return np.einsum("tnh,snh->nts", q, k) / np.sqrt(q.shape[-1])
 
 
 def shaw(rows: ArrayLike, clip: int, q: ArrayLike, k: ArrayLike, q_at: ArrayLike, k_at: ArrayLike) -> Array:
-    """q (k + a_clip(d)) / sqrt(H): Shaw et al. 2018 (arXiv 1803.02155), equations 2 and 4.
+    """q (k + a_clip(d)) / sqrt(H).
 
     `rows[1, 2 clip + 1, H]` by d = m - n, the furthest key ahead first.
+
+    Source: Shaw et al. 2018 (arXiv 1803.02155), equations 2 and 4.
+    Second source: none.
     """
     q, k = np.asarray(q, np.float64), np.asarray(k, np.float64)
     vector = np.asarray(rows, np.float64)[0][np.clip(distances(q_at, k_at), -clip, clip) + clip]  # [T,S,H]
@@ -27,9 +34,12 @@ def shaw(rows: ArrayLike, clip: int, q: ArrayLike, k: ArrayLike, q_at: ArrayLike
 
 
 def transformer_xl(params: dict, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike, k_at: ArrayLike) -> Array:
-    """((q + u) k + (q + v) W R_d) / sqrt(H): Dai et al. 2019 (arXiv 1901.02860), section 3.3.
+    """((q + u) k + (q + v) W R_d) / sqrt(H).
 
     u, v `[N,H]`, w `[N,H,D]`; R_d keeps all sines of d theta_i, then all cosines.
+
+    Source: Dai et al. 2019 (arXiv 1901.02860), section 3.3.
+    Second source: none.
     """
     q, k = np.asarray(q, np.float64), np.asarray(k, np.float64)
     u, v, w = (np.asarray(params[name], np.float64) for name in ("u", "v", "w"))
@@ -40,9 +50,12 @@ def transformer_xl(params: dict, base: float, q: ArrayLike, k: ArrayLike, q_at: 
 
 
 def cope(rows: ArrayLike, q: ArrayLike, k: ArrayLike) -> Array:
-    """q k / sqrt(H) + q e[p], p the sum of gates from key to query: Golovneva et al. 2024 (arXiv 2405.18719), eq. 3-6.
+    """q k / sqrt(H) + q e[p], p the sum of gates from key to query.
 
     `rows[1, length, H]`; gates are sigmoid(q k / sqrt(H)), p at most length - 1; keys ahead stay as they are (masked).
+
+    Source: Golovneva et al. 2024 (arXiv 2405.18719), equations 3 to 6.
+    Second source: none; one row by hand.
     """
     q, scores = np.asarray(q, np.float64), products(q, k)
     table = np.asarray(rows, np.float64)[0]
@@ -59,7 +72,11 @@ def cope(rows: ArrayLike, q: ArrayLike, k: ArrayLike) -> Array:
 
 
 def forgetting(w: ArrayLike, b: ArrayLike, q: ArrayLike, k: ArrayLike) -> Array:
-    """q k / sqrt(H) + sum_{l=s+1..t} ln sigmoid(w k_l + b): Lin et al. 2025 (arXiv 2503.02130), equations 5 to 7."""
+    """q k / sqrt(H) + sum_{l=s+1..t} ln sigmoid(w k_l + b).
+
+    Source: Lin et al. 2025 (arXiv 2503.02130), equations 5 to 7.
+    Second source: none; one row by hand.
+    """
     w, b, k, scores = np.asarray(w, np.float64), np.asarray(b, np.float64), np.asarray(k, np.float64), products(q, k)
     faded = -np.log1p(np.exp(-(np.einsum("nh,snh->ns", w, k) + b[:, None])))
     result = scores.copy()
@@ -70,13 +87,22 @@ def forgetting(w: ArrayLike, b: ArrayLike, q: ArrayLike, k: ArrayLike) -> Array:
 
 
 def sandwich(heads: int, size: int, base: float, q_at: ArrayLike, k_at: ArrayLike) -> Array:
-    """(sum_i cos(d theta_i) - size/2) 8 h / N, h = 1..N: Chi et al. 2022 (arXiv 2212.10356), section 5."""
+    """(sum_i cos(d theta_i) - size/2) / (8 h / N), i = 0..size/2 - 1, h = 1..N: the ratio compresses, so it divides.
+
+    Source: Chi et al. 2022 (arXiv 2212.10356), section 5.
+    Second source: NeMo's SandwichRelativePositionEmbedding, read and run by no test: it divides too, but its i are
+    1..size/2.
+    """
     waves = np.cos(distances(q_at, k_at)[..., None] * plain(size, base)[0]).sum(-1) - size / 2
-    return np.array([8 * h / heads * waves for h in range(1, heads + 1)])
+    return np.array([waves / (8 * h / heads) for h in range(1, heads + 1)])
 
 
 def scalable_softmax(scale: ArrayLike, q: ArrayLike, at: ArrayLike) -> Array:
-    """Queries `[B,T,N,H]` at `[B,T]` times s_h ln(m + 1): Nakanishi 2025 (arXiv 2501.19399), equation 2."""
+    """Queries `[B,T,N,H]` at `[B,T]` times s_h ln(m + 1).
+
+    Source: Nakanishi 2025 (arXiv 2501.19399), equation 2.
+    Second source: none.
+    """
     grown = np.log(np.asarray(at, np.float64) + 1)[:, :, None] * np.asarray(scale, np.float64)
     return np.asarray(q, np.float64) * grown[..., None]
 
@@ -87,14 +113,22 @@ def _turned(x: ArrayLike, at: ArrayLike, base: float) -> Array:
 
 
 def near_far(near: Array, far: Array, window: int, q_at: ArrayLike, k_at: ArrayLike) -> Array:
-    """Scores `near` for |d| < window, else `far`."""
+    """Scores `near` for |d| < window, else `far`.
+
+    Source: Jin et al. 2024 (arXiv 2401.01325), section 3.
+    Second source: none.
+    """
     return np.where(np.abs(distances(q_at, k_at)) < window, near, far)
 
 
 def self_extend(
     window: int, group: int, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike, k_at: ArrayLike
 ) -> Array:
-    """RoPE near, and far queries at m // g + w - w // g, keys at n // g: Jin et al. 2024 (arXiv 2401.01325), sec. 3."""
+    """RoPE near, and far queries at m // g + w - w // g, keys at n // g.
+
+    Source: Jin et al. 2024 (arXiv 2401.01325), section 3.
+    Second source: none.
+    """
     q_far, k_far = np.asarray(q_at) // group + window - window // group, np.asarray(k_at) // group
     near = products(_turned(q, q_at, base), _turned(k, k_at, base))
     far = products(_turned(q, q_far, base), _turned(k, k_far, base))
@@ -102,7 +136,11 @@ def self_extend(
 
 
 def rerope(window: int, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike, k_at: ArrayLike) -> Array:
-    """RoPE with the distance min(d, w): Su 2023, ReRoPE (kexue.fm/archives/9706), the truncated relative matrix."""
+    """RoPE with the distance min(d, w): ReRoPE, the truncated relative matrix.
+
+    Source: Su 2023 (kexue.fm/archives/9706).
+    Second source: none.
+    """
     far_q, far_k = np.full(len(np.asarray(q_at)), window), np.zeros(len(np.asarray(k_at)), int)
     near = products(_turned(q, q_at, base), _turned(k, k_at, base))
     far = products(_turned(q, far_q, base), _turned(k, far_k, base))
@@ -112,10 +150,13 @@ def rerope(window: int, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike
 def dual_chunk(
     chunk: int, trained: int, base: float, q: ArrayLike, k: ArrayLike, q_at: ArrayLike, k_at: ArrayLike
 ) -> Array:
-    """Dual chunk attention, An et al. 2024 (arXiv 2402.17463), equations 2 to 6: RoPE at one distance for each pair.
+    """Dual chunk attention: RoPE at one distance for each pair.
 
     Keys stand at n mod s. Within a chunk queries stand at m mod s; for the chunk before, from s on up to c - 1; for
     all others at c - 1.
+
+    Source: An et al. 2024 (arXiv 2402.17463), equations 2 to 6.
+    Second source: none.
     """
     m, n = np.asarray(q_at)[:, None], np.asarray(k_at)[None, :]
     chunks = m // chunk - n // chunk
@@ -133,9 +174,12 @@ def dual_chunk(
 def linear_attention(
     q: ArrayLike, k: ArrayLike, v: ArrayLike, at: ArrayLike, base: float | None = None, allowed: Array | None = None
 ) -> Array:
-    """Pair by pair, rotated above and not below the line: RoFormer (arXiv 2104.09864), equation 19, elu(x) + 1.
+    """Pair by pair, rotated above and not below the line, with the features elu(x) + 1.
 
     `q [B, T, N, H]`, `k`, `v [B, T, K, H]`; `at [B, T]`; `allowed [B, T, T]`.
+
+    Source: Su et al. 2021 (RoFormer, arXiv 2104.09864), equation 19.
+    Second source: none.
     """
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     k, v = (np.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))

@@ -2,173 +2,55 @@
 
 Symbols: m a query's position, n a key's, d = m - n (positive looks back), r the rotary size, s an extension factor, L0
 the trained length. Shapes: B batch, T query time, S key time, N query heads, K key-value heads, H head size, D model
-size. Positions are exact integers, and distances are subtracted as integers. A schedule returns (frequencies [r/2] in
-float64 radians per position, attention factor). Readable before fast: these are for small arrays.
+size. Positions are exact integers, and distances are subtracted as integers. The schedules are in
+`tests/schedule_oracles.py`. Readable before fast: these are for small arrays.
+
+Each says its source, and its second source: an implementation or a number that others made, and that
+`tests/test_oracles.py` compares it with, by the golden vector's file; "none" where it stands on one reading alone.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import mpmath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
-Schedule = tuple[Array, float]
+from tests.schedule_oracles import Array as Array
+from tests.schedule_oracles import dynamic_ntk as dynamic_ntk
+from tests.schedule_oracles import linear as linear
+from tests.schedule_oracles import llama3 as llama3
+from tests.schedule_oracles import long_rope as long_rope
+from tests.schedule_oracles import ntk as ntk
+from tests.schedule_oracles import ntk_by_parts as ntk_by_parts
+from tests.schedule_oracles import plain as plain
+from tests.schedule_oracles import proportional as proportional
+from tests.schedule_oracles import yarn as yarn
 
 DIGITS = 60
 
 
 def distances(q_positions: ArrayLike, k_positions: ArrayLike) -> NDArray[np.int64]:
-    """d = m - n as `[T, S]` int64, exact for every pair of int32 positions."""
+    """d = m - n as `[T, S]` int64, exact for every pair of int32 positions.
+
+    Source: no paper; the sign that all of these oracles share.
+    Second source: none.
+    """
     return np.asarray(q_positions, np.int64)[:, None] - np.asarray(k_positions, np.int64)[None, :]
 
 
 def sinusoidal(positions: ArrayLike, size: int, base: float = 10000.0, layout: str = "interleaved") -> Array:
-    """Sines and cosines of p / base^(2i/D) as `[..., D]`: Vaswani et al. 2017 (arXiv 1706.03762), section 3.5.
+    """Sines and cosines of p / base^(2i/D) as `[..., D]`.
 
     "interleaved" is the paper's layout (sine on channel 2i, cosine on 2i + 1); "split" is all sines, then all cosines.
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.5.
+    Second source: none; three rows by hand.
     """
     angles = np.asarray(positions, np.float64)[..., None] * plain(size, base)[0]
     sine, cosine = np.sin(angles), np.cos(angles)
     if _is_split(layout):
         return np.concatenate([sine, cosine], -1)
     return np.stack([sine, cosine], -1).reshape(*sine.shape[:-1], size)
-
-
-# --- frequency schedules ---
-
-
-def plain(r: int, base: float) -> Schedule:
-    """theta_i = base^(-2i/r): Su et al. 2021 (arXiv 2104.09864), equation 15."""
-    if r < 2 or r % 2:
-        raise ValueError(f"channels turn in pairs: got a rotary size of {r}, need an even number from 2")
-    return np.float64(base) ** (-np.arange(0, r, 2, dtype=np.float64) / r), 1.0
-
-
-def linear(r: int, base: float, factor: float) -> Schedule:
-    """theta_i / s: position interpolation, Chen et al. 2023 (arXiv 2306.15595), equation 4 (positions times L/L')."""
-    return plain(r, base)[0] / factor, 1.0
-
-
-def ntk(r: int, base: float, factor: float) -> Schedule:
-    """base' = base s^(r/(r-2)): NTK-aware, Peng et al. 2023 (YaRN, arXiv 2309.00071), section 3.1, definition 1."""
-    return plain(r, base * factor ** (r / (r - 2)))
-
-
-def dynamic_ntk(r: int, base: float, factor: float, original_length: int, length: int) -> Schedule:
-    """base' = base (s L/L0 - (s - 1))^(r/(r-2)) for L > L0, else plain: YaRN, section 3.3 on dynamic scaling.
-
-    The paper scales by L/L0 alone; the base with s is the released code's, and equals the paper's at s = 1.
-    """
-    stretch = factor * max(length, original_length) / original_length - (factor - 1)
-    return plain(r, base * stretch ** (r / (r - 2)))
-
-
-def ntk_by_parts(
-    r: int,
-    base: float,
-    factor: float,
-    original_length: int,
-    beta_fast: float = 32.0,
-    beta_slow: float = 1.0,
-    truncate: bool = True,
-) -> Schedule:
-    """(1 - ramp_i) theta_i + ramp_i theta_i / s: NTK-by-parts, YaRN (arXiv 2309.00071), section 3.2, definition 2.
-
-    The ramp is 0 for pairs of more than `beta_fast` turns in L0 and 1 for those of fewer than `beta_slow`. Between, the
-    paper is linear in the turns; the released code, and so this, is linear in the pair's index.
-    """
-    theta, _ = plain(r, base)
-
-    def pair_with(turns: float) -> float:
-        return r * np.log(original_length / (2 * np.pi * turns)) / (2 * np.log(base))
-
-    first, last = pair_with(beta_fast), pair_with(beta_slow)
-    if truncate:
-        first, last = np.floor(first), np.ceil(last)
-    # The released code bounds the ramp before it is drawn, and the upper bound is r - 1, not the last pair r/2 - 1.
-    first, last = max(first, 0.0), min(last, r - 1.0)
-    width = last - first if last != first else 0.001
-    ramp = np.clip((np.arange(r // 2) - first) / width, 0.0, 1.0)
-    return theta * (1 - ramp) + theta / factor * ramp, 1.0
-
-
-def yarn(
-    r: int,
-    base: float,
-    factor: float,
-    original_length: int,
-    *,
-    attention_factor: float | None = None,
-    mscale: float | None = None,
-    mscale_all_dim: float | None = None,
-    **ramp: Any,
-) -> Schedule:
-    """NTK-by-parts and sqrt(1/t) = 0.1 ln s + 1: YaRN (arXiv 2309.00071), section 3.4, definition 3.
-
-    `ramp` takes `beta_fast`, `beta_slow` and `truncate`. An `attention_factor` wins; else, with both `mscale` and
-    `mscale_all_dim` (neither zero), the ratio of their temperatures as in DeepSeek's code; else the paper's. One of the
-    two alone counts for nothing.
-    """
-    theta, _ = ntk_by_parts(r, base, factor, original_length, **ramp)
-
-    def temperature(weight: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * weight * float(np.log(factor)) + 1.0
-
-    if attention_factor is not None:
-        return theta, attention_factor
-    if mscale and mscale_all_dim:
-        return theta, temperature(mscale) / temperature(mscale_all_dim)
-    return theta, temperature(1.0)
-
-
-def llama3(
-    r: int,
-    base: float,
-    factor: float,
-    original_length: int,
-    low_frequency_factor: float = 1.0,
-    high_frequency_factor: float = 4.0,
-) -> Schedule:
-    """Interpolation smooth in L0 / wavelength: Llama 3.1's released code (arXiv 2407.21783 has no equation of it).
-
-    With w = L0 theta_i / (2 pi): theta_i for w > high, theta_i / s for w < low, and linear in w between.
-    """
-    theta, _ = plain(r, base)
-    turns = original_length * theta / (2 * np.pi)
-    span = high_frequency_factor - low_frequency_factor
-    kept = np.clip((turns - low_frequency_factor) / span, 0.0, 1.0)
-    return kept * theta + (1 - kept) * theta / factor, 1.0
-
-
-def long_rope(
-    r: int,
-    base: float,
-    factor: float,
-    original_length: int,
-    length: int,
-    short_factor: Sequence[float],
-    long_factor: Sequence[float],
-) -> Schedule:
-    """theta_i / lambda_i: LongRoPE, Ding et al. 2024 (arXiv 2402.13753), section 3, the rescale factors with n-hat = 0.
-
-    `short_factor` serves up to L0, `long_factor` past it. The temperature sqrt(1 + ln s / ln L0), the same for both, is
-    from the released code of Phi-3 (arXiv 2404.14219).
-    """
-    rescale = np.asarray(long_factor if length > original_length else short_factor, np.float64)
-    if rescale.shape != (r // 2,):
-        raise ValueError(f"one rescale factor per pair: got {rescale.shape}, need ({r // 2},)")
-    return plain(r, base)[0] / rescale, float(np.sqrt(1 + np.log(max(factor, 1.0)) / np.log(original_length)))
-
-
-def proportional(head_size: int, base: float, fraction: float) -> Schedule:
-    """base^(-2i/H) for the first fraction of the pairs, then 0: p-RoPE, Barbero et al. 2024 (arXiv 2410.06205).
-
-    The zeros stand for channels that pass, so there are always H/2 entries; how many turn is rounded down.
-    """
-    theta, _ = plain(head_size, base)
-    return np.where(np.arange(head_size // 2) < int(fraction * head_size // 2), theta, 0.0), 1.0
 
 
 # --- rotations ---
@@ -182,10 +64,13 @@ def rope(
     layout: str = "split",
     rotary: int | None = None,
 ) -> Array:
-    """Pair i turned by m theta_i: Su et al. 2021 (arXiv 2104.09864), equations 14, 15 and 34.
+    """Pair i turned by m theta_i.
 
     x `[B,T,N,H]` at positions `[B,T]`. "interleaved" pairs (2i, 2i + 1), as the paper; "split" pairs (i, i + r/2). The
     first `rotary` channels (2 per frequency) turn and are multiplied by `factor`; the rest pass, the factor aside too.
+
+    Source: Su et al. 2021 (arXiv 2104.09864), equations 14, 15 and 34.
+    Second source: transformers' Llama (split) and GPT-J (interleaved), rope_rotation.json; torch, attention.json.
     """
     x, frequencies = np.asarray(x, np.float64), np.asarray(frequencies, np.float64)
     rotary = 2 * len(frequencies) if rotary is None else rotary
@@ -199,9 +84,12 @@ def rope(
 def xpos(
     x: ArrayLike, positions: ArrayLike, role: str, base: float = 10000.0, layout: str = "split", unit: float = 512.0
 ) -> Array:
-    """RoPE times zeta_i^(m/512) for queries, zeta_i^(-n/512) for keys: Sun et al. 2022 (arXiv 2212.10554).
+    """RoPE times zeta_i^(m/512) for queries, zeta_i^(-n/512) for keys.
 
     zeta_i = (2i/r + 0.4) / 1.4 over the whole head, x `[B,T,N,H]`, positions `[B,T]`; meant for d >= 0.
+
+    Source: Sun et al. 2022 (arXiv 2212.10554), section 3 and algorithm 1.
+    Second source: none; one pair's decay by hand.
     """
     x = np.asarray(x, np.float64)
     r = x.shape[-1]
@@ -214,20 +102,32 @@ def xpos(
 
 
 def log_n(x: ArrayLike, positions: ArrayLike, original_length: int) -> Array:
-    """Queries `[B,T,N,H]` times max(1, ln(m + 1) / ln L0): Chiang and Cholak 2022 (arXiv 2202.12172), floored."""
+    """Queries `[B,T,N,H]` times max(1, ln(m + 1) / ln L0).
+
+    Source: Chiang and Cholak 2022 (arXiv 2202.12172), floored at 1.
+    Second source: none; three positions by hand.
+    """
     scale = np.maximum(1.0, np.log(np.asarray(positions, np.float64) + 1) / np.log(original_length))
     return np.asarray(x, np.float64) * scale[:, :, None, None]
 
 
 def rope_exact_angles(positions: ArrayLike, r: int, base: float) -> tuple[Array, Array]:
-    """cos and sin of m base^(-2i/r), `[..., r/2]`, to 60 digits: Su et al. 2021 (arXiv 2104.09864), equation 15."""
+    """cos and sin of m base^(-2i/r), `[..., r/2]`, to 60 digits.
+
+    Source: Su et al. 2021 (arXiv 2104.09864), equation 15.
+    Second source: rope_far_positions.json, written apart from this but with mpmath too.
+    """
     with mpmath.workdps(DIGITS):
         theta = [mpmath.mpf(base) ** (mpmath.mpf(-2 * i) / r) for i in range(r // 2)]
         return _exact_cos_sin(positions, theta)
 
 
 def exact_cos_sin(positions: ArrayLike, frequencies: ArrayLike) -> tuple[Array, Array]:
-    """cos and sin of position times frequency, `[..., r/2]`, to 60 digits; each float64 frequency counts as exact."""
+    """cos and sin of position times frequency, `[..., r/2]`, to 60 digits; each float64 frequency counts as exact.
+
+    Source: the definition, by mpmath.
+    Second source: rope_far_positions.json, written apart from this but with mpmath too.
+    """
     with mpmath.workdps(DIGITS):
         return _exact_cos_sin(positions, [mpmath.mpf(float(theta)) for theta in np.asarray(frequencies)])
 
@@ -259,9 +159,12 @@ def _is_split(layout: str) -> bool:
 
 
 def alibi_slopes(heads: int) -> Array:
-    """2^(-8h/N), h = 1..N, for powers of two: Press et al. 2021 (arXiv 2108.12409), section 3. Head 0 is the steepest.
+    """2^(-8h/N), h = 1..N, for powers of two. Head 0 is the steepest.
 
     Other N, as the authors' code: those of the power of two P below, then the 1st, 3rd, 5th, ... slope of 2 P heads.
+
+    Source: Press et al. 2021 (arXiv 2108.12409), section 3.
+    Second source: transformers' BLOOM, alibi_slopes.json, 1 to 71 heads.
     """
     below = 1 << (heads.bit_length() - 1)
     whole = 2.0 ** (-8.0 * np.arange(1, below + 1) / below)
@@ -270,9 +173,12 @@ def alibi_slopes(heads: int) -> Array:
 
 
 def alibi_bias(heads: int, q_positions: ArrayLike, k_positions: ArrayLike, direction: str = "causal") -> Array:
-    """-slope_h d, added after 1/sqrt(H): Press et al. 2021 (arXiv 2108.12409), section 3, the equation for query i.
+    """-slope_h d, added after 1/sqrt(H): the equation for query i.
 
     "causal" is 0 for keys ahead (d < 0), to be masked; "symmetric" is -slope_h |d|.
+
+    Source: Press et al. 2021 (arXiv 2108.12409), section 3.
+    Second source: torch (float64), attention.json, both directions, through `attention`.
     """
     if direction not in ("causal", "symmetric"):
         raise ValueError(f'unknown direction {direction!r}: need "causal" or "symmetric"')
@@ -284,10 +190,13 @@ def alibi_bias(heads: int, q_positions: ArrayLike, k_positions: ArrayLike, direc
 def t5_bucket(
     relative_position: ArrayLike, bidirectional: bool, buckets: int = 32, max_distance: int = 128
 ) -> NDArray[np.int64]:
-    """Bucket of n - m (key minus query, T5's sign): Raffel et al. 2019 (arXiv 1910.10683), section 2.1, and its code.
+    """Bucket of n - m (key minus query, T5's sign).
 
     With e half of the side's buckets k: distance x < e is its own bucket, else e + floor((k - e) ln(x/e) / ln(max/e)),
     at most k - 1. The floor is decided by integer powers, so a boundary is exact.
+
+    Source: Raffel et al. 2019 (arXiv 1910.10683), section 2.1, and its code.
+    Second source: transformers' T5, t5_buckets.json.
     """
     relative = np.asarray(relative_position, np.int64)
     side = buckets // 2 if bidirectional else buckets
@@ -311,28 +220,43 @@ def _one_sided_bucket(x: int, side: int, max_distance: int) -> int:
 def t5_bias(
     table: ArrayLike, q_positions: ArrayLike, k_positions: ArrayLike, bidirectional: bool, max_distance: int = 128
 ) -> Array:
-    """`table[N, buckets]` looked up by bucket, `[N,T,S]`: Raffel et al. 2019 (arXiv 1910.10683), section 2.1."""
+    """`table[N, buckets]` looked up by bucket, `[N,T,S]`.
+
+    Source: Raffel et al. 2019 (arXiv 1910.10683), section 2.1.
+    Second source: that of `t5_bucket` for the buckets; none for the look-up, which is by hand.
+    """
     table = np.asarray(table, np.float64)
     bucket = t5_bucket(-distances(q_positions, k_positions), bidirectional, table.shape[1], max_distance)
     return table[:, bucket]
 
 
 def kerple_log(r1: ArrayLike, r2: ArrayLike, q_positions: ArrayLike, k_positions: ArrayLike) -> Array:
-    """-r1 ln(1 + r2 |d|), r1 and r2 `[N]`: KERPLE, Chi et al. 2022 (arXiv 2205.09921), the logarithmic variant."""
+    """-r1 ln(1 + r2 |d|), r1 and r2 `[N]`: KERPLE, the logarithmic variant.
+
+    Source: Chi et al. 2022 (arXiv 2205.09921).
+    Second source: none; one value by hand.
+    """
     return -_per_head(r1) * np.log(1 + _per_head(r2) * np.abs(distances(q_positions, k_positions)))
 
 
 def kerple_power(r1: ArrayLike, r2: ArrayLike, q_positions: ArrayLike, k_positions: ArrayLike) -> Array:
-    """-r1 |d|^r2, r1 and r2 `[N]`, 0 < r2 <= 2: KERPLE, Chi et al. 2022 (arXiv 2205.09921), the power variant."""
+    """-r1 |d|^r2, r1 and r2 `[N]`, 0 < r2 <= 2: KERPLE, the power variant.
+
+    Source: Chi et al. 2022 (arXiv 2205.09921).
+    Second source: none; one value by hand.
+    """
     return -_per_head(r1) * np.abs(distances(q_positions, k_positions)).astype(np.float64) ** _per_head(r2)
 
 
 def fire(
     mlp: Callable[[Array], Array], c: float, threshold: float, q_positions: ArrayLike, k_positions: ArrayLike
 ) -> Array:
-    """MLP(psi(d) / psi(max(m, threshold))), psi(x) = ln(c x + 1): FIRE, Li et al. 2023 (arXiv 2310.04418), section 3.
+    """MLP(psi(d) / psi(max(m, threshold))), psi(x) = ln(c x + 1).
 
     `mlp` maps `[T,S]` to `[T,S,N]`. Causal: keys ahead (d < 0), to be masked, count as d = 0. c and threshold exceed 0.
+
+    Source: Li et al. 2023 (arXiv 2310.04418), section 3.
+    Second source: none; four pairs by hand.
     """
     d = np.maximum(distances(q_positions, k_positions), 0)
     reach = np.maximum(np.asarray(q_positions, np.float64), threshold)[:, None]
@@ -353,11 +277,14 @@ def attention_weights(
     allowed: ArrayLike | None = None,
     scale: float | None = None,
 ) -> Array:
-    """softmax(q k^T / sqrt(H) + bias), `[B,N,T,S]`: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
+    """softmax(q k^T / sqrt(H) + bias), `[B,N,T,S]`.
 
     q `[B,T,N,H]`; k `[B,S,K,H]`, query head n reading head n // (N/K) (Ainslie et al. 2023, arXiv 2305.13245); bias
     broadcasts to `[B,N,T,S]`; allowed `[B or 1,T,S]`, a row with nothing allowed being all zeros. `scale` replaces
     1/sqrt(H) (T5: 1).
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
+    Second source: torch (float64), attention.json, through `attention`; none for grouped heads, `scale` and empty rows.
     """
     q, k = np.asarray(q, np.float64), np.asarray(k, np.float64)
     scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
@@ -380,9 +307,12 @@ def attention(
     allowed: ArrayLike | None = None,
     scale: float | None = None,
 ) -> Array:
-    """softmax(q k^T / sqrt(H) + bias) v, `[B,T,N,H]`: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
+    """softmax(q k^T / sqrt(H) + bias) v, `[B,T,N,H]`.
 
     v `[B,S,K,H]`; the rest as in `attention_weights`. A row with nothing allowed gives zeros.
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
+    Second source: torch (float64), attention.json: eight cases; none for grouped heads, `scale` and empty rows.
     """
     weights = attention_weights(q, k, bias, allowed, scale)
     return np.einsum("bnts,bsnh->btnh", weights, _for_queries(np.asarray(v, np.float64), weights.shape[1]))

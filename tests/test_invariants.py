@@ -132,7 +132,7 @@ def test_scores_are_what_the_paper_says():
     theta, _ = oracles.plain(4, 10_000.0)
     turned = (oracles.rope(x, np.stack([at, at]), theta) for x, at in ((q, q_at), (k, k_at)))
     expected = np.einsum("btnh,bsnh->bnts", *turned) / 2
-    expected += oracles.t5_bias(params[1]["table"], q_at, k_at, False, 20)
+    expected += oracles.t5_bias(params["1"]["table"], q_at, k_at, False, 20)
     got = invariants.scores(encoding, params, q, k, jnp.asarray(q_at, jnp.int32), jnp.asarray(k_at, jnp.int32))
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
@@ -198,6 +198,55 @@ def test_relative_works_inside_jit_through_chexify():
     shifted(Rope())
     with pytest.raises(AssertionError):
         shifted(Float32Angles())
+
+
+@pytest.fixture
+def silent():
+    chex.disable_asserts()
+    yield
+    chex.enable_asserts()
+
+
+BROKEN = [
+    partial(invariants.assert_relative, OfTheKey(), {}, DIMS, (1,)),
+    partial(invariants.assert_tile, ByFirst(), {}, DIMS),
+    partial(invariants.assert_distinct, Wraps(), {}, DIMS, (3, 19)),
+    partial(invariants.assert_decode, SeesTheFirstQuery(), {}, DIMS),
+    partial(invariants.assert_packing, SharperByPlace(), {}, DIMS),
+    partial(invariants.assert_causal, ScalesByLaterKeys(), {}, DIMS),
+    partial(invariants.assert_gradients, SecondUntrained(), DIMS),
+    partial(invariants.Finding("law", 1.0, 0.0, "here").enforce, Rope()),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.func.__name__)
+def test_assertions_obey_chex(broken):
+    chex.disable_asserts()
+    try:
+        broken()
+    finally:
+        chex.enable_asserts()
+    with pytest.raises(AssertionError):
+        broken()
+
+
+def test_the_traced_form_obeys_chex_too(silent):
+    run = chex.chexify(jax.jit(lambda x: (invariants.assert_relative(OfTheKey(), {}, DIMS, (1,)), x)[1]),
+                       async_check=False)
+    run(jnp.zeros(1))
+
+
+def test_what_measures_is_never_silent(silent):
+    assert not all(finding.holds for finding in invariants.check(SeesTheFirstQuery(), DIMS, show=False))
+
+
+def test_a_check_compiles_a_few_programs(caplog):
+    # Elsewhere each operation was a program of its own: 660 of them, and 30 seconds of the processor.
+    jax.clear_caches()
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        invariants.check(Rope(), DIMS, show=False)
+    compiled = [record for record in caplog.records if record.getMessage().startswith("Finished XLA compilation")]
+    assert 10 < len(compiled) <= 40
 
 
 def test_check_measures_every_law_and_prints_a_table(capsys):

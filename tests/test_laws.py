@@ -12,13 +12,16 @@ import pytest
 
 import posjax
 from posjax import Causal, Full, Segments, chain, invariants
+from posjax.attention import context_length
 from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
 from tests.cases import BACKEND_NAMES, CHAINS, DIMS, ENCODINGS, INTERPRETED, SINGLE, params_of, short
 
-_attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend"))
+_attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend", "length"))
 
 
 def attend(*arrays, backend="auto", **given):
+    if given.get("q_positions") is not None:  # Known here, and traced inside.
+        given["length"] = context_length(given["encoding"], None, arrays[1].shape[1], given["q_positions"])
     with may_refuse(backend):
         return _attend(*arrays, backend=backend, **given)
 
@@ -114,12 +117,13 @@ def test_what_comes_later_changes_nothing_before(encoding, backend):
 @each_encoding
 @each_backend
 def test_two_documents_packed_equal_the_two_apart(encoding, backend):
-    params, (q, k, v) = params_of(encoding), qkv(9)
-    segments = jnp.array([[1] * 4 + [2] * 5] * 2)
+    # What init gives alone: constants joined to it would hide which length the encoding goes by.
+    params, (q, k, v) = encoding.init(jax.random.key(0), DIMS), qkv(10)
+    segments = jnp.array([[1] * 5 + [2] * 5] * 2)
     at = posjax.positions.packed(segments)
     run = dict(encoding=encoding, params=params, backend=backend)
     together = attend(q, k, v, q_positions=at, k_positions=at, mask=Causal() & Segments(segments), **run)
-    for part in (slice(0, 4), slice(4, 9)):
+    for part in (slice(0, 5), slice(5, 10)):
         apart = attend(q[:, part], k[:, part], v[:, part], mask=Causal(), **run)
         np.testing.assert_allclose(together[:, part], apart, atol=2e-6)
 
@@ -127,15 +131,17 @@ def test_two_documents_packed_equal_the_two_apart(encoding, backend):
 @each_encoding
 @each_backend
 def test_left_padding_equals_none(encoding, backend):
-    params, (q, k, v) = params_of(encoding), qkv(9)
-    real = jnp.arange(9)[None, :] >= jnp.array([[4], [0]])
+    params, (q, k, v) = encoding.init(jax.random.key(0), DIMS), qkv(9)
+    # One context has one length: that of a row without padding would change the other's.
+    real = jnp.arange(9)[None, :] >= jnp.array([[4], [4 if encoding.length_dependent else 0]])
     at = posjax.positions.left_padded(real)
     mask = Causal() & Segments(real.astype(jnp.int32))
     run = dict(encoding=encoding, params=params, backend=backend)
     padded = attend(q, k, v, q_positions=at, k_positions=at, mask=mask, **run)
     alone = attend(q[:, 4:], k[:, 4:], v[:, 4:], mask=Causal(), **run)
     np.testing.assert_allclose(padded[0, 4:], alone[0], atol=2e-6)
-    np.testing.assert_allclose(padded[1], attend(q, k, v, mask=Causal(), **run)[1], atol=2e-6)
+    whole = alone[1] if encoding.length_dependent else attend(q, k, v, mask=Causal(), **run)[1]
+    np.testing.assert_allclose(padded[1, -len(whole):], whole, atol=2e-6)
     assert not padded[0, :4].any(), "padding sees nothing and comes out as zero"
 
 

@@ -1,9 +1,27 @@
 """The oracles agree with every golden vector, and with what the papers say where no vector is at hand."""
 
+import inspect
+import pathlib
+import re
+
 import numpy as np
 import pytest
 
-from tests import golden, oracles
+from tests import content_oracles, golden, oracles, schedule_oracles
+
+EVERY = [function for module in (oracles, schedule_oracles, content_oracles)
+         for name, function in inspect.getmembers(module, inspect.isfunction)
+         if function.__module__ == module.__name__ and not name.startswith("_")]
+
+
+@pytest.mark.parametrize("oracle", EVERY, ids=lambda function: function.__name__)
+def test_an_oracle_names_its_source_and_its_second_source(oracle):
+    """One written from the same reading as the code proves little: whoever relies on it must see that."""
+    said = inspect.getdoc(oracle) or ""
+    sources = re.findall(r"^(Source|Second source): \S", said, re.M)
+    assert sources == ["Source", "Second source"], f"{oracle.__name__}: write both, \"none\" where no second one is"
+    here = pathlib.Path(__file__).read_text()
+    assert all(f'"{vectors}"' in here for vectors in re.findall(r"\w+\.json", said)), "it is compared here with each"
 
 
 def frequencies_of(case):
@@ -34,6 +52,16 @@ def test_schedules_match_golden_frequencies(case):
     assert frequencies.dtype == np.float64
     np.testing.assert_allclose(frequencies, case["inv_freq"], rtol=1e-6, atol=0)
     np.testing.assert_allclose(factor, case["attention_factor"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
+def test_ntk_is_the_golden_dynamic_scaling_by_its_stretch(case):
+    given = case["rope_parameters"]
+    if given["rope_type"] == "dynamic":
+        ratio = max(case["seq_len"] / case["max_position_embeddings"], 1.0)
+        stretch = given["factor"] * ratio - (given["factor"] - 1)
+        frequencies, _ = oracles.ntk(case["head_dim"], given["rope_theta"], stretch)
+        np.testing.assert_allclose(frequencies, case["inv_freq"], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("case", golden.cases("rope_far_positions.json"))

@@ -88,9 +88,9 @@ PAGE = """# Attention on a GPU
 
 Causal self-attention in {dtype}, {tokens} tokens and a width of {width} in every call, D the size of a head and S the
 length. TFLOP/s count what a causal mask leaves, two products forward and five more backward ("f+b"); the matmul is one
-of {dtype} matrices, for comparison. All rows of a shape run in one process, in turns, those of torch
-after the others; each is the median of its rounds. "learned": with gradients to the bias's parameters. "!" marks results that differ from the chunked backend's by
-more than rounding. "auto" is `attend` with its own choice: {chosen}.
+of {dtype} matrices, for comparison. All rows of a shape run in one process, in turns, those of torch after the others;
+each is the median of its rounds. "learned": with gradients to the bias's parameters. "!" marks results that differ from
+the chunked backend's by more than rounding. "auto" is `attend` with its own choice: {chosen}.
 
 {table}
 

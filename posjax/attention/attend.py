@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from posjax import axes, positions
 from posjax.attention import biases
 from posjax.attention.biases import Bias
 from posjax.attention.dispatch import BACKENDS, choose
 from posjax.attention.jobs import job
-from posjax.attention.masks import Causal, Mask
+from posjax.attention.masks import Causal, Mask, as_mask, held
+from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
+from posjax.attention.reference import MASKED
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
 from posjax.errors import InputError
 
@@ -21,20 +25,48 @@ def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: 
           start: int | jax.Array = 0, backend: str = "auto", sums: bool = True) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
-    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `start` is the index of the first query among the keys. Returns the
-    output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`. Without `sums` the latter may be `None`, and
-    backends that do not give it are open too.
+    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `start` is the index of the first query among the keys. `mask` is a
+    rule, or a boolean array. Returns the output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`. Without
+    `sums` the latter may be `None`, and backends that do not give it are open too.
 
-    Errors: `InputError` for an unknown backend; `NotImplementedError` for a named one that cannot do this, with the
-    reason and the name of one that can.
+    Errors: `InputError` for an unknown backend, or a mask whose arrays are of other tokens; `NotImplementedError` for a
+    named backend that cannot do this, with the reason and the name of one that can.
     """
+    mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, start)
     chosen = choose(job(q, k, bias, mask, start, sums), backend)
-    return BACKENDS[chosen.backend].attention(q, k, v, bias, mask, start)
+    if 0 in (*q.shape, *k.shape):  # No token, or none to look at: as for a query that may see nothing.
+        return jnp.zeros_like(q), jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
+    attention = _without_forward_mode(chosen.backend)
+    q, k, v, bias = vary_alike((q, k, v, bias), mask)
+    if not explicit_axes():
+        return attention(q, k, v, bias, mask, start)
+    rows, places, heads = (*spec_of(q), None, None, None)[:3]
+    out_specs = (spec_of(q), PartitionSpec(rows, heads, places) if sums else None)
+
+    def both(*arguments: Any) -> tuple[jax.Array, Any]:
+        out, lse = attention(*arguments)
+        return out, lse if sums else None
+
+    return by_compiler(both, out_specs, q, k, v, bias, mask, start)
+
+
+def _without_forward_mode(name: str) -> Callable[..., Any]:
+    """A backend's attention; where it has only a derivative of its own, forward mode is told which backend can."""
+    def attention(*arguments: Any) -> Any:
+        try:
+            return BACKENDS[name].attention(*arguments)
+        except TypeError as error:
+            if "forward-mode" not in str(error):
+                raise
+            raise NotImplementedError(f"backend={name!r} has no forward-mode derivative (jax.jvp, jax.jacfwd): "
+                                      "backend='reference' can, and reverse mode works with every backend") from None
+
+    return attention
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None, k_positions: Any = None,
            encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),  # noqa: B008
-           backend: str = "auto") -> jax.Array:
+           backend: str = "auto", length: int | None = None) -> jax.Array:
     """Softmax attention with a positional encoding.
 
         softmax((R_q q)(R_k k) / sqrt(H) + bias) v
@@ -43,12 +75,16 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     `[B, S]` for keys); without them tokens are at 0, 1, 2, …, and queries are the last T of the S places, so that one
     call serves a full pass and a step of decoding. `params` come from `encoding.init`, or from
     `encoding.join(params, constants)`. `mask` is a rule over token order: `Causal()`, `Window(n)`, `Segments(...)`,
-    `Full()`, and their intersections by `&`. Returns `[B, T, N, H]` in the dtype of `q`.
+    `Full()`, and their intersections by `&`; or a boolean array `[T, S]` or `[B, T, S]`. An encoding that depends on
+    the context's length takes it as `length`, and without it from the largest position. Returns `[B, T, N, H]` in the
+    dtype of `q`.
 
-    Convention: the bias is added after 1/sqrt(H); softmax is in float32; a query that sees no key gets 0.
+    Convention: the bias is added after 1/sqrt(H); softmax is in float32; a query that sees no key gets 0. A negative
+    position has no meaning: where an encoding rotates, a row that sees such a token gets NaN, and no other is touched.
 
-    Errors: `InputError` for shapes that do not fit, float positions, an encoding that is causal under a mask that is
-    not, learned parameters that are missing, or an unknown backend; `NotImplementedError` for a named backend that
+    Errors: `InputError` for shapes that do not fit, positions or a mask of other tokens, float positions, an encoding
+    that is causal under a mask that is not, learned parameters that are missing, a length that is needed and not known,
+    or an unknown backend; `NotImplementedError` for a named backend that
     cannot do this, with one that can. `explain` tells which backend is taken, and why.
 
     >>> import jax, posjax
@@ -57,13 +93,17 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     (1, 5, 2, 4)
     """
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKH=v)
-    _check(encoding, mask, sizes)
+    axes.check_floats(q=q, k=k, v=v)
+    mask = as_mask(mask)
+    _check(encoding, mask, sizes, q_positions)
+    B, T, S = (sizes[letter] for letter in "BTS")
+    # Queries of another sequence, more than there are keys, have no place among them.
+    start = S - T if T <= S or mask.causal else 0
+    q_places, k_places = (None if p is None else positions.check(p, name, encoding.coordinates, (B, count)) for
+                          p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S)))
+    encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
-    encoding = encoding.at_length(sizes["S"])
     params = encoding.join(_parameters(encoding, params, dims), None)
-    start = sizes["S"] - sizes["T"]
-    q_places, k_places = (None if p is None else positions.check(p, name, encoding.coordinates)
-                          for p, name in ((q_positions, "q_positions"), (k_positions, "k_positions")))
     bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)
     q_places = positions.contiguous(sizes["T"], start) if q_places is None else q_places
     k_places = positions.contiguous(sizes["S"]) if k_places is None else k_places
@@ -72,7 +112,28 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     return weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend, sums=False)[0]
 
 
-def _check(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
+def context_length(encoding: Encoding, given: int | None, tokens: int, *places: Any) -> int:
+    """The length of the context for an encoding that depends on it: as given, or by the largest of the positions.
+
+    Errors: `InputError` where positions are traced and no length is given.
+    """
+    known = [p for p in places if p is not None]
+    if given is not None or not known or not encoding.length_dependent:
+        return tokens if given is None else given
+    reaches = [positions.reach(p) for p in known]
+    if None in reaches:
+        raise InputError(f"{encoding!r} depends on the length of the context, and the positions are known at run time "
+                         "only: pass length=, one more than the largest position")
+    return max(n for n in reaches if n is not None)
+
+
+def _check(encoding: Encoding, mask: Mask, sizes: dict[str, int], q_positions: Any) -> None:
+    if not isinstance(encoding, Encoding):
+        name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
+        raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
+    if sizes["T"] > sizes["S"] and not mask.causal and q_positions is None and not isinstance(encoding, NoPE):
+        raise InputError(f"{sizes['T']} queries look at {sizes['S']} keys under {mask!r}: they are another sequence, "
+                         "so say where its tokens are, with q_positions and k_positions")
     if sizes["N"] % sizes["K"]:
         raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
                          "key-value heads divide")

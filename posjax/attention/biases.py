@@ -93,7 +93,8 @@ class ByPosition:
             return self.encoding.bias(self.params, q, k, Head(index, self.heads))
 
         each_head = jax.vmap(one, in_axes=(None, None, 0))
-        return jax.vmap(each_head, in_axes=(0, 0, None))(q, k, jnp.arange(self.heads)).astype(jnp.float32)
+        heads = jnp.arange(self.heads, dtype=jnp.int32)
+        return jax.vmap(each_head, in_axes=(0, 0, None))(q, k, heads).astype(jnp.float32)
 
     def padded(self, queries: int, keys: int) -> ByPosition:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
@@ -134,20 +135,27 @@ class ByContent:
     encoding: Encoding
     heads: int
 
-    def logits(self, q: jax.Array, k: jax.Array, q_first: Any, start: Any) -> jax.Array:
-        """`q [B, t, N, H]`, the rows from `q_first` on, and all keys `[B, S, K, H]` -> float32 `[B, N, t, S]`."""
+    def logits(self, q: jax.Array, k: jax.Array, q_first: Any, start: Any, seen: jax.Array | None = None) -> jax.Array:
+        """`q [B, t, N, H]`, the rows from `q_first` on, and all keys `[B, S, K, H]` -> float32 `[B, N, t, S]`.
+
+        `seen [b, t, S]`: the pairs that the mask allows, where it does not allow all.
+        """
         rows, columns = q.shape[1], k.shape[1]
         k_BSNH = jnp.repeat(k, self.heads // k.shape[2], axis=2)
         at = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
-        index = start + q_first + jnp.arange(rows, dtype=jnp.int32)
+        index = jnp.asarray(start, jnp.int32) + q_first + jnp.arange(rows, dtype=jnp.int32)
 
-        def one(q: jax.Array, k: jax.Array, q_at: jax.Array, k_at: jax.Array) -> jax.Array:
-            pairs = Pairs(q_at, k_at, index, jnp.arange(columns, dtype=jnp.int32))
-            return self.encoding.score(self.params, q, k, pairs)
+        def one(q: jax.Array, k: jax.Array, q_at: jax.Array, k_at: jax.Array, seen: jax.Array | None) -> jax.Array:
+            # A negative position is a mark: the score is computed elsewhere, and then replaced without a gradient.
+            inside = jnp.maximum(q_at, 0), jnp.maximum(k_at, 0)
+            pairs = Pairs(*inside, index, jnp.arange(columns, dtype=jnp.int32), seen)
+            void = (q_at < 0)[:, None] | (k_at < 0)[None, :]
+            return jnp.where(void[None], jnp.nan, self.encoding.score(self.params, q, k, pairs))
 
-        shared = None if self.q_positions.shape[0] == 1 else 0
+        shared, alike = (None if x is None or x.shape[0] == 1 else 0 for x in (self.q_positions, seen))
         q_at, k_at = (at[0], self.k_positions[0]) if shared is None else (at, self.k_positions)
-        content = jax.vmap(one, in_axes=(0, 0, shared, shared))(q, k_BSNH, q_at, k_at)
+        seen = seen[0] if seen is not None and alike is None else seen
+        content = jax.vmap(one, in_axes=(0, 0, shared, shared, alike))(q, k_BSNH, q_at, k_at, seen)
         return content if self.bias is None else content + self.bias.tile(q_first, 0, rows, columns)
 
     def padded(self, queries: int, keys: int) -> ByContent:
@@ -212,9 +220,13 @@ def collapse(block: jax.Array) -> jax.Array:
 
 
 def _by_skewing(block: jax.Array) -> jax.Array:
+    """The steps of `expand`, backwards."""
     heads, rows, columns = block.shape
-    segment = jax.ShapeDtypeStruct((heads, rows + columns - 1), block.dtype)
-    return jax.linear_transpose(lambda segment: expand(segment, rows, columns), segment)(block)[0]
+    length = rows + columns - 1
+    width = 1 << length.bit_length()
+    lines = jnp.pad(block, ((0, 0), (0, 0), (rows - 1, width - 1 - length))).reshape(heads, -1)
+    skewed = jnp.pad(lines, ((0, 0), (0, rows))).reshape(heads, rows, width)
+    return jnp.sum(skewed, axis=1)[:, :length][:, ::-1]
 
 
 def _by_strips(block: jax.Array) -> jax.Array:
@@ -260,12 +272,13 @@ def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, siz
 def _bias(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
           ) -> ByDistance | ByPosition | None:
     queries, keys = sizes
-    if encoding.bias_kind == "none":
+    if encoding.bias_kind == "none" or not queries or not keys:
         return None
     if encoding.bias_kind == "relative" and q is None and k is None:
         distances = jnp.asarray(start, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
         each = jax.vmap(lambda index: encoding.by_distance(params, distances, Head(index, heads)))
-        return ByDistance(each(jnp.arange(heads)).astype(jnp.float32), keys, encoding.slopes(params, heads))
+        vector = each(jnp.arange(heads, dtype=jnp.int32)).astype(jnp.float32)
+        return ByDistance(vector, keys, encoding.slopes(params, heads))
     return ByPosition(params, *_rows(q, k, sizes, start), encoding, heads)
 
 

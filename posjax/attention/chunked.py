@@ -18,7 +18,7 @@ import numpy as np
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, TileBias, over_rows
 from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, Window, rules
-from posjax.attention.reference import LOWEST, MASKED, TINY, for_backward, log_sum, softmax
+from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, logits, mark_keys, settled, softmax, without_void
 
 BLOCK = 256
 """Queries and keys per block."""
@@ -40,6 +40,7 @@ def refuse(job: Job) -> str | None:
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
               ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
+    k, v = mark_keys(k, v)
     if isinstance(bias, ByContent):
         return _by_rows(q, k, v, bias, mask, start)
     B, T, N, H = q.shape
@@ -67,7 +68,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     else:
         each = (x.reshape(parts, batch, heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH))
         out, lse = jax.lax.map(lambda x: some(*x), (jnp.arange(parts, dtype=jnp.int32), *each))
-    out_BTNH = out.reshape(q_BKGTH.shape).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
+    out_BTNH = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1]).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
 
 
@@ -84,10 +85,11 @@ def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Ma
     def block(index: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = index * rows
         # The last rows may be padding: they look as the last token does, and are cut off.
-        order = jnp.minimum(start + first + jnp.arange(rows), start + T - 1)
-        return softmax(bias.logits(q, k, first, start), mask.allowed(order, jnp.arange(S)), v, q.dtype)
+        order = jnp.minimum(start + first + jnp.arange(rows, dtype=jnp.int32), start + T - 1)
+        seen = mask.allowed(order, jnp.arange(S, dtype=jnp.int32))
+        return softmax(logits(q, k, bias, start, first, seen), seen, v, q.dtype)
 
-    out, lse = jax.lax.map(lambda pair: block(*pair), (jnp.arange(blocks), q_blocks))
+    out, lse = jax.lax.map(lambda pair: block(*pair), (jnp.arange(blocks, dtype=jnp.int32), q_blocks))
     out = jnp.moveaxis(out, 0, 1).reshape(q.shape[0], blocks * rows, *q.shape[2:])[:, :T]
     return out, jnp.moveaxis(lse, 0, 2).reshape(*lse.shape[1:3], blocks * rows)[:, :, :T]
 
@@ -144,12 +146,14 @@ def _live(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, int
     """
     pairs = jnp.asarray(_pairs(mask, start, sizes, blocks))
     (T, S), (rows, columns) = sizes, blocks
+
+    def tokens(length: int, block: int) -> jax.Array:
+        return jnp.minimum(jnp.arange(-(-length // block) * block, dtype=jnp.int32), length - 1).reshape(-1, block)
+
     known = [rule for rule in rules(mask) if type(rule) is Causal or (type(rule) is Window and type(rule.size) is int)]
     if pairs.shape[0] < 2 or (isinstance(start, int) and len(known) == len(rules(mask))):
         return pairs, None
-    q_blocks = start + jnp.minimum(jnp.arange(-(-T // rows) * rows), T - 1).reshape(-1, rows)
-    k_blocks = jnp.minimum(jnp.arange(-(-S // columns) * columns), S - 1).reshape(-1, columns)
-    live = mask.live(q_blocks, k_blocks)
+    live = mask.live(start + tokens(T, rows), tokens(S, columns))
     if live is None:
         return pairs, None
     live = live[pairs[:, 0], pairs[:, 1]]
@@ -179,15 +183,32 @@ def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile:
     mask, start = rule[:2]
     K, G = q.shape[1:3]
     l_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
+    l_BKGTS = settled(l_BKGTS)
     if tile is not None:
         l_BKGTS += tile.reshape(tile.shape[0], K, G, rows, columns)
-    q_index, k_index = at[0] * rows + jnp.arange(rows), at[1] * columns + jnp.arange(columns)
+    q_index = at[0] * rows + jnp.arange(rows, dtype=jnp.int32)
+    k_index = at[1] * columns + jnp.arange(columns, dtype=jnp.int32)
     seen = (k_index < S)[None, None, :]
     # Clipped, since the indices of padding must not read past a mask's own arrays.
     allowed = mask.allowed(start + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
     if allowed is not None:
         seen = seen & allowed
     return jnp.where(seen[:, None, None], l_BKGTS, MASKED)
+
+
+def for_backward(highest: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The highest logit of a row and one over its total, which is 0 for rows without a gradient.
+
+    Those saw nothing, and their total is 0, or they have no meaning, and it is NaN. The two numbers stay apart: in a
+    log-sum-exp a large logit would round the total away.
+    """
+    alive = total > 0
+    return jnp.where(alive, highest, BLIND), jnp.where(alive, 1 / jnp.where(alive, total, 1.0), 0.0)
+
+
+def weights(logits: jax.Array, highest: jax.Array, share: jax.Array) -> jax.Array:
+    """The softmax `[..., t, s]` of logits, from what `for_backward` gives of their rows `[..., t]`."""
+    return jnp.where(share[..., None] > 0, jnp.exp(logits - highest[..., None]) * share[..., None], 0.0)
 
 
 def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -215,37 +236,41 @@ def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, b
     def step(carry: Any, i: Any, j: Any) -> Any:
         total_out, highest, total = carry
         tile = None if bias is None else bias.tile(i * rows, j * columns, rows, columns)
-        logits = _logits(sizes, _take(q, i, rows, 3), _take(k, j, columns, 2), rule, tile, (i, j))
+        l_BKGTS = _logits(sizes, _take(q, i, rows, 3), _take(k, j, columns, 2), rule, tile, (i, j))
         before = _take(highest, i, rows, 3)
-        now = jnp.maximum(before, logits.max(-1))
-        p, fade = jnp.exp(logits - now[..., None]), jnp.exp(before - now)
+        now = jnp.maximum(before, l_BKGTS.max(-1))
+        p, fade = jnp.exp(l_BKGTS - now[..., None]), jnp.exp(before - now)
         part = jnp.einsum("BKGTS,BKSH->BKGTH", p.astype(v.dtype), _take(v, j, columns, 2),
                           preferred_element_type=jnp.float32)
         return (_put(total_out, _take(total_out, i, rows, 3) * fade[..., None] + part, i, rows, 3),
                 _put(highest, now, i, rows, 3),
                 _put(total, _take(total, i, rows, 3) * fade + p.sum(-1), i, rows, 3))
 
-    lines = q.shape[:-1]
-    empty = (jnp.zeros(q.shape, jnp.float32), jnp.full(lines, LOWEST, jnp.float32), jnp.zeros(lines, jnp.float32))
-    total_out, highest, total = _fold(step, empty, *rule[2:])
-    out, lse = (total_out / jnp.maximum(total, TINY)[..., None]).astype(q.dtype), log_sum(highest, total)
-    return (out, lse), (q, k, v, bias, rule, out, lse)
+    # Made of the queries: inside a shard_map what a loop carries differs between devices from the first round on.
+    line = jnp.zeros_like(q[..., 0], jnp.float32)
+    zeros = jnp.broadcast_to(line[..., None], (*line.shape, v.shape[-1]))
+    total_out, highest, total = _fold(step, (zeros, line + LOWEST, line), *rule[2:])
+    out = (total_out / jnp.where(total == 0, 1.0, total)[..., None]).astype(q.dtype)
+    return (out, log_sum(highest, total)), (q, k, v, bias, rule, out, highest, total)
 
 
 def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
-    q, k, v, bias, rule, out, lse = kept
+    q, k, v, bias, rule, out, highest, total = kept
     rows, columns = sizes[2:]
     d_out, d_lse = cotangents
+    (q, _), (k, _) = without_void(q), without_void(k)
+    highest, share = for_backward(highest, total)
     # What each row's softmax takes off its gradient; the log-sum-exp's own cotangent enters with the other sign.
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse
-    scale, lse = 1 / math.sqrt(q.shape[-1]), for_backward(lse)
+    delta, scale = jnp.where(share > 0, delta, 0.0), 1 / math.sqrt(q.shape[-1])
 
     def step(carry: Any, i: Any, j: Any) -> Any:
         dq, dk, dv, d_bias = carry
         q_i, k_j, v_j, d_i = (_take(q, i, rows, 3), _take(k, j, columns, 2), _take(v, j, columns, 2),
                               _take(d_out, i, rows, 3))
         tile, pull = (None, None) if bias is None else bias.tile_and_pull(i * rows, j * columns, rows, columns)
-        p = jnp.exp(_logits(sizes, q_i, k_j, rule, tile, (i, j)) - _take(lse, i, rows, 3)[..., None])
+        l_BKGTS = _logits(sizes, q_i, k_j, rule, tile, (i, j))
+        p = weights(l_BKGTS, _take(highest, i, rows, 3), _take(share, i, rows, 3))
         dp = jnp.einsum("BKGTH,BKSH->BKGTS", d_i, v_j, preferred_element_type=jnp.float32)
         ds = p * (dp - _take(delta, i, rows, 3)[..., None])
         if tile is not None and pull is not None:
@@ -258,7 +283,7 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
                 _put(dk, _take(dk, j, columns, 3) + dk_j, j, columns, 3),
                 _put(dv, _take(dv, j, columns, 3) + dv_j, j, columns, 3), d_bias)
 
-    empty = (jnp.zeros(q.shape, jnp.float32), *(jnp.zeros(x.mT.shape, jnp.float32) for x in (k, v)))
+    empty = (jnp.zeros_like(q, jnp.float32), *(jnp.zeros_like(x.mT, jnp.float32) for x in (k, v)))
     dq, dk, dv, d_bias = _fold(step, (*empty, None if bias is None else bias.gradient()), *rule[2:])
     d_bias = None if bias is None else bias.cotangent(d_bias)
     return (dq * scale).astype(q.dtype), (dk.mT * scale).astype(k.dtype), dv.mT.astype(v.dtype), d_bias, None

@@ -9,6 +9,7 @@ import jax
 
 from posjax.attention.biases import Bias, ByContent, ByDistance
 from posjax.attention.masks import Causal, Mask, Window, rules
+from posjax.attention.meshes import varies_over
 
 BiasKind = Literal["none", "linear", "distance", "position", "content"]
 
@@ -21,7 +22,7 @@ class Job:
     bias of explicit positions; "content", a score of queries and keys. `mask`: the names of its rules. `window`: the
     smallest static window, -1 where one is known at run time only. `start`: the index of the first query among the
     keys, `None` at run time only. `sums`: whether the log-sum-exp is asked for, with its gradient. `context`: over how
-    many devices the mesh splits sequences.
+    many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what varies.
     """
 
     platform: str
@@ -39,6 +40,7 @@ class Job:
     sums: bool = False
     device: str = ""
     context: int = 1
+    varying: bool = False
 
     @property
     def square(self) -> bool:
@@ -60,7 +62,7 @@ def job(q: Any, k: Any, bias: Bias, mask: Mask, start: Any, sums: bool = False) 
     return Job(platform, str(q.dtype), q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], kind(bias),
                tuple(type(rule).__name__ for rule in every), any(isinstance(rule, Causal) for rule in every),
                None if not sizes else min(static) if len(static) == len(sizes) else -1,
-               start if isinstance(start, int) else None, sums, device, context())
+               start if isinstance(start, int) else None, sums, device, context(), bool(varies_over((q, k))))
 
 
 def kind(bias: Bias) -> BiasKind:

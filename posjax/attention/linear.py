@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from posjax import axes
-from posjax.attention.masks import Causal, Mask, Segments, rules
+from posjax.attention.masks import Causal, Mask, Segments, as_mask, rules
+from posjax.attention.meshes import vary_alike
 from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
 from posjax.positions import check, contiguous
@@ -71,17 +72,22 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     True
     """
     sizes = axes.check(q_BTNH=q, k_BTKH=k, v_BTKH=v)
+    axes.check_floats(q=q, k=k, v=v)
+    mask = as_mask(mask)
     _check(encoding, sizes)
     segments = _segments(mask, sizes, state)
     state = _empty(sizes) if state is None else state
+    state, *_ = vary_alike((state, q, k, v), segments, positions)
     params = encoding.join(params, None)
     at = contiguous(sizes["T"], state.count) if positions is None else check(
-        positions, coordinates=encoding.coordinates)
+        positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
     q_BTKGH = feature(q.astype(jnp.float32)).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
     k_BTKH = jnp.where(segments[:, :, None, None] == 0, 0.0, feature(k.astype(jnp.float32)))
     turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
     tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v.astype(jnp.float32), segments)
+    if 0 in q.shape:
+        return jnp.zeros_like(q), state
     total, weight, state = _causal(tokens, state) if mask.causal else _full(tokens, state)
     seen = weight > 0
     out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
@@ -89,6 +95,8 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
 
 
 def _check(encoding: Encoding, sizes: dict[str, int]) -> None:
+    if not isinstance(encoding, Encoding):
+        raise InputError(f"encoding is {encoding!r}: needed is a value, such as Rope()")
     if sizes["N"] % sizes["K"]:
         raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
                          "key-value heads divide")
@@ -150,7 +158,7 @@ def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Arra
 def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearState, tuple[jax.Array, jax.Array]]:
     """One chunk: what the state knows, the pairs within, and the state after it."""
     q, turned_q, k, turned_k, v, segment = tokens
-    order = jnp.arange(q.shape[1])
+    order = jnp.arange(q.shape[1], dtype=jnp.int32)
     pairs = (order[:, None] >= order[None, :])[None] & (segment[:, :, None] == segment[:, None, :])
     known = (segment == state.segment[:, None])[:, :, None, None, None]
     mine = pairs[:, None, None].astype(jnp.float32)

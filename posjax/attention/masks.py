@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from posjax.errors import InputError
 
@@ -43,10 +44,16 @@ class Mask:
         """Whether no query sees a later key."""
         return False
 
-    def __and__(self, other: Mask) -> Mask:
-        if not isinstance(other, Mask):
+    # An array on the left leaves `&` to the mask on the right.
+    __array_ufunc__ = None
+
+    def __and__(self, other: Any) -> Mask:
+        if not isinstance(other, Mask) and not hasattr(other, "shape"):
             return NotImplemented
-        return Both(self, other)
+        return Both(self, as_mask(other))
+
+    def __rand__(self, other: Any) -> Mask:
+        return as_mask(other) & self if hasattr(other, "shape") else NotImplemented
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,10 @@ class Window(Mask):
     size: Any
 
     def __post_init__(self) -> None:
-        wrong = isinstance(self.size, int) and self.size < 1
-        if wrong or isinstance(self.size, float | str):
+        if isinstance(self.size, np.integer):
+            object.__setattr__(self, "size", int(self.size))
+        wrong = isinstance(self.size, int) and (self.size < 1 or isinstance(self.size, bool))
+        if wrong or isinstance(self.size, float | str | None):
             raise InputError(f"Window got size={self.size!r}: needed is a whole number of tokens, 1 or more, since the "
                              "query itself counts")
 
@@ -125,9 +134,10 @@ class Window(Mask):
 class Segments(Mask):
     """A query sees the keys of its own segment; segment 0 is padding, which nothing sees and which sees nothing.
 
-    `queries` and `keys [B, S]` are integers looked up by a token's index, so in a step of decoding both span the whole
-    cache; `keys` defaults to `queries`. A row that sees nothing comes out as 0. Numbers that rise along the row let
-    backends skip every block between two documents.
+    `queries` and `keys [B, S]`, or `[1, S]` for all rows alike, are integers or booleans looked up by a token's index,
+    so in a step of decoding both span the whole cache; `keys` defaults to `queries`. Where queries and keys are other
+    sequences, as in cross-attention, `queries` is `[B, T]` and `keys` `[B, S]`. A row that sees nothing comes out as 0.
+    Numbers that rise along the row let backends skip every block between two documents.
     """
 
     queries: Any
@@ -153,6 +163,25 @@ class Segments(Mask):
             return ids if ids.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(jnp.asarray(ids), first, count)
 
         return Segments(own(self.queries), None if self.keys is None else own(self.keys))
+
+
+@dataclass(frozen=True)
+class Dense(Mask):
+    """The pairs that an array allows: bool `[b, T, S]`, b the batch or 1, of the last T of S tokens; by `as_mask`."""
+
+    pairs: Any
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        _, T, S = self.pairs.shape
+        rows = jnp.take(self.pairs, q_index - max(S - T, 0), axis=1, mode="clip")
+        return jnp.take(rows, k_index, axis=2, mode="clip")
+
+    @property
+    def causal(self) -> bool:
+        if isinstance(self.pairs, jax.core.Tracer):
+            return False
+        _, T, S = self.pairs.shape
+        return not np.triu(np.asarray(self.pairs), S - T + 1).any()
 
 
 @dataclass(frozen=True)
@@ -217,7 +246,67 @@ def rules(mask: Mask) -> tuple[Mask, ...]:
     return () if isinstance(mask, Full) else (mask,)
 
 
-for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]),
+def as_mask(given: Any) -> Mask:
+    """The mask itself, or a boolean array `[T, S]` or `[B, T, S]`, true where a query may see a key, as a mask.
+
+    Errors: `InputError` for anything else: `None`, a class, an array of numbers or of another rank.
+
+    >>> (Causal() & jnp.ones((2, 2), bool)).allowed(jnp.arange(2), jnp.arange(2)).tolist()
+    [[[True, False], [True, True]]]
+    """
+    if isinstance(given, Mask):
+        return given
+    if not hasattr(given, "shape") or given.dtype != bool or given.ndim not in (2, 3):
+        what = f"{given.dtype} of shape {given.shape}" if hasattr(given, "shape") else repr(given)
+        raise InputError(f"mask is {what}: needed is a mask such as Causal(), or a boolean array [T, S] or [B, T, S]")
+    return Dense(given if given.ndim == 3 else given[None])
+
+
+def held(mask: Any, sizes: dict[str, int], start: Any) -> Mask:
+    """The mask, its arrays held to the batch B, the T queries from `start` on and the S keys of a call.
+
+    Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
+    """
+    mask = as_mask(mask)
+    if isinstance(mask, Both):
+        return Both(held(mask.first, sizes, start), held(mask.second, sizes, start))
+    if any(leaf is mask for leaf in jax.tree.leaves(mask)):
+        raise InputError(f"{type(mask).__name__} is no pytree: register it with jax.tree_util.register_dataclass, its "
+                         "arrays and numbers as data_fields")
+    if isinstance(mask, Segments):
+        return _held_segments(mask, sizes, start)
+    if isinstance(mask, Dense):
+        B, T, S = (sizes[letter] for letter in "BTS")
+        aligned = not isinstance(start, int) or start == max(S - T, 0)
+        if mask.pairs.shape[0] not in (1, B) or mask.pairs.shape[1:] != (T, S) or not aligned:
+            raise InputError(f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys, "
+                             f"the first query at {start}: needed is [{T}, {S}] or [{B}, {T}, {S}] of the last tokens")
+    return mask
+
+
+def _held_segments(mask: Segments, sizes: dict[str, int], start: Any) -> Segments:
+    B, T, S = (sizes[letter] for letter in "BTS")
+    queries = _ids(mask.queries, "queries", B)
+    keys = queries if mask.keys is None else _ids(mask.keys, "keys", B)
+    if keys.shape[1] != S or queries.shape[1] not in (S, T) or (isinstance(start, int) and start < 0):
+        raise InputError(f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
+                         f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own")
+    if queries.shape[1] != S:  # A sequence of its own: its first id is looked up at the first query's index.
+        room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
+        queries = jax.lax.dynamic_update_slice_in_dim(room, queries, start, 1)
+    return Segments(queries, None if mask.keys is None else keys)
+
+
+def _ids(ids: Any, name: str, batch: int) -> jax.Array:
+    ids = jnp.asarray(ids)
+    whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
+    if not whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
+        raise InputError(f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
+                         f"booleans [B, S], with B of {batch} or 1")
+    return ids.astype(jnp.int32)
+
+
+for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]), (Dense, ["pairs"]),
                      (Both, ["first", "second"])):
     jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
 jax.tree_util.register_dataclass(SomeRows, data_fields=["mask", "first"], meta_fields=["count"])

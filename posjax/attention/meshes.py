@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition
-from posjax.attention.masks import Both, Mask, Segments
+from posjax.attention.masks import Both, Dense, Mask, Segments
 
 CONTEXT = "context"
 """The mesh axis that splits the sequence."""
@@ -28,6 +29,48 @@ def kinds_of_axes() -> dict[str, AxisType]:
 def free_axes() -> set[str]:
     """The mesh axes that no surrounding shard_map has taken."""
     return {name for name, kind in kinds_of_axes().items() if kind != AxisType.Manual}
+
+
+def varies_over(tree: Any) -> set[str]:
+    """The axes of a surrounding `jax.shard_map` over which arrays differ."""
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    return {name for array in arrays for name in jax.typeof(array).manual_axis_type.varying}
+
+
+def vary_alike(tree: Any, *others: Any) -> Any:
+    """The arrays of a tree, made to differ over every axis of a `shard_map` over which any of all arrays does.
+
+    A loop's carry must differ from its first round on; and what was alike gets the sum of its gradients over the axes.
+    """
+    axes = varies_over((tree, *others))
+
+    def cast(leaf: Any) -> Any:
+        missing = axes - varies_over(leaf)
+        return jax.lax.pcast(leaf, tuple(sorted(missing)), to="varying") if missing else leaf
+
+    return jax.tree.map(lambda leaf: cast(leaf) if isinstance(leaf, jax.Array) else leaf, tree) if axes else tree
+
+
+def explicit_axes() -> set[str]:
+    """The axes of the current mesh whose sharding is part of an array's type."""
+    return {name for name, kind in kinds_of_axes().items() if kind == AxisType.Explicit}
+
+
+def by_compiler(function: Callable[..., Any], out_specs: Any, *arguments: Any) -> Any:
+    """The function's results, Explicit axes left to the compiler inside and named again by `out_specs` outside."""
+    leaves, structure = jax.tree.flatten(arguments)
+    arrays = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+
+    def inside(arrays: dict[int, jax.Array]) -> Any:
+        # Numbers known before run time stay known: an argument would be traced.
+        return function(*structure.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    return jax.sharding.auto_axes(inside, axes=tuple(sorted(explicit_axes())), out_sharding=out_specs)(arrays)
+
+
+def spec_of(array: jax.Array) -> PartitionSpec:
+    """Where an array lies on a mesh of Explicit axes."""
+    return jax.typeof(array).sharding.spec
 
 
 def split_axes(q: jax.Array, k: jax.Array) -> tuple[tuple[str, ...], str | None]:
@@ -58,6 +101,6 @@ def mask_specs(mask: Mask, batch: Any) -> Any:
     """Where the arrays of a mask lie: those of a row with their row."""
     if isinstance(mask, Both):
         return Both(mask_specs(mask.first, batch), mask_specs(mask.second, batch))
-    if isinstance(mask, Segments):
+    if isinstance(mask, Segments | Dense):
         return jax.tree.map(lambda leaf: PartitionSpec(None if leaf.shape[0] == 1 else batch), mask)
     return jax.tree.map(lambda _: PartitionSpec(), mask)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from posjax.attention.biases import Bias, ByContent
@@ -20,24 +21,36 @@ LOWEST = 0.5 * MASKED
 BLIND = -MASKED
 """The log-sum-exp that makes exp(logits - it) 0: of padding, and in a backward pass of rows that saw nothing."""
 
-TINY = float(np.finfo(np.float32).tiny)
-
 
 def refuse(job: Job) -> str | None:
     """Nothing: this is the definition."""
     return None
 
 
-def logits(q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0) -> jax.Array:
-    """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`."""
+def logits(q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0, q_first: Any = 0,
+           seen: jax.Array | None = None) -> jax.Array:
+    """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`.
+
+    `q_first`: the number of the first of these queries; `seen [b, T, S]`: the pairs that the mask allows, for encodings
+    that count what lies between. A pair of a query or a key that is not finite is NaN, and has no gradient.
+    """
+    (q, q_void), (k, k_void) = without_void(q), without_void(k)
     if isinstance(bias, ByContent):
-        return bias.logits(q, k, 0, start)
+        plain = bias.logits(q, k, q_first, start, seen)
+    else:
+        plain = _products(q, k)
+        plain = plain if bias is None else plain + bias.tile(q_first, 0, *plain.shape[2:])
+    k_void_BSN = jnp.repeat(k_void, q.shape[2] // k.shape[2], axis=2)
+    void_BNTS = q_void.transpose(0, 2, 1)[..., None] | k_void_BSN.transpose(0, 2, 1)[:, :, None]
+    return jnp.where(void_BNTS, jnp.nan, plain)
+
+
+def _products(q: jax.Array, k: jax.Array) -> jax.Array:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     q_BTKGH = q.reshape(B, T, K, N // K, H)
     l_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(H))
-    l_BNTS = l_BKGTS.reshape(B, N, T, S)
-    return l_BNTS if bias is None else l_BNTS + bias.tile(0, 0, T, S)
+    return settled(l_BKGTS).reshape(B, N, T, S)
 
 
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
@@ -46,35 +59,69 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
 
     `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `start` is the index of
     the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
-    logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it.
+    logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it. One that is
+    not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it either: NaN
+    marks what has no meaning for whoever reads that row, and reaches no other.
     """
     T, S = q.shape[1], k.shape[1]
-    return softmax(logits(q, k, bias, start), mask.allowed(start + jnp.arange(T), jnp.arange(S)), v, q.dtype)
+    seen = mask.allowed(start + jnp.arange(T, dtype=jnp.int32), jnp.arange(S, dtype=jnp.int32))
+    k, v = mark_keys(k, v)
+    return softmax(logits(q, k, bias, start, seen=seen), seen, v, q.dtype)
+
+
+def without_void(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rows `[B, T, N, H]` with those that are not finite at 0, and which these are, bool `[B, T, N]`."""
+    void = ~jnp.all(jnp.isfinite(x), axis=-1)
+    return jnp.where(void[..., None], 0, x), void
+
+
+def mark_keys(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys and values whose marks are on the keys alone: where a value is not finite it is 0, and its key NaN.
+
+    A mask takes a logit's place, so a NaN of a key stays away from rows that may not see it. That of a value would not:
+    it is multiplied by a weight of 0.
+    """
+    v, void = without_void(v)
+    return jnp.where(void[..., None], jnp.nan, k).astype(k.dtype), v
+
+
+def settled(logits: jax.Array) -> jax.Array:
+    """The same scaled products, as numbers that every later step reads alike.
+
+    XLA's CPU would scale and subtract in one rounding where a row's maximum is taken off, and in two where it is found:
+    past 2^31 the difference of both overflows an exponential. Nothing is contracted across a maximum, which takes the
+    place of a barrier, since those are gone by then.
+    """
+    return jnp.maximum(logits, MASKED)
 
 
 def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:
     """The log-sum-exp of rows gathered in blocks: `MASKED` for those that saw nothing, whose total is 0."""
-    return jnp.where(total > 0, highest + jnp.log(jnp.maximum(total, TINY)), MASKED)
-
-
-def for_backward(lse: jax.Array) -> jax.Array:
-    """The log-sum-exp such that exp(logits - it) gives no weight to a row that saw nothing."""
-    return jnp.where(lse > LOWEST, lse, BLIND)
+    return jnp.where(total == 0, MASKED, highest + jnp.log(jnp.where(total == 0, 1.0, total)))
 
 
 def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
-    """Logits, what may be seen `[b, T, S]`, and values, to the output and the log-sum-exp."""
+    """Logits, what may be seen `[b, T, S]`, and values, to the output and the log-sum-exp.
+
+    A row that sees a logit of NaN has no meaning: it gets NaN, and no gradient.
+    """
     B, N, T, S = l_BNTS.shape
     K, H = v.shape[2:]
+    void = ~(l_BNTS < jnp.inf)
     if seen is not None:
         seen = seen[:, None]
+        void = void & seen
+    row_void = jnp.any(void, axis=-1, keepdims=True)
+    l_BNTS = jnp.where(void, 0.0, l_BNTS)
+    if seen is not None:
         l_BNTS = jnp.where(seen, l_BNTS, MASKED)
     # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
     highest = jax.lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
     p_BNTS = jnp.exp(l_BNTS - highest)
     if seen is not None:
         p_BNTS = jnp.where(seen, p_BNTS, 0.0)
-    total = jnp.maximum(jnp.sum(p_BNTS, axis=-1, keepdims=True), TINY)
-    p_BKGTS = (p_BNTS / total).astype(v.dtype).reshape(B, K, N // K, T, S)
-    out = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
-    return out.reshape(B, T, N, H).astype(dtype), (highest + jnp.log(total))[..., 0]
+    total = jnp.sum(p_BNTS, axis=-1, keepdims=True)
+    p_BKGTS = (p_BNTS / jnp.where(total == 0, 1.0, total)).astype(v.dtype).reshape(B, K, N // K, T, S)
+    out = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32).reshape(B, T, N, H)
+    lse = jnp.where(row_void, jnp.nan, log_sum(highest, total))[..., 0]
+    return jnp.where(row_void[..., 0].mT[..., None], jnp.nan, out).astype(dtype), lse

@@ -30,7 +30,7 @@ from posjax.attention.biases import Bias, ByDistance, ByPosition, TileBias, over
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask, SomeRows
 from posjax.attention.meshes import CONTEXT, bias_specs, free_axes, kinds_of_axes, mask_specs
-from posjax.attention.reference import LOWEST, TINY, for_backward, log_sum
+from posjax.attention.reference import LOWEST, log_sum, mark_keys, without_void
 from posjax.attention.ring_plan import Plan, plan_for
 from posjax.encodings.base import Encoding, Head, Params
 
@@ -74,6 +74,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     ((1, 6, 2, 4), (1, 2, 6))
     """
     plan, spans = plan_for(q, k, mask)
+    k, v = mark_keys(k, v)
     padded = cast(TileBias, bias)
     if isinstance(bias, ByDistance):  # The last block of the last part may reach past the end.
         whole = q.shape[1] + plan.padding
@@ -92,15 +93,15 @@ def _forward(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBia
     lines, logs, laid, given = _specs(plan, bias, rule)
     run = _on_each(partial(_forward_here, plan), (lines, lines, lines, *given), ((lines, logs), laid))
     (out, lse), kept = run(q, k, v, bias, rule)
-    return (out, lse), (kept, bias, rule, out, lse)
+    return (out, lse), (kept, bias, rule, out)
 
 
 def _backward(plan: Plan, kept: Any, cotangents: Any) -> Any:
-    laid_out, bias, rule, out, lse = kept
+    laid_out, bias, rule, out = kept
     lines, logs, laid, given = _specs(plan, bias, rule)
     sums = PartitionSpec(plan.heads) if isinstance(bias, ByDistance) else PartitionSpec()
-    run = _on_each(partial(_backward_here, plan), (laid, (lines, logs), (lines, logs), *given), (lines,) * 3 + (sums,))
-    dq, dk, dv, total = run(laid_out, (out, lse), cotangents, bias, rule)
+    run = _on_each(partial(_backward_here, plan), (laid, lines, (lines, logs), *given), (lines,) * 3 + (sums,))
+    dq, dk, dv, total = run(laid_out, out, cotangents, bias, rule)
     return dq, dk, dv, None if bias is None else bias.cotangent(total), None
 
 
@@ -114,9 +115,10 @@ def _on_each(function: Callable[..., Any], given: Any, returned: Any) -> Callabl
 
 
 def _specs(plan: Plan, bias: TileBias, rule: Any) -> tuple[Any, Any, Any, Any]:
-    """Where arrays `[B, T, N, H]` lie, logs `[B, N, T]`, the three that `_forward_here` lays out, bias and rule."""
+    """Where arrays `[B, T, N, H]` lie, logs `[B, N, T]`, the five that `_forward_here` lays out, bias and rule."""
     batch, heads = plan.batch or None, plan.heads
-    laid = (PartitionSpec(batch, heads, None, CONTEXT), *(PartitionSpec(batch, heads, CONTEXT),) * 2)
+    queries, keys = PartitionSpec(batch, heads, None, CONTEXT), PartitionSpec(batch, heads, CONTEXT)
+    laid = (queries, keys, keys, queries, queries)
     return (PartitionSpec(batch, CONTEXT, heads), PartitionSpec(batch, heads, CONTEXT), laid,
             (bias_specs(bias, batch, heads, CONTEXT), (mask_specs(rule[0], batch), PartitionSpec())))
 
@@ -135,9 +137,11 @@ def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: Ti
     each = q_BKGTH.shape[:-1]
     empty = (jnp.zeros(q_BKGTH.shape, jnp.float32), jnp.full(each, LOWEST, jnp.float32), jnp.zeros(each, jnp.float32))
     (out, highest, total), _ = _around(plan, step, empty, None, (k_BKSH, v_BKSH, k_positions))
-    out_BTNH = (out / jnp.maximum(total, TINY)[..., None]).astype(q.dtype).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)
+    out_BKGTH = (out / jnp.where(total == 0, 1.0, total)[..., None]).astype(q.dtype)
+    out_BTNH = out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)
     lse_BTN = log_sum(highest, total).transpose(0, 3, 1, 2).reshape(B, -1, N)
-    return (_unlay(plan, out_BTNH), _unlay(plan, lse_BTN).transpose(0, 2, 1)), (q_BKGTH, k_BKSH, v_BKSH)
+    kept = (q_BKGTH, k_BKSH, v_BKSH, highest, total)
+    return (_unlay(plan, out_BTNH), _unlay(plan, lse_BTN).transpose(0, 2, 1)), kept
 
 
 def _attend(q: jax.Array, arrived: Any, totals: Any, row: _Row) -> Any:
@@ -156,8 +160,9 @@ def _attend(q: jax.Array, arrived: Any, totals: Any, row: _Row) -> Any:
     return tuple(chunked._put(x, part, row.t, rows, 3) for x, part in zip(totals, state, strict=True))
 
 
-def _backward_here(plan: Plan, laid: Any, results: Any, cotangents: Any, bias: TileBias, rule: Any) -> Any:
-    (q, k, v), (out, lse), (d_out, d_lse) = laid, results, cotangents
+def _backward_here(plan: Plan, laid: Any, out: jax.Array, cotangents: Any, bias: TileBias, rule: Any) -> Any:
+    (q, k, v, highest, total), (d_out, d_lse) = laid, cotangents
+    (q, _), (k, _) = without_void(q), without_void(k)
     B, K, G, _, H = q.shape
 
     def by_head(x_BTN: jax.Array) -> jax.Array:
@@ -165,13 +170,14 @@ def _backward_here(plan: Plan, laid: Any, results: Any, cotangents: Any, bias: T
 
     # What each row's softmax takes off its gradient; the log-sum-exp's own cotangent enters with the other sign.
     delta_BTN = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse.transpose(0, 2, 1)
+    highest, share = chunked.for_backward(highest, total)
     # Padding repeats a real row, whose exponentials are finite, with a gradient of zero.
     d_out, delta = (by_head(_lay(plan, x, "constant")) for x in (d_out, delta_BTN))
-    lse = by_head(_lay(plan, for_backward(lse).transpose(0, 2, 1)))
+    delta = jnp.where(share > 0, delta, 0.0)
     bias, k_positions = _bias_here(plan, bias, K * G)
 
     def step(stay: Any, travel: Any, arrived: Any, source: Any) -> Any:
-        back = partial(_differentiate, (q, d_out, lse, delta), arrived)
+        back = partial(_differentiate, (q, d_out, highest, share, delta), arrived)
         sums = _sweep(plan, _with_keys(bias, arrived[2]), rule, source, back, (*stay, *travel))
         return sums[:2], sums[2:]
 
@@ -189,14 +195,14 @@ def _backward_here(plan: Plan, laid: Any, results: Any, cotangents: Any, bias: T
 def _differentiate(at_queries: tuple[jax.Array, ...], arrived: Any, sums: Any, row: _Row) -> Any:
     """Adds the gradients of a block of queries and the keys that arrived."""
     (k, v), rows = arrived[:2], row.plan.block
-    q, d_out, lse, delta = map(row.queries, at_queries)
+    q, d_out, highest, share, delta = map(row.queries, at_queries)
     scale = 1 / math.sqrt(q.shape[-1])
 
     def block(j: Any, state: Any) -> Any:
         dq, d_bias, dk, dv = state
         k_j, u = row.keys(k, j), row.slot * row.plan.blocks + j
         tile, pull = row.tile_and_pull(j)
-        p = jnp.exp(row.logits(q, k_j, tile, j) - lse[..., None])
+        p = chunked.weights(row.logits(q, k_j, tile, j), highest, share)
         dp = jnp.einsum("BKGTH,BKSH->BKGTS", d_out, row.keys(v, j), preferred_element_type=jnp.float32)
         ds = p * (dp - delta[..., None])
         if tile is not None and pull is not None:

@@ -23,6 +23,8 @@ def refuse(job: Job) -> str | None:
     """Why this backend cannot do a job; `None` where it can."""
     if job.platform != "tpu":
         return f"it runs on TPUs, and this is a {job.platform}"
+    if job.varying:
+        return "inside a jax.shard_map a Pallas kernel does not say what varies: pass check_vma=False to it"
     if job.dtype not in ("bfloat16", "float32"):
         return f"it takes bfloat16 or float32, and queries are {job.dtype}"
     if job.sums:

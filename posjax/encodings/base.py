@@ -39,7 +39,7 @@ from posjax.errors import InputError
 from posjax.fields import check_fields
 
 Params = Any
-"""A dict of arrays; for a chain, a tuple of its parts' dicts."""
+"""A dict of arrays; for a chain, a dict of its parts' dicts under "0", "1", …."""
 
 Role = Literal["query", "key"]
 
@@ -69,14 +69,36 @@ class Head:
         return jax.lax.dynamic_index_in_dim(parameter, jnp.asarray(index, jnp.int32), keepdims=False)
 
 
+def held(encoding: Encoding, name: str, array: jax.Array, *sizes: int) -> jax.Array:
+    """A parameter whose last axes have the sizes that the fields say: an index past a smaller one would be clamped.
+
+    Errors: `InputError` names the encoding, the parameter and both sizes.
+    """
+    if array.shape[-len(sizes):] != sizes:
+        raise InputError(f"{encoding} got params[{name!r}] of shape {array.shape}: needed is [..., "
+                         f"{', '.join(map(str, sizes))}]; give it the parameters of its own init, or the fields that "
+                         "these were made with")
+    return array
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """Where the queries and keys of one row are: positions `[T]`, `[S]`, and places in token order `[T]`, `[S]`."""
+    """Where the queries and keys of one row are: positions `[T]`, `[S]`, and places in token order `[T]`, `[S]`.
+
+    `seen [T, S]`: the pairs that the mask allows, `None` where it allows all.
+    """
 
     q_positions: jax.Array
     k_positions: jax.Array
     q_index: jax.Array
     k_index: jax.Array
+    seen: jax.Array | None = None
+
+    @property
+    def before(self) -> jax.Array:
+        """Whether a key is at or before the query, and one that it may see: bool `[T, S]`."""
+        order = self.k_index[None, :] <= self.q_index[:, None]
+        return order if self.seen is None else order & self.seen
 
     @property
     def distance(self) -> jax.Array:

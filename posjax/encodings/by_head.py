@@ -52,7 +52,7 @@ class ByHead(_BySide):
         self._group(x.shape[-2])
         groups = jnp.split(x, len(self.parts), axis=-2)
         return jnp.concatenate([part.rotate(own, group, positions, role)
-                                for part, own, group in zip(self.parts, params, groups, strict=True)], axis=-2)
+                                for (part, own), group in zip(self._with(params), groups, strict=True)], axis=-2)
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         return self._chosen(lambda part, own, local: part.bias(own, q_positions, k_positions, local), params, head)
@@ -69,7 +69,7 @@ class ByHead(_BySide):
         size = self._group(head.count)
         index = jnp.asarray(head.index)
         answers = [one(part, own, Head(jnp.clip(index - i * size, 0, size - 1), size))  # type: ignore[operator]
-                   for i, (part, own) in enumerate(zip(self.parts, params, strict=True))]
+                   for i, (part, own) in enumerate(self._with(params))]
         return jax.lax.select_n(jnp.broadcast_to(index // size, answers[0].shape), *answers)
 
     @property
@@ -114,7 +114,7 @@ class ByLayer(_BySide):
 
     def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
         at = layer % len(self.parts)
-        return self.parts[at], params[at]
+        return self._with(params)[at]
 
     @property
     def layers(self) -> int:
@@ -155,7 +155,7 @@ def by_layer(*encodings: Encoding) -> Encoding:
 
     >>> from posjax.encodings.rope import Rope
     >>> from posjax.encodings.base import NoPE
-    >>> by_layer(Rope(), NoPE()).of_layer(3, ({}, {}))[0]
+    >>> by_layer(Rope(), NoPE()).of_layer(3, {"0": {}, "1": {}})[0]
     NoPE()
     """
     return ByLayer(tuple(encodings))

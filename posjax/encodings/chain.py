@@ -50,7 +50,7 @@ class Chain(_Several):
 
     def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
         parts = [part.of_layer(layer, own) for part, own in self._with(params)]
-        return Chain(tuple(part for part, _ in parts)), tuple(own for _, own in parts)
+        return Chain(tuple(part for part, _ in parts)), {str(i): own for i, (_, own) in enumerate(parts)}
 
     @property
     def layers(self) -> int:
@@ -83,7 +83,7 @@ def chain(*encodings: Encoding) -> Encoding:
         embed: b(a(x))     rotate: b(a(x))     bias: a + b     for chain(a, b)
 
     `chain` is associative and `NoPE()` is its unit, to the bit: nested chains are flattened, units dropped, and a
-    single encoding is returned as itself. The parameters are a tuple with one dict for each part.
+    single encoding is returned as itself. The parameters are a dict of the parts', by number: "0", "1", ….
 
     Convention: parts act from left to right, each with parameters of its own; at most one may score content.
 

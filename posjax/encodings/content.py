@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Pairs, Params
+from posjax.encodings.base import Dims, Encoding, Pairs, Params, held
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -69,7 +69,8 @@ class Shaw(Encoding):
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         # The query meets every vector once, and pairs pick from the answers: no [T, S, H] array.
-        met = jnp.einsum("TNH,CH->NTC", q.astype(jnp.float32), params["keys"][0].astype(jnp.float32))
+        keys = held(self, "keys", params["keys"], 1, 2 * self.clip + 1, q.shape[-1])
+        met = jnp.einsum("TNH,CH->NTC", q.astype(jnp.float32), keys[0].astype(jnp.float32))
         index = jnp.clip(pairs.distance, -self.clip, self.clip) + self.clip
         chosen = jnp.take_along_axis(met, jnp.broadcast_to(index[None], (met.shape[0], *index.shape)), axis=-1)
         return (_products(q, k) + chosen) / math.sqrt(q.shape[-1])
@@ -150,7 +151,8 @@ class CoPE(Encoding):
     `length`: the rows of e, `[1, length, H]`, shared by the heads.
 
     Convention: gates see the scaled product; the embedded place meets the query unscaled, as in the released code.
-    Keys after the query have no gate. Defined by token order, so it is for causal attention.
+    Keys after the query, and those that the mask hides, have no gate. Defined by token order, so it is for causal
+    attention.
 
     Good at: counting what content marks: words, sentences, items; the paper's counting, selective copying and
     flip-flop tasks.
@@ -190,10 +192,10 @@ class CoPE(Encoding):
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         content = _products(q, k) / math.sqrt(q.shape[-1])
-        before = pairs.k_index[None, None, :] <= pairs.q_index[None, :, None]
-        gates = jnp.where(before, jax.nn.sigmoid(content), 0.0)
+        gates = jnp.where(pairs.before[None], jax.nn.sigmoid(content), 0.0)
         place = jnp.minimum(jnp.cumsum(gates[..., ::-1], axis=-1)[..., ::-1], self.length - 1.0)
-        met = jnp.einsum("TNH,PH->NTP", q.astype(jnp.float32), params["rows"][0].astype(jnp.float32))
+        rows = held(self, "rows", params["rows"], 1, self.length, q.shape[-1])
+        met = jnp.einsum("TNH,PH->NTP", q.astype(jnp.float32), rows[0].astype(jnp.float32))
         below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.length - 2)
         part = place - below.astype(jnp.float32)
         low, high = (jnp.take_along_axis(met, index, axis=-1) for index in (below, below + 1))
@@ -209,7 +211,7 @@ class Forgetting(Encoding):
     with w `[N, H]` and b `[N]` trained. `keep` is the initial f.
 
     Convention: the gate reads the token's key, not the layer's input as in the paper, so that it needs nothing beside
-    queries and keys. Defined by token order, so it is for causal attention.
+    queries and keys. Tokens that the mask hides fade nothing. Defined by token order, so it is for causal attention.
 
     Good at: language modelling without any other encoding, and lengths past the trained one: what content makes
     stale fades (Lin et al.).
@@ -245,8 +247,7 @@ class Forgetting(Encoding):
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         gate = jnp.einsum("SNH,NH->NS", k.astype(jnp.float32), params["w"]) + params["b"][:, None]
-        total = jnp.cumsum(jax.nn.log_sigmoid(gate), axis=-1)
-        # The query is itself one of the keys, at its own place in the order; queries past the last are padding.
-        upto = jnp.take(total, jnp.minimum(pairs.q_index, total.shape[-1] - 1), axis=-1)
-        faded = jnp.minimum(upto[:, :, None] - total[:, None, :], 0.0)
+        fading = jnp.where(pairs.before[None], jax.nn.log_sigmoid(gate)[:, None, :], 0.0)
+        # From the key's successor up to the query, over the tokens that the query may see.
+        faded = jnp.cumsum(fading[..., ::-1], axis=-1)[..., ::-1] - fading
         return _products(q, k) / math.sqrt(q.shape[-1]) + faded

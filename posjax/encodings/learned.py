@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.axes import lead
-from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.base import Dims, Encoding, Params, held
 from posjax.errors import InputError
 
 Fill = Literal["clamp", "wrap", "interpolate"]
@@ -58,7 +58,8 @@ class Learned(Encoding):
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
-        rows = params["table"].at[jnp.where(outside, self.length, positions)].get(mode="fill", fill_value=jnp.nan)
+        table = held(self, "table", params["table"], self.length, x.shape[-1])
+        rows = table.at[jnp.where(outside, self.length, positions)].get(mode="fill", fill_value=jnp.nan)
         return (x.astype(jnp.float32) + lead(rows.astype(jnp.float32), x.ndim)).astype(x.dtype)
 
     def fill(self, params: Params, trained: int, length: int, how: Fill) -> Params:
@@ -74,6 +75,7 @@ class Learned(Encoding):
             raise InputError(f"fill got trained={trained} and length={length}: needed is 1 <= trained <= length <= "
                              f"{self.length}, the rows of the table")
         table, rows = params["table"], jnp.arange(self.length)
+        held(self, "table", table, self.length, table.shape[-1])
         if how == "clamp":
             return {**params, "table": table[jnp.minimum(rows, trained - 1)]}
         if how == "wrap":

@@ -96,7 +96,9 @@ class Rope(Encoding):
 
     def rotary_size(self, head_size: int) -> int:
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""
-        size = int(head_size * self.fraction)
+        exact = head_size * self.fraction
+        # 30/44 of 44 comes to 29.999...: only what is more than rounding is cut off.
+        size = round(exact) if abs(exact - round(exact)) < 1e-9 else int(exact)
         if size < 2 or size % 2:
             raise InputError(f"Rope got a head size of {head_size} and fraction={self.fraction}: {size} channels would "
                              "turn, needed is an even number of 2 or more; change the head size or the fraction")
@@ -124,10 +126,17 @@ class Rope(Encoding):
 
 
 def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> jax.Array:
-    """Turns each pair of channels. `x [B, T, N, r]`, `cos` and `sin [B or none, T, r/2]` -> `[B, T, N, r]`."""
+    """Turns each pair of channels. `x [B, T, N, r]`, `cos` and `sin [B or none, T, r/2]` -> `[B, T, N, r]`.
+
+    Where a cosine is NaN, which marks a position without a meaning, so is the result, and it has no gradient.
+    """
+    half = x.shape[-1] // 2
     # A stack on a new axis beside the pairs is nine times faster on CPU than concatenating on the minor one.
-    axis, shape = (-2, (2, -1)) if layout == "split" else (-1, (-1, 2))
+    axis, shape = (-2, (2, half)) if layout == "split" else (-1, (half, 2))
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], *shape)
     a, b = jnp.take(pairs, 0, axis=axis), jnp.take(pairs, 1, axis=axis)
     cos, sin = (lead(wave[..., None, :], x.ndim) for wave in (cos, sin))
-    return jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(x.dtype)
+    void = jnp.isnan(cos)
+    cos, sin = jnp.where(void, 1.0, cos), jnp.where(void, 0.0, sin)
+    turned = (jnp.where(void, jnp.nan, wave) for wave in (a * cos - b * sin, a * sin + b * cos))
+    return jnp.stack(list(turned), axis=axis).reshape(x.shape).astype(x.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -13,7 +13,11 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class _Several(Encoding):
-    """Several encodings in one, their parameters in a tuple: what chains and encodings by head or layer share."""
+    """Several encodings in one: what chains and encodings by head or layer share.
+
+    Their parameters are a dict, each part's under its number as a string: containers of Flax hold dicts alike in a
+    model, in an optimiser's state and in a file, and not tuples.
+    """
 
     parts: tuple[Encoding, ...]
 
@@ -45,9 +49,9 @@ class _Several(Encoding):
         return any(part.length_dependent for part in self.parts)
 
     def join(self, params: Params, constants: Params) -> Params:
-        none = (None,) * len(self.parts)
-        pairs = zip(self.parts, params or none, constants or none, strict=True)
-        return tuple(part.join(own, fixed) for part, own, fixed in pairs)
+        params = {} if params is None else self._checked(params)
+        constants = {} if constants is None else self._checked(constants)
+        return {str(i): part.join(params.get(str(i)), constants.get(str(i))) for i, part in enumerate(self.parts)}
 
     def at_length(self, length: int) -> Encoding:
         return type(self)(tuple(part.at_length(length) for part in self.parts))
@@ -60,14 +64,15 @@ class _Several(Encoding):
         return dims
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return tuple(part.init(jax.random.fold_in(key, i), self._dims(dims)) for i, part in enumerate(self.parts))
+        inner = self._dims(dims)
+        return {str(i): part.init(jax.random.fold_in(key, i), inner) for i, part in enumerate(self.parts)}
 
     def constants(self, dims: Dims) -> Params:
-        return tuple(part.constants(self._dims(dims)) for part in self.parts)
+        return {str(i): part.constants(self._dims(dims)) for i, part in enumerate(self.parts)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         inner = self._dims(dims)
-        return tuple(part.prepare(own, positions, inner) for part, own in self._with(params))
+        return {str(i): part.prepare(own, positions, inner) for i, (part, own) in enumerate(self._with(params))}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         for part, own in self._with(params):
@@ -75,7 +80,13 @@ class _Several(Encoding):
         return x
 
     def _with(self, params: Params) -> list[tuple[Encoding, Params]]:
-        if len(params) != len(self.parts):
-            raise InputError(f"{type(self).__name__} of {len(self.parts)} encodings got {len(params)} parameters: give "
-                             "one dict for each part, as encoding.init(key, dims) makes them")
-        return list(zip(self.parts, params, strict=True))
+        params = self._checked(params)
+        return [(part, params[str(i)]) for i, part in enumerate(self.parts)]
+
+    def _checked(self, params: Params) -> Params:
+        names = [str(i) for i in range(len(self.parts))]
+        if not isinstance(params, Mapping) or sorted(params) != sorted(names):
+            got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
+            raise InputError(f"{type(self).__name__} of {len(self.parts)} encodings got parameters {got}: needed is a "
+                             f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them")
+        return params

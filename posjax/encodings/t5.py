@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias, held
 from posjax.errors import InputError
 
 
@@ -106,4 +106,5 @@ class T5Bias(RelativeBias):
         return bucket + jnp.where(distance < 0, self.one_way, 0) if self.bidirectional else bucket
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        return head.of(params["table"]).astype(jnp.float32)[self.bucket(params, distance)]
+        table = held(self, "table", params["table"], self.buckets)
+        return head.of(table).astype(jnp.float32)[self.bucket(params, distance)]

@@ -15,14 +15,16 @@ from posjax.encodings.base import Dims, Encoding, Params, Role
 from posjax.errors import InputError
 
 
-def _scaled(x: jax.Array, scale: jax.Array) -> jax.Array:
-    """`x [B, T, N, H]` times a scale that broadcasts to it, in float32."""
-    return (x.astype(jnp.float32) * lead(scale, x.ndim)).astype(x.dtype)
+def _scaled(x: jax.Array, scale: jax.Array, positions: jax.Array) -> jax.Array:
+    """`x [B, T, N, H]` times a scale that broadcasts to it, in float32; NaN, without a gradient, where the position is
+    negative."""
+    scaled = x.astype(jnp.float32) * lead(scale, x.ndim)
+    return jnp.where(lead((positions < 0)[..., None, None], x.ndim), jnp.nan, scaled).astype(x.dtype)
 
 
 def _log_place(positions: jax.Array) -> jax.Array:
-    """`ln(m + 1)`, `[…, T, 1, 1]`; NaN for a negative position."""
-    return jnp.log1p(jnp.where(positions < 0, jnp.nan, positions.astype(jnp.float32)))[..., None, None]
+    """`ln(m + 1)`, `[…, T, 1, 1]`; 0 for a negative position."""
+    return jnp.log1p(jnp.maximum(positions, 0).astype(jnp.float32))[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class LogN(Encoding):
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
-        return _scaled(x, jnp.maximum(_log_place(positions) * self.complete(params, Dims())["unit"], 1.0))
+        return _scaled(x, jnp.maximum(_log_place(positions) * self.complete(params, Dims())["unit"], 1.0), positions)
 
 
 @dataclass(frozen=True)
@@ -110,4 +112,4 @@ class ScalableSoftmax(Encoding):
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
-        return _scaled(x, _log_place(positions) * lead(params["scale"][:, None], positions.ndim + 2))
+        return _scaled(x, _log_place(positions) * lead(params["scale"][:, None], positions.ndim + 2), positions)

@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias, held
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -59,7 +59,7 @@ class Toeplitz(RelativeBias):
         return {"table": self.deviation * jax.random.normal(key, (dims.heads, 2 * self.length - 1), jnp.float32)}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        table = head.of(params["table"]).astype(jnp.float32)
+        table = head.of(held(self, "table", params["table"], 2 * self.length - 1)).astype(jnp.float32)
         index = distance + (self.length - 1)
         outside = (index < 0) | (index >= table.shape[0])
         return table.at[jnp.where(outside, table.shape[0], index)].get(mode="fill", fill_value=jnp.nan)
@@ -69,13 +69,14 @@ class Toeplitz(RelativeBias):
 class Sandwich(RelativeBias):
     """The inner product of two sinusoidal encodings as a bias, compressed by head.
 
-        bias = (sum_i cos(d base^(-2i/size)) - size / 2) * 8 h / N,   i = 0 .. size/2 - 1,  h = 1 .. N
+        bias = (sum_i cos(d base^(-2i/size)) - size / 2) / (8 h / N),   i = 0 .. size/2 - 1,  h = 1 .. N
 
     It falls off about logarithmically with the distance, with no parameter to learn; d = q_position - k_position, both
     directions alike. `size` is the number of channels of the sinusoids.
 
     Convention: the constant size / 2 is taken off so that the bias is 0 at distance 0, which softmax does not see.
-    The phases are exact at every distance.
+    Head 0 falls off the fastest, as in ALiBi: with 8 heads the factors are 1, 1/2 .. 1/8. The phases are exact at every
+    distance.
 
     Good at: contexts past the trained length without a learned parameter; its profile resembles the learned
     KERPLE's and T5's (Chi et al.).
@@ -107,10 +108,10 @@ class Sandwich(RelativeBias):
 
     def constants(self, dims: Dims) -> Params:
         return {"turns": phases.fixed_point_turns(inverse_frequencies(self.size, self.base)),
-                "compression": (8 * np.arange(1, dims.heads + 1) / dims.heads).astype(np.float32)}
+                "rate": (dims.heads / (8 * np.arange(1, dims.heads + 1))).astype(np.float32)}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         numbers = self.complete(params, Dims(heads=head.count))
         cos, _ = phases.cos_sin(jnp.abs(distance), numbers["turns"])
-        rate = lead(head.of(jnp.asarray(numbers["compression"])), distance.ndim)
+        rate = lead(head.of(jnp.asarray(numbers["rate"])), distance.ndim)
         return (jnp.sum(cos, axis=-1) - self.size / 2) * rate

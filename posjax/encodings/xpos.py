@@ -16,10 +16,13 @@ from posjax.encodings.rope import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
+UNITS, NARROW_UNITS = 60, 4
+"""Where the scales, up to 2^1.81 for each unit, end: within float32's 2^127 and within half of float16's 2^15."""
+
 
 @dataclass(frozen=True)
 class XPos(Encoding):
-    """xPos: as RoPE, with queries that grow and keys that shrink along the sequence, each pair at its own rate.
+    """xPos: as RoPE, with queries that shrink and keys that grow along the sequence, each pair at its own rate.
 
         queries times zeta_i^(m / unit), keys times zeta_i^(-n / unit),   zeta_i = (2i/H + 0.4) / 1.4
 
@@ -27,10 +30,14 @@ class XPos(Encoding):
 
     Convention: `unit` is 512 tokens, as published. The scales themselves leave float32's range past
     `max_length = 60 unit` positions, so that is where the encoding ends, with NaN; positions may begin anywhere below.
+    float16 has an eighth of the exponents: queries and keys of that type end at 4 units, 2,048 positions as published,
+    half of its range being left to their own sizes. A query or key whose scaled value its type cannot hold is NaN too,
+    never infinite.
 
     Good at: contexts somewhat past the trained length: far scores fade as well as turn, so it degrades later than
     RoPE does.
-    Bad at: attention without a causal mask, and far context, which fades exponentially; a context ends at 60 units.
+    Bad at: attention without a causal mask, and far context, which fades exponentially; a context ends at 60 units,
+    in float16 at 4: use bfloat16, which holds all 60.
 
     Errors: `InputError` for a base not above 1, a unit below 1, another layout, or an odd head size.
     Source: Sun et al. 2022, arXiv:2212.10554, section 3 and algorithm 1.
@@ -64,7 +71,7 @@ class XPos(Encoding):
 
     @property
     def max_length(self) -> int | None:
-        return 60 * self.unit
+        return UNITS * self.unit
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
@@ -84,7 +91,7 @@ class XPos(Encoding):
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         numbers = self.complete(params, dims)
         cos, sin = phases.cos_sin(positions, numbers["turns"])
-        at = jnp.where((positions < 0) | (positions >= 60 * self.unit), jnp.nan, positions.astype(jnp.float32))
+        at = jnp.where((positions < 0) | (positions >= UNITS * self.unit), jnp.nan, positions.astype(jnp.float32))
         exponents = []
         for name in ("coarse", "fine"):
             exponents.append(at[..., None] * lead(jnp.asarray(numbers[name]), at.ndim + 1))
@@ -98,4 +105,8 @@ class XPos(Encoding):
         if "cos" not in params:
             params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
         scale = params[role]
-        return rotate_pairs(x, params["cos"] * scale, params["sin"] * scale, self.layout)
+        if x.dtype == jnp.float16:
+            scale = jnp.where((positions >= NARROW_UNITS * self.unit)[..., None], jnp.nan, scale)
+        turned = rotate_pairs(x, params["cos"] * scale, params["sin"] * scale, self.layout)
+        # An infinite key would only look like one of no weight, where its score is negative.
+        return jnp.where(jnp.isinf(turned), jnp.nan, turned)

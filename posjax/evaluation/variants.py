@@ -15,7 +15,7 @@ from flax import nnx
 from posjax.encodings import NTK, Chain, Encoding, Learned, Linear, Rope, Schedule, Yarn, chain
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
-from posjax.models import Decoder, Transformer, dims
+from posjax.models import Decoder, EncodingParams, Transformer, dims
 from posjax.positions import LARGEST
 
 Extension = Literal["linear", "ntk", "yarn"]
@@ -97,15 +97,14 @@ def numbers(subject: Subject, variant: Variant, multiple: int) -> tuple[Any, Any
 def _filled(subject: Subject, how: Fill, multiple: int) -> Any:
     encoding, trained = subject.config.encoding, subject.trained_length
     state = nnx.state(subject.model)
-    held: Any = state["encoding_params"]
-    params = held.get_value()
+    params = subject.model.encoding_params.get_value()
 
     def fill(part: Encoding, own: Any) -> Any:
         return part.fill(own, trained, multiple * trained, how) if isinstance(part, Learned) else own
 
     if isinstance(encoding, Chain):
-        new = tuple(fill(part, own) for part, own in zip(encoding.parts, params, strict=True))
+        new = {name: fill(part, params[name]) for name, part in zip(params, encoding.parts, strict=True)}
     else:
         new = fill(encoding, params)
-    state["encoding_params"] = held.replace(new)
+    state["encoding_params"] = nnx.state(EncodingParams(new))
     return state

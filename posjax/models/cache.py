@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from posjax.errors import InputError
+
 if TYPE_CHECKING:
     from posjax.models.decoder import Decoder
     from posjax.models.layers import KeysValues, Places
@@ -18,7 +20,8 @@ class Cache:
     """Room for `size` tokens in each layer, `length` of them filled.
 
     `layers`: for each layer keys and values `[B, size, K, H]`, keys as they were rotated when they came, or not yet
-    rotated where the encoding depends on the length. `positions [B, size]`, or `None` where they are 0, 1, 2, ….
+    rotated where the encoding depends on the length. `positions [B, size]`, with the encoding's coordinates as a
+    last axis, or `None` where they are 0, 1, 2, ….
     """
 
     layers: tuple[KeysValues, ...]
@@ -30,17 +33,31 @@ class Cache:
         """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding)."""
         shape = (batch, size, config.key_value_heads, config.size_of_head)
         layers = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
-        return cls(layers, 0, jnp.zeros((batch, size), jnp.int32) if positions else None)
+        axes = (config.encoding.coordinates,) if config.encoding.coordinates > 1 else ()
+        return cls(layers, 0, jnp.zeros((batch, size, *axes), jnp.int32) if positions else None)
 
     @property
     def size(self) -> int:
         return self.layers[0][0].shape[1]
 
-    def placed(self, new: jax.Array | None) -> jax.Array | None:
-        """The keys' positions once tokens at positions `new` have come."""
-        if self.positions is None or new is None:
+    def placed(self, new: jax.Array | None, count: int) -> jax.Array | None:
+        """The keys' positions once `count` tokens have come, at positions `new` if any are given.
+
+        Errors: `InputError` where there is no room for them, or positions are given and none are kept, or the reverse.
+        """
+        if isinstance(self.length, int) and self.length + count > self.size:
+            raise InputError(f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
+                             "make it larger, Cache.empty(config, batch, size)")
+        if self.positions is None and new is None:
             return None
-        rows = jnp.broadcast_to(jnp.atleast_2d(new), (self.positions.shape[0], new.shape[-1]))
+        if self.positions is None or new is None:
+            have = "keeps no positions and got some" if new is not None else "keeps positions and got none"
+            raise InputError(f"the cache {have}: make it with Cache.empty(..., positions=True) where tokens may stand "
+                             "anywhere, and give the positions of all of them")
+        if new.ndim < self.positions.ndim:
+            new = new[None] if new.ndim == 1 else new
+            new = new[..., None] if new.ndim < self.positions.ndim else new
+        rows = jnp.broadcast_to(new, (self.positions.shape[0], count, *self.positions.shape[2:]))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 
     def extended(self, layers: tuple[KeysValues, ...], places: Places, count: int) -> Cache:

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posjax import attention
-from posjax.attention import Causal, Mask
+from posjax.attention import Causal, Mask, as_mask
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.rope import Rope
 from posjax.errors import InputError
 from posjax.models.cache import Cache
 from posjax.models.layers import Block, Pass, Places, Probe, dims, norm
+from posjax.models.parameters import EncodingParams
 from posjax.positions import check, contiguous
 
 ROPE = Rope()
@@ -100,7 +101,7 @@ class Transformer(nnx.Module):
         self.embedding = nnx.Embed(vocabulary, config.model_size, dtype=jnp.dtype(config.dtype),
                                    param_dtype=jnp.float32, rngs=rngs,
                                    embedding_init=nnx.initializers.normal(config.embedding_scale))
-        self.encoding_params = nnx.Param(config.encoding.init(rngs.params(), dims(config)))
+        self.encoding_params = EncodingParams(config.encoding.init(rngs.params(), dims(config)))
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = norm(config, rngs)
         self.head = None if config.tied else nnx.Linear(
@@ -108,10 +109,12 @@ class Transformer(nnx.Module):
             kernel_init=nnx.initializers.normal(config.model_size**-0.5), rngs=rngs)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
-                 constants: Params = None, key: jax.Array | None = None) -> jax.Array:
+                 constants: Params = None, key: jax.Array | None = None, length: int | None = None) -> jax.Array:
         """Logits for each next token: `tokens [B, T]` -> float32 `[B, T, V]`.
 
-        `positions` are `[T]` or `[B, T]`, by default 0, 1, 2, …. `constants` stand in for the encoding's own, from
+        `positions` are `[T]` or `[B, T]`, by default 0, 1, 2, …; a negative one marks padding, whose logits mean
+        nothing. `length` is that of the context, for an encoding that depends on it, by default one more than the
+        largest position. `constants` stand in for the encoding's own, from
         another value of its family: `Rope(schedule=Linear(2.0)).constants(dims)` in a model trained with `Rope()`,
         say; as an argument of a jitted function they cost no compilation. A `key` makes the encoding place the tokens
         (randomised positions); without one they stay where they are.
@@ -120,26 +123,43 @@ class Transformer(nnx.Module):
         if key is not None and encoding.moves:
             every = jnp.atleast_2d(contiguous(tokens.shape[1]) if at is None else at)
             at = encoding.place(self.encoding_params.get_value(), jnp.broadcast_to(every, tokens.shape), key)
-        return self.logits(self.hidden(tokens, self.places(tokens.shape[1], at, mask=mask, constants=constants))[0])
+        if at is not None:
+            check(at, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
+        places = self.places(tokens.shape[1], at, mask=mask, constants=constants, length=length)
+        return self.logits(self.hidden(tokens, places)[0])
 
-    def places(self, length: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
-               constants: Params = None, cache: Cache | None = None) -> Pass:
-        """What the layers share, for `length` tokens that follow those in the cache, if there is one."""
+    def places(self, count: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
+               constants: Params = None, cache: Cache | None = None, length: int | None = None) -> Pass:
+        """What the layers share, for `count` tokens that follow those in the cache, if there is one.
+
+        Errors: `InputError` for a mask that lets a causal encoding look ahead, positions of another number of tokens,
+        positions beside a cache that keeps none, and a cache without room.
+        """
         encoding, sizes = self.config.encoding, dims(self.config)
-        at = positions if positions is None else check(positions, coordinates=encoding.coordinates)
+        mask = as_mask(mask)
+        if encoding.causal and not mask.causal:
+            raise InputError(f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
+                             "later ones through: intersect it with Causal()")
+        at = None if positions is None else check(positions, "positions", encoding.coordinates)
+        rows = 1 if at is None or at.ndim == 1 else at.shape[0]
+        at = None if at is None else check(at, "positions", encoding.coordinates, (rows, count))
+        start, keys = (0, count) if cache is None else (cache.length, cache.size)
+        key_at = at if cache is None else cache.placed(at, count)
         if constants is None:
-            constants = encoding.at_length(length).constants(sizes)
+            reached = keys if cache is None or not isinstance(start, int) else start + count
+            reached = attention.context_length(encoding, length, reached, at)
+            constants = encoding.at_length(reached).constants(sizes)
         joined = encoding.join(self.encoding_params.get_value(), constants)
-        start, keys = (0, length) if cache is None else (cache.length, cache.size)
-        key_at = at if cache is None else cache.placed(at)
-        q_at = contiguous(length, start) if at is None else at
+        # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
+        void = None if at is None else _first(at) < 0
+        q_at = contiguous(count, start) if at is None else jnp.maximum(at, 0)
         k_at = contiguous(keys) if key_at is None else key_at
         prepared = encoding.prepare(joined, q_at, sizes)
         kinds = []
         for layer in range(encoding.layers):
             (own, raw), (_, ready) = (encoding.of_layer(layer, params) for params in (joined, prepared))
-            bias = attention.describe(own, raw, sizes.heads, at, key_at, (length, keys), start)
-            kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at))
+            bias = attention.describe(own, raw, sizes.heads, at, key_at, (count, keys), start)
+            kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at, void))
         return Pass(prepared, tuple(kinds))
 
     def hidden(self, tokens: jax.Array, places: Pass, cache: Cache | None = None, probe: Probe | None = None
@@ -166,3 +186,8 @@ class Transformer(nnx.Module):
         """The stream to float32 logits `[B, T, V]`."""
         out = self.embedding.attend(x_BTD) if self.head is None else self.head(x_BTD)
         return out.astype(jnp.float32)
+
+
+def _first(positions: jax.Array) -> jax.Array:
+    """The first coordinate of positions that have several."""
+    return positions[..., 0] if positions.ndim == 3 else positions

@@ -74,12 +74,14 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
     shorter one, as in every cache. The last of the `new` tokens is drawn but not read, so the context is T + new - 1
     long.
 
-    Errors: `InputError` for a prompt without tokens, `new` below 1, or a context longer than the encoding's table.
+    Errors: `InputError` for a prompt without tokens, `new` below 1, a context longer than the encoding's table, or a
+    `real` of another shape, with a row of padding alone, or padded on the right.
     """
     prompt = jnp.asarray(prompt, jnp.int32)
     if prompt.ndim != 2 or not prompt.shape[1] or new < 1:
         raise InputError(f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T] with T of 1 "
                          "or more, and new of 1 or more")
+    real = None if real is None else _checked(real, prompt.shape)
     config, length = model.config, prompt.shape[1] + new - 1
     most = config.encoding.max_length
     if most is not None and length > most:
@@ -88,6 +90,21 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
     graph, state = nnx.split(model)
     return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, prompt.shape[1], length),
                      (new, sampling))
+
+
+def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
+    real = jnp.asarray(real)
+    if real.shape != shape or not (real.dtype == bool or jnp.issubdtype(real.dtype, jnp.integer)):
+        raise InputError(f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "
+                         "where the prompt has a token")
+    real = real.astype(bool)
+    if not isinstance(real, jax.core.Tracer):
+        rows = np.flatnonzero(~np.asarray(real)[:, -1])
+        gaps = np.flatnonzero((np.diff(np.asarray(real).astype(int), axis=1) < 0).any(1))
+        if rows.size or gaps.size:
+            raise InputError(f"generate got row {min([*rows, *gaps])} of real with padding after a token, or no token: "
+                             "rows are padded on the left, so that the last column is the last token of each")
+    return real
 
 
 def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]:

@@ -23,7 +23,8 @@ class Places:
     """What layers of one forward pass share: computed once, from positions, mask and encoding.
 
     `params` is joined and prepared for `positions [b, T]`; `key_positions [b, S]` and `raw` (the same parameters, not
-    prepared) serve a cache of keys that are not rotated yet. `start` is the first query's index among the keys.
+    prepared) serve a cache of keys that are not rotated yet. `start` is the first query's index among the keys. `void
+    [b, T]` marks tokens without a position: nothing is to look at them, and they look at nothing.
     """
 
     encoding: Encoding
@@ -34,11 +35,12 @@ class Places:
     start: Any
     raw: Params
     key_positions: jax.Array
+    void: jax.Array | None = None
 
 
 jax.tree_util.register_dataclass(
     Places, meta_fields=["encoding"],
-    data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions"],
+    data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions", "void"],
 )
 
 
@@ -86,6 +88,8 @@ class Attention(nnx.Module):
         late = cached is not None and encoding.length_dependent
         if not late:
             k_BSKH = encoding.rotate(places.params, k_BSKH, places.positions, "key")
+        if places.void is not None:  # Whoever sees such a key says so, by NaN.
+            k_BSKH = jnp.where(places.void[..., None, None], jnp.nan, k_BSKH).astype(k_BSKH.dtype)
         if cached is not None:
             cached = k_BSKH, v_BSKH = _append(cached[0], k_BSKH, places), _append(cached[1], v_BSKH, places)
         if late:
@@ -94,6 +98,8 @@ class Attention(nnx.Module):
         backend = self.backend if cached is None else "auto"
         out_BTNH, _ = attention.weigh(q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start,
                                       backend=backend, sums=False)
+        if places.void is not None:
+            out_BTNH = jnp.where(places.void[..., None, None], 0, out_BTNH)
         seen = None if probe is None else probe(q_BTNH, k_BSKH, places)
         return self.out(out_BTNH.reshape(B, T, N * H)), cached, seen
 

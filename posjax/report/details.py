@@ -26,11 +26,10 @@ def facts(report: Report) -> str:
 
 
 def reproduce(report: Report) -> str:
-    """The command, the text it was run on, versions and machine, and the config of the experiment and of each run."""
+    """The commands, the text it was run on, versions and machine, and the config of the experiment and of each run."""
     experiment = report.experiment
-    parts = [f"<pre>{_text(experiment.command)}</pre>"] if experiment.command else []
-    if experiment.overrides:
-        parts.append(f"<p>Changed on the command line: <code>{_text(' '.join(experiment.overrides))}</code></p>")
+    commands = _text("\n".join(experiment.commands))
+    parts = [f"<pre>{commands}</pre>"] if commands else []
     if experiment.paper:
         parts.append(f"<p>Paper: {_text(experiment.paper)}</p>")
     parts += [_plain("Text", _corpora(report)), _plain("Runs", _runs(report)), _plain("Versions", _versions(report))]

@@ -22,15 +22,14 @@ ORDER = {"raw": 0, "windowed": 1, "extension": 2, "fill": 3}
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What was asked and how: `command` reproduces it, `config` is the text of the config file."""
+    """What was asked and how: `commands` reproduce it, `config` is the text of the config file."""
 
     name: str
     title: str
     question: str
     paper: str
-    command: str
+    commands: tuple[str, ...]
     config: str
-    overrides: tuple[str, ...]
     created: str
 
 
@@ -206,9 +205,14 @@ def _built(path: Path, build: Callable[[], Value]) -> Value:
 
 
 def _experiment(tree: dict[str, Any]) -> Experiment:
-    texts = {field: str(tree.get(field) or "") for field in ("title", "question", "paper", "command", "config",
-                                                             "created")}
-    return Experiment(name=str(tree["name"]), overrides=tuple(map(str, tree.get("overrides", ()))), **texts)
+    texts = {field: str(tree.get(field) or "") for field in ("title", "question", "paper", "config", "created")}
+    return Experiment(name=str(tree["name"]), commands=_commands(tree), **texts)
+
+
+def _commands(tree: dict[str, Any]) -> tuple[str, ...]:
+    """Each command that filled the folder, once. Folders of posjax 0.1.0 know the last one alone."""
+    told = [str(command) for command in tree.get("commands", {}).values()] or [str(tree.get("command") or "")]
+    return tuple(command for command in dict.fromkeys(told) if command)
 
 
 def _run(folder: Path) -> Language | Retrieval:

@@ -13,8 +13,9 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW. The learning rate rises linearly over the first `warmup` share of the steps, then falls along a cosine
-    to `final` times its peak. Gradients are clipped to a global norm of `clip`; matrices alone decay by `weight_decay`.
+    """AdamW. Over the first `warmup` share of the steps, w of them, the learning rate rises linearly: from 1/w of its
+    peak at the first step, which moves already, to the peak. Then it falls along a cosine, to `final` times the peak at
+    the last step. Gradients are clipped to a global norm of `clip`; matrices alone decay by `weight_decay`.
 
     Errors: `InputError` for a learning rate that is not positive, or shares outside [0, 1].
     Source: Loshchilov and Hutter 2017, arXiv:1711.05101.
@@ -39,10 +40,12 @@ class AdamW:
             raise InputError(f"AdamW got clip={self.clip}: needed is a positive norm; a large one switches it off")
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """The learning rate by step."""
+        """The learning rate by step, the first being step 0."""
         warmup = max(1, round(self.warmup * steps))
-        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, max(steps, warmup + 1),
-                                                  self.final * self.learning_rate)
+        after = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, max(steps, warmup + 1),
+                                                   self.final * self.learning_rate)
+        # By how many steps have ended after it: optax's own count would waste the first step on a rate of 0.
+        return lambda step: after(step + 1)
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The optax transformation for a run of that many steps."""

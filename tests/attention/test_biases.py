@@ -126,7 +126,7 @@ def test_gradients_of_tiles_add_up_to_that_of_the_whole(kind):
     bias, total, _ = by_tiles(PARAMS)
     if kind == "position":  # Alibi's numbers are floats too, and come first.
         np.testing.assert_allclose(total[-1], table, atol=1e-5)
-        assert bias.cotangent(total).params[1]["edges"] is None
+        assert bias.cotangent(total).params["1"]["edges"] is None
     else:
         pull = jax.vjp(lambda t: describe(ENCODING, (PARAMS[0], {**PARAMS[1], "table": t}), N, None, None, (T, S), 2),
                        PARAMS[1]["table"])[1]

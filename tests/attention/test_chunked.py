@@ -24,11 +24,11 @@ def value_and_gradients(sizes, mask, start, at, backend):
     """Output, log-sum-exp, and the gradients of a random sum of both, for q, k, v and the bias's table."""
     T, S = sizes
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
-    arguments = (*qkv(T, S), params[0]["table"])
+    arguments = (*qkv(T, S), params["0"]["table"])
     weights = jax.random.normal(jax.random.key(4), (2, T, 4, 4)), jax.random.normal(jax.random.key(5), (2, 4, T))
 
     def run(q, k, v, table):
-        bias = describe(T5, ({**params[0], "table": table}, params[1]), 4, *at, sizes, start)
+        bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, *at, sizes, start)
         out, lse = weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)
         lse = jnp.where(lse > -1e29, lse, 0.0)  # Of a row that sees nothing only the sign is defined.
         return jnp.vdot(out, weights[0]) + jnp.vdot(lse, weights[1]), (out, lse)
@@ -223,11 +223,11 @@ def test_results_repeat_to_the_bit(dtype, monkeypatch):
 
     @jax.jit
     def run(table, *arrays):
-        bias = describe(T5, ({**params[0], "table": table}, params[1]), 4, None, None, (40, 40), 0)
+        bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, None, None, (40, 40), 0)
         return jax.value_and_grad(lambda *x: weigh(*x, bias=bias, backend="chunked")[0].astype(jnp.float32).sum(),
                                   (0, 1, 2))(*arrays)
 
-    first, again = (jax.tree.leaves(run(params[0]["table"], *arrays)) for _ in range(2))
+    first, again = (jax.tree.leaves(run(params["0"]["table"], *arrays)) for _ in range(2))
     assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(first, again, strict=True))
 
 

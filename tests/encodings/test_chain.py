@@ -69,9 +69,9 @@ def test_biases_add_and_parts_without_one_are_passed_over():
     params = params_of(both)
     for n in range(3):
         head = Head(n, 3)
-        expected = Alibi().bias(params[1], at, at, head) + T5Bias().bias(params[2], at, at, head)
+        expected = Alibi().bias(params["1"], at, at, head) + T5Bias().bias(params["2"], at, at, head)
         np.testing.assert_array_equal(both.bias(params, at, at, head), expected)
-        by_distance = Alibi().by_distance(params[1], at, head) + T5Bias().by_distance(params[2], at, head)
+        by_distance = Alibi().by_distance(params["1"], at, head) + T5Bias().by_distance(params["2"], at, head)
         np.testing.assert_array_equal(both.by_distance(params, at, head), by_distance)
     turning = chain(Rope(), Sinusoidal())
     assert not turning.bias(params_of(turning), at, at, Head(0, 3)).any()
@@ -103,7 +103,7 @@ def test_what_a_chain_declares():
 def test_joining_takes_either_side_alone():
     both = chain(Alibi(), T5Bias())
     params, constants = both.init(jax.random.key(0), DIMS), both.constants(DIMS)
-    slopes, edges = set(constants[0]), set(constants[1])
+    slopes, edges = set(constants["0"]), set(constants["1"])
     assert "slopes" in slopes and edges == {"edges"}
     assert [set(p) for p in both.join(params, constants)] == [slopes, {"table"} | edges]
     assert [set(p) for p in both.join(params, None)] == [set(), {"table"}]

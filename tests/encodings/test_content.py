@@ -108,12 +108,26 @@ def test_a_bias_adds_to_the_scores(at, backend):
     params = both.join(both.init(jax.random.key(0), dims), both.constants(dims))
     q, k, v = jax.random.normal(jax.random.key(1), (3, 1, 7, 3, 8))
     places = np.arange(7) if at is None else np.asarray(at)
-    logits = scored(Shaw(clip=4), params[0], q[0], k[0], places, places)
-    logits = logits + oracles.t5_bias(params[1]["table"], places, places, False, 20)
+    logits = scored(Shaw(clip=4), params["0"], q[0], k[0], places, places)
+    logits = logits + oracles.t5_bias(params["1"]["table"], places, places, False, 20)
     weights = np.exp(logits - logits.max(-1, keepdims=True)) * np.tril(np.ones((7, 7)))
     expected = np.einsum("nts,snh->tnh", weights / weights.sum(-1, keepdims=True), np.float64(v[0]))
     got = attend(q, k, v, q_positions=at, k_positions=at, encoding=both, params=params, backend=backend)
     np.testing.assert_allclose(got[0], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize(("encoding", "name", "shape", "need"), [
+    (Shaw(clip=4), "keys", (1, 7, 8), "1, 9, 8"), (Shaw(clip=4), "keys", (1, 11, 8), "1, 9, 8"),
+    (Shaw(clip=4), "keys", (3, 9, 8), "1, 9, 8"),  # Only the first head's vectors would be read.
+    (CoPE(length=6), "rows", (1, 5, 8), "1, 6, 8"), (CoPE(length=6), "rows", (1, 40, 8), "1, 6, 8"),
+])
+def test_tables_of_other_sizes_are_refused(encoding, name, shape, need, backend):
+    x = jnp.ones((1, 3, 3, 8))
+    with pytest.raises(InputError) as caught:
+        attend(x, x, x, encoding=encoding, params={name: jnp.zeros(shape)}, backend=backend)
+    for part in (f"{encoding} got params['{name}'] of shape {shape}", f"needed is [..., {need}]"):
+        assert part in str(caught.value), str(caught.value)
 
 
 @pytest.mark.parametrize(("make", "value", "need"), [

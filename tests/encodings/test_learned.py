@@ -67,6 +67,16 @@ def test_filling_matches_its_recipe(how, trained, more):
     assert got["other"] == 1
 
 
+@pytest.mark.parametrize("shape", [(8, 4), (16, 4), (12, 1)])
+def test_a_table_of_other_sizes_is_refused(shape):
+    table = {"table": jnp.zeros(shape)}
+    with pytest.raises(InputError, match=rf"Learned\(length=12.*'table'.*\({shape[0]}, {shape[1]}\).*\[..., 12, 4\]"):
+        Learned(12).embed(table, jnp.zeros((1, 2, 4)), jnp.arange(2))
+    if shape[0] != 12:
+        with pytest.raises(InputError, match=r"needed is \[..., 12, 4\]"):
+            Learned(12).fill(table, 3, 9, "wrap")
+
+
 def test_interpolation_keeps_the_ends():
     rows = jnp.arange(12.0)[:, None]
     got = Learned(12).fill({"table": rows}, 3, 9, "interpolate")["table"][:, 0]

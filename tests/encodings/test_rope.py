@@ -146,3 +146,10 @@ def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy
 
 def test_the_smallest_rotary_size_turns():
     assert Rope(fraction=0.25).rotary_size(8) == 2
+
+
+def test_every_quotient_of_channels_turns_as_many_and_more_than_rounding_is_cut_off():
+    for size in range(2, 258, 2):
+        assert [Rope(fraction=r / size).rotary_size(size) for r in range(2, size + 1, 2)] == list(range(2, size + 1, 2))
+    assert Rope(fraction=0.69).rotary_size(44) == 30, "30.36 channels"
+    assert Rope(fraction=0.7).rotary_size(44) == 30, "30.8 channels"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posjax import Dims, Head, InputError, T5Bias
+from posjax import Dims, Head, InputError, T5Bias, attend
 from tests import golden, oracles
 
 few = settings(deadline=None, derandomize=True, max_examples=10)
@@ -61,6 +61,20 @@ def test_the_table_has_a_row_for_each_head_and_the_given_deviation():
 def test_a_table_for_other_heads_is_refused():
     with pytest.raises(InputError, match=r"shape \(3, 32\).*must be 1 or the number of heads, 4"):
         T5Bias().bias({"table": jnp.zeros((3, 32))}, jnp.arange(2), jnp.arange(2), Head(0, 4))
+
+
+@pytest.mark.parametrize(("buckets", "columns"), [(64, 32), (16, 32)])
+def test_a_table_of_other_buckets_is_refused(buckets, columns):
+    with pytest.raises(InputError, match=rf"buckets={buckets}.*'table'.*\(4, {columns}\).*\[..., {buckets}\]"):
+        T5Bias(buckets).bias({"table": jnp.zeros((4, columns))}, jnp.arange(2), jnp.arange(2), Head(0, 4))
+
+
+def test_attend_refuses_the_parameters_of_other_buckets():
+    x = jnp.ones((1, 3, 4, 8))
+    params = T5Bias().init(jax.random.key(0), Dims(heads=4))
+    for backend in ("reference", "chunked"):
+        with pytest.raises(InputError, match=r"buckets=64.*\(4, 32\)"):
+            attend(x, x, x, encoding=T5Bias(buckets=64), params=params, backend=backend)
 
 
 @pytest.mark.parametrize(("make", "value", "need"), [

@@ -54,8 +54,8 @@ def test_attend_sharpens_by_position(backend):
     frequencies = oracles.plain(8, 10_000.0)[0]
     turned = oracles.rope(q, at, frequencies)
     for encoding, params, scaled in (
-            (chain(Rope(), LogN(4)), ({}, {}), oracles.log_n(turned, at, 4)),
-            (chain(Rope(), ScalableSoftmax()), ({}, {"scale": jnp.full(6, 0.43)}),
+            (chain(Rope(), LogN(4)), {"0": {}, "1": {}}, oracles.log_n(turned, at, 4)),
+            (chain(Rope(), ScalableSoftmax()), {"0": {}, "1": {"scale": jnp.full(6, 0.43)}},
              content.scalable_softmax(np.full(6, 0.43), turned, at))):
         got = attend(*map(jnp.asarray, (q, k, v)), encoding=encoding, params=params, backend=backend)
         expected = oracles.attention(scaled, oracles.rope(k, at, frequencies), v,

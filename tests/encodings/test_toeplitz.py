@@ -35,6 +35,12 @@ def test_the_initial_table_has_the_given_deviation():
     assert Toeplitz(7).max_length == 7 and Toeplitz().relative
 
 
+@pytest.mark.parametrize("columns", [7, 13])
+def test_a_table_of_another_length_is_refused(columns):
+    with pytest.raises(InputError, match=rf"Toeplitz\(length=6.*'table'.*\(3, {columns}\).*needed is \[..., 11\]"):
+        Toeplitz(length=6).bias({"table": jnp.zeros((3, columns))}, jnp.arange(2), jnp.arange(2), Head(0, 3))
+
+
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_a_context_as_long_as_the_table_is_finite(backend):
     x = jax.random.normal(jax.random.key(0), (3, 1, 6, 3, 8))
@@ -51,14 +57,19 @@ def test_sandwich_matches_the_oracle(heads, size, base):
     for offset in (0, 2**30):
         places = jnp.asarray(at + offset, jnp.int32)
         got = np.stack([encoding.bias(params, places, places, Head(h, heads)) for h in range(heads)])
-        np.testing.assert_allclose(got, expected, atol=8 * size * 1e-6)
+        np.testing.assert_allclose(got, expected, atol=heads / 8 * size * 1e-6)
 
 
 def test_sandwich_by_hand():
     one = Sandwich(2).bias({}, jnp.arange(3), jnp.arange(3), Head(0, 2))
-    np.testing.assert_allclose(one[2], 4 * (np.cos([2.0, 1.0, 0.0]) - 1), atol=1e-6)
+    np.testing.assert_allclose(one[2], (np.cos([2.0, 1.0, 0.0]) - 1) / 4, atol=1e-6)
     two = Sandwich(2).bias({}, jnp.arange(3), jnp.arange(3), Head(1, 2))
-    np.testing.assert_allclose(two, 2 * one, atol=1e-6)
+    np.testing.assert_allclose(two, one / 2, atol=1e-6)
+
+
+def test_sandwich_of_eight_heads_falls_off_by_a_whole_a_half_down_to_an_eighth():
+    each = [float(Sandwich(2).bias({}, jnp.array([1]), jnp.array([0]), Head(h, 8))[0, 0]) for h in range(8)]
+    np.testing.assert_allclose(each, (np.cos(1.0) - 1) / np.arange(1, 9), atol=1e-6)
 
 
 @pytest.mark.parametrize(("make", "value", "need"), [

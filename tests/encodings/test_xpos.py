@@ -1,5 +1,7 @@
 """xPos against its oracle over all of its length: each pair, and the scores, far from the start too."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,6 +60,39 @@ def test_past_max_length_is_nan():
     got = rotated(XPos(), x, [30_719, 30_720, 2**31 - 1, -1], "key")[0, :, 0]
     assert np.isfinite(got[0]).all() and np.isnan(got[1:]).all()
     assert np.isnan(rotated(XPos(), x, [0, 30_720, 2**31 - 1, -1], "query")[0, 1:]).all()
+
+
+def test_float16_is_right_up_to_its_own_end_and_nan_past_it():
+    """Each pair within twice the rounding of float16, 2^-11: the small scales of queries cost no more than that."""
+    at = np.array([0, 1, 511, 512, 1500, 2047, 2048, 6000, 30_719])
+    x, _ = rows(3, 16, len(at))
+    for role in ("query", "key"):
+        narrow = rotated(XPos(), x.astype(np.float16), at, role)
+        expected = oracles.xpos(x.astype(np.float16), at[None], role)
+        error = sizes_of_pairs(narrow - expected)[:, :6] / sizes_of_pairs(expected)[:, :6]
+        assert error.max() < 2.0**-10, (role, error.max())
+        assert np.isnan(narrow[:, 6:]).all(), role
+    wide = rotated(XPos(), jnp.asarray(x, jnp.bfloat16), at, "key")
+    assert np.isfinite(wide).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("layout", ["split", "interleaved"])
+def test_a_key_that_its_type_cannot_hold_is_nan_and_never_infinite(dtype, layout):
+    x = jnp.full((1, 1, 1, 4), 0.9 * float(jnp.finfo(dtype).max), dtype)
+    got = rotated(XPos(layout=layout), x, [700], "key")
+    assert np.isnan(got).any() and not np.isinf(got).any()
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_attend_in_float16_says_nan_past_its_end(backend):
+    q, k = (jnp.asarray(x, jnp.float16) for x in rows(6, 8, 5))
+    run = partial(attend, encoding=XPos(), backend=backend)
+    near, past = jnp.array([0, 1, 900, 1800, 2047]), jnp.array([0, 1, 900, 1800, 6000])
+    got = run(q, k, k, q_positions=near, k_positions=near)
+    wide = run(*(x.astype(jnp.float32) for x in (q, k, k)), q_positions=near, k_positions=near)
+    np.testing.assert_allclose(np.float32(got), wide, atol=5e-3)
+    assert np.isnan(run(q, k, k, q_positions=past, k_positions=past)[:, -1]).all()
 
 
 def test_the_layout_pairs_other_channels():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import pytest
 
 from experiments import cli
+from experiments.run import spelled
 
 
 def tree(folder, kind="*"):
@@ -35,23 +38,30 @@ def test_run_again_does_nothing_again(shell, finished):
     assert {p: p.stat().st_mtime_ns for p in work.rglob("results.json")} == times
 
 
+def results(path):
+    """What was measured, to the digit, and the seconds of training; how long evaluating took differs each time."""
+    found = json.loads(path.read_text())
+    assert found["seconds"].pop("evaluate") > 0
+    return json.dumps(found)
+
+
 def test_results_that_were_lost_come_back_to_the_digit(shell, finished):
     path = finished / "runs/tiny/rope/results.json"
-    before = path.read_bytes()
+    before = results(path)
     path.unlink()
     metrics = (finished / "runs/tiny/rope/metrics.jsonl").read_bytes()
     answer = shell("run", "tiny.py")
     assert answer.code == 0 and answer.out.count("done before") == 1
-    assert path.read_bytes() == before
+    assert results(path) == before
     assert (finished / "runs/tiny/rope/metrics.jsonl").read_bytes() == metrics
 
 
 def test_evaluate_alone_gives_the_same_results(shell, finished):
     path = finished / "runs/tiny/alibi/results.json"
-    before = path.read_bytes()
+    before = results(path)
     path.unlink()
     assert shell("evaluate", "tiny.py", "--only", "alibi").code == 0
-    assert path.read_bytes() == before
+    assert results(path) == before
 
 
 def test_train_alone_trains_and_does_not_evaluate(shell, home):
@@ -82,6 +92,37 @@ def test_list_shows_without_writing(shell, home):
     assert answer.code == 0 and "Does it work?" in answer.out
     assert "rope" in answer.out and "alibi" in answer.out and "1,000" in answer.out and "32,000" in answer.out
     assert tree(home) == before
+
+
+def test_list_says_which_size_the_configs_own_costs_are_of(shell, home):
+    config = home / "tiny.py"
+    config.write_text('"""A question?\n\nCosts      One second.\n"""\n' + config.read_text().split("\n", 1)[1])
+    plain = shell("run", "tiny.py", "--list").out
+    assert "Costs      One second." in plain and "says of itself" not in plain
+    said = re.search(r"2 runs, (\S+) TFLOP of training", plain)
+    for changed in (("--train.steps", "1000"), ("--only", "rope")):
+        told = " ".join(shell("run", "tiny.py", "--list", *changed).out.split())
+        assert f"as it is written, 2 runs and {said[1]} TFLOP of training, says of itself: Costs One second." in told
+
+
+def test_the_report_tells_each_command_that_filled_the_folder(shell, home):
+    few = ("--train.steps", "2", "--evaluation.windows", "1", "--model.encoding.base", "5e2")
+    assert shell("run", "tiny.py", "--only", "rope", *few).code == 0
+    assert shell("run", "tiny.py", "--only", "alibi", "--train.steps=1", "--work", "runs/tiny").code == 0
+    page = (home / "runs/tiny/report.html").read_text()
+    first = " ".join(["python -m experiments.run tiny.py --only rope", *few])
+    assert f"<pre>{first}\npython -m experiments.run tiny.py --only alibi --train.steps=1</pre>" in page
+    named = json.loads((home / "runs/tiny/experiment.json").read_text())["commands"]
+    assert named["rope"] == first
+    assert shell("run", *shlex.split(first)[3:]).out.count("done before") == 1, "the command is of these very runs"
+
+
+def test_a_command_is_spelled_for_a_shell(home):
+    (home / "my tiny.py").write_text((home / "tiny.py").read_text())
+    options, asked = cli.read(cli.Common, "experiments.run", ["my tiny.py", "--data.paths", "a b", "--only", "rope"])
+    told = spelled(options, asked)
+    assert told == "python -m experiments.run 'my tiny.py' --only rope --data.paths 'a b'"
+    assert cli.read(cli.Common, "experiments.run", shlex.split(told)[3:])[1] == asked
 
 
 def test_help_names_every_field_of_a_run(shell, home):

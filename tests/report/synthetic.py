@@ -58,7 +58,6 @@ def make(folder: Path, ratios: dict | None = None, recall: dict | None = None, *
             "title": "How far does each encoding reach?",
             "question": "A model trained at 64 bytes reads 1,024: which encodings survive, and what is lost?",
             "paper": "Press et al. 2022, Train short, test long, arXiv:2108.12409",
-            "overrides": [],
             "command": "python -m experiments.run configs/quickstart.py",
             "created": "2026-11-21T20:00:00+00:00",
             "config": 'def config():\n    return Experiment(steps=400)  # a <b>bold</b> & "quoted" claim\n',

@@ -81,8 +81,8 @@ def test_every_specification_has_a_place(rendered):
 
 
 def test_texts_from_the_folder_are_escaped_everywhere(folder):
-    synthetic.edit(folder / "experiment.json", title=EVIL, question=EVIL, paper=EVIL, command=EVIL, config=EVIL,
-                   overrides=[EVIL], name=EVIL)
+    synthetic.edit(folder / "experiment.json", title=EVIL, question=EVIL, paper=EVIL, commands={"rope": EVIL},
+                   config=EVIL, name=EVIL)
     for run in ("rope", "alibi-needles"):
         synthetic.edit(folder / run / "results.json", label=EVIL, name=EVIL)
         synthetic.edit(folder / run / "run.json", config=EVIL, versions={EVIL: EVIL}, devices=[EVIL], mesh={EVIL: 1},
@@ -104,6 +104,13 @@ def test_question_answer_table_and_how_to_reproduce_are_there_without_scripts(re
                      "Unfinished, so not in this report: kerple", "a <b>bold</b> & \"quoted\" claim",
                      "Run(name='rope')"):
         assert expected in text
+
+
+def test_commands_are_told_once_each(folder):
+    commands = {"rope": "first", "t5": "first", "alibi": "last"}
+    synthetic.edit(folder / "experiment.json", command="last", commands=commands)
+    assert load(folder).experiment.commands == ("first", "last")
+    assert "<pre>first\nlast</pre>" in page.rendered(load(folder))
 
 
 def test_light_and_dark_name_the_same_colours(rendered):

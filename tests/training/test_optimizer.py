@@ -17,12 +17,21 @@ from tests.training.tiny import optax_promotes  # noqa: F401
 
 def test_the_rate_rises_linearly_and_falls_along_a_cosine():
     schedule = AdamW(learning_rate=2e-3, warmup=0.1, final=0.25).schedule(200)
-    rate = np.array([float(schedule(step)) for step in range(201)])
-    assert rate[0] == 0
-    np.testing.assert_allclose(rate[:21], 2e-3 * np.arange(21) / 20, rtol=1e-6)
+    rate = np.array([float(schedule(step)) for step in range(200)])
+    np.testing.assert_allclose(rate[:20], 2e-3 * np.arange(1, 21) / 20, rtol=1e-6)
     cosine = [5e-4 + 1.5e-3 * (1 + math.cos(math.pi * n / 180)) / 2 for n in range(181)]
-    np.testing.assert_allclose(rate[20:], cosine, rtol=1e-5)
-    assert rate[200] == pytest.approx(5e-4, rel=1e-6)
+    np.testing.assert_allclose(rate[19:], cosine, rtol=1e-5)
+    assert rate[199] == pytest.approx(5e-4, rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 1.0])
+def test_the_first_step_moves(steps, warmup):
+    params = {"a": jnp.ones((2, 2))}
+    transform = AdamW(learning_rate=0.1, warmup=warmup, weight_decay=0.0).build(steps)
+    updates, _ = transform.update({"a": jnp.ones((2, 2))}, transform.init(params), params)
+    # Adam's first step is as long as the rate: 1/w of the peak.
+    np.testing.assert_allclose(updates["a"], -0.1 / max(1, round(warmup * steps)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -37,8 +46,7 @@ def test_only_matrices_decay():
     transform = AdamW(learning_rate=0.1, warmup=0.0, weight_decay=0.5).build(10)
     state = transform.init(params)
     zero = jax.tree.map(jnp.zeros_like, params)
-    for _ in range(2):  # The rate of the first step is 0.
-        updates, state = transform.update(zero, state, params)
+    updates, state = transform.update(zero, state, params)
     np.testing.assert_allclose(updates["matrix"], -0.1 * 0.5, rtol=1e-6)
     np.testing.assert_array_equal(updates["scale"], 0.0)
 

@@ -23,6 +23,8 @@ def refuse(job: Job) -> str | None:
 
     A bias by position may still be more than a kernel can evaluate; then `attention` says so.
     """
+    if job.varying:
+        return "inside a jax.shard_map a Pallas kernel does not say what varies: pass check_vma=False to it"
     if job.bias == "content":
         return "the encoding scores content, and its kernels hold one tile"
     if not job.knows_mask:

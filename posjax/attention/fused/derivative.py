@@ -16,6 +16,7 @@ from posjax.attention.fused.plan import Call, KernelBias, Linear, Plan, Returned
 from posjax.attention.fused.program import cotangent
 from posjax.attention.fused.rules import Rule, take_apart
 from posjax.attention.masks import Mask
+from posjax.attention.reference import LOWEST, mark_keys, without_void
 
 
 def planned(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask,
@@ -29,6 +30,7 @@ def planned(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: B
     if isinstance(bias, ByDistance):
         inside = Linear(bias.slopes) if bias.slopes is not None and rule.causal else replace(bias, slopes=None)
     dtype = jnp.result_type(q, k, v)
+    k, v = mark_keys(k, v)
     attended = _attend(plan, *(x.astype(dtype) for x in (q, k, v)), inside, rule)
     out, lse = cast(tuple[jax.Array, jax.Array], attended)
     return out.astype(q.dtype), lse
@@ -68,6 +70,9 @@ def _backward(plan: Plan | None, kept: Any, cotangents: Any) -> Any:
     # What each row's softmax takes off its gradient; the log-sum-exp's own cotangent enters with the other sign.
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1).transpose(0, 2, 1)
     delta = delta if isinstance(d_lse, zero) else delta - d_lse
+    # Rows without a meaning have no gradient, and reach none: their marks would survive a product with 0.
+    delta = jnp.where(lse > LOWEST, delta, 0.0)
+    call = call._replace(q=without_void(call.q)[0], k=without_void(call.k)[0])
     back = Returned(d_out, tile.for_backward(lse), delta)
     dq, dk, dv, numbers = _dispatch(plan, "backward", call, back, learned=learned is not None)
     d_bias: Any = None

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from posjax.attention.reference import BLIND, LOWEST, MASKED, TINY
+from posjax.attention.reference import BLIND, LOWEST, MASKED
 
 LOG2E, LN2 = 1 / math.log(2), math.log(2)
 """exp(x) is exp2(x LOG2E), which devices compute faster; the factor is folded into the scale and the bias."""
@@ -49,8 +49,8 @@ def fold(state: tuple[jax.Array, jax.Array, jax.Array], logits: jax.Array, v: ja
 def finish(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """The output `[rows, H]` and the log-sum-exp `[rows, 1]` to base e."""
     out, highest, total = state
-    safe = jnp.maximum(total, TINY)
-    return out * (1 / safe), jnp.where(total > 0, highest * LN2 + jnp.log(safe), MASKED)
+    safe = jnp.where(total == 0, 1.0, total)
+    return out * (1 / safe), jnp.where(total == 0, MASKED, highest * LN2 + jnp.log(safe))
 
 
 def for_backward(lse: jax.Array) -> jax.Array:

@@ -38,8 +38,8 @@ BLOCKS: dict[int, dict[str, Block]] = {
 """Tiles by the most bytes that a head of a token takes, float32 counted twice, since a product splits it in two.
 
 In bfloat16 the first three rows are head sizes up to 64, 128 and 256. The first two are the fastest of 10 to 17 tiles
-for each kernel on an H200 at 8192 tokens, with a Toeplitz bias and without any; the others were not timed. The operands of a tile, and the copies that the
-pipeline has under way, fit the 227 KiB of a Hopper's shared memory.
+for each kernel on an H200 at 8192 tokens, with a Toeplitz bias and without any; the others were not timed. The operands
+of a tile, and the copies that the pipeline has under way, fit the 227 KiB of a Hopper's shared memory.
 """
 
 Out = tuple[tuple[int, ...], Any, pl.BlockSpec]

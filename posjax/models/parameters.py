@@ -1,0 +1,38 @@
+"""What an encoding learns, held in a Flax module."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from posjax.encodings.base import Params
+
+
+class EncodingParams(nnx.Module):
+    """The learned parameters of an encoding, each array an `nnx.Param` of its own.
+
+    Every tool of Flax then knows them: optimisers, `nnx.to_pure_dict` and back, `nnx.tabulate`. A dict in one
+    `nnx.Param` would come back from an optimiser as another container.
+
+    >>> import posjax
+    >>> encoding, dims = posjax.chain(posjax.Rope(), posjax.T5Bias()), posjax.Dims(heads=2, head_size=4)
+    >>> held = EncodingParams(encoding.init(jax.random.key(0), dims))
+    >>> held.get_value()["1"]["table"].shape
+    (2, 32)
+    """
+
+    def __init__(self, params: Params) -> None:
+        leaves, self.structure = jax.tree.flatten(params)
+        paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+        self.names = tuple(jax.tree_util.keystr(path, simple=True, separator="_") for path in paths)
+        self.arrays = nnx.Dict(dict(zip(self.names, map(nnx.Param, leaves), strict=True)))
+
+    def get_value(self) -> Params:
+        """The parameters as an encoding's hooks take them."""
+        return self.structure.unflatten([self.arrays[name].get_value() for name in self.names])
+
+    def set_value(self, params: Params) -> None:
+        """Puts other parameters of the same structure in their place."""
+        self.structure.flatten_up_to(params)
+        for name, array in zip(self.names, jax.tree.leaves(params), strict=True):
+            self.arrays[name].set_value(array)
