@@ -304,7 +304,7 @@ def test_a_chain_applies_its_parts_in_order(data, case):
     case = replace(case, K=case.N)
     params, (q, k, _), at = case.params(), case.qkv(), data.draw(risen(case.S, case.most), "positions")
     alone = not isinstance(case.encoding, Chain)
-    parts = [(case.encoding, params)] if alone else list(zip(case.encoding.parts, params, strict=True))
+    parts = [(case.encoding, params)] if alone else list(zip(case.encoding.parts, params.values(), strict=True))
 
     @jax.jit
     def one_by_one(q, k, at):

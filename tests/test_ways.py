@@ -14,7 +14,7 @@ import posjax
 from posjax import Alibi, Causal, Fire, Full, Kerple, Rope, Segments, Shaw, T5Bias, Window, attend, chain
 from posjax.attention import chunked
 from posjax.models import EncodingParams
-from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, OF_ANY_SIZE, params_of, short
+from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, OF_ANY_SIZE, short
 
 FEW = (Rope(), chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Fire(hidden=3), Shaw(clip=5))
 """One of each sort. All others are held under the mark "exhaustive"."""
@@ -35,12 +35,10 @@ def setting(encoding, T, S=None, dtype="float32"):
     keys = jax.random.split(jax.random.key(0), 3)
     q, k, v = (jax.random.normal(key, (2, n, heads, DIMS.head_size), dtype)
                for key, n, heads in zip(keys, (T, S, S), (6, 3, 3), strict=True))
-    leaves, structure = jax.tree.flatten(params_of(encoding))
-    trained = {n: jnp.asarray(x) for n, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.floating)}
+    trained = encoding.init(jax.random.key(0), DIMS)
 
     def run(trained, q, k, v, backend, **more):
-        params = structure.unflatten([trained.get(n, x) for n, x in enumerate(leaves)])
-        return attend(q, k, v, encoding=encoding, params=params, backend=backend, **more)
+        return attend(q, k, v, encoding=encoding, params=trained, backend=backend, **more)
 
     return trained, (q, k, v), run
 
@@ -114,7 +112,7 @@ def test_under_vmap_checkpoint_and_scan(encoding, backend):
     rows = [x[:, None] for x in arrays]
     assert_close(jax.vmap(plain, (None, 0, 0, 0))(trained, *rows)[:, 0], wanted)
     many = jax.tree.map(lambda x: jnp.stack([x, x]), trained)
-    if trained:
+    if jax.tree.leaves(trained):
         assert_close(jax.vmap(plain, (0, None, None, None))(many, *arrays)[1], wanted)
     assert_close(jax.checkpoint(plain)(trained, *arrays), wanted)
     _, scanned = jax.lax.scan(lambda carry, row: (carry, plain(trained, *row)), 0, tuple(rows))

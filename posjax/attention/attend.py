@@ -101,7 +101,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     start = S - T if T <= S or mask.causal else 0
     q_places, k_places = (None if p is None else positions.check(p, name, encoding.coordinates, (B, count)) for
                           p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S)))
-    encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
+    if encoding.length_dependent:
+        encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
     params = encoding.join(_parameters(encoding, params, dims), None)
     bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)

@@ -78,7 +78,9 @@ class Rope(Encoding):
 
     @property
     def length_dependent(self) -> bool:
-        return type(self.schedule).at_length is not Schedule.at_length
+        # One that was told a length keeps it.
+        depends = type(self.schedule).at_length is not Schedule.at_length
+        return depends and getattr(self.schedule, "length", None) is None
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:

@@ -122,12 +122,14 @@ def test_gradients_of_tiles_add_up_to_that_of_the_whole(kind):
                 total = bias.tile_and_pull(i, j, 3, 4)[1](total, cotangent[..., i : i + 3, j : j + 4])
         return bias, total, pull
 
-    table = jax.grad(lambda t: whole((PARAMS[0], {**PARAMS[1], "table": t})))(PARAMS[1]["table"])
+    def with_table(table):
+        return {"0": PARAMS["0"], "1": {**PARAMS["1"], "table": table}}
+
+    table = jax.grad(lambda t: whole(with_table(t)))(PARAMS["1"]["table"])
     bias, total, _ = by_tiles(PARAMS)
     if kind == "position":  # Alibi's numbers are floats too, and come first.
         np.testing.assert_allclose(total[-1], table, atol=1e-5)
         assert bias.cotangent(total).params["1"]["edges"] is None
     else:
-        pull = jax.vjp(lambda t: describe(ENCODING, (PARAMS[0], {**PARAMS[1], "table": t}), N, None, None, (T, S), 2),
-                       PARAMS[1]["table"])[1]
+        pull = jax.vjp(lambda t: describe(ENCODING, with_table(t), N, None, None, (T, S), 2), PARAMS["1"]["table"])[1]
         np.testing.assert_allclose(pull(bias.cotangent(total))[0], table, atol=1e-5)

@@ -43,7 +43,7 @@ def test_each_group_of_heads_is_computed_alone(parts, backend):
         k, v = jax.random.normal(jax.random.key(2), (2, 2, 9, shared, 8))
         size = shared // len(parts)
         alone = [attend(q[:, :, i * group : (i + 1) * group], k[:, :, i * size : (i + 1) * size],
-                        v[:, :, i * size : (i + 1) * size], encoding=part, params=params[i], backend=backend)
+                        v[:, :, i * size : (i + 1) * size], encoding=part, params=params[str(i)], backend=backend)
                  for i, part in enumerate(parts)]
         got = attend(q, k, v, encoding=encoding, params=params, backend=backend)
         np.testing.assert_allclose(got, jnp.concatenate(alone, 2), atol=2e-6)

@@ -51,16 +51,16 @@ def test_parts_apply_in_order():
 
 def test_each_part_places_with_its_own_key():
     at = jnp.arange(3)
-    assert chain(Steps(2, 0), Steps(5, 0)).place(({}, {}), at, jax.random.key(0)).tolist() == [0, 10, 20]
+    assert chain(Steps(2, 0), Steps(5, 0)).place({"0": {}, "1": {}}, at, jax.random.key(0)).tolist() == [0, 10, 20]
     key = jax.random.key(0)
     moving, still = Steps(1, 1), Steps(1, 0)
-    draws = [chain(*parts).place(({}, {}), at, key)[0] for parts in ((moving, still), (still, moving))]
+    draws = [chain(*parts).place({"0": {}, "1": {}}, at, key)[0] for parts in ((moving, still), (still, moving))]
     assert draws[0] != draws[1]
     assert chain(Steps(2, 1), Rope()).moves and not chain(Alibi(), Rope()).moves
 
 
 def test_equal_parts_start_from_different_parameters():
-    first, second = chain(Learned(5), Learned(5)).init(jax.random.key(0), DIMS)
+    first, second = chain(Learned(5), Learned(5)).init(jax.random.key(0), DIMS).values()
     assert not np.array_equal(first["table"], second["table"])
 
 
@@ -105,9 +105,9 @@ def test_joining_takes_either_side_alone():
     params, constants = both.init(jax.random.key(0), DIMS), both.constants(DIMS)
     slopes, edges = set(constants["0"]), set(constants["1"])
     assert "slopes" in slopes and edges == {"edges"}
-    assert [set(p) for p in both.join(params, constants)] == [slopes, {"table"} | edges]
-    assert [set(p) for p in both.join(params, None)] == [set(), {"table"}]
-    assert [set(p) for p in both.join(None, constants)] == [slopes, edges]
+    assert [set(p) for p in both.join(params, constants).values()] == [slopes, {"table"} | edges]
+    assert [set(p) for p in both.join(params, None).values()] == [set(), {"table"}]
+    assert [set(p) for p in both.join(None, constants).values()] == [slopes, edges]
 
 
 def test_nested_chains_are_flat_and_units_vanish():
@@ -126,5 +126,5 @@ def test_errors_say_what_was_given_and_what_to_do():
         chain("rope")
     with pytest.raises(InputError, match=r"<class.*Rope'>: needed is an encoding"):
         chain(Rope)
-    with pytest.raises(InputError, match="2 encodings got 1 parameters: give one dict for each part"):
-        chain(Rope(), Alibi()).rotate(({},), jnp.ones((1, 1, 3, 4)), jnp.arange(1), "query")
+    with pytest.raises(InputError, match=r"2 encodings got parameters \['0'\]: needed is a dict for each"):
+        chain(Rope(), Alibi()).rotate({"0": {}}, jnp.ones((1, 1, 3, 4)), jnp.arange(1), "query")

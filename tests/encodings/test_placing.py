@@ -77,7 +77,7 @@ def test_a_decoder_places_with_a_key_and_not_without(moving):
     nnx.update(model.embedding, nnx.state(plain.embedding))
     nnx.update(model.head, nnx.state(plain.head))
     np.testing.assert_array_equal(model(tokens), plain(tokens))
-    at = model.config.encoding.place(({}, {}), ROWS[:3], KEYS[3])
+    at = model.config.encoding.place({"0": {}, "1": {}}, ROWS[:3], KEYS[3])
     moved = model(tokens, key=KEYS[3])
     np.testing.assert_allclose(moved, plain(tokens, at), atol=1e-6)
     assert np.abs(moved - plain(tokens)).max() > 1e-3
