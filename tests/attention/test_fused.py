@@ -255,6 +255,17 @@ def test_a_bias_that_kernels_cannot_evaluate_is_refused_with_the_way_out(encodin
     assert "chunked" in str(raised.value)
 
 
+def test_a_scan_over_what_is_no_parameter_is_refused_with_the_way_out():
+    encoding, arrays, at = T5Bias(8, 20), qkv(9, 9), AT[0][:, :9]
+    params = encoding.init(jax.random.key(0), Dims(heads=4))
+    run = partial(posjax.attend, *arrays, encoding=encoding, q_positions=at, k_positions=at, backend="fused")
+    with pytest.raises(NotImplementedError, match=r"encoding\.join\(params, encoding\.constants\(dims\)\)"):
+        run(params=params)
+    joined = encoding.join(params, encoding.constants(Dims(heads=4)))
+    wanted = posjax.attend(*arrays, encoding=encoding, params=params, q_positions=at, k_positions=at)
+    np.testing.assert_allclose(run(params=joined), wanted, atol=1e-5)
+
+
 def test_other_masks_and_contents_are_refused():
     with pytest.raises(NotImplementedError, match=r"mask.*chunked"):
         fused.attention(*qkv(9, 9), None, Causal() & EverySecond())

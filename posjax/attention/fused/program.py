@@ -233,7 +233,11 @@ def _loop(flat: Flat, step: Step, numbers: dict[int, Number]) -> Loop:
     if any(a.aval.shape != b.aval.shape for a, b in
            zip(body.outvars, body.invars[constants : constants + carried], strict=True)):
         raise _Refused("its scan returns more than what it carries")
-    slots = [x for x in step.inputs[constants + carried :] if isinstance(x, int)]
+    sequences = step.inputs[constants + carried :]
+    if any(not isinstance(x, int) for x in sequences):
+        raise _Refused("its scan runs over an array that is no parameter: give encoding.join(params, "
+                       "encoding.constants(dims)) as params, and make the array one of its constants")
+    slots = [x for x in sequences if isinstance(x, int)]
     if any(slot not in numbers or flat.avals[slot].ndim > 1 for slot in slots):
         raise _Refused("its scan runs over more than one number at a time of the head's parameters")
     if any(slot in numbers and flat.avals[slot].ndim for slot in step.inputs[: constants + carried]
