@@ -108,7 +108,7 @@ class Window(Mask):
         if isinstance(self.size, np.integer):
             object.__setattr__(self, "size", int(self.size))
         wrong = isinstance(self.size, int) and (self.size < 1 or isinstance(self.size, bool))
-        if wrong or isinstance(self.size, float | str | None):
+        if wrong or isinstance(self.size, float | str):
             raise InputError(f"Window got size={self.size!r}: needed is a whole number of tokens, 1 or more, since the "
                              "query itself counts")
 
