@@ -275,7 +275,7 @@ def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
             for i, leaf in zip(trained, some, strict=True):
                 own[i] = leaf
             return posjax.attend(q, k, v, q_positions=at, k_positions=at, encoding=encoding, backend=way,
-                                 params=structure.unflatten(own), mask=mask_of(encoding))
+                                 params=structure.unflatten(own), mask=mask_of(encoding), length=19)
 
         out, pull = jax.vjp(run, *arguments)
         return out, pull(cotangent)
