@@ -117,8 +117,7 @@ def test_what_comes_later_changes_nothing_before(encoding, backend):
 @each_encoding
 @each_backend
 def test_two_documents_packed_equal_the_two_apart(encoding, backend):
-    # What init gives alone: constants joined to it would hide which length the encoding goes by.
-    params, (q, k, v) = encoding.init(jax.random.key(0), DIMS), qkv(10)
+    params, (q, k, v) = encoding.init(jax.random.key(0), DIMS), qkv(10)  # No constants, which would fix a length.
     segments = jnp.array([[1] * 5 + [2] * 5] * 2)
     at = posjax.positions.packed(segments)
     run = dict(encoding=encoding, params=params, backend=backend)
@@ -132,11 +131,9 @@ def test_two_documents_packed_equal_the_two_apart(encoding, backend):
 @each_backend
 def test_left_padding_equals_none(encoding, backend):
     params, (q, k, v) = encoding.init(jax.random.key(0), DIMS), qkv(9)
-    # One context has one length: that of a row without padding would change the other's.
     real = jnp.arange(9)[None, :] >= jnp.array([[4], [4 if encoding.length_dependent else 0]])
-    at = posjax.positions.left_padded(real)
-    mask = Causal() & Segments(real.astype(jnp.int32))
-    run = dict(encoding=encoding, params=params, backend=backend)
+    at, mask = posjax.positions.left_padded(real), Causal() & Segments(real)
+    run = dict(encoding=encoding, params=params, backend=backend)  # One context has one length, whatever the row.
     padded = attend(q, k, v, q_positions=at, k_positions=at, mask=mask, **run)
     alone = attend(q[:, 4:], k[:, 4:], v[:, 4:], mask=Causal(), **run)
     np.testing.assert_allclose(padded[0, 4:], alone[0], atol=2e-6)
@@ -271,9 +268,8 @@ def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
     @partial(jax.jit, static_argnums=0)
     def both(way, at, *arguments):
         def run(q, k, v, *some):
-            own = list(leaves)
-            for i, leaf in zip(trained, some, strict=True):
-                own[i] = leaf
+            given = dict(zip(trained, some, strict=True))
+            own = [given.get(i, leaf) for i, leaf in enumerate(leaves)]
             return posjax.attend(q, k, v, q_positions=at, k_positions=at, encoding=encoding, backend=way,
                                  params=structure.unflatten(own), mask=mask_of(encoding), length=19)
 
