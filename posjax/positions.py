@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 from posjax.errors import InputError
 
@@ -64,7 +65,7 @@ def check(positions: jax.Array, name: str = "positions", coordinates: int = 1,
     if positions.ndim not in (1, 2) and not (coordinates > 1 and positions.ndim == 3):
         raise InputError(f"{name} have shape {positions.shape}: needed is [T], the same for all rows, or [B, T]")
     _check_tokens(given, name, coordinates, tokens)
-    if not isinstance(given, jax.core.Tracer) and given.size and int(given.max()) > LARGEST:
+    if not isinstance(given, core.Tracer) and given.size and int(given.max()) > LARGEST:
         raise InputError(f"{name} reach {int(given.max())}: needed are positions of int32, {LARGEST} at most")
     return jnp.asarray(positions).astype(jnp.int32)
 
@@ -86,6 +87,6 @@ def reach(positions: Any) -> int | None:
     >>> reach(jnp.array([[0, 1, 2, 0, 1]]))
     3
     """
-    if isinstance(positions, jax.core.Tracer):
+    if isinstance(positions, core.Tracer):
         return None
     return max(int(np.max(positions, initial=-1)) + 1, 1)

@@ -76,10 +76,9 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     mask = as_mask(mask)
     _check(encoding, sizes)
     segments = _segments(mask, sizes, state)
-    state = _empty(sizes) if state is None else state
-    state, *_ = vary_alike((state, q, k, v), segments, positions)
+    before: LinearState = vary_alike(_empty(sizes) if state is None else state, q, k, v, segments, positions)
     params = encoding.join(params, None)
-    at = contiguous(sizes["T"], state.count) if positions is None else check(
+    at = contiguous(sizes["T"], before.count) if positions is None else check(
         positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
     q_BTKGH = feature(q.astype(jnp.float32)).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
     k_BTKH = jnp.where(segments[:, :, None, None] == 0, 0.0, feature(k.astype(jnp.float32)))
@@ -87,11 +86,11 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
     tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v.astype(jnp.float32), segments)
     if 0 in q.shape:
-        return jnp.zeros_like(q), state
-    total, weight, state = _causal(tokens, state) if mask.causal else _full(tokens, state)
+        return jnp.zeros_like(q), before
+    total, weight, after = _causal(tokens, before) if mask.causal else _full(tokens, before)
     seen = weight > 0
     out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
-    return out.reshape(q.shape).astype(q.dtype), state
+    return out.reshape(q.shape).astype(q.dtype), after
 
 
 def _check(encoding: Encoding, sizes: dict[str, int]) -> None:

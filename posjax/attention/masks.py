@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 from posjax.errors import InputError
 
@@ -178,7 +179,7 @@ class Dense(Mask):
 
     @property
     def causal(self) -> bool:
-        if isinstance(self.pairs, jax.core.Tracer):
+        if isinstance(self.pairs, core.Tracer):
             return False
         _, T, S = self.pairs.shape
         return not np.triu(np.asarray(self.pairs), S - T + 1).any()

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import core
 
 from posjax import positions
 from posjax.attention import Causal, Segments
@@ -98,7 +99,7 @@ def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
         raise InputError(f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "
                          "where the prompt has a token")
     real = real.astype(bool)
-    if not isinstance(real, jax.core.Tracer):
+    if not isinstance(real, core.Tracer):
         rows = np.flatnonzero(~np.asarray(real)[:, -1])
         gaps = np.flatnonzero((np.diff(np.asarray(real).astype(int), axis=1) < 0).any(1))
         if rows.size or gaps.size:
