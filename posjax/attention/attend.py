@@ -84,8 +84,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
 
     Errors: `InputError` for shapes that do not fit, positions or a mask of other tokens, float positions, an encoding
     that is causal under a mask that is not, learned parameters that are missing, a length that is needed and not known,
-    or an unknown backend; `NotImplementedError` for a named backend that
-    cannot do this, with one that can. `explain` tells which backend is taken, and why.
+    or an unknown backend; `NotImplementedError` for a named backend that cannot do this, with one that can. `explain`
+    tells which backend is taken, and why.
 
     >>> import jax, posjax
     >>> q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 5, 2, 4))
@@ -101,8 +101,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     start = S - T if T <= S or mask.causal else 0
     q_places, k_places = (None if p is None else positions.check(p, name, encoding.coordinates, (B, count)) for
                           p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S)))
-    if encoding.length_dependent:
-        encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
+    encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
     params = encoding.join(_parameters(encoding, params, dims), None)
     bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)

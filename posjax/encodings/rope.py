@@ -124,7 +124,7 @@ class Rope(Encoding):
         return jnp.concatenate([turned, passing], axis=-1) if passing.shape[-1] else turned
 
     def at_length(self, length: int) -> Encoding:
-        return self.replace(schedule=self.schedule.at_length(length))
+        return self.replace(schedule=self.schedule.at_length(length)) if self.length_dependent else self
 
 
 def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> jax.Array:
