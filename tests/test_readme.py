@@ -13,7 +13,7 @@ def test_the_readme_examples_run_one_after_the_other(recwarn):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
     assert namespace["y"].shape == (2, 100, 64)
-    assert set(namespace["gradients"][1]) == {"table"}
+    assert set(namespace["gradients"]["1"]) == {"table"}
 
 
 def test_what_the_readme_points_to_is_there():
