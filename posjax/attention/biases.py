@@ -47,8 +47,8 @@ class ByDistance:
         rest = queries + keys - 1 - self.vector.shape[1] - more
         return ByDistance(jnp.pad(self.vector, ((0, 0), (more, rest))), keys)
 
-    def part(self, head: Any, heads: int) -> ByDistance:
-        """The same bias for `heads` heads from `head` on."""
+    def part(self, row: Any, batch: int, head: Any, heads: int) -> ByDistance:
+        """The same bias for `heads` heads from `head` on; all rows of the batch share it."""
         return ByDistance(jax.lax.dynamic_slice_in_dim(self.vector, head, heads, 0), self.keys)
 
     def gradient(self) -> jax.Array:

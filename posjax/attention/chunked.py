@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, TileBias, over_rows
+from posjax.attention.biases import Bias, ByContent, ByPosition, TileBias, over_rows
+from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, logits, mark_keys, settled, softmax, without_void
@@ -42,20 +43,24 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     """As `reference.attention`, block by block: the same arguments, the same result."""
     k, v = mark_keys(k, v)
     if isinstance(bias, ByContent):
-        return _by_rows(q, k, v, bias, mask, start)
+        summed = between_tokens(bias, q, k, mask, start)
+        if summed is None:
+            return _by_rows(q, k, v, bias, mask, start)
+        q, k, bias = summed
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     rows, columns, batch, heads = _cut(q, k, bias, mask)
     q_BKGTH = _pad(q, rows).reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
     k_BKSH, v_BKSH = (_pad(x, columns).transpose(0, 2, 1, 3) for x in (k, v))
-    padded: TileBias = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
+    padded: TileBias | BetweenTokens = None if bias is None else bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
 
     parts = B // batch * (K // heads)
 
     def some(index: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The rows of the batch and the heads that are computed at once."""
         row, head = index // (K // heads) * batch, index % (K // heads) * q.shape[2] * heads
-        part = padded.part(head, q.shape[2] * heads) if isinstance(padded, ByDistance) and heads < K else padded
+        split = padded is not None and parts > 1 and not isinstance(padded, ByPosition)
+        part = padded.part(row, batch, head, q.shape[2] * heads) if split else padded
         own = mask.part(row, batch) if batch < B else mask
         pairs, count = _live(own, start, (T, S), (rows, columns))
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
@@ -69,7 +74,8 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
         each = (x.reshape(parts, batch, heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH))
         out, lse = jax.lax.map(lambda x: some(*x), (jnp.arange(parts, dtype=jnp.int32), *each))
     out_BTNH = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1]).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
-    return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
+    lse = lse.reshape(B, N, -1)[:, :, :T]
+    return out_BTNH, bias.moved(lse) if isinstance(bias, BetweenTokens) else lse
 
 
 def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, start: int | jax.Array
@@ -94,7 +100,7 @@ def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Ma
     return out, jnp.moveaxis(lse, 0, 2).reshape(*lse.shape[1:3], blocks * rows)[:, :, :T]
 
 
-def _cut(q: jax.Array, k: jax.Array, bias: TileBias, mask: Mask) -> tuple[int, int, int, int]:
+def _cut(q: jax.Array, k: jax.Array, bias: Any, mask: Mask) -> tuple[int, int, int, int]:
     """Queries and keys per block, and how many rows of the batch and key-value heads are computed at once.
 
     All of these off a CPU, which has no such caches; where a mesh splits them, since a loop over what lies on several
@@ -225,12 +231,12 @@ def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocks(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any
+def _blocks(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, rule: Any
             ) -> tuple[jax.Array, jax.Array]:
     return _forward(sizes, q, k, v, bias, rule)[0]
 
 
-def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any) -> Any:
+def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, rule: Any) -> Any:
     rows, columns = sizes[2:]
 
     def step(carry: Any, i: Any, j: Any) -> Any:

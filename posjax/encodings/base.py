@@ -182,6 +182,13 @@ class Encoding:
         q_TNH, k_SNH = (x.astype(jnp.float32) for x in (q, k))
         return jnp.einsum("TNH,SNH->NTS", q_TNH, k_SNH) / jnp.sqrt(jnp.float32(q.shape[-1]))
 
+    def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
+        """Where `score` is the product plus a sum over the tokens after the key up to the query: what each adds.
+
+        For one row, `k [S, N, H]` -> `[N, S]` float32. Backends then never sum over pairs.
+        """
+        return None
+
     @property
     def scores_content(self) -> bool:
         """Whether `score` is more than the product of queries and keys."""

@@ -44,6 +44,10 @@ class Chain(_Several):
         scoring = [(part, own) for part, own in self._with(params) if part.scores_content]
         return scoring[0][0].score(scoring[0][1], q, k, pairs) if scoring else super().score(params, q, k, pairs)
 
+    def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
+        scoring = [(part, own) for part, own in self._with(params) if part.scores_content]
+        return scoring[0][0].fading(scoring[0][1], k) if scoring else None
+
     @property
     def scores_content(self) -> bool:
         return any(part.scores_content for part in self.parts)

@@ -245,9 +245,12 @@ class Forgetting(Encoding):
         w = 0.02 * jax.random.normal(key, (dims.heads, dims.head_size), jnp.float32)
         return {"w": w, "b": jnp.full((dims.heads,), math.log(self.keep / (1 - self.keep)), jnp.float32)}
 
-    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+    def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
         gate = jnp.einsum("SNH,NH->NS", k.astype(jnp.float32), params["w"]) + params["b"][:, None]
-        fading = jnp.where(pairs.before[None], jax.nn.log_sigmoid(gate)[:, None, :], 0.0)
+        return jax.nn.log_sigmoid(gate)
+
+    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+        fading = jnp.where(pairs.before[None], self.fading(params, k)[:, None, :], 0.0)
         # From the key's successor up to the query, over the tokens that the query may see.
         faded = jnp.cumsum(fading[..., ::-1], axis=-1)[..., ::-1] - fading
         return _products(q, k) / math.sqrt(q.shape[-1]) + faded
