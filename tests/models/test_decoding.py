@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from posjax import Alibi, InputError, Learned, Plain, Rope, Schedule, Sinusoidal, T5Bias, Yarn, chain
 from posjax.models import Cache, Decoder, Sampling, dims, generate
@@ -29,12 +30,14 @@ def test_cached_logits_equal_the_uncached_ones(encoding):
     config = Decoder(encoding=encoding, layers=1, model_size=DIMS.model_size, heads=DIMS.heads, kv_heads=3,
                      embedding_scale=1.0, backend="reference")
     model, tokens = config.build(VOCABULARY, seed=1), tokens_of(2, 6)
-    cache, full = Cache.empty(config, 2, 6), model(tokens)
+    run = nnx.jit(lambda model, tokens: model(tokens))
+    hidden = nnx.jit(lambda model, *given: model.hidden(*given))
+    cache, full = Cache.empty(config, 2, 6), run(model, tokens)
     for part in (slice(0, 4), slice(4, 5), slice(5, 6)):
         constants = encoding.at_length(part.stop).constants(dims(config))
         places = model.places(part.stop - part.start, cache=cache, constants=constants)
-        x, cache, _ = model.hidden(tokens[:, part], places, cache)
-        so_far = model(tokens[:, : part.stop]) if encoding.length_dependent else full
+        x, cache, _ = hidden(model, tokens[:, part], places, cache)
+        so_far = run(model, tokens[:, : part.stop]) if encoding.length_dependent else full
         np.testing.assert_allclose(model.logits(x), so_far[:, part], atol=2e-5)
 
 
