@@ -1,33 +1,18 @@
-"""The ways in which people use JAX and Flax, as laws: each changes nothing, for every encoding and backend."""
+"""The ways in which people use JAX, as laws: each changes nothing, for every encoding and backend."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import posjax
-from posjax import Alibi, Causal, Fire, Full, Kerple, Rope, Segments, Shaw, T5Bias, Window, attend, chain
+from posjax import Alibi, Causal, Full, Rope, Segments, Window, attend
 from posjax.attention import chunked
-from posjax.models import EncodingParams
-from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, OF_ANY_SIZE, short
-
-FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
-"""A rotation, biases by distance, known and learned, and a score of content. All others are held under the mark
-"exhaustive"."""
-
-
-def every(few=FEW, all_of=ENCODINGS):
-    rest = [pytest.param(value, marks=pytest.mark.exhaustive) for value in all_of if value not in few]
-    return pytest.mark.parametrize("encoding", [*few, *rest], ids=short)
-
-
-each_backend = pytest.mark.parametrize("backend", [
-    *BACKEND_NAMES, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in INTERPRETED)])
+from tests.cases import INTERPRETED
+from tests.ways import FEW, assert_close, each_backend, every, pulled, setting
 
 
 @pytest.fixture(autouse=True)
@@ -36,41 +21,6 @@ def _what_is_interpreted_runs_for_a_few(request):
     given = getattr(request.node, "callspec", None)
     if given and given.params.get("backend") in INTERPRETED and given.params.get("encoding", FEW[0]) not in FEW:
         pytest.skip("interpreted, for one encoding of each sort alone")
-
-
-def setting(encoding, T, S=None, dtype="float32"):
-    """Queries, keys and values, what is learned, and attention as a function of all of them."""
-    S = T if S is None else S
-    keys = jax.random.split(jax.random.key(0), 3)
-    q, k, v = (jax.random.normal(key, (2, n, heads, DIMS.head_size), dtype)
-               for key, n, heads in zip(keys, (T, S, S), (6, 3, 3), strict=True))
-    trained = encoding.init(jax.random.key(0), DIMS)
-
-    def run(trained, q, k, v, backend, **more):
-        try:
-            return attend(q, k, v, encoding=encoding, params=trained, backend=backend, **more)
-        except NotImplementedError as why:
-            if backend not in INTERPRETED:
-                raise
-            pytest.skip(str(why))
-
-    return trained, (q, k, v), run
-
-
-def pulled(run, trained, arrays, **more):
-    """The output, and the gradients of the sum of its squares."""
-    def loss(trained, q, k, v):
-        out = run(trained, q, k, v, **more)
-        return jnp.sum(jnp.square(out.astype(jnp.float32))), out
-
-    gradients, out = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(trained, *arrays)
-    return out, gradients
-
-
-def assert_close(got, wanted, tolerance=2e-5):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0.0)))
 
 
 def holds(encoding, length):
@@ -163,6 +113,17 @@ def test_nothing_that_is_right_trips_the_debug_flags(encoding, backend):
         pulled(run, trained, arrays, backend=backend, mask=Causal() & Segments(padded))
 
 
+@each_backend
+@every()
+def test_float16_is_float32_but_for_its_rounding(encoding, backend):
+    trained, arrays, run = setting(encoding, 7)
+    wanted = pulled(run, trained, arrays, backend=backend)
+    halves = [x.astype(jnp.float16) for x in arrays]
+    out, gradients = pulled(run, trained, halves, backend=backend)
+    assert {x.dtype for x in (out, *gradients[1:])} == {jnp.dtype("float16")}
+    assert_close((out, gradients), wanted, 1e-2)
+
+
 def test_forward_mode_works_by_the_reference_and_others_name_it():
     q = jax.random.normal(jax.random.key(0), (1, 5, 2, 8))
     jax.jvp(lambda q: attend(q, q, q, backend="reference"), (q,), (q,))
@@ -244,138 +205,6 @@ def test_what_a_mask_hides_may_be_anything(backend, mark):
     assert_close(run(q, k.at[:, :2].set(mark), v.at[:, :2].set(mark)), run(q, k, v))
     assert_close(got, wanted)
     assert np.isnan(attend(q, k, v.at[:, :2].set(mark), backend=backend)[:, 2:]).all()  # Seen, it is told.
-
-
-# Flax -----------------------------------------------------------------------------------------------------------------
-class Layer(nnx.Module):
-    """The layer that the README shows."""
-
-    def __init__(self, encoding, rngs):
-        self.encoding = encoding
-        self.project, self.out = nnx.Linear(96, 3 * 96, rngs=rngs), nnx.Linear(96, 96, rngs=rngs)
-        self.positional = EncodingParams(encoding.init(rngs.params(), DIMS))
-
-    def __call__(self, x):
-        q, k, v = jnp.split(self.project(x).reshape(*x.shape[:2], 18, -1), 3, axis=2)
-        out = attend(q, k, v, encoding=self.encoding, params=self.positional.get_value())
-        return self.out(out.reshape(x.shape))
-
-
-@pytest.fixture
-def as_people_promote():
-    """optax's Adam raises a float to an integer's power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-@pytest.mark.usefixtures("as_people_promote")
-@every(few=(chain(Rope(), Kerple()), posjax.by_head(T5Bias(), Rope()), Fire(hidden=3)), all_of=OF_ANY_SIZE)
-def test_a_layer_trains_with_flax_and_comes_back_from_plain_dicts(encoding):
-    layer, x = Layer(encoding, nnx.Rngs(0)), jax.random.normal(jax.random.key(1), (1, 5, 96))
-    optimizer = nnx.Optimizer(layer, optax.adam(0.01), wrt=nnx.Param)
-
-    @nnx.jit
-    def step(layer, optimizer):
-        loss, gradients = nnx.value_and_grad(lambda layer: jnp.mean(jnp.square(layer(x) - 1.0)))(layer)
-        optimizer.update(layer, gradients)
-        return loss
-
-    losses = [float(step(layer, optimizer)) for _ in range(3)]
-    assert losses[2] < losses[0]
-    other = Layer(encoding, nnx.Rngs(7))
-    state = nnx.state(other)
-    nnx.replace_by_pure_dict(state, nnx.to_pure_dict(nnx.state(layer)))
-    nnx.update(other, state)
-    np.testing.assert_array_equal(other(x), layer(x))
-    np.testing.assert_array_equal(nnx.remat(lambda layer, x: layer(x))(layer, x), layer(x))
-    assert "positional" in nnx.tabulate(layer, x) or not jax.tree.leaves(layer.positional.get_value())
-
-
-@pytest.mark.parametrize("encoding", [chain(Rope(), Kerple()), T5Bias()], ids=short)
-def test_layers_in_a_scan_and_a_vmap(encoding):
-    layers = nnx.split_rngs(splits=2)(nnx.vmap(lambda rngs: Layer(encoding, rngs)))(nnx.Rngs(0))
-    x = jax.random.normal(jax.random.key(1), (1, 5, 96))
-    scanned = nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(x, layers)
-    graph, state = nnx.split(layers)
-    for i in range(2):
-        x = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], state))(x)
-    assert_close(scanned, x)
-
-
-@pytest.mark.usefixtures("as_people_promote")
-@pytest.mark.parametrize("encoding", [chain(Rope(), Kerple()), posjax.by_layer(Rope(), T5Bias())], ids=short)
-def test_a_decoder_trains_with_flax(encoding):
-    model = posjax.models.Decoder(encoding=encoding, layers=2, model_size=16, heads=2).build(11, seed=0)
-    optimizer, tokens = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param), jnp.arange(6)[None]
-    for _ in range(3):
-        gradients = nnx.grad(lambda model: posjax.models.cross_entropy(model(tokens), tokens).mean())(model)
-        optimizer.update(model, gradients)
-    assert np.isfinite(model(tokens)).all()
-
-
-# Errors ---------------------------------------------------------------------------------------------------------------
-X = jnp.ones((2, 5, 2, 8))
-
-
-@pytest.mark.parametrize(("arguments", "said"), [
-    ({"q_positions": jnp.arange(4)}, r"q_positions have shape \(4,\) for 2 rows of 5 tokens"),
-    ({"k_positions": jnp.arange(1)}, r"k_positions have shape \(1,\)"),
-    ({"q_positions": jnp.zeros((3, 5), jnp.int32)}, r"\[5\] or \[2, 5\]"),
-    ({"q_positions": np.full(5, 2**31)}, "positions of int32"),
-    ({"mask": None}, "mask is None"),
-    ({"mask": jnp.ones((5, 5))}, "mask is float32"),
-    ({"mask": jnp.ones((4, 5), bool)}, r"\[5, 5\] or \[2, 5, 5\]"),
-    ({"mask": Causal() & Segments(jnp.ones((2, 3), jnp.int32))}, r"Segments got ids of shape \(2, 3\)"),
-    ({"mask": Causal() & Segments(jnp.ones((2, 5)))}, "type float32"),
-    ({"mask": Causal() & Segments(jnp.ones((3, 5), jnp.int32))}, "B of 2 or 1"),
-    ({"encoding": Rope}, r"a value, such as Rope\(\)"),
-    ({"encoding": None}, "encoding is None"),
-])
-def test_small_arrays_are_held_to_the_tokens(arguments, said):
-    with pytest.raises(posjax.InputError, match=said):
-        attend(X, X, X, **{"encoding": Rope(), **arguments})
-
-
-def test_whole_numbers_and_queries_without_a_place_are_refused():
-    with pytest.raises(posjax.InputError, match="q is int32"):
-        attend(X.astype(int), X, X)
-    with pytest.raises(posjax.InputError, match="q_positions and k_positions"):
-        attend(X, X[:, :3], X[:, :3], encoding=Rope(), mask=Full())
-    with pytest.raises(posjax.InputError, match="Window got size=0"):
-        Window(np.int32(0))
-
-
-class Unregistered(posjax.Mask):
-    """A mask of one's own that JAX does not know."""
-
-
-def test_a_mask_that_is_no_pytree_says_so():
-    with pytest.raises(posjax.InputError, match="register_dataclass"):
-        attend(X, X, X, mask=Unregistered())
-
-
-@each_backend
-@pytest.mark.parametrize("length", [5, 256, 257])
-def test_boolean_arrays_are_masks_and_ids_may_be_boolean(backend, length):
-    x = jax.random.normal(jax.random.key(0), (2, length, 2, 8))
-    below = jnp.tril(jnp.ones((length, length), bool))
-    if backend not in INTERPRETED:
-        assert_close(attend(x, x, x, mask=below, backend=backend), attend(x, x, x))
-    real = np.arange(length)[None] >= np.array([[0], [3]])
-    for ids in (real, jnp.asarray(real), real.astype(np.int64)):
-        assert_close(attend(x, x, x, mask=Causal() & Segments(ids), backend=backend),
-                     attend(x, x, x, mask=Causal() & (real[:, None] & real[:, :, None]), backend="reference"))
-
-
-@each_backend
-def test_queries_and_keys_of_other_sequences_have_ids_of_their_own(backend):
-    q, k = jax.random.normal(jax.random.key(0), (1, 6, 2, 8)), jax.random.normal(jax.random.key(1), (1, 9, 2, 8))
-    for first, second in ((q, k), (k, q)):
-        T, S = first.shape[1], second.shape[1]
-        q_ids, k_ids = jnp.arange(T)[None] // 3 + 1, jnp.arange(S)[None] // 3 + 1
-        got = attend(first, second, second, mask=Segments(q_ids, k_ids), backend=backend)
-        dense = q_ids[:, :, None] == k_ids[:, None, :]
-        assert_close(got, attend(first, second, second, mask=dense, backend="reference"))
 
 
 # Positions, not lengths -----------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ class Decoder:
 
     `key_value_heads` and `head_size` default to `heads` and `model_size / heads`; `feed_forward` to 8/3 of the model
     size, rounded up to a multiple of 8. `dtype` is that of the computation; parameters are float32. `embedding_scale`
-    is the standard deviation of the initial token embedding. `remat` recomputes each block in the backward pass.
+    is the standard deviation of the initial token embedding. `remat` recomputes each block in the backward pass,
+    so that a layer more costs the memory of its input.
 
     Errors: `InputError` for sizes that do not divide.
 
@@ -167,17 +168,12 @@ class Transformer(nnx.Module):
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
         first = places.layers[0]
         x_BTD = self.config.encoding.embed(places.params, self.embedding(tokens), first.positions)
+        if self.config.remat and cache is None and probe is None:
+            return self.norm(_recomputing(self.blocks, x_BTD, places)), None, [None] * len(self.blocks)
         seen, layers = [], []
         for i, block in enumerate(self.blocks):
-            graph, state = nnx.split(block)
-
-            def apply(state: Any, x: jax.Array, cached: Any, graph: Any = graph, i: int = i) -> Any:
-                # Places are no argument: what is static in them, the first index and windows, would become traced.
-                return nnx.merge(graph, state)(x, places.layers[i % len(places.layers)], cached, probe)
-
-            # jax.checkpoint on the split block, since nnx.remat may not run inside a scan of another trace level.
-            run = jax.checkpoint(apply) if self.config.remat else apply
-            x_BTD, cached, saw = run(state, x_BTD, None if cache is None else cache.layers[i])
+            cached = None if cache is None else cache.layers[i]
+            x_BTD, cached, saw = block(x_BTD, places.layers[i % len(places.layers)], cached, probe)
             layers.append(cached)
             seen.append(saw)
         return self.norm(x_BTD), cache and cache.extended(tuple(layers), first, tokens.shape[1]), seen
@@ -186,6 +182,30 @@ class Transformer(nnx.Module):
         """The stream to float32 logits `[B, T, V]`."""
         out = self.embedding.attend(x_BTD) if self.head is None else self.head(x_BTD)
         return out.astype(jnp.float32)
+
+
+def _recomputing(blocks: Any, x_BTD: jax.Array, places: Pass) -> jax.Array:
+    """The stream after all blocks, of which the backward pass keeps nothing but each one's input.
+
+    A loop over the layers, or over all kinds of layer in turn where they differ: of layers written out one after the
+    other a compiler would compute everything anew at once, and save little.
+    """
+    kinds = len(places.layers)
+
+    @jax.checkpoint
+    def turn(x: jax.Array, states: tuple[Any, ...]) -> tuple[jax.Array, None]:
+        # Places are no argument: what is static in them, the first index and windows, would become traced.
+        for kind, state in enumerate(states):
+            x = nnx.merge(graph, state)(x, places.layers[kind])[0]
+        return x, None
+
+    graph, states = nnx.split(blocks[0])[0], [nnx.state(block) for block in blocks]
+    whole = len(states) // kinds * kinds
+    if whole:
+        every = [jax.tree.map(lambda *each: jnp.stack(each), *states[kind:whole:kinds]) for kind in range(kinds)]
+        x_BTD, _ = jax.lax.scan(turn, x_BTD, tuple(every))
+    rest = tuple(states[whole:])
+    return turn(x_BTD, rest)[0] if rest else x_BTD
 
 
 def _first(positions: jax.Array) -> jax.Array:

@@ -1,0 +1,57 @@
+"""What the laws of use have in common: the encodings and backends, and attention as a function of all its arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import Alibi, Rope, Shaw, T5Bias, attend, chain
+from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, short
+
+FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
+"""A rotation, biases by distance, known and learned, and a score of content. All others are held under the mark
+"exhaustive"."""
+
+
+def every(few=FEW, all_of=ENCODINGS):
+    rest = [pytest.param(value, marks=pytest.mark.exhaustive) for value in all_of if value not in few]
+    return pytest.mark.parametrize("encoding", [*few, *rest], ids=short)
+
+
+each_backend = pytest.mark.parametrize("backend", [
+    *BACKEND_NAMES, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in INTERPRETED)])
+
+
+def setting(encoding, T, S=None, dtype="float32"):
+    """Queries, keys and values, what is learned, and attention as a function of all of them."""
+    S = T if S is None else S
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (2, n, heads, DIMS.head_size), dtype)
+               for key, n, heads in zip(keys, (T, S, S), (6, 3, 3), strict=True))
+    trained = encoding.init(jax.random.key(0), DIMS)
+
+    def run(trained, q, k, v, backend, **more):
+        try:
+            return attend(q, k, v, encoding=encoding, params=trained, backend=backend, **more)
+        except NotImplementedError as why:
+            if backend not in INTERPRETED:
+                raise
+            pytest.skip(str(why))
+
+    return trained, (q, k, v), run
+
+
+def pulled(run, trained, arrays, **more):
+    """The output, and the gradients of the sum of its squares."""
+    def loss(trained, q, k, v):
+        out = run(trained, q, k, v, **more)
+        return jnp.sum(jnp.square(out.astype(jnp.float32))), out
+
+    gradients, out = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(trained, *arrays)
+    return out, gradients
+
+
+def assert_close(got, wanted, tolerance=2e-5):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0.0)))
