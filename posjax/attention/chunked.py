@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.biases import Bias, ByContent, ByPosition, TileBias, over_rows
+from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, TileBias, over_rows
 from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, Window, rules
@@ -46,7 +46,14 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
         summed = between_tokens(bias, q, k, mask, start)
         if summed is None:
             return _by_rows(q, k, v, bias, mask, start)
-        q, k, bias = summed
+        q, k, between = summed
+        out, lse = _by_blocks(q, k, v, between, mask, start)
+        return out, between.moved(lse)
+    return _by_blocks(q, k, v, bias, mask, start)
+
+
+def _by_blocks(q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask,
+               start: int | jax.Array) -> tuple[jax.Array, jax.Array]:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     rows, columns, batch, heads = _cut(q, k, bias, mask)
@@ -59,8 +66,10 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     def some(index: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The rows of the batch and the heads that are computed at once."""
         row, head = index // (K // heads) * batch, index % (K // heads) * q.shape[2] * heads
-        split = padded is not None and parts > 1 and not isinstance(padded, ByPosition)
-        part = padded.part(row, batch, head, q.shape[2] * heads) if split else padded
+        if parts > 1 and isinstance(padded, ByDistance | BetweenTokens):
+            part = padded.part(row, batch, head, q.shape[2] * heads)
+        else:
+            part = padded
         own = mask.part(row, batch) if batch < B else mask
         pairs, count = _live(own, start, (T, S), (rows, columns))
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
@@ -74,8 +83,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
         each = (x.reshape(parts, batch, heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH))
         out, lse = jax.lax.map(lambda x: some(*x), (jnp.arange(parts, dtype=jnp.int32), *each))
     out_BTNH = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1]).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
-    lse = lse.reshape(B, N, -1)[:, :, :T]
-    return out_BTNH, bias.moved(lse) if isinstance(bias, BetweenTokens) else lse
+    return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
 
 
 def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, start: int | jax.Array

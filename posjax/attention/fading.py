@@ -104,7 +104,8 @@ def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, star
     order = jnp.clip(jnp.asarray(start, jnp.int32) + jnp.arange(q.shape[1], dtype=jnp.int32), 0, k.shape[1] - 1)
     q, k = (jnp.where((at < 0)[..., None, None], jnp.nan, x) for x, at in
             ((q, bias.q_positions), (k, bias.k_positions)))
-    return q, k, BetweenTokens(tuple(jnp.take(x, order, axis=2) for x in sums), sums)
+    high, low = (jnp.take(x, order, axis=2) for x in sums)
+    return q, k, BetweenTokens((high, low), sums)
 
 
 def _sums(x_BNS: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -20,6 +20,8 @@ The hooks, each the identity unless defined; all are pure and may be jitted, vma
     prepare(params, positions, dims)                    params plus what depends on positions alone (cosines, sines)
     at_length(length)                                   the encoding for a context of that static length
     score(params, q, k, pairs)                          [N, T, S] float32, instead of q k / sqrt(H), content and all
+    fading(params, k)                                   [N, S] float32, where such a score is q k / sqrt(H) and a sum
+                                                        over the tokens between: each one's share of it
 
 What a hook may never do: look at a length, a batch's maximum, or anything but the positions it is given. A bias of a
 slice of positions is the slice of the bias; that is what lets one definition serve tiles, caches and devices.

@@ -245,7 +245,7 @@ class Forgetting(Encoding):
         w = 0.02 * jax.random.normal(key, (dims.heads, dims.head_size), jnp.float32)
         return {"w": w, "b": jnp.full((dims.heads,), math.log(self.keep / (1 - self.keep)), jnp.float32)}
 
-    def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
+    def fading(self, params: Params, k: jax.Array) -> jax.Array:
         gate = jnp.einsum("SNH,NH->NS", k.astype(jnp.float32), params["w"]) + params["b"][:, None]
         return jax.nn.log_sigmoid(gate)
 
