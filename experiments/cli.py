@@ -8,17 +8,20 @@ import difflib
 import importlib.util
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
 
-from posjax.errors import InputError, Stopped
+from posjax.errors import InputError, Stopped, StorageError
 from posjax.run import Experiment, Run
 from posjax.training import TrainingProgress
 
@@ -94,7 +97,11 @@ def _reason(box: str) -> str:
 
 def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tuple[str, ...]]:
     changed, unknown = parse(Run, program, arguments, default=run)
-    return replace(changed, name=run.name, label=run.label), tuple(unknown)
+    for field in ("name", "label"):
+        if getattr(changed, field) != getattr(run, field):
+            raise InputError(f"--{field} cannot be given: every run has its own in the config; choose runs with "
+                             "--only, and another folder with --work")
+    return changed, tuple(unknown)
 
 
 def _refuse_unknown(kind: type[Common], runs: Sequence[Run], unknown: set[str], arguments: Sequence[str]) -> None:
@@ -130,27 +137,42 @@ def _choose(runs: tuple[Run, ...], only: tuple[str, ...]) -> list[Run]:
 def load(path: Path) -> tuple[Experiment, str]:
     """The experiment of a config file, and the file's text. Errors: `InputError`."""
     if not path.is_file():
-        there = sorted(str(p) for p in (path.parent if path.parent.is_dir() else Path("configs")).glob("*.py"))
+        what = "is a folder or no regular file" if path.exists() else "is not there"
+        there = sorted(str(p) for p in (path.parent if path.parent.is_dir() else Path("configs")).glob("*.py")
+                       if p.is_file())
         near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
-        raise InputError(f"there is no config {path}" + (f": the nearest is {near[0]}" if near else ""))
-    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: a config is one whose experiment() returns an Experiment")
-    module = importlib.util.module_from_spec(spec)
+        raise InputError(f"the config {path} {what}" + (f": the nearest is {near[0]}" if near else ""))
+    module = _module(path)
     try:
-        spec.loader.exec_module(module)
+        assert module.__spec__ is not None and module.__spec__.loader is not None
+        module.__spec__.loader.exec_module(module)
+        if not callable(getattr(module, "experiment", None)):
+            raise InputError("it has no function experiment()")
         experiment = module.experiment()
     except (Exception, SystemExit) as error:  # A config is the user's own code: whatever it raises is one line.
         places = [f"{path} line {frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
                   if Path(frame.filename) == path.absolute()]
         at = places[-1] if places else f"{path} line {getattr(error, 'lineno', '?')}"
-        reason = "it has no function experiment()" if "has no attribute 'experiment'" in str(error) else str(error)
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"the config raised an error, {at}: {kind}{reason}") from error
+        raise InputError(f"the config raised an error, {at}: {kind}{error}") from error
     if not isinstance(experiment, Experiment):
         raise InputError(f"{path}: experiment() returned a {type(experiment).__name__}; needed is a "
                          "posjax.run.Experiment")
-    return experiment, path.read_text()
+    return experiment, path.read_bytes().decode(errors="replace")
+
+
+def _module(path: Path) -> ModuleType:
+    """The config's module, not run yet. Errors: `InputError` for a file that is no Python."""
+    # Dataclasses, inspect and typing look a class up in its module: encodings of a config's own need that.
+    name = f"configs.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.absolute())
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file: a config is one whose experiment() returns an Experiment")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    neighbours = str(path.parent.absolute())
+    if neighbours not in sys.path:  # Last, so that no neighbour takes the place of a library.
+        sys.path.append(neighbours)
+    return module
 
 
 def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
@@ -169,27 +191,74 @@ def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
     raise SystemExit(0)
 
 
+def teller(console: Console) -> Callable[[str], None]:
+    """What tells notes on this console, a line each, as they are."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def progress(run: Run, console: Console) -> Callable[[int], TrainingProgress]:
     """What shows a run's training on this console."""
     return lambda start: TrainingProgress(run.name, run.train.steps, start, console)
 
 
+class Steady(Console):
+    """A console whose reader may go away, as `| head` does: then it is silent, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def console() -> Console:
+    """The terminal, 80 columns wide where it does not say how wide it is."""
+    if not os.environ.get("COLUMNS", "80").isdecimal() or int(os.environ.get("COLUMNS", "80")) < 1:
+        os.environ["COLUMNS"] = "80"
+    return Steady()
+
+
 def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Runs a command; a user's mistake, an interrupt or a full disk is one line and exit code 2, never a traceback."""
+    """Runs a command; whatever ends it is one line and an exit code for a scheduler, never a traceback.
+
+    2: what was given cannot work. 3: training diverged, and would again. 74: the disk refused. 75: interrupted, or the
+    folder is in use: the same command goes on from there.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A letter that a terminal lacks is no reason to end.
+            stream.reconfigure(errors="replace")
+    _listen()
     try:
         command(sys.argv[1:])
     except (InputError, Stopped) as error:
-        _say(str(error))
+        _say(str(error), error.code)
     except KeyboardInterrupt:
-        _say("stopped; what is on disk is complete, and the same command goes on from there")
+        _say("stopped; what is on disk is whole, and the same command goes on from there", Stopped.code)
     except BrokenPipeError:  # A reader such as head has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _say(f"{error.filename or 'the system'}: {error.strerror or error}; free the resource and give the same "
-             "command again")
+             "command again", StorageError.code)
+    except MemoryError:
+        _say("there is not memory enough: lower the batch, the length or the windows of the evaluation", 2)
+    except RuntimeError as error:
+        if "nable to initialize backend" not in str(error):
+            raise
+        _say(f"{str(error).splitlines()[0]}: set JAX_PLATFORMS to a platform that this machine has, such as cpu", 2)
     raise SystemExit(0)
 
 
-def _say(message: str) -> NoReturn:
+def _listen() -> None:
+    """Ctrl-C, SIGTERM and SIGHUP end a command between its steps, also as the first process of a container."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.
+            signal.signal(number, end)
+
+
+def _say(message: str, code: int) -> NoReturn:
     print(f"posjax: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)

@@ -24,7 +24,7 @@ import posjax
 from experiments import cli, pictures, references
 from posjax.encodings import REGISTRY, Dims, Encoding, Schedule, schedules
 from posjax.errors import InputError
-from posjax.report.files import write_whole
+from posjax.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE_BY = {"ByHead": "by_head", "ByLayer": "by_layer", "NearFar": "near_far", "Chain": "chain"}

@@ -1,26 +1,38 @@
 """Evaluate the trained runs of a config, anew.
 
-    python -m experiments.evaluate configs/quickstart.py [--work DIR] [--only NAME ...]
+    python -m experiments.evaluate configs/quickstart.py [--work DIR] [--only NAME ...] [--to DIR]
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-from rich.console import Console
+from dataclasses import dataclass
+from pathlib import Path
 
 from experiments import cli
+from experiments.run import write_experiment
 from posjax import run as runs
 
 
+@dataclass(frozen=True)
+class Options(cli.Common):
+    """Evaluate trained runs anew."""
+
+    to: Path | None = None
+    """Another folder for the results, where that of the runs may only be read; a report can be made there."""
+
+
 def command(arguments: Sequence[str]) -> None:
-    options, request = cli.read(cli.Common, "experiments.evaluate", arguments)
-    console = Console()
+    options, request = cli.read(Options, "experiments.evaluate", arguments)
+    console = cli.console()
+    if options.to is not None:
+        write_experiment(request, options, options.to)
     for run in request.experiment.runs:
         folder = request.folder(options, run)
-        runs.evaluate(run, folder, runs.restore(run, folder))
-        console.print(f"{run.name}: evaluated, {folder / 'results.json'}", markup=False, highlight=False)
+        to = None if options.to is None else options.to / run.name
+        runs.evaluate(run, folder, runs.restore(run, folder, cli.teller(console)), to=to)
+        console.print(f"{run.name}: evaluated, {(to or folder) / 'results.json'}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from experiments import cli
 from posjax import run as runs
@@ -40,14 +39,14 @@ class Options(cli.Common):
 
 def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(Options, "experiments.generate", arguments)
-    console = Console()
+    console = cli.console()
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
     if not text:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")
     prompt = jnp.asarray(np.frombuffer(options.prompt.encode(), np.uint8), jnp.int32)[None]
     for run in text:
-        subject = runs.restore(run, request.folder(options, run))
+        subject = runs.restore(run, request.folder(options, run), cli.teller(console))
         new = np.asarray(generate(subject.model, prompt, options.tokens, sampling=sampling, seed=options.draw)[0])
         ended = np.flatnonzero(new == SEPARATOR)
         new = new[: ended[0]] if len(ended) else new

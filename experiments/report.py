@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from experiments import cli
 from experiments.run import finish
@@ -25,6 +24,8 @@ class Options:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A folder that experiments.run wrote, such as runs/quickstart."""
+    to: Path | None = None
+    """Another folder for the page and its figures, where that of the runs may only be read."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -33,7 +34,7 @@ def command(arguments: Sequence[str]) -> None:
     options, unknown = cli.parse(Options, "experiments.report", arguments)
     if unknown:
         raise InputError(f"unknown option {unknown[0]}: the one argument is a folder, such as runs/quickstart")
-    finish(options.folder, Console())
+    finish(options.folder, cli.console(), to=options.to)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich import box
@@ -21,11 +22,11 @@ from rich.table import Table
 from experiments import cli
 from posjax import report
 from posjax import run as runs
-from posjax.data import Needles
-from posjax.errors import InputError
+from posjax.data import Documents, Needles
+from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
+from posjax.files import owned, probe, read_json, write_json
 from posjax.run import Experiment, Run
-from posjax.training.checkpoints import probe
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Options(cli.Common):
 
 def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(Options, "experiments.run", arguments)
-    console = Console()
+    console = cli.console()
     if options.list:
         show_list(request, console)
     elif options.smoke:
@@ -54,51 +55,79 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def execute(request: cli.Request, options: cli.Common, console: Console, keep: bool = True) -> None:
-    """Every run in turn, then the report, whose place is told where it stays."""
+    """Every run in turn, then the report, whose place is told where it stays.
+
+    Errors: `Diverged`, after everything else is done, where a run has.
+    """
+    every = dict.fromkeys(run.data for run in request.experiment.runs)
+    documents: dict[Any, Documents] = {data: data.load() for data in every if not isinstance(data, Needles)}
     for run in request.experiment.runs:
-        runs.check(run)
+        runs.check(run, documents.get(run.data))
     write_experiment(request, options)
-    for data in dict.fromkeys(run.data for run in request.experiment.runs):
-        if not isinstance(data, Needles):
-            told = data.load().describe()
-            console.print(f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and "
-                          f"{told['validation_bytes']:,} held out, fingerprint {told['fingerprint']}",
-                          markup=False, highlight=False)
+    say = cli.teller(console)
+    for text in documents.values():
+        told = text.describe()
+        say(f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held "
+            f"out, fingerprint {told['fingerprint']}")
+    diverged = []
     for number, run in enumerate(request.experiment.runs, 1):
-        folder = request.folder(options, run)
         title = f"[{number}/{len(request.experiment.runs)}] {run.name}"
-        if (folder / "run.json").exists() and runs.finished(folder):
-            runs.claim(run, folder, None)
-            console.print(f"{title}: done before", markup=False, highlight=False)
-            continue
-        console.print(f"{title}: training {run.train.steps} steps", markup=False, highlight=False)
-        for advice in run.model.encoding.advice(run.train.length):
-            console.print(f"note: {advice}", markup=False, highlight=False)
-        subject = runs.train(run, folder, cli.progress(run, console))
-        console.print(f"{title}: evaluating", markup=False, highlight=False)
-        runs.evaluate(run, folder, subject)
+        try:
+            _one(run, request.folder(options, run), title, console, documents.get(run.data))
+        except Diverged as why:
+            say(f"{title}: diverged, {why}")
+            diverged.append(run.name)
     finish(options.folder, console, keep)
+    if diverged:
+        raise Diverged(f"of {len(request.experiment.runs)} runs {len(diverged)} diverged, {', '.join(diverged)}: the "
+                       "others are done, and the report says why")
 
 
-def finish(folder: Path, console: Console, keep: bool = True) -> None:
+def _one(run: Run, folder: Path, title: str, console: Console, documents: Documents | None) -> None:
+    """Trains and evaluates one run, unless that is done, as the one that writes to its folder."""
+    say = cli.teller(console)
+    path = folder / "diverged.json"
+    if (folder / "run.json").exists() and runs.finished(folder):
+        runs.claim(run, folder, None)
+        say(f"{title}: done before")
+        return
+    if (folder / "run.json").exists() and path.exists():
+        runs.claim(run, folder, None)
+        raise Diverged(str(read_json(path, runs.REMEDY).get("reason")))
+    with owned(folder):
+        say(f"{title}: training {run.train.steps} steps")
+        for advice in run.model.encoding.advice(run.train.length):
+            say(f"note: {advice}")
+        material = runs.Material.open(run, documents)
+        try:
+            subject = runs.train(run, folder, cli.progress(run, console), material, say)
+        except Diverged as why:
+            write_json(path, {"reason": str(why)})
+            raise
+        say(f"{title}: evaluating")
+        runs.evaluate(run, folder, subject, material)
+
+
+def finish(folder: Path, console: Console, keep: bool = True, to: Path | None = None) -> None:
     """The table and the page of a folder of finished runs."""
-    written = report.write(folder)
+    written = report.write(folder, to)
     report.show(folder, console)
     for path in written:
         if keep and path.suffix == ".html":
             console.print(f"\nThe report: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def write_experiment(request: cli.Request, options: cli.Common) -> None:
-    """What was asked, beside the runs that answer it."""
-    probe(options.folder)
+def write_experiment(request: cli.Request, options: cli.Common, to: Path | None = None) -> None:
+    """What was asked, beside the runs that answer it, or in another folder."""
+    target = options.folder if to is None else to
+    probe(target)
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
             runs.claim(run, request.folder(options, run), None)
-    told, path, experiment = spelled(options, request), options.folder / "experiment.json", request.experiment
+    told, path, experiment = spelled(options, request), target / "experiment.json", request.experiment
     now = {run.name: told for run in experiment.runs}
-    before = {name: told for name, told in commands(path).items() if (options.folder / name / "run.json").exists()}
-    runs.write_json(path, {
+    before = {name: told for name, told in commands(path).items() if (target / name / "run.json").exists()}
+    write_json(path, {
         "name": options.config.stem, "title": experiment.title, "question": experiment.question,
         "paper": experiment.paper, "command": told, "commands": before | now, "config": request.source,
         "runs": [run.name for run in request.every], "created": time.strftime("%Y-%m-%d"),
@@ -114,7 +143,7 @@ def spelled(options: cli.Common, request: cli.Request) -> str:
 def commands(path: Path) -> dict[str, str]:
     """By which command each run was asked for so far: a folder may be filled by several, each with other overrides."""
     try:
-        told = runs.read_json(path).get("commands", {})
+        told = read_json(path, runs.REMEDY).get("commands", {})
         return {str(name): str(command) for name, command in told.items()}
     except (FileNotFoundError, InputError, ValueError, AttributeError):  # None yet, or damaged and now written anew.
         return {}

@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from experiments import cli
 from experiments.run import write_experiment
 from posjax import run as runs
@@ -17,10 +15,10 @@ from posjax import run as runs
 
 def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(cli.Common, "experiments.train", arguments)
-    console = Console()
+    console = cli.console()
     write_experiment(request, options)
     for run in request.experiment.runs:
-        runs.train(run, request.folder(options, run), cli.progress(run, console))
+        runs.train(run, request.folder(options, run), cli.progress(run, console), say=cli.teller(console))
         console.print(f"{run.name}: trained to step {run.train.steps}", markup=False, highlight=False)
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
+import sys
 import types
 import typing
 from typing import Any
+
+import numpy as np
 
 from posjax.errors import InputError
 
 _LARGEST = 2**31 - 1  # Lengths and positions are int32.
 
 
-def check_fields(value: Any) -> None:
-    """Holds each field of a dataclass to its annotated type.
+def check_fields(value: Any, positive: tuple[str, ...] = ()) -> None:
+    """Holds each field of a dataclass to its annotated type, and those named `positive` to 1 or more.
 
-    Whole numbers are at most 2^31 - 1 and may not be written as floats; other numbers are finite; tuples are tuples.
+    Whole numbers are at most 2^31 - 1 and may not be written as floats; other numbers are finite; tuples are tuples;
+    texts can be printed.
 
     Errors: `InputError` names the class, the field, what it got and what is needed.
 
@@ -31,26 +34,47 @@ def check_fields(value: Any) -> None:
     except NameError:  # A class inside a function, annotated with names that only the function knows.
         return
     for field in dataclasses.fields(value):
-        given = getattr(value, field.name)
+        given = _plain(getattr(value, field.name))
+        if given is not getattr(value, field.name):
+            object.__setattr__(value, field.name, given)
         if not _fits(given, hints[field.name]):
             usual = "" if field.default in (dataclasses.MISSING, None) else f", such as {field.default!r}"
-            raise InputError(f"{type(value).__name__} got {field.name}={given!r}: needed is "
+            raise InputError(f"{type(value).__name__} got {field.name}={_shown(given)}: needed is "
                              f"{_need(hints[field.name])}{usual}")
+        if field.name in positive and given is not None and given < 1:
+            raise InputError(f"{type(value).__name__} got {field.name}={given}: needed is 1 or more")
+
+
+def _plain(given: Any) -> Any:
+    """Numbers of numpy as Python's own: those of a narrow type would compute, and overflow, in that type."""
+    if isinstance(given, tuple):
+        each = tuple(map(_plain, given))
+        return given if all(a is b for a, b in zip(each, given, strict=True)) else each
+    return given.item() if isinstance(given, np.generic) else given
+
+
+def _shown(given: Any) -> str:
+    said = ascii(given) if isinstance(given, str) else repr(given)
+    return said if len(said) <= 200 else f"{said[:200]}..."
 
 
 def _fits(given: Any, hint: Any) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(given, one) for one in inner)
-    if origin is typing.Literal:  # Which of them it may be, each class says itself, and what they mean.
-        return isinstance(given, str)
+    if origin is typing.Literal:
+        return isinstance(given, str) and given in inner
     if origin is tuple:
         each = [inner[0]] * len(given) if inner[1:] == (...,) and isinstance(given, tuple) else inner
         return isinstance(given, tuple) and len(given) == len(each) and all(map(_fits, given, each))
     if hint is int:
         return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= _LARGEST
     if hint is float:
-        return isinstance(given, numbers.Real) and not isinstance(given, bool) and math.isfinite(given)
+        # Compared, since Python's whole numbers may be larger than any float is.
+        largest: Any = sys.float_info.max
+        return isinstance(given, numbers.Real) and not isinstance(given, bool) and abs(given) <= largest
+    if hint is str:
+        return isinstance(given, str) and all(letter.isprintable() or letter in "\n\t" for letter in given)
     return isinstance(given, hint) if isinstance(hint, type) and hint is not Any else True
 
 
@@ -62,6 +86,6 @@ def _need(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, inner))
     if origin is tuple:
         return f"a tuple, of which each is {_need(inner[0])}"
-    said = {int: "a whole number up to 2^31 - 1", float: "a finite number", bool: "True or False", str: "a text",
-            type(None): "None"}
+    said = {int: "a whole number up to 2^31 - 1", float: "a finite number", bool: "True or False",
+            str: "a text that can be printed", type(None): "None"}
     return said.get(hint) or f"a value of {hint.__name__}"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
-import json
+import math
 import os
-import platform
-import subprocess
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +19,27 @@ from posjax.attention import Choice
 from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
+from posjax.fields import check_fields
+from posjax.files import owned, read_json, write_json
+from posjax.identity import differences, tree
+from posjax.lines import read as read_metrics
 from posjax.models import Decoder
 from posjax.positions import LARGEST
-from posjax.training import Checkpoints, Train, TrainingProgress, fit, trainer
-from posjax.training.checkpoints import probe
-from posjax.training.metrics import read as read_metrics
+from posjax.surroundings import changes, surroundings
+from posjax.training import Train, TrainingProgress, about, begun, fit, restored, trainer
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "posjax")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
+TAKEN = ("figures", "report.html", "experiment.json", "owner.lock")
+"""What a work folder holds beside its runs."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model: what it is, what it reads, how it is trained, what is measured. `name` is its folder's."""
+    """One model: what it is, what it reads, how it is trained, what is measured. `name` is its folder's.
+
+    Errors: `InputError` for a name that is no plain folder name, a field of another type, an evaluation that does not
+    fit the data, or a length past the encoding's table.
+    """
 
     name: str
     label: str
@@ -44,6 +50,13 @@ class Run:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not NAME.fullmatch(self.name) or self.name in TAKEN:
+            raise InputError(f"a run is named {self.name!r}: needed is a name for its folder, up to 100 letters, "
+                             "digits and any of . _ + = -, that begins with a letter or digit and is none of "
+                             f"{', '.join(TAKEN)}")
+        if self.seed < 0:
+            raise InputError(f"the run {self.name!r} has seed={self.seed}: needed is 0 or more")
         if isinstance(self.data, Needles) != isinstance(self.evaluation, Retrieval):
             raise InputError(f"the run {self.name!r} evaluates {type(self.data).__name__} by "
                              f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation")
@@ -55,7 +68,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs that answer one question together. A config file's `experiment()` returns one."""
+    """Runs that answer one question together. A config file's `experiment()` returns one.
+
+    Errors: `InputError` for no runs, two of one name (on a file system that does not tell cases apart too), or a text
+    that cannot be printed.
+    """
 
     title: str
     question: str
@@ -63,7 +80,8 @@ class Experiment:
     paper: str = ""
 
     def __post_init__(self) -> None:
-        names = [run.name for run in self.runs]
+        check_fields(self)
+        names = [run.name.casefold() for run in self.runs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not names:
             raise InputError(f"the experiment {self.title!r} has "
@@ -78,10 +96,11 @@ class Material:
     documents: Documents | None
 
     @classmethod
-    def open(cls, run: Run) -> Material:
+    def open(cls, run: Run, documents: Documents | None = None) -> Material:
+        """`documents`: the run's text, where it is read already."""
         if isinstance(run.data, Needles):
             return cls(Batches(run.data.rows(run.train.length, run.seed), run.train.batch), None)
-        documents = run.data.load()
+        documents = run.data.load() if documents is None else documents
         rows = training_windows(documents, run.train.length, run.seed)
         return cls(Batches(rows, run.train.batch), documents)
 
@@ -90,71 +109,112 @@ class Material:
         return None if self.documents is None else self.documents.fingerprint
 
 
-def check(run: Run) -> None:
-    """Whether a run's data is enough to train and to evaluate on, before hours are spent. Errors: `InputError`."""
+def check(run: Run, documents: Documents | None = None) -> None:
+    """Whether a run can be trained and evaluated here, before hours are spent: its data, its sizes, its backend.
+
+    Errors: `InputError`.
+    """
     longest = max(run.evaluation.multiples) * run.train.length
     if longest > LARGEST:
         raise InputError(f"{run.name} would reach position {longest - 1}, {max(run.evaluation.multiples)} times the "
                          f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
                          "shorter length or smaller multiples")
+    _room(run, longest)
     _backend(run)
     if isinstance(run.data, Needles):
         run.data.rows(run.train.length, run.seed)
     elif isinstance(run.evaluation, Extrapolation):
-        documents = run.data.load()
+        documents = run.data.load() if documents is None else documents
         training_windows(documents, run.train.length, run.seed)
         validation_windows(documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
+    run.evaluation.rehearse(run.model, run.data.vocabulary, run.train.length)
 
 
-def train(run: Run, folder: Path, progress: Callable[[int], TrainingProgress] | None = None) -> Subject:
-    """Trains the run in its folder, from where it is, and returns the model.
+def _room(run: Run, longest: int) -> None:
+    """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    windows = run.evaluation.windows if isinstance(run.evaluation, Extrapolation) else run.evaluation.sequences
+    needs = {
+        # Parameters, their gradients, and both moments of Adam.
+        "the model's parameters": (16 * run.model.size(run.data.vocabulary), "layers, model_size and head_size"),
+        "one batch": (12 * run.train.batch * run.train.length, "batch and length"),
+        "the windows of the evaluation": (12 * windows * longest, "windows, or sequences, and multiples"),
+    }
+    for what, (size, fields) in needs.items():
+        if size > memory:
+            raise InputError(f"{run.name}: {what} would take {size / 2**30:,.0f} GiB and this machine has "
+                             f"{memory / 2**30:,.0f}: lower {fields}")
 
-    Errors: `InputError` for a folder of another config, or whose corpus has changed; `Stopped` as `fit`.
+
+def train(run: Run, folder: Path, progress: Callable[[int], TrainingProgress] | None = None,
+          material: Material | None = None, say: Callable[[str], None] = print) -> Subject:
+    """Trains the run in its folder, from where it is, and returns the model. `say` tells notes, a line each.
+
+    Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
+    process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`.
     """
-    material = Material.open(run)
-    claim(run, folder, material)
-    machine = trainer(run.train, run.model, run.data.vocabulary)
-    state = fit(run.train, machine, material.batches, run.seed, folder, progress)
+    material = Material.open(run) if material is None else material
+    with owned(folder):
+        for note in claim(run, folder, material):
+            say(f"{run.name}: {note}")
+        machine = trainer(run.train, run.model, run.data.vocabulary)
+        state = fit(run.train, machine, material.batches, run.seed, folder, progress, material.fingerprint)
     return Subject(nnx.merge(machine.graph(), state.params), run.train.length)
 
 
-def restore(run: Run, folder: Path) -> Subject:
-    """The trained model of a folder. Errors: `InputError` where training has not ended yet."""
+def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subject:
+    """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     claim(run, folder, None)
     machine = trainer(run.train, run.model, run.data.vocabulary)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        step, state, _ = checkpoints.restore(machine.abstract())
-    if state is None or step < run.train.steps:
-        raise InputError(f"{folder} is trained to step {step} of {run.train.steps}: run experiments.train first, the "
-                         "same command goes on from there")
-    return Subject(nnx.merge(machine.graph(), state.params), run.train.length)
+    found = restored(folder / "checkpoints", machine.abstract())
+    for note in found.told:
+        say(f"{run.name}: {note}")
+    if found.state is None or found.step < run.train.steps:
+        raise InputError(f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
+                         "the same command goes on from there" + "".join(f" ({note})" for note in found.told))
+    return Subject(nnx.merge(machine.graph(), found.state.params), run.train.length)
 
 
-def evaluate(run: Run, folder: Path, subject: Subject) -> dict[str, Any]:
-    """Measures a trained model and writes `results.json`, which is complete or not there."""
-    material = Material.open(run)
-    claim(run, folder, material)
-    began = time.perf_counter()
-    if isinstance(run.evaluation, Retrieval):
-        assert isinstance(run.data, Needles)
-        results = run.evaluation.run(subject, run.data, run.seed)
-    else:
-        assert material.documents is not None
-        results = run.evaluation.run(subject, material.documents, run.seed)
-    seconds = {"train": sum(line["seconds"] for line in read_metrics(folder / "metrics.jsonl")),
-               "evaluate": time.perf_counter() - began}
-    for variant in results["variants"]:
-        variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"
-    size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(subject.model)))
-    results |= {"name": run.name, "label": run.label, "parameters": size, "seconds": seconds,
-                "tokens": run.train.steps * run.train.batch * run.train.length}
-    write_json(folder / "results.json", results)
+def evaluate(run: Run, folder: Path, subject: Subject, material: Material | None = None, to: Path | None = None
+             ) -> dict[str, Any]:
+    """Measures a trained model and writes `results.json`, which is complete or not there; in another folder by `to`.
+
+    Errors: `InputError` for a folder of another config or corpus, `Busy`, `StorageError`.
+    """
+    material = Material.open(run) if material is None else material
+    target = folder if to is None else to
+    with owned(target):
+        claim(run, folder, material, writes=to is None)
+        began = time.perf_counter()
+        if isinstance(run.evaluation, Retrieval):
+            assert isinstance(run.data, Needles)
+            results = run.evaluation.run(subject, run.data, run.seed)
+        else:
+            assert material.documents is not None
+            results = run.evaluation.run(subject, material.documents, run.seed)
+        seconds = {"train": _seconds(run, folder), "evaluate": time.perf_counter() - began}
+        for variant in results["variants"]:
+            variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"
+        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(subject.model)))
+        results |= {"name": run.name, "label": run.label, "parameters": size, "seconds": seconds,
+                    "tokens": run.train.steps * run.train.batch * run.train.length}
+        if to is not None:
+            write_json(target / "run.json", read_json(folder / "run.json", REMEDY))
+        write_json(target / "results.json", results)
     return results
+
+
+def _seconds(run: Run, folder: Path) -> float:
+    """How long training took; not a number where lines of its metrics are missing."""
+    lines = read_metrics(folder / "metrics.jsonl")
+    return math.nan if lines.missing(run.train.steps) else sum(line["seconds"] for line in lines.steps)
 
 
 TITLES = {"linear": "linear", "ntk": "NTK", "yarn": "YaRN", "windowed": "window", "clamp": "clamp", "wrap": "wrap",
           "interpolate": "interpolate"}
 """How variants are called in tables."""
+
+REMEDY = "remove this one file and give the same command again, which writes it anew"
 
 
 def finished(folder: Path) -> bool:
@@ -162,38 +222,49 @@ def finished(folder: Path) -> bool:
     return (folder / "results.json").exists()
 
 
-def claim(run: Run, folder: Path, material: Material | None) -> None:
-    """Makes a folder this run's own, or holds it to be so already. Errors: `InputError` that says what differs."""
-    path, mine = folder / "run.json", tree(run)
-    if path.exists():
-        found = read_json(path)
-        if not isinstance(found, dict) or not {"config_tree", "corpus"} <= set(found):
-            raise InputError(f"{path} is damaged: it is no manifest; remove its folder to run again")
-        different = differences(found["config_tree"], mine)
-        if different:
-            raise InputError(f"{folder} belongs to another config: {'; '.join(different[:3])}"
-                             + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
-                             + ". Nothing was changed; choose another folder with --work")
-        if material is not None and found["corpus"] != material.fingerprint:
-            raise InputError(f"{folder} was begun with a corpus of fingerprint {found['corpus']}, and it is "
-                             f"{material.fingerprint} now: restore the text, or choose another folder with --work")
-        return
+def claim(run: Run, folder: Path, material: Material | None, writes: bool = True) -> list[str]:
+    """Makes a folder this run's own, or holds it to be so already, and tells what else has changed since.
+
+    Without `material` nothing is written, nor the corpus compared.
+
+    Errors: `InputError` that says what differs.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        if material is None or not writes:
+            raise InputError(f"{folder} holds no run: train it first with experiments.train or experiments.run")
+        mine = about(run.train, run.model, run.data.vocabulary, run.seed, material.fingerprint)
+        kept = begun(folder / "checkpoints")
+        _same(folder, [] if kept is None else differences(kept, mine))
+        write_json(path, manifest(run, material))
+        return []
+    found = read_json(path, REMEDY)
+    if not {"config_tree", "corpus"} <= set(found):
+        raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
+    _same(folder, differences(found["config_tree"], run))
     if material is None:
-        raise InputError(f"{folder} holds no run: train it first with experiments.train or experiments.run")
-    probe(folder)
-    write_json(path, manifest(run, material))
+        return []
+    if found["corpus"] != material.fingerprint:
+        raise InputError(f"{folder} was begun with a corpus of fingerprint {found['corpus']}, and it is "
+                         f"{material.fingerprint} now: restore the text, or choose another folder with --work")
+    here = surroundings(*_backend(run))
+    since = changes([found, *found.get("sessions", [])][-1], here)
+    if since and writes:
+        write_json(path, {**found, "sessions": [*found.get("sessions", []), here]})
+    return [f"this goes on elsewhere than it was begun: {'; '.join(since)}"] if since else []
+
+
+def _same(folder: Path, different: list[str]) -> None:
+    if different:
+        raise InputError(f"{folder} belongs to another config: {'; '.join(different[:3])}"
+                         + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
+                         + ". Nothing was changed; choose another folder with --work")
 
 
 def manifest(run: Run, material: Material) -> dict[str, Any]:
     """What is needed to repeat a run: the config and all that it ran on."""
-    mesh, chosen = _backend(run)
-    return {
-        "name": run.name, "label": run.label, "config": repr(run), "config_tree": tree(run),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "devices": [str(device) for device in mesh.devices.flat], "device_kind": jax.devices()[0].device_kind,
-        "mesh": dict(mesh.shape), "backend": chosen.backend, "attention": str(chosen), "commit": commit(),
-        "corpus": material.fingerprint,
-    }
+    return {"name": run.name, "label": run.label, "config": repr(run), "config_tree": tree(run),
+            "corpus": material.fingerprint, **surroundings(*_backend(run))}
 
 
 def _backend(run: Run) -> tuple[Mesh, Choice]:
@@ -204,55 +275,3 @@ def _backend(run: Run) -> tuple[Mesh, Choice]:
             return mesh, run.model.explain(run.train.length)
     except NotImplementedError as why:
         raise InputError(f"{run.name}: {why}") from why
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def commit() -> str | None:
-    """The git commit of this checkout, with a "+" where files differ from it; `None` outside a checkout."""
-    here = Path(__file__).resolve().parents[1]
-    if not (here / ".git").exists():
-        return None
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
-
-
-def tree(value: Any) -> Any:
-    """A config value as nested plain values, every dataclass with the name of its class under "is"."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
-    return [tree(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
-def differences(there: Any, here: Any, path: str = "") -> list[str]:
-    """Where two config trees differ, as "train.steps is 400 there and 50 here"."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        names = dict.fromkeys([*there, *here])
-        return [line for name in names
-                for line in differences(there.get(name), here.get(name), f"{path}.{name}" if path else name)]
-    return [] if there == here else [f"{path} is {there!r} there and {here!r} here"]
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Errors: `InputError` where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged ({error}): remove its folder to run again") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file as a whole, so that a kill leaves the old one or the new one."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(part, path)

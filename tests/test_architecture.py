@@ -14,8 +14,9 @@ from posjax.encodings import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 
-FLOORS = {"axes": 0, "errors": 0, "fields": 0, "version": 0, "positions": 1, "encodings": 2, "data": 2, "attention": 3,
-          "invariants": 3, "models": 4, "training": 5, "evaluation": 6, "report": 7, "run": 8}
+FLOORS = {"axes": 0, "errors": 0, "fields": 0, "version": 0, "identity": 0, "lines": 0, "files": 1, "positions": 1,
+          "encodings": 2, "data": 2, "attention": 3, "invariants": 3, "surroundings": 4, "models": 4,
+          "training": 5, "evaluation": 6, "report": 7, "run": 8}
 """The rooms of posjax; experiments and configs live above them all."""
 TOP = {"experiments": 9, "configs": 9}
 NEIGHBOURS = {("invariants", "attention"), ("axes", "errors"), ("fields", "errors")}
@@ -76,7 +77,7 @@ def _may(here: str, there: str) -> bool:
     if here == there or here in TOP:
         return here == there or there not in TOP
     if here == READS_FILES_ONLY:
-        return there == "errors"
+        return there in ("errors", "files", "lines")
     # The front page of the package imports every room, so no room may import it.
     if there == "" or there in TOP or there not in FLOORS or (here, there) in FORBIDDEN:
         return False

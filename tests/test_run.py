@@ -13,9 +13,12 @@ import pytest
 from posjax import run as runs
 from posjax.data import Needles
 from posjax.encodings import Alibi, Learned, Rope, Yarn
-from posjax.errors import InputError
+from posjax.errors import InputError, StorageError
 from posjax.evaluation import Extrapolation, Retrieval
-from posjax.run import Experiment, Material, Run
+from posjax.files import read_json, write_json
+from posjax.identity import differences, tree
+from posjax.run import REMEDY, Experiment, Material, Run
+from posjax.surroundings import PACKAGES, commit
 from posjax.training import Devices
 from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
 
@@ -41,14 +44,14 @@ def test_a_folder_is_claimed_by_writing_what_repeats_the_run(tmp_path, mine):
     found = json.loads((tmp_path / "run/run.json").read_text())
     assert found["name"] == "rope" and found["label"] == "ROPE"
     assert found["config"] == repr(mine)
-    assert found["config_tree"] == json.loads(json.dumps(runs.tree(mine)))
-    assert found["versions"]["jax"] == jax.__version__ and set(runs.PACKAGES) < set(found["versions"])
+    assert found["config_tree"] == json.loads(json.dumps(tree(mine)))
+    assert found["versions"]["jax"] == jax.__version__ and set(PACKAGES) < set(found["versions"])
     assert found["versions"]["python"].startswith("3.")
     assert found["devices"] == [str(jax.devices()[0])] and found["mesh"] == {"data": 1}
     assert found["device_kind"] == "cpu" and found["backend"] == "chunked"
     assert found["attention"].startswith("chunked, for float32 on cpu") and "bias: " in found["attention"]
     assert found["corpus"] == material.fingerprint == mine.data.load().fingerprint
-    assert found["commit"] == runs.commit()
+    assert found["commit"] == commit()
 
 
 def test_the_config_in_the_manifest_rebuilds_the_run(mine):
@@ -121,37 +124,116 @@ def test_training_that_has_not_ended_is_not_evaluated(tmp_path, mine):
 
 
 def test_trees_are_plain_and_name_their_classes(text):
-    tree = runs.tree(run(text, encoding=Rope(schedule=Yarn(4.0, 64))))
-    assert tree["is"] == "Run" and tree["model"]["encoding"]["schedule"]["is"] == "Yarn"
-    assert tree["evaluation"]["multiples"] == [1, 2]
-    assert runs.differences(json.loads(json.dumps(tree)), tree) == []
-    assert runs.tree(Rope()) != runs.tree(Rope(fraction=0.5))
+    mine = run(text, encoding=Rope(schedule=Yarn(4.0, 64)))
+    plain = tree(mine)
+    assert plain["is"] == "Run" and plain["model"]["encoding"]["schedule"]["is"] == "Yarn"
+    assert plain["evaluation"]["multiples"] == [1, 2]
+    assert differences(json.loads(json.dumps(plain)), mine) == []
+    # A folder of a posjax that did not know a field yet is of the same config while the field is at its default.
+    del plain["model"]["tied"], plain["train"]["optimizer"]["b2"]
+    assert differences(plain, mine) == []
+    other = replace(mine, model=replace(mine.model, tied=True))
+    assert differences(plain, other) == ["model.tied is None there and True here"]
+    assert tree(Rope()) != tree(Rope(fraction=0.5))
 
 
 def test_differences_name_the_place():
     there, here = {"a": {"b": 1, "c": [1, 2]}, "d": None}, {"a": {"b": 2, "c": [1, 2]}, "e": 3}
-    assert runs.differences(there, here) == ["a.b is 1 there and 2 here", "e is None there and 3 here"]
-    assert runs.differences({"a": {"b": 1}}, {"a": 5}) == ["a is {'b': 1} there and 5 here"]
+    assert differences(there, here) == ["a.b is 1 there and 2 here", "e is None there and 3 here"]
+    assert differences({"a": {"b": 1}}, {"a": 5}) == ["a is {'b': 1} there and 5 here"]
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "results.json"
-    runs.write_json(path, {"a": 1})
-    assert runs.read_json(path) == {"a": 1}
+    write_json(path, {"a": 1})
+    assert read_json(path, REMEDY) == {"a": 1}
     with pytest.raises(TypeError):
-        runs.write_json(path, {"a": object()})
-    assert runs.read_json(path) == {"a": 1}
+        write_json(path, {"a": object()})
+    assert read_json(path, REMEDY) == {"a": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
-        with pytest.raises(OSError):
-            runs.write_json(path, {"a": 2})
-    assert runs.read_json(path) == {"a": 1}
+        with pytest.raises(StorageError, match="killed here"):
+            write_json(path, {"a": 2})
+    assert read_json(path, REMEDY) == {"a": 1}
 
 
 def test_damaged_json_is_told(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        runs.read_json(tmp_path / "run.json")
+        read_json(tmp_path / "run.json", REMEDY)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/abs", "..", ".", "", "a/b", "report.html", "figures", "[/x]",
+                                  "experiment.json", "a\0b", "\udcff", "x" * 101, "-x", "con\nsole"])
+def test_a_name_is_a_plain_folder_name(mine, name):
+    with pytest.raises(InputError, match="needed is"):
+        replace(mine, name=name)
+
+
+@pytest.mark.parametrize(("where", "field", "value"), [
+    ("train", "steps", 2.5), ("train", "length", 16.0), ("train", "steps", 10**12), ("train", "optimizer", None),
+    ("train", "devices", None), ("train", "sinks", ("prometheus",)), ("model", "layers", 1.5), ("model", "layers", 0),
+    ("model", "feed_forward", 0), ("model", "feed_forward", -1), ("model", "epsilon", -1.0), ("model", "dtype", "int8"),
+    ("evaluation", "multiples", (1, 2.0)), ("evaluation", "extensions", ("yarm",)), ("", "seed", 1.5),
+    ("", "seed", 2**67), ("", "seed", -1), ("", "data", None), ("", "evaluation", None), ("", "label", b"x"),
+    ("", "label", "\ud800"),
+])
+def test_every_field_of_a_config_is_held_to_its_type(mine, where, field, value):
+    with pytest.raises(InputError, match=field):
+        replace(getattr(mine, where) if where else mine, **{field: value})
+
+
+@pytest.mark.parametrize(("where", "change"), [
+    ("model", {"layers": 10**9}), ("model", {"model_size": 2**30}), ("train", {"batch": 2**31 - 1}),
+    ("evaluation", {"windows": 2**31 - 1}),
+])
+def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, change):
+    with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{next(iter(change))}"):
+        runs.check(replace(mine, **{where: replace(getattr(mine, where), **change)}))
+
+
+def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path, text):
+    plan = run(text, steps=2)
+    plan = replace(plan, model=replace(plan.model, head_size=2 * plan.model.model_size))
+    runs.check(plan)
+    assert runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))["scores"]["random"][0] == 0
+
+
+def test_without_its_manifest_a_folder_still_knows_whose_it_is(tmp_path, text):
+    plan = run(text, steps=2)
+    runs.train(plan, tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(InputError, match="another config: seed is 0 there and 7 here"):
+        runs.train(replace(plan, seed=7), tmp_path)
+    assert not (tmp_path / "run.json").exists()
+    runs.train(plan, tmp_path)
+    assert read_json(tmp_path / "run.json", REMEDY)["name"] == "rope"
+
+
+def test_going_on_elsewhere_is_told_and_kept(tmp_path, mine, monkeypatch):
+    runs.claim(mine, tmp_path, Material.open(mine))
+    here = runs.surroundings
+    monkeypatch.setattr(runs, "surroundings", lambda *given: {**here(*given), "device_kind": "TPU v9"})
+    said = runs.claim(mine, tmp_path, Material.open(mine))
+    assert said == ["this goes on elsewhere than it was begun: device_kind was cpu and is TPU v9"]
+    assert [s["device_kind"] for s in read_json(tmp_path / "run.json", REMEDY)["sessions"]] == ["TPU v9"]
+    assert runs.claim(mine, tmp_path, Material.open(mine)) == []
+
+
+def test_results_of_a_folder_that_may_only_be_read_go_elsewhere(tmp_path, text):
+    plan, folder = run(text, steps=2), tmp_path / "theirs"
+    runs.train(plan, folder)
+    (folder / "owner.lock").unlink()
+    before = snapshot(folder)
+    runs.evaluate(plan, folder, runs.restore(plan, folder), to=tmp_path / "mine")
+    assert snapshot(folder) == before
+    assert {"run.json", "results.json"} < {p.name for p in (tmp_path / "mine").iterdir()}
+
+
+def test_several_processes_are_refused(mine, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match="process 0 of 2: posjax trains in one process"):
+        runs.check(mine)
 
 
 def test_what_does_not_go_together_is_refused(text):
@@ -174,13 +256,13 @@ def test_a_needle_run_goes_all_the_way(tmp_path):
                Retrieval(multiples=(1, 2), depths=(0.0, 0.5), sequences=4))
     subject = runs.train(plan, tmp_path)
     results = runs.evaluate(plan, tmp_path, subject)
-    assert runs.finished(tmp_path) and runs.read_json(tmp_path / "results.json") == json.loads(json.dumps(results))
+    assert runs.finished(tmp_path) and read_json(tmp_path / "results.json", REMEDY) == json.loads(json.dumps(results))
     assert [v["label"] for v in results["variants"]] == ["Needle", "Needle + YaRN", "Needle + window"]
     assert results["chance"] == 0.25 and results["queries"] == 8 and results["tokens"] == 2 * 4 * 16
     assert results["parameters"] == sum(x.size for x in jax.tree.leaves(
         jax.eval_shape(lambda: __import__("flax").nnx.state(plan.model.build(task.vocabulary, 0)))))
     assert timeless(runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))) == timeless(results)
-    assert runs.read_json(tmp_path / "run.json")["corpus"] is None
+    assert read_json(tmp_path / "run.json", REMEDY)["corpus"] is None
 
 
 def timeless(results: dict) -> dict:

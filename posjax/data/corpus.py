@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posjax.errors import InputError
+from posjax.fields import check_fields
+
+SNIFFED = 2**16
+"""How much of a file tells whether it is text, before the rest is read."""
 
 SEPARATOR = 256
 """The token between two files; the tokens below it are the bytes."""
@@ -79,6 +83,7 @@ class StandardLibrary:
     validation_share: float = 0.1
 
     def __post_init__(self):
+        check_fields(self)
         _check_share(self.validation_share)
 
     @property
@@ -102,10 +107,10 @@ class Text:
     """Any text files and folders, as bytes.
 
     A folder stands for all regular files in it, at any depth, ordered by relative path; hidden, empty, unreadable and
-    binary ones (those with a NUL byte) are passed over. Several paths follow one another as given, and a file that is
-    reached twice counts once. The split goes by a hash of a file's path relative to the folder given, or of its name,
-    as `StandardLibrary` describes, and likewise never leaves a side empty. A single file is split by position: the last
-    `validation_share` of its bytes is validation.
+    binary ones (those with a NUL byte) are passed over, and so are the folders that posjax itself writes runs to.
+    Several paths follow one another as given, and a file that is reached twice counts once. The split goes by a hash
+    of a file's path relative to the folder given, or of its name, as `StandardLibrary` describes, and likewise never
+    leaves a side empty. A single file is split by position: the last `validation_share` of its bytes is validation.
 
     Args:
         paths: files or folders.
@@ -127,8 +132,9 @@ class Text:
     validation_share: float = 0.1
 
     def __post_init__(self):
-        if not isinstance(self.paths, tuple) or not self.paths:
-            raise InputError(f"Text.paths is {self.paths!r}, but a tuple of paths is needed: paths=('folder',)")
+        check_fields(self)
+        if not self.paths or "" in self.paths:
+            raise InputError(f"Text got paths={self.paths!r}: needed are files or folders: paths=('folder',)")
         _check_share(self.validation_share)
 
     @property
@@ -157,6 +163,8 @@ class Text:
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
+            if named and not path.is_file():
+                raise InputError(f"{path} is no regular file, and might never end: name a file or a folder")
             content = _read(path) if named else _read_text(path)
             if named and b"\0" in content:
                 raise InputError(
@@ -181,10 +189,15 @@ def _walk(root: Path, enter: Callable[[str], bool]) -> list[tuple[str, Path]]:
     """(relative posix path, path) of the regular files below `root`, in order, entering the folders that pass."""
     found = []
     for folder, folders, names in os.walk(root):
-        folders[:] = filter(enter, folders)
+        folders[:] = [name for name in folders if enter(name) and not _holds_runs(Path(folder, name))]
         paths = [Path(folder, name) for name in names]
         found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
     return sorted(found)
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder is what posjax itself writes: a work folder or a run's, whose files change while one trains."""
+    return any((folder / name).exists() for name in ("experiment.json", "run.json", "owner.lock"))
 
 
 def _is_library_folder(name: str) -> bool:
@@ -205,7 +218,10 @@ def _read(path: Path) -> bytes:
 def _read_text(path: Path) -> bytes:
     """The content, or nothing if the file cannot be read or is binary."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(SNIFFED)
+            if b"\0" not in content:  # Else the rest, which may be gigabytes, is not even read.
+                content += file.read()
     except OSError:
         return b""
     return b"" if b"\0" in content else content

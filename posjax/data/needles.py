@@ -10,6 +10,7 @@ import numpy as np
 from posjax.data.randomness import rng
 from posjax.data.source import Row, endless
 from posjax.errors import InputError
+from posjax.fields import check_fields
 
 # A band of depths is this part of the body.
 BAND = 0.1
@@ -56,6 +57,7 @@ class Needles:
     needles: int = 4
 
     def __post_init__(self):
+        check_fields(self)
         least = {"keys": max(self.needles, 1), "values": 2, "fillers": 1, "needles": 1}
         for field in fields(self):
             given = getattr(self, field.name)

@@ -12,8 +12,9 @@ from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
-from posjax.evaluation.variants import RAW, Extension, Subject, Variant, variants
-from posjax.models import dims
+from posjax.evaluation.variants import RAW, Extension, Subject, Variant, abstract, variants
+from posjax.fields import check_fields
+from posjax.models import Decoder, dims
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,16 @@ class Extrapolation:
     control: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self, positive=("windows",))
         if self.multiples[:1] != (1,) or sorted(set(self.multiples)) != list(self.multiples):
             raise InputError(f"Extrapolation got multiples={self.multiples}: needed are rising multiples of the "
                              "trained length that begin with 1, such as 1 2 4 8 16")
-        if self.windows < 1:
-            raise InputError(f"Extrapolation got windows={self.windows}: needed is 1 or more")
+
+    def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
+        """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
+        subject = abstract(model, vocabulary, trained_length)
+        chosen = variants(subject, self.extensions, self.fills, self.control)
+        measure.rehearse(subject, chosen, subject.last_multiple(self.multiples), answers=False)
 
     def run(self, subject: Subject, documents: Documents, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""

@@ -16,7 +16,7 @@ from posjax.attention import Causal, Mask, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
 from posjax.evaluation.variants import Subject, Variant, numbers
-from posjax.models import Places, Transformer, cross_entropy
+from posjax.models import Places, Transformer, cross_entropy, dims
 
 TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
@@ -42,6 +42,21 @@ def predictions(subject: Subject, variant: Variant, multiple: int, inputs: np.nd
     data = numbers(subject, variant, multiple)
     parts = [np.asarray(_predict(graph, jnp.asarray(part), data)) for part in _batches(inputs)]
     return np.concatenate(parts)[: len(inputs)]
+
+
+def rehearse(subject: Subject, chosen: list[Variant], multiple: int, answers: bool) -> None:
+    """Everything that a measurement at a multiple would do, in shapes alone. `subject` is a model of shapes.
+
+    `answers`: predictions are asked for, and not losses. Errors: what the measurement would raise.
+    """
+    graph, _ = nnx.split(subject.model)
+    rows = jax.ShapeDtypeStruct((1, multiple * subject.trained_length + (not answers)), jnp.int32)
+    measured = partial(_predict, graph) if answers else partial(_measure, graph, subject.trained_length)
+    for variant in chosen:
+        if variant.kind in ("raw", "extension"):
+            jax.eval_shape(measured, rows, numbers(subject, variant, multiple))
+    if not answers:
+        jax.eval_shape(lambda: _random_scores(subject.config.encoding, dims(subject.config), np.arange(2), 0, draws=1))
 
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:
@@ -125,16 +140,22 @@ def random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: 
 
     The vector goes the way of a token: embedded at its position, cut into heads, rotated, and biased.
     """
+    return np.asarray(_random_scores(encoding, sizes, distances, seed, draws))
+
+
+def _random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: int, draws: int) -> jax.Array:
     key = jax.random.key(seed)
     params = encoding.join(encoding.init(key, sizes), encoding.constants(sizes))
     furthest = int(distances.max())
     at = jnp.concatenate([jnp.array([furthest]), furthest - jnp.asarray(distances)]).astype(jnp.int32)
     x = jax.random.normal(jax.random.fold_in(key, 1), (draws, 1, sizes.model_size))
     x = encoding.embed(params, jnp.broadcast_to(x, (draws, len(at), sizes.model_size)), at)
-    heads = x[..., : sizes.heads * sizes.head_size].reshape(draws, len(at), sizes.heads, sizes.head_size)
+    # Heads together may be wider than the stream: then it is taken again from its beginning.
+    wide = jnp.tile(x, (1, 1, -(-sizes.heads * sizes.head_size // sizes.model_size)))
+    heads = wide[..., : sizes.heads * sizes.head_size].reshape(draws, len(at), sizes.heads, sizes.head_size)
     q = encoding.rotate(params, heads, at, "query")[:, :1]
     k = encoding.rotate(params, heads, at, "key")[:, 1:]
     scores = jnp.mean(jnp.sum(q * k, -1), axis=(0, 2)) / math.sqrt(sizes.head_size)
     bias = jnp.mean(jnp.stack([encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))[0]
                                for n in range(sizes.heads)]), axis=0)
-    return np.asarray(scores + bias - (scores + bias)[0])
+    return scores + bias - (scores + bias)[0]

@@ -11,7 +11,9 @@ from posjax.data import Needles
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
-from posjax.evaluation.variants import Extension, Subject, Variant, variants
+from posjax.evaluation.variants import Extension, Subject, Variant, abstract, variants
+from posjax.fields import check_fields
+from posjax.models import Decoder
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,18 @@ class Retrieval:
     control: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.sequences < 1 or not self.multiples or min(self.multiples) < 1:
             raise InputError(f"Retrieval got sequences={self.sequences} and multiples={self.multiples}: each must be 1 "
                              "or more")
         if not all(0 <= depth < 1 for depth in self.depths):
             raise InputError(f"Retrieval got depths={self.depths}: needed are parts of the body in [0, 1), 0 farthest")
+
+    def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
+        """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
+        subject = abstract(model, vocabulary, trained_length)
+        chosen = variants(subject, self.extensions, self.fills, self.control)
+        measure.rehearse(subject, chosen, subject.last_multiple(self.multiples), answers=True)
 
     def run(self, subject: Subject, task: Needles, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""

@@ -7,6 +7,14 @@ import numpy as np
 from posjax.data import SEPARATOR, Documents
 from posjax.data.randomness import rng
 
+PART = 2**20
+"""Bytes that are counted at once."""
+
+
+def _first(documents: Documents) -> int:
+    text = documents.train[0]
+    return text[0] if text else SEPARATOR
+
 
 def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int = 2000) -> tuple[float, float, float]:
     """`exp(mean(losses - base))` over paired windows `[n]`, and its 95 % interval by resampling the windows.
@@ -26,9 +34,19 @@ def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str
     A model above "unigram" is worse than knowing which bytes are frequent. Counts are smoothed by one.
     """
     size = SEPARATOR + 1
-    text = np.concatenate([np.append(np.frombuffer(d, np.uint8).astype(np.int64), SEPARATOR) for d in documents.train])
-    pairs = np.bincount(text[:-1] * size + text[1:], minlength=size * size).reshape(size, size) + 1.0
-    single = np.bincount(text, minlength=size) + 1.0
+    pairs = np.ones((size, size))
+    last = None
+    for document in documents.train:
+        # A part at a time, since whole numbers of all pairs would take twenty times the text's own size.
+        for first in range(0, max(len(document), 1), PART):
+            part = np.frombuffer(document[first : first + PART], np.uint8).astype(np.int32)
+            ends = first + PART >= len(document)
+            text = np.concatenate([[] if last is None else [last], part, [SEPARATOR] if ends else []]).astype(np.int32)
+            pairs += np.bincount(text[:-1] * size + text[1:], minlength=size * size).reshape(size, size)
+            last = int(text[-1])
+    # Each token is the second of a pair but the first one; both are smoothed by one, each pair and each token.
+    single = (pairs - 1).sum(axis=0) + 1
+    single[_first(documents)] += 1
     before, targets = windows[:, -tail - 1 : -1], windows[:, -tail:]
     return {
         "unigram": float(-np.log(single / single.sum())[targets].mean()),

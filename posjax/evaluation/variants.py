@@ -51,6 +51,11 @@ class Subject:
         return max(held)
 
 
+def abstract(model: Decoder, vocabulary: int, trained_length: int) -> Subject:
+    """A subject of shapes alone: nothing is computed."""
+    return Subject(nnx.eval_shape(lambda: model.build(vocabulary, 0)), trained_length)
+
+
 RAW, WINDOWED = Variant("raw", "raw"), Variant("windowed", "windowed")
 
 

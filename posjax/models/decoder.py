@@ -14,6 +14,7 @@ from posjax.attention import Causal, Mask, as_mask
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.rope import Rope
 from posjax.errors import InputError
+from posjax.fields import check_fields
 from posjax.models.cache import Cache
 from posjax.models.layers import Block, Pass, Places, Probe, dims, norm
 from posjax.models.parameters import EncodingParams
@@ -53,9 +54,10 @@ class Decoder:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.heads < 1 or self.model_size < 1:
-            raise InputError(f"Decoder got layers={self.layers}, heads={self.heads}, model_size={self.model_size}: "
-                             "each must be 1 or more")
+        check_fields(self, positive=("layers", "model_size", "heads", "head_size", "feed_forward"))
+        if not self.epsilon > 0 or self.embedding_scale < 0:
+            raise InputError(f"Decoder got epsilon={self.epsilon} and embedding_scale={self.embedding_scale}: needed "
+                             "are a small positive number, such as 1e-6, and 0 or more")
         if self.head_size is None and self.model_size % self.heads:
             raise InputError(f"Decoder got model_size={self.model_size} and heads={self.heads}: needed is a model size "
                              "that the heads divide, or an explicit head_size")
@@ -82,6 +84,12 @@ class Decoder:
     def residual_scale(self) -> float:
         """What keeps the stream's variance at 1 at the start, with two additions in each layer."""
         return (2 * self.layers) ** -0.5
+
+    def size(self, vocabulary: int) -> int:
+        """The number of parameters, but for norms and what the encoding learns: from the sizes, however large."""
+        heads = 2 * (self.heads + self.key_value_heads) * self.size_of_head
+        layer = self.model_size * (heads + 3 * self.size_of_feed_forward)
+        return self.layers * layer + vocabulary * self.model_size * (1 if self.tied else 2)
 
     def explain(self, length: int) -> attention.Choice:
         """The backend of a full pass over that many tokens, and why; of the first layer where layers differ."""

@@ -19,14 +19,16 @@ from posjax.report.load import Report, load
 __all__ = ["Report", "load", "show", "write"]
 
 
-def write(folder: str | Path) -> list[Path]:
-    """Writes `report.html` and `figures/*.png` into the work folder and returns their paths, the page first.
+def write(folder: str | Path, to: str | Path | None = None) -> list[Path]:
+    """Writes `report.html` and `figures/*.png` into the work folder, or into another, and returns their paths, the page
+    first.
 
     Each file is written whole or not at all, so that a report can be made again at any time.
     Raises InputError where the folder cannot be read as a work folder, or not be written.
     """
     report = load(folder)
-    return [page.write(report, report.folder / "report.html"), *figures.write(report, report.folder / "figures")]
+    target = report.folder if to is None else Path(to)
+    return [page.write(report, target / "report.html"), *figures.write(report, target / "figures")]
 
 
 def show(folder: str | Path, console: Console | None = None) -> None:

@@ -14,8 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
+from posjax.files import write_whole
 from posjax.report import marks, series
-from posjax.report.files import write_whole
 from posjax.report.load import Report
 from posjax.report.rows import depth_names
 

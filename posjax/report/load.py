@@ -6,17 +6,19 @@ Reports read files and nothing else, so that any folder, also one copied from an
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from posjax.errors import InputError
+from posjax.errors import Diverged, InputError
+from posjax.files import damaged, read_json
+from posjax.lines import read
 
 Value = TypeVar("Value")
 Metrics = tuple[Mapping[str, float], ...]
 SPELLED = {"linear": "Linear", "ntk": "NTK", "yarn": "Yarn"}
+REMEDY = "remove it and run the experiment again, which writes it anew"
 ORDER = {"raw": 0, "windowed": 1, "extension": 2, "fill": 3}
 
 
@@ -130,13 +132,15 @@ class Retrieval(Run[Recall]):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A work folder, read: `unfinished` names the runs that have no results yet."""
+    """A work folder, read: `unfinished` names the runs that have no results yet, `diverged` tells why some never will.
+    """
 
     folder: Path
     experiment: Experiment
     language: tuple[Language, ...]
     retrieval: tuple[Retrieval, ...]
     unfinished: tuple[str, ...]
+    diverged: tuple[tuple[str, str], ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -161,37 +165,33 @@ def load(folder: str | Path) -> Report:
     path = folder / "experiment.json"
     if not path.is_file():
         raise InputError(f"{folder} holds no experiment.json, so it is not a work folder: name the folder of a run")
-    tree = _json(path)
+    tree = read_json(path, REMEDY)
     experiment = _built(path, lambda: _experiment(tree))
-    order = {name: index for index, name in enumerate(tree.get("runs", ()))}
+    order = _built(path, lambda: {str(name): index for index, name in enumerate(tree.get("runs", ()))})
     folders = sorted((run for run in folder.iterdir() if _is_run(run)), key=lambda run: (
         order.get(run.name, len(order)), run.name))
     finished = [_run(run) for run in folders if (run / "results.json").is_file()]
-    unfinished = tuple(run.name for run in folders if not (run / "results.json").is_file())
+    rest = [run for run in folders if not (run / "results.json").is_file()]
+    diverged = tuple((run.name, _reason(run)) for run in rest if (run / "diverged.json").is_file())
+    unfinished = tuple(run.name for run in rest if not (run / "diverged.json").is_file())
+    if not finished and diverged:
+        raise Diverged(f"every run of {folder} that has ended diverged: {diverged[0][0]}, {diverged[0][1]}")
     if not finished:
         begun = f" (begun: {', '.join(unfinished)})" if unfinished else ""
         raise InputError(f"{folder} holds no finished run{begun}: run the experiment to its end, then report again")
     language = tuple(run for run in finished if isinstance(run, Language))
     retrieval = tuple(run for run in finished if isinstance(run, Retrieval))
-    return Report(folder, experiment, language, retrieval, unfinished)
+    return Report(folder, experiment, language, retrieval, unfinished, diverged)
+
+
+def _reason(folder: Path) -> str:
+    """Why a run diverged."""
+    path = folder / "diverged.json"
+    return str(read_json(path, REMEDY).get("reason", "for a reason that was not kept"))
 
 
 def _is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() or (folder / "results.json").is_file()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(tree, dict):
-        raise _damaged(path, f"it holds a {type(tree).__name__}, not an object")
-    return tree
-
-
-def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is damaged ({why}): remove it and run the experiment again, which writes it anew")
 
 
 def _built(path: Path, build: Callable[[], Value]) -> Value:
@@ -199,9 +199,9 @@ def _built(path: Path, build: Callable[[], Value]) -> Value:
     try:
         return build()
     except KeyError as error:
-        raise _damaged(path, f"no entry {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, f"no entry {error}", REMEDY) from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise damaged(path, str(error), REMEDY) from error
 
 
 def _experiment(tree: dict[str, Any]) -> Experiment:
@@ -217,11 +217,12 @@ def _commands(tree: dict[str, Any]) -> tuple[str, ...]:
 
 def _run(folder: Path) -> Language | Retrieval:
     path = folder / "results.json"
-    tree = _json(path)
-    manifest = _json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    tree = read_json(path, REMEDY)
+    manifest = read_json(folder / "run.json", REMEDY) if (folder / "run.json").is_file() else {}
+    _built(folder / "run.json", lambda: _held(manifest))
     builders = {"language": _language, "retrieval": _retrieval}
     if tree.get("kind") not in builders:
-        raise _damaged(path, f"its kind is {tree.get('kind')!r}, which is neither language nor retrieval")
+        raise damaged(path, f"its kind is {tree.get('kind')!r}, which is neither language nor retrieval", REMEDY)
     shared = {"manifest": manifest, "metrics": _metrics(folder / "metrics.jsonl")}
     return _built(path, lambda: builders[tree["kind"]](tree, shared))
 
@@ -276,18 +277,18 @@ def _numbers(values: Any) -> tuple[float, ...]:
     return tuple(_number(value) for value in values)
 
 
+def _held(manifest: Mapping[str, Any]) -> None:
+    """Holds what is shown of a manifest to its shape: a table of versions, a list of devices, a mesh of whole numbers.
+    """
+    dict(manifest.get("versions") or {}).items()
+    list(manifest.get("devices") or ())
+    for size in dict(manifest.get("mesh") or {}).values():
+        int(size)
+
+
 def _metrics(path: Path) -> Metrics:
     """One entry for each step, the latest where a resumed run repeated a step."""
-    if not path.is_file():
-        return ()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    entries: dict[int, Mapping[str, float]] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-            entries[int(entry["step"])] = entry
-        except (ValueError, KeyError, TypeError) as error:
-            # A killed run leaves half a line at the end; half a line elsewhere is damage.
-            if number < len(lines):
-                raise _damaged(path, f"line {number}: {error}") from error
-    return tuple(entries[step] for step in sorted(entries))
+    lines = read(path)
+    if lines.damaged:
+        raise damaged(path, f"line {lines.damaged[0]}", "take that line out, or restore the file from a copy")
+    return lines.steps

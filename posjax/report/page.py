@@ -12,8 +12,8 @@ from pathlib import Path
 
 import vl_convert
 
+from posjax.files import write_whole
 from posjax.report import charts, details, figures, marks, rows, words
-from posjax.report.files import write_whole
 from posjax.report.load import Report
 
 
@@ -139,9 +139,10 @@ def _footer(report: Report) -> str:
 
 
 def _unfinished(report: Report) -> str:
-    if not report.unfinished:
-        return ""
-    return f'<p class="notice">Unfinished, so not in this report: {_text(", ".join(report.unfinished))}.</p>'
+    lines = [f"Diverged: {name}, {reason}." for name, reason in report.diverged]
+    if report.unfinished:
+        lines.append(f"Unfinished, so not in this report: {', '.join(report.unfinished)}.")
+    return "".join(f'<p class="notice">{_text(line)}</p>' for line in lines)
 
 
 def _paragraphs(sentences: Iterable[str]) -> str:

@@ -19,6 +19,8 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(report.experiment.question))
     if report.unfinished:
         console.print(Text(f"Unfinished, not in this report: {', '.join(report.unfinished)}", style="yellow"))
+    for name, reason in report.diverged:
+        console.print(Text(f"Diverged: {name}, {reason}", style="red"))
     for table in tables(report):
         console.print()
         console.print(dressed(table))

@@ -1,39 +1,36 @@
 """Checkpoints by orbax, and the checks that it leaves to others.
 
-Saves are asynchronous and survive kill -9. Added here: a fingerprint of the contents, exact and the same on any mesh;
-a check of every leaf's dtype; a fall-back to an older step when the newest is damaged; and a write probe, so that a
-read-only or full disk is told at once and not after an hour.
+A step is written by a thread while training goes on, and takes its name once it is whole, so kill -9 loses nothing that
+was kept. Added here: each step says of itself which step it is, of which configuration, with which types, and a
+fingerprint of its contents, exact and the same on any mesh; what any of these contradicts is set aside, and an older
+step is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import logging
-import tempfile
+import secrets
+import shutil
+import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
-from posjax.errors import InputError
+from posjax.errors import InputError, StorageError
+from posjax.files import probe, read_json, sync
+from posjax.identity import differences, tree
 
 KEPT = 2
 """How many steps stay: with one alone, damage to the newest would lose the run."""
 
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
-
-
-def probe(folder: Path) -> None:
-    """Makes the folder and writes to it. Errors: `InputError` where that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with --work, or "
-                         "make room there") from error
 
 
 @jax.jit
@@ -59,67 +56,198 @@ def _dtypes(tree: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): str(leaf.dtype) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-class Checkpoints:
-    """The checkpoints of one run, in a folder of their own. A context manager: leaving it waits for the last save.
+def _sealed(meta: dict[str, Any]) -> str:
+    """A hash of what a step says of itself, but for the hash."""
+    said = {name: value for name, value in meta.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-    Errors: `InputError` for a folder that cannot be written, on `restore` for leaves of another dtype, and where every
-    step is damaged.
+
+class Restored(NamedTuple):
+    """The newest sound step and its state, step 0 and `None` where none was saved; and the steps that were not sound,
+    with the reasons."""
+
+    step: int
+    state: Any
+    refused: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def told(self) -> list[str]:
+        """A line for each step that was refused."""
+        return [f"the checkpoint of step {step} was refused: {why}; taken is step {self.step}"
+                for step, why in self.refused]
+
+
+def restore(folder: Path, abstract: Any, about: Any = None) -> Restored:
+    """The newest sound step in a folder, which is only read. `abstract`: the shapes, types and places of a state.
+
+    `about`: the configuration that it must be of; `None`: any.
+
+    Errors: `InputError` for a step of another configuration or of other leaves, and where every step is damaged.
+    """
+    refused: list[tuple[int, str]] = []
+    for step in _steps(folder):
+        try:
+            return Restored(step, _read(folder, step, abstract, about), tuple(refused))
+        except _Unsound as why:
+            refused.append((step, str(why)))
+    if refused:
+        why = "; ".join(f"step {step}: {reason}" for step, reason in refused)
+        raise InputError(f"no checkpoint in {folder} can be read ({why}): restore one from a copy, or choose another "
+                         "folder with --work to train again from the first step")
+    return Restored(0, None)
+
+
+def begun(folder: Path) -> Any:
+    """The configuration, as plain values, that the newest sound step in a folder is of; `None` where there is none."""
+    for step in _steps(folder):
+        with contextlib.suppress(_Unsound):
+            return _meta(folder / str(step), step)["about"]
+    return None
+
+
+class _Unsound(Exception):
+    """Why a step cannot be taken."""
+
+
+def _steps(folder: Path) -> list[int]:
+    """The steps that a folder names, the newest first."""
+    if not folder.is_dir():
+        return []
+    names = [path.name for path in folder.iterdir() if path.is_dir()]
+    return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
+
+
+def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
+    path = folder / str(step)
+    meta = _meta(path, step)
+    other = [] if about is None else differences(meta["about"], about)
+    if other:
+        raise InputError(f"the checkpoint of step {step} in {folder} is of another config: {'; '.join(other[:3])}. "
+                         "Nothing was changed; choose another folder with --work")
+    wanted = _dtypes(abstract)
+    different = sorted(set(wanted.items()) ^ set(meta["dtypes"].items()))
+    if different:
+        name = different[0][0]
+        there, here = meta["dtypes"].get(name), wanted.get(name)
+        raise InputError(f"the checkpoint of step {step} in {folder} holds other leaves than this run: {name} is "
+                         f"{there} there and {here} here; use another folder with --work")
+    _quiet()
+    try:
+        with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
+            state = checkpointer.restore((path / "state").absolute(), args=ocp.args.StandardRestore(abstract))
+    except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
+        raise _Unsound(_line(error.__cause__ or error)) from error
+    changed = [name for name, n in fingerprint(state).items() if n != meta["fingerprint"].get(name)]
+    if changed:
+        raise _Unsound(f"the content of {changed[0]} differs from what was saved")
+    return state
+
+
+def _meta(path: Path, step: int) -> dict[str, Any]:
+    """What a step says of itself, believed where its seal fits and its folder's name agrees."""
+    try:
+        meta = read_json(path / "meta" / "metadata", "")
+    except (InputError, OSError) as error:
+        raise _Unsound(_line(error)) from error
+    if "seal" not in meta:
+        raise _Unsound("it does not say what it is, as those of posjax 0.1.0 and damaged ones")
+    if meta["seal"] != _sealed(meta):
+        raise _Unsound("what it says of itself is damaged")
+    if meta["step"] != step:
+        raise _Unsound(f"it is of step {meta['step']}, whatever its folder is called")
+    return meta
+
+
+def _line(error: BaseException) -> str:
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0].rstrip(": ")
+
+
+def _quiet() -> None:
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+class Checkpoints:
+    """Writes the checkpoints of one run, in a folder of their own. A context manager: leaving it waits for the last.
+
+    `about`: the configuration that each step says it is of, any dataclasses and plain values.
+
+    Errors: `StorageError` where the disk refuses, at the latest when the next step is saved.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, about: Any = None):
         probe(folder)
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, cleanup_tmp_directories=True, create=True)
-        self.folder, self._manager = folder, ocp.CheckpointManager(folder.absolute(), options=options)
+        self.folder, self._about = folder, about
+        self._thread: threading.Thread | None = None
+        self._failed: StorageError | None = None
+        for left in (*folder.glob("*.orbax-checkpoint-tmp*"), *folder.glob(".gone.*")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind: Any, *_: object) -> None:
+        try:
+            self.wait()
+        except StorageError:
+            if kind is None:  # Else the error that ended training is told, as it came first.
+                raise
 
-    def save(self, step: int, state: Any) -> None:
-        """Begins to save; training goes on while it writes."""
-        for refused in [there for there in self._manager.all_steps() if there >= step]:
-            self._manager.delete(refused)
-        meta = {"fingerprint": fingerprint(state), "dtypes": _dtypes(state), "step": step}
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state),
-                                                         meta=ocp.args.JsonSave(meta)), force=True)
+    def restore(self, abstract: Any) -> Restored:
+        """As the function `restore`; steps that are not sound are set aside, named `N.refused`, for whoever can use
+        them."""
+        found = restore(self.folder, abstract, self._about)
+        for step, _ in found.refused:
+            with contextlib.suppress(OSError):
+                (self.folder / str(step)).rename(self.folder / f"{step}.refused.{secrets.token_hex(2)}")
+        return found
 
     def latest(self) -> int | None:
-        """The newest step that claims to be complete."""
-        return self._manager.latest_step()
+        """The newest step that is whole."""
+        with contextlib.suppress(StorageError):
+            self.wait()
+        return next(iter(_steps(self.folder)), None)
 
-    def restore(self, abstract: Any) -> tuple[int, Any, list[str]]:
-        """The newest sound step, its state, and why newer ones were refused; step 0 and `None` where none was saved."""
-        refused: list[str] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                return step, self._read(step, abstract), refused
-            except InputError:
-                raise
-            except (OSError, ValueError, KeyError, TypeError) as error:  # What orbax raises for damaged files.
-                refused.append(f"step {step}: {str(error).splitlines()[0][:160]}")
-        if refused:
-            raise InputError(f"no checkpoint in {self.folder} can be read ({'; '.join(refused)}): remove the folder to "
-                             "train again from the first step")
-        return 0, None, refused
+    def save(self, step: int, state: Any) -> None:
+        """Begins to save; training goes on while it writes. Errors: `StorageError` of the save before."""
+        self.wait()
+        if not self.folder.is_dir():
+            raise StorageError(f"{self.folder} is gone: put it back, and the same command goes on from its last step")
+        meta = {"step": step, "about": tree(self._about), "dtypes": _dtypes(state),
+                "fingerprint": fingerprint(state)}
+        # Copied, since the next step of training consumes the state.
+        host = jax.tree.map(np.array, state)
+        # A daemon, so that a disk that hangs cannot keep the process from ending.
+        self._thread = threading.Thread(target=self._write, args=(step, host, {**meta, "seal": _sealed(meta)}),
+                                        daemon=True, name=f"checkpoint of step {step}")
+        self._thread.start()
 
-    def _read(self, step: int, abstract: Any) -> Any:
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        wanted = _dtypes(abstract)
-        different = sorted(set(wanted.items()) ^ set(meta["dtypes"].items()))
-        if different:
-            raise InputError(f"the checkpoint of step {step} in {self.folder} holds other leaves than this run: "
-                             f"{different[0][0]} is {meta['dtypes'].get(different[0][0])} there and "
-                             f"{wanted.get(different[0][0])} here; use another folder with --work")
-        saved = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+    def wait(self) -> None:
+        """Until what was begun is on disk. Errors: `StorageError` where it could not be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+
+    def _write(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        _quiet()
         try:
-            state = self._manager.restore(step, args=saved)["state"]
-        except Exception as error:  # orbax raises a bare Exception for arrays that it cannot read.
-            raise OSError(str(error.__cause__ or error)) from error
-        changed = [path for path, n in fingerprint(state).items() if n != meta["fingerprint"][path]]
-        if changed:
-            raise OSError(f"the content of {changed[0]} differs from what was saved")
-        return state
+            handler = ocp.CompositeCheckpointHandler(state=ocp.StandardCheckpointHandler(),
+                                                     meta=ocp.JsonCheckpointHandler())
+            with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
+                checkpointer.save((self.folder / str(step)).absolute(), args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)), force=True)
+            sync(self.folder)
+            for old in _steps(self.folder)[KEPT:]:
+                gone = self.folder / f".gone.{old}"
+                (self.folder / str(old)).rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+        except Exception as error:  # Whatever orbax raises where it cannot write.
+            for left in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
+            self._failed = StorageError(f"the checkpoint of step {step} could not be written to {self.folder} "
+                                        f"({_line(error)}): make room there, and the same command goes on from the "
+                                        "last step that was kept")
+

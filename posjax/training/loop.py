@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -12,11 +13,15 @@ from types import FrameType
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from posjax.data import Batches
-from posjax.errors import InputError, Stopped
+from posjax.errors import Diverged, Stopped
+from posjax.fields import check_fields
+from posjax.files import owned
+from posjax.lines import read
 from posjax.training import mesh as meshes
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.mesh import Devices
@@ -33,7 +38,7 @@ class Train:
     `checkpoint_every` and `log_every` are in steps: what is logged is one line a step, written in groups so that the
     device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines.
 
-    Errors: `InputError` for a number below 1.
+    Errors: `InputError` for a number below 1, or a field of another type.
     """
 
     steps: int = 400
@@ -46,9 +51,7 @@ class Train:
     sinks: tuple[Sink, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "length", "batch", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Train got {name}={getattr(self, name)}: needed is 1 or more")
+        check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"))
 
 
 def trainer(train: Train, model: Any, vocabulary: int) -> Trainer:
@@ -56,23 +59,47 @@ def trainer(train: Train, model: Any, vocabulary: int) -> Trainer:
     return Trainer(model, vocabulary, train.optimizer, train.steps, train.devices.mesh(train.batch))
 
 
-def fit(train: Train, machine: Trainer, batches: Batches, seed: int, folder: Path, progress: Any = None) -> State:
+def about(train: Train, model: Any, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
+    """What the bits of a training depend on: each checkpoint says that it is of this."""
+    return {"seed": seed, "model": model, "vocabulary": vocabulary, "steps": train.steps, "length": train.length,
+            "batch": train.batch, "optimizer": train.optimizer, "corpus": corpus}
+
+
+def fit(train: Train, machine: Trainer, batches: Batches, seed: int, folder: Path, progress: Any = None,
+        corpus: str | None = None) -> State:
     """Trains to the last step, from the newest checkpoint in `folder` if there is one, and returns the final state.
 
     The result is a function of (train, model, data, seed): a run that was killed and started again ends with the same
-    bits, on the same versions and devices. `progress(start)` makes what shows the progress.
+    bits, on the same versions and devices. `progress(start)` makes what shows the progress. `corpus` is the text's
+    fingerprint: with the configuration it is what each checkpoint says that it is of.
 
-    Errors: `Stopped` when the loss is not finite, or after Ctrl-C or SIGTERM, both with the last step that is kept.
+    Errors: `Diverged` where a number or the state is not finite, before such a state is kept; `Stopped` after Ctrl-C,
+    SIGTERM or SIGHUP, both with the last step that is kept; `Busy` for a folder that another process trains in;
+    `StorageError` for a disk that refuses; `InputError` for a folder of another configuration.
     """
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        done, state, refused = checkpoints.restore(machine.abstract())
+    mine = about(train, machine.model, machine.vocabulary, seed, corpus)
+    with owned(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
+        found = checkpoints.restore(machine.abstract())
+        done, state = found.step, found.state
         state = machine.start(seed) if state is None else state
         shown = (progress or _quiet)(done)
+        for note in (*found.told, *_gaps(folder / "metrics.jsonl", done)):
+            shown.say(note)
+        if done >= train.steps:
+            return state
         with shown, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
-            for reason in refused:
-                shown.console.print(f"checkpoint refused: {reason}; going on from step {done}")
             session = _Session(train, machine, checkpoints, metrics, shown, interrupts)
             return session.run(state, done, batches, seed)
+
+
+def _gaps(path: Path, done: int) -> list[str]:
+    """What of the steps that are done a metrics file does not tell."""
+    lines = read(path)
+    missing, damaged = lines.missing(done), len(lines.damaged)
+    if not missing and not damaged:
+        return []
+    return [f"{path} lacks {missing} of {done} steps, and {damaged} of its lines are damaged: training goes on, and "
+            "the report leaves these out"]
 
 
 def _quiet(start: int) -> TrainingProgress:
@@ -103,8 +130,12 @@ class _Session:
                 clock = self._report(waiting, clock)
                 waiting = []
             if keep:
+                if not bool(_finite(state)):
+                    raise Diverged(self._diverged(step, "a parameter or a moment of the optimiser is not finite"))
+                self.metrics.keep()
                 self.checkpoints.save(step, state)
             if asked and step < train.steps:
+                self.checkpoints.wait()
                 raise Stopped(f"stopped at step {step} of {train.steps}; the checkpoint is kept, and the same command "
                               "goes on from there")
         return state
@@ -113,26 +144,37 @@ class _Session:
         """Fetches, checks, writes and shows the numbers of the last few steps."""
         fetched = [(step, {name: float(n) for name, n in jax.device_get(numbers).items()}) for step, numbers in waiting]
         now = time.perf_counter()
-        seconds = (now - clock) / len(fetched)
+        seconds = max(now - clock, 1e-9) / len(fetched)
         tokens = self.train.batch * self.train.length
         schedule = self.train.optimizer.schedule(self.train.steps)
         for step, numbers in fetched:
-            if not math.isfinite(numbers["loss"]):
-                raise Stopped(self._diverged(step, numbers["loss"]))
+            for name, number in numbers.items():
+                if not math.isfinite(number):
+                    raise Diverged(self._diverged(step, f"the {name.replace('_', ' ')} is {number}"))
             self.metrics.write(step, {**numbers, "learning_rate": float(np.asarray(schedule(step - 1))),
                                       "tokens_per_second": tokens / seconds, "seconds": seconds})
         self.shown.update(fetched[-1][0], fetched[-1][1]["loss"], tokens / seconds)
         return now
 
-    def _diverged(self, step: int, loss: float) -> str:
+    def _diverged(self, step: int, what: str) -> str:
         last = self.checkpoints.latest()
         kept = "no checkpoint was saved before it" if last is None else f"the last good checkpoint is step {last}"
-        return (f"the loss is {loss} at step {step}; {kept} in {self.checkpoints.folder}. Lower "
-                "train.optimizer.learning-rate, or raise its warmup, and use another folder with --work")
+        return (f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
+                "raise its warmup, and use another folder with --work")
+
+
+@jax.jit
+def _finite(state: State) -> jax.Array:
+    """Whether every number of a state is finite."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
 class Interrupts:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after this step; the second one ends at once."""
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop after this step; the second ends at once.
+
+    At once is safe: what is on disk is whole at any time.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -140,8 +182,9 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.
+                    self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,5 +193,7 @@ class Interrupts:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            # An exception might be raised, and lost, inside a callback of jax.
+            os.write(2, b"posjax: stopped at once; the last checkpoint is kept, and the same command goes on from it\n")
+            os._exit(Stopped.code)
         self.asked = True

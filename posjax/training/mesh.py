@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from posjax.errors import InputError
+from posjax.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,14 @@ class Devices:
 
     data: int | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def mesh(self, batch: int) -> Mesh:
         """The mesh for batches of that many rows."""
+        if jax.process_count() > 1:
+            raise InputError(f"this is process {jax.process_index()} of {jax.process_count()}: posjax trains in one "
+                             "process, on all devices that it sees; start one alone")
         there = jax.device_count()
         wanted = there if self.data is None else self.data
         if not 1 <= wanted <= there:

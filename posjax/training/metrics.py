@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from posjax.errors import InputError
+from posjax.files import refused
 
 Sink = Literal["tensorboard", "wandb"]
 
@@ -20,16 +23,25 @@ class Writer(Protocol):
 
 
 class Metrics:
-    """`metrics.jsonl`: one line a step, complete up to the last step that was written, whatever kills the process.
+    """`metrics.jsonl`: lines are added at its end and never changed, so that no kill and no full disk takes one away.
 
-    Starting again from `step` drops the lines after it, which a killed run wrote past its last checkpoint.
+    Going on from a step adds the line `{"from": step}`: what a killed run wrote past it counts no more, as
+    `posjax.lines.read` has it.
+
+    Errors: `StorageError` for a disk that refuses.
     """
 
     def __init__(self, path: Path, step: int, sinks: tuple[Sink, ...] = ()):
-        lines = [line for line in read(path) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._path = path
         self._sinks = [_sink(name, path.parent) for name in sinks]
-        self._file = path.open("a")
+        try:
+            self._file = path.open("ab", buffering=0)
+            before = path.read_bytes()
+        except OSError as error:
+            raise refused(path, error) from error
+        if before:
+            # Half a line of a killed process stays a line of its own.
+            self._add(b"" if before.endswith(b"\n") else b"\n", {"from": step})
 
     def __enter__(self) -> Self:
         return self
@@ -40,19 +52,25 @@ class Metrics:
             sink.close()
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
-        """Appends one line and hands it to the operating system."""
-        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
-        self._file.flush()
+        """Adds one line and hands it to the operating system."""
+        self._add(b"", {"step": step, **numbers})
         for sink in self._sinks:
             sink.write(step, numbers)
 
+    def keep(self) -> None:
+        """Has the disk keep what was written."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise refused(self._path, error) from error
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics file, none where there is no file."""
-    if not path.exists():
-        return []
-    # A line without its end was cut off by a kill.
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    def _add(self, before: bytes, line: dict[str, Any]) -> None:
+        text = before + json.dumps(line).encode() + b"\n"
+        try:
+            if self._file.write(text) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise refused(self._path, error) from error
 
 
 class _TensorBoard:

@@ -9,6 +9,7 @@ import jax
 import optax
 
 from posjax.errors import InputError
+from posjax.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class AdamW:
     peak at the first step, which moves already, to the peak. Then it falls along a cosine, to `final` times the peak at
     the last step. Gradients are clipped to a global norm of `clip`; matrices alone decay by `weight_decay`.
 
-    Errors: `InputError` for a learning rate that is not positive, or shares outside [0, 1].
+    Errors: `InputError` for a learning rate that is not positive, shares outside [0, 1], moments' shares outside
+    [0, 1), or a negative decay.
     Source: Loshchilov and Hutter 2017, arXiv:1711.05101.
     """
 
@@ -30,12 +32,18 @@ class AdamW:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.learning_rate > 0:
             raise InputError(f"AdamW got learning_rate={self.learning_rate}: needed is a positive number, about 3e-3 "
                              "for a small model")
         for name in ("warmup", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"AdamW got {name}={getattr(self, name)}: needed is a share in [0, 1]")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"AdamW got {name}={getattr(self, name)}: needed is a share in [0, 1), near 1")
+        if self.weight_decay < 0:
+            raise InputError(f"AdamW got weight_decay={self.weight_decay}: needed is 0 or more, about 0.1")
         if not self.clip > 0:
             raise InputError(f"AdamW got clip={self.clip}: needed is a positive norm; a large one switches it off")
 

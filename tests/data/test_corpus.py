@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import os
 import sysconfig
 from pathlib import Path
 
@@ -104,14 +105,14 @@ def test_what_is_no_text_is_passed_over_in_folders(tmp_path):
 
 def test_an_unreadable_file_is_passed_over_in_folders_but_not_when_named(tmp_path, monkeypatch):
     folder = fill(tmp_path, numbered(9))
-    read = Path.read_bytes
+    opened = Path.open
 
-    def refuse(path):
+    def refuse(path, *given, **named):
         if path.name == "003.txt":
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return opened(path, *given, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     documents = Text((str(folder),)).load()
     assert sorted(documents.train + documents.validation) == sorted({**numbered(9), "003.txt": b""}.values())[1:]
     with pytest.raises(InputError, match=r"003\.txt cannot be read \(Permission denied\)"):
@@ -197,13 +198,37 @@ def test_an_empty_or_binary_corpus_is_refused(tmp_path):
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan")])
 def test_a_share_outside_is_refused(share):
-    with pytest.raises(InputError, match=f"validation_share is {share}"):
+    with pytest.raises(InputError, match=f"validation_share.*{share}"):
         StandardLibrary(validation_share=share)
-    with pytest.raises(InputError, match=f"validation_share is {share}"):
+    with pytest.raises(InputError, match=f"validation_share.*{share}"):
         Text(("x",), validation_share=share)
 
 
 @pytest.mark.parametrize("paths", [(), "folder", ["folder"]])
 def test_paths_that_are_no_tuple_are_refused(paths):
-    with pytest.raises(InputError, match=r"tuple of paths is needed: paths=\('folder',\)"):
+    with pytest.raises(InputError, match=r"Text got paths=.*: needed"):
         Text(paths)
+
+
+def test_what_might_never_end_is_refused_or_passed_over(tmp_path):
+    folder = fill(tmp_path, numbered(9))
+    before = Text((str(folder),)).load().fingerprint
+    os.mkfifo(folder / "pipe.txt")
+    with (folder / "sparse.txt").open("wb") as file:
+        file.truncate(2**33)  # Nothing but NULs: its beginning tells that it is binary.
+    assert Text((str(folder),)).load().fingerprint == before
+    for path in (folder / "pipe.txt", "/dev/zero"):
+        with pytest.raises(InputError, match="no regular file, and might never end"):
+            Text((str(path),)).load()
+
+
+def test_the_folders_of_runs_are_no_text(tmp_path):
+    folder = fill(tmp_path, numbered(9))
+    before = Text((str(folder),)).load().fingerprint
+    for work in ("runs/mine", "runs/mine/rope"):
+        (folder / work).mkdir(parents=True)
+    (folder / "runs/mine/experiment.json").write_text("{}")
+    (folder / "runs/mine/rope/metrics.jsonl").write_text("{}")
+    assert Text((str(folder),)).load().fingerprint == before
+    with pytest.raises(InputError, match="needed are files or folders"):
+        Text(("",))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax.errors import InputError
-from posjax.training.checkpoints import KEPT, Checkpoints, fingerprint, probe
+from posjax import Rope
+from posjax.errors import InputError, StorageError
+from posjax.files import probe
+from posjax.training.checkpoints import KEPT, Checkpoints, begun, fingerprint
+from posjax.training.checkpoints import restore as read
 
 
 def state(step: int, dtype=jnp.float32):
@@ -50,7 +55,7 @@ def restore(folder, like):
 
 def test_what_is_saved_is_restored_to_the_bit(saved):
     step, found, refused = restore(saved, state(0))
-    assert (step, refused) == (2, [])
+    assert (step, refused) == (2, ())
     assert same_bits(found, state(2))
     assert not same_bits(found, state(1))
 
@@ -65,7 +70,7 @@ def test_two_steps_are_kept(saved):
 
 
 def test_an_empty_folder_is_step_0(tmp_path):
-    assert restore(tmp_path / "new", state(0)) == (0, None, [])
+    assert restore(tmp_path / "new", state(0)) == (0, None, ())
 
 
 def flip(path):
@@ -81,8 +86,10 @@ def test_a_damaged_step_falls_back_to_the_one_before_it_with_a_reason(saved, dam
     damage(largest(saved / "2"))
     step, found, refused = restore(saved, state(0))
     assert step == 1 and same_bits(found, state(1))
-    assert len(refused) == 1 and refused[0].startswith("step 2: ") and len(refused[0]) > len("step 2: ")
-    assert "\n" not in refused[0]
+    assert [step for step, _ in refused] == [2] and refused[0][1] and "\n" not in refused[0][1]
+    # What was refused is set aside: another look finds nothing to refuse.
+    assert restore(saved, state(0))[0::2] == (1, ())
+    assert len(list(saved.glob("2.refused.*"))) == 1
 
 
 def test_every_flipped_bit_of_the_arrays_is_noticed(saved):
@@ -92,7 +99,7 @@ def test_every_flipped_bit_of_the_arrays_is_noticed(saved):
         content = bytearray(good)
         content[place] ^= 0x10
         path.write_bytes(content)
-        step, found, _ = restore(saved, state(0))
+        step, found, _ = read(saved, abstract(state(0)))
         assert step == 1 or same_bits(found, state(2)), place
 
 
@@ -111,6 +118,56 @@ def test_damaged_notes_are_refused(saved):
     assert step == 1 and len(refused) == 1
 
 
+def test_every_flipped_bit_of_what_a_step_says_of_itself_falls_back(saved):
+    path = saved / "2" / "meta" / "metadata"
+    good = path.read_bytes()
+    for place in range(0, len(good), 7):
+        content = bytearray(good)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        step, _, _ = read(saved, abstract(state(0)))
+        assert step == 1 or json.loads(content) == json.loads(good), place
+
+
+@pytest.mark.parametrize("name", ["9", "3", "1"])
+def test_a_step_is_what_it_says_of_itself_whatever_its_folder_is_called(saved, name):
+    shutil.rmtree(saved / name, ignore_errors=True)
+    (saved / "2").rename(saved / name)
+    if name == "1":
+        with pytest.raises(InputError, match="it is of step 2, whatever its folder is called"):
+            restore(saved, state(0))
+        return
+    step, found, refused = restore(saved, state(0))
+    assert step == 1 and same_bits(found, state(1))
+    assert refused == ((int(name), "it is of step 2, whatever its folder is called"),)
+
+
+def test_a_step_of_another_configuration_is_refused(tmp_path):
+    with Checkpoints(tmp_path, {"seed": 1, "encoding": Rope()}) as checkpoints:
+        checkpoints.save(1, state(1))
+    with pytest.raises(InputError, match=r"of another config: encoding.base is 10000.0 there and 5.0 here"):
+        read(tmp_path, abstract(state(0)), {"seed": 1, "encoding": Rope(base=5.0)})
+    assert read(tmp_path, abstract(state(0)), {"seed": 1, "encoding": Rope()}).step == 1
+    assert begun(tmp_path)["seed"] == 1
+
+
+def test_reading_changes_nothing_and_needs_no_right_to_write(saved):
+    (saved / "3.orbax-checkpoint-tmp-1").mkdir()  # As of a trainer that is saving right now.
+    before = sorted(saved.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mkdir", "rename", "unlink", "rmdir"):
+            patch.setattr(Path, name, lambda *_, **__: pytest.fail("a reader writes"))
+        assert read(saved, abstract(state(0))).step == 2
+    assert sorted(saved.rglob("*")) == before
+
+
+def test_a_folder_that_is_gone_is_told(saved):
+    with Checkpoints(saved) as checkpoints:
+        shutil.rmtree(saved)
+        with pytest.raises(StorageError, match="is gone: put it back"):
+            checkpoints.save(3, state(3))
+
+
 def test_an_empty_folder_named_like_a_step_is_not_the_latest(saved):
     (saved / "9").mkdir()
     step, found, _ = restore(saved, state(0))
@@ -120,7 +177,7 @@ def test_an_empty_folder_named_like_a_step_is_not_the_latest(saved):
 def test_where_all_are_damaged_nothing_is_trained_anew_behind_ones_back(saved):
     for step in ("1", "2"):
         flip(largest(saved / step))
-    with pytest.raises(InputError, match=r"no checkpoint .* can be read .*remove the folder"):
+    with pytest.raises(InputError, match=r"no checkpoint .* can be read .*restore one from a copy"):
         restore(saved, state(0))
 
 

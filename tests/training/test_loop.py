@@ -6,16 +6,21 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
-from posjax.errors import InputError, Stopped
-from posjax.training import AdamW, Checkpoints, Devices, Train, TrainingProgress, fit, trainer
+from posjax.errors import Busy, Diverged, InputError, Stopped, StorageError
+from posjax.files import owned
+from posjax.lines import read
+from posjax.training import AdamW, Checkpoints, Devices, Train, TrainingProgress, fit, restored, trainer
 from posjax.training.loop import Interrupts
-from posjax.training.metrics import read
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, patch_optax, train  # noqa: F401
 
 SEED = 5
@@ -62,7 +67,7 @@ def straight(tmp_path, whole):
 
 def losses(folder):
     return [(line["step"], line["loss"], line["gradient_norm"], line["learning_rate"])
-            for line in read(folder / "metrics.jsonl")]
+            for line in read(folder / "metrics.jsonl").steps]
 
 
 def same(one, two):
@@ -71,7 +76,7 @@ def same(one, two):
 
 def test_every_step_is_logged_once_with_what_it_cost(straight):
     folder, state = straight
-    lines = read(folder / "metrics.jsonl")
+    lines = read(folder / "metrics.jsonl").steps
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert int(state.step) == 6
     schedule = AdamW(learning_rate=1e-2).schedule(6)
@@ -92,7 +97,7 @@ def test_a_run_that_dies_between_two_checkpoints_ends_with_the_same_bits(tmp_pat
     folder = tmp_path / "killed"
     with pytest.raises(Dead):
         fit(train(), machine, Source(data, 5, die), SEED, folder)
-    assert [line["step"] for line in read(folder / "metrics.jsonl")][-1] in (3, 4, 5)
+    assert [line["step"] for line in read(folder / "metrics.jsonl").steps][-1] in (3, 4, 5)
     resumed = Source(data, -1, None)
     again = fit(train(), machine, resumed, SEED, folder)
     assert resumed.asked == [3, 4, 5]
@@ -119,7 +124,7 @@ def test_logging_more_often_changes_no_number(tmp_path, machine, data, straight)
     assert same(state, straight[1]) and losses(folder) == losses(straight[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_step_keeps_it_and_tells_how_to_go_on(tmp_path, machine, data, straight, number):
     folder = tmp_path / "stopped"
     before = signal.getsignal(number)
@@ -142,30 +147,98 @@ def test_the_second_signal_ends_at_once():
     with Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupts.asked
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.MonkeyPatch.context() as patch:
+            ended = []
+            patch.setattr(os, "_exit", ended.append)
             os.kill(os.getpid(), signal.SIGINT)
+        assert ended == [75]
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path, data):
-    wild = train(steps=40, optimizer=AdamW(learning_rate=1e30, warmup=0.1), checkpoint_every=2, log_every=1)
-    with pytest.raises(Stopped) as stop:
+    wild = train(steps=40, optimizer=AdamW(learning_rate=1e30, warmup=1.0), checkpoint_every=1, log_every=1)
+    with pytest.raises(Diverged) as stop:
         fit(wild, trainer(wild, decoder(), 257), data, SEED, tmp_path)
     said = str(stop.value)
-    lines = read(tmp_path / "metrics.jsonl")
+    lines = read(tmp_path / "metrics.jsonl").steps
     assert all(np.isfinite(line["loss"]) for line in lines)
     step = lines[-1]["step"] + 1
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         last = checkpoints.latest()
     assert last is not None and last < step
     assert f"at step {step}; the last good checkpoint is step {last} in {tmp_path}" in said
-    assert said.startswith("the loss is nan") or said.startswith("the loss is inf")
+    assert "nan" in said or "inf" in said or "not finite" in said
     assert "learning-rate" in said and "\n" not in said
 
 
 def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, data):
     wild = train(steps=20, optimizer=AdamW(learning_rate=1e30, warmup=0.0), checkpoint_every=20)
-    with pytest.raises(Stopped, match="no checkpoint was saved before it"):
+    with pytest.raises(Diverged, match="no checkpoint was saved before it"):
         fit(wild, trainer(wild, decoder(), 257), data, SEED, tmp_path)
+
+
+@pytest.mark.parametrize("number", ["gradient_norm", "parameter"])
+def test_what_is_not_finite_is_never_kept(tmp_path, machine, data, number):
+    """A finite loss is not enough: the update of a step that looked well may not be."""
+    class Wild:
+        def __getattr__(self, name):
+            return getattr(machine, name)
+
+        def step(self, seed):
+            advance = machine.step(seed)
+
+            def wild(state, batch):
+                state, numbers = advance(state, batch)
+                if int(state.step) == 4 and number == "gradient_norm":
+                    numbers = {**numbers, "gradient_norm": jnp.float32(np.inf)}
+                if int(state.step) == 6 and number == "parameter":
+                    state = jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, state)
+                return state, numbers
+
+            return wild
+
+    with pytest.raises(Diverged, match="the gradient norm is inf at step 4" if number == "gradient_norm" else
+                       "a parameter or a moment of the optimiser is not finite at step 6"):
+        fit(train(), Wild(), data, SEED, tmp_path)
+    found = restored(tmp_path / "checkpoints", machine.abstract())
+    assert found.step == 3 and all(np.isfinite(x).all() for x in jax.tree.leaves(found.state))
+
+
+def test_a_folder_in_use_says_by_whom(tmp_path, machine, data):
+    program = ("import sys, time\nfrom pathlib import Path\nfrom posjax.files import owned\n"
+               "with owned(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(Busy, match=f"is in use by process {other.pid} on .* since .*: wait"):
+            fit(train(), machine, data, SEED, tmp_path)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["owner.lock"]
+        other.kill()
+    with owned(tmp_path), owned(tmp_path):  # A lock goes with its process; one process may take it twice.
+        assert f"process {os.getpid()} on " in (tmp_path / "owner.lock").read_text()
+
+
+def test_a_disk_that_refuses_a_save_ends_with_one_line(tmp_path, machine, data, monkeypatch):
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: no space left on device\nand\nmany\nmore lines")
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", full)
+    with pytest.raises(StorageError, match=r"step 3 could not be written .*RESOURCE_EXHAUSTED") as said:
+        fit(train(), machine, data, SEED, tmp_path)
+    assert "\n" not in str(said.value) and said.value.code == 74
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    monkeypatch.undo()
+    assert int(fit(train(), machine, data, SEED, tmp_path).step) == 6
+
+
+def test_lines_that_are_gone_are_told_and_training_goes_on(tmp_path, machine, data, straight):
+    folder, state = straight
+    shutil.rmtree(folder / "checkpoints" / "6")
+    (folder / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 1.0}\n{"ste\xff}\n')
+    out = io.StringIO()
+    console = Console(file=out, width=500)
+    again = fit(train(), machine, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
+    assert "lacks 2 of 3 steps, and 1 of its lines are damaged" in out.getvalue()
+    assert same(again, state)
+    assert [line["step"] for line in read(folder / "metrics.jsonl").steps] == [1, 4, 5, 6]
 
 
 def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, machine, data, straight):
@@ -176,8 +249,9 @@ def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, machine, data, str
     out = io.StringIO()
     console = Console(file=out, width=500)
     again = fit(train(), machine, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
-    assert "checkpoint refused: step 6: " in out.getvalue() and "going on from step 3" in out.getvalue()
+    assert "the checkpoint of step 6 was refused: " in out.getvalue() and "taken is step 3" in out.getvalue()
     assert same(again, state)
+    assert len(list((folder / "checkpoints").glob("6.refused.*"))) == 1  # Set aside, for whoever can use it.
 
 
 def test_two_devices_resume_to_the_bit_too(tmp_path, data):

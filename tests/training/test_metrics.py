@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 
-from posjax.errors import InputError
+from posjax.errors import InputError, StorageError
+from posjax.lines import read
 from posjax.training import metrics
-from posjax.training.metrics import Metrics, read
+from posjax.training.metrics import Metrics
 
 
 def write(path, first, last, after=0):
@@ -20,8 +22,8 @@ def write(path, first, last, after=0):
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, 1, 3)
-    assert read(path) == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}, {"step": 3, "loss": 0.3}]
-    assert read(tmp_path / "none.jsonl") == []
+    assert list(read(path).steps) == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}, {"step": 3, "loss": 0.3}]
+    assert read(tmp_path / "none.jsonl").steps == ()
 
 
 def test_each_line_is_there_before_the_file_is_closed(tmp_path):
@@ -34,8 +36,10 @@ def test_each_line_is_there_before_the_file_is_closed(tmp_path):
 def test_starting_again_drops_what_was_written_past_the_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, 1, 5)
+    before = path.read_bytes()
     write(path, 4, 6, after=3)
-    assert [line["step"] for line in read(path)] == [1, 2, 3, 4, 5, 6]
+    assert path.read_bytes().startswith(before)  # Nothing is written in place.
+    assert [line["step"] for line in read(path).steps] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("cut", ['{"step": 4, "lo', '{"step": 4, "loss": 0.4}', "{", '{"step": 4, "loss": {}'])
@@ -43,10 +47,36 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path, cut):
     path = tmp_path / "metrics.jsonl"
     write(path, 1, 3)
     path.write_text(path.read_text() + cut)
-    assert [line["step"] for line in read(path)] == [1, 2, 3]
+    assert [line["step"] for line in read(path).steps] == [1, 2, 3]
     write(path, 4, 5, after=3)
-    assert [line["step"] for line in read(path)] == [1, 2, 3, 4, 5]
-    assert path.read_text().count("\n") == 5
+    assert [line["step"] for line in read(path).steps] == [1, 2, 3, 4, 5]
+    assert read(path).damaged == ()
+
+
+def test_damage_in_the_middle_is_told_by_its_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1, 4)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b'{"step": 2, "lo\xff\n' + lines[2] + b'{"loss": 1}\n' + lines[3])
+    assert [line["step"] for line in read(path).steps] == [1, 3, 4] and read(path).damaged == (2, 4)
+    assert read(path).missing(4) == 1
+
+
+def test_a_full_disk_takes_no_line_away(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1, 2)
+    lines = Metrics(path, 2)
+    before = path.read_bytes()
+
+    class Full:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    with contextlib.closing(lines._file):
+        lines._file = Full()
+        with pytest.raises(StorageError, match=r"metrics.jsonl .No space left"):
+            lines.write(3, {"loss": 1.0})
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("sink", ["tensorboard", "wandb"])

@@ -74,6 +74,7 @@ class Warm:
 
     def __init__(self, plan: Train, model: Decoder):
         self.inner, self.mesh = trainer(plan, model, 257), plan.devices.mesh(plan.batch)
+        self.model, self.vocabulary = model, 257
         self.advance, self.states = {}, {}
         self.shapes = self.inner.abstract()
 

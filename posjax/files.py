@@ -1,0 +1,154 @@
+"""Files that are either whole or not there, whatever kills the process or the machine; and folders with one owner."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import secrets
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from posjax.errors import Busy, InputError, StorageError
+
+STALE = 3600.0
+"""After how many seconds an unfinished file is what a killed process left behind."""
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Writes `content` beside `path`, has the disk keep it, and moves it there. Errors: `StorageError`."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        # Made anew, so that no link that somebody put there is followed, and with the rights that the umask leaves.
+        handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync(path.parent)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return path
+
+
+def _sweep(path: Path) -> None:
+    for left in path.parent.glob(f".{path.name}.????????"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
+
+
+def sync(folder: Path) -> None:
+    """Has the disk keep the names in a folder, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def refused(path: Path, error: OSError) -> StorageError:
+    """What a refused write is told as."""
+    return StorageError(f"cannot write to {path} ({error.strerror or error}): make room there or make it writable and "
+                        "give the same command again, or choose another folder with --work")
+
+
+def probe(folder: Path) -> None:
+    """Makes the folder and writes to it, so that a disk which refuses says so now. Errors: `StorageError`."""
+    path = folder / f".probe.{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            path.unlink()
+            os.write(handle, b"\0" * 4096)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """A JSON file, numbers that are not finite as null. Errors: `StorageError`."""
+    return write_whole(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file. Errors: `InputError` where it is damaged, with what to do; `FileNotFoundError`."""
+    try:
+        tree = json.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read ({error.strerror}): make it readable") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, str(error), remedy) from error
+    if not isinstance(tree, dict):
+        raise damaged(path, f"it holds a {type(tree).__name__}, not an object", remedy)
+    return tree
+
+
+def damaged(path: Path, why: str, remedy: str) -> InputError:
+    """What damage is told as."""
+    return InputError(f"{path} is damaged ({why}): {remedy}")
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Makes this process the one that writes to a folder, for as long as the block lasts; it may own it already.
+
+    The lock goes with the process, however it ends. Errors: `Busy` says who holds it; `StorageError` for a folder that
+    cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "owner.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise refused(folder, error) from error
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    me = f"process {os.getpid()} on {socket.gethostname()} "
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        who = os.pread(handle, 500, 0).decode(errors="replace").strip() or "another process"
+        if who.startswith(me):
+            return
+        raise Busy(f"{folder} is in use by {who}: wait until it has ended and give the same command again, or choose "
+                   "another folder with --work") from error
+    except OSError as error:
+        warnings.warn(f"{folder} lies on a file system without locks ({error.strerror}): see to it that one process "
+                      "alone writes there", stacklevel=4)
+    told = f"{me}since {time.strftime('%Y-%m-%d %H:%M:%S')} ({' '.join(sys.argv)[:200]})\n"
+    with contextlib.suppress(OSError):  # Who it is helps the next one; the lock itself holds without it.
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, told.encode(errors="replace"), 0)

@@ -1,0 +1,62 @@
+"""The lines that training writes, read again: the latest of each step, and what of the file is damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A metrics file, read: one line for each step, the latest, in order, and which lines are damaged."""
+
+    steps: tuple[dict[str, Any], ...]
+    damaged: tuple[int, ...] = ()
+
+    def missing(self, step: int) -> int:
+        """How many of the steps up to one are not there."""
+        return step - sum(1 <= line["step"] <= step for line in self.steps)
+
+
+def read(path: Path) -> Lines:
+    """The lines of a metrics file that can be read, none where there is no file.
+
+    >>> read(Path("no/such/file")).steps
+    ()
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    damaged = []
+    for number, text, cut in _texts(path):
+        line = _parsed(text)
+        if line is None:
+            # A killed process leaves half a line before the one that goes on: nothing of it was promised yet.
+            damaged += [] if cut else [number]
+        elif "from" in line:
+            steps = {step: kept for step, kept in steps.items() if step <= line["from"]}
+        else:
+            steps[line["step"]] = line
+    return Lines(tuple(steps[step] for step in sorted(steps)), tuple(damaged))
+
+
+def _texts(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Each whole line with its number, and whether it is one that a process was killed in."""
+    if not path.exists():
+        return
+    # What stands behind the last end of a line was cut off, perhaps in the middle of a number.
+    lines = path.read_bytes().split(b"\n")[:-1]
+    for number, (text, after) in enumerate(zip(lines, [*lines[1:], b"{}"], strict=True), 1):
+        if text:
+            yield number, text, "from" in (_parsed(after) or {})
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """A line's numbers by name, `None` where it is damaged."""
+    try:
+        line = json.loads(text.decode())
+        whole = isinstance(line, dict) and isinstance(line.get("from", line.get("step")), int)
+        return line if whole and all(isinstance(n, int | float) for n in line.values()) else None
+    except (ValueError, RecursionError):
+        return None

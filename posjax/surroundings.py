@@ -1,0 +1,66 @@
+"""What a run ran on: versions, devices and flags, and how they differ from those it was begun with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from posjax.attention import Choice
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "posjax")
+FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+
+
+def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
+    """Everything beside the config that numbers may depend on, as plain values."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "devices": [str(device) for device in mesh.devices.flat], "device_kind": jax.devices()[0].device_kind,
+        "mesh": dict(mesh.shape), "backend": chosen.backend, "attention": str(chosen), "commit": commit(),
+        "flags": {"XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+                  **{name: getattr(jax.config, name, None) for name in FLAGS}},
+    }
+
+
+def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What differs between two surroundings, as "jax is 0.10.2 there and 0.12.0 here".
+
+    >>> changes({"versions": {"jax": "1"}, "commit": "a"}, {"versions": {"jax": "2"}, "commit": "b"})
+    ['jax was 1 and is 2', 'commit was a and is b']
+    """
+    def flat(told: dict[str, Any]) -> dict[str, Any]:
+        inner = {"devices": len(told["devices"])} if "devices" in told else {}
+        for name in ("versions", "flags"):
+            inner |= told.get(name) or {}
+        return inner | {name: told[name] for name in ("device_kind", "backend", "commit") if name in told}
+
+    before, now = flat(there), flat(here)
+    return [f"{name} was {before[name]} and is {now[name]}" for name in before
+            if name in now and before[name] != now[name]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The git commit of this checkout, with a "+" where files differ from it; `None` outside a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
