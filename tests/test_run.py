@@ -174,6 +174,7 @@ def test_a_name_is_a_plain_folder_name(mine, name):
     ("train", "steps", 2.5), ("train", "length", 16.0), ("train", "steps", 10**12), ("train", "optimizer", None),
     ("train", "devices", None), ("train", "sinks", ("prometheus",)), ("model", "layers", 1.5), ("model", "layers", 0),
     ("model", "feed_forward", 0), ("model", "feed_forward", -1), ("model", "epsilon", -1.0), ("model", "dtype", "int8"),
+    ("model", "model_size", 2**30),
     ("evaluation", "multiples", (1, 2.0)), ("evaluation", "extensions", ("yarm",)), ("", "seed", 1.5),
     ("", "seed", 2**67), ("", "seed", -1), ("", "data", None), ("", "evaluation", None), ("", "label", b"x"),
     ("", "label", "\ud800"),
@@ -184,7 +185,7 @@ def test_every_field_of_a_config_is_held_to_its_type(mine, where, field, value):
 
 
 @pytest.mark.parametrize(("where", "change"), [
-    ("model", {"layers": 10**9}), ("model", {"model_size": 2**30}), ("train", {"batch": 2**31 - 1}),
+    ("model", {"layers": 10**9}), ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}), ("train", {"batch": 2**31 - 1}),
     ("evaluation", {"windows": 2**31 - 1}),
 ])
 def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, change):

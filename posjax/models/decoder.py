@@ -21,6 +21,8 @@ from posjax.models.parameters import EncodingParams
 from posjax.positions import check, contiguous
 
 ROPE = Rope()
+LARGEST_HEAD = 2**16
+"""What an encoding computes for one head is computed at once, on the host."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Decoder:
             fit = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
             raise InputError(f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
                              f"key-value heads that divides the query heads, one of {', '.join(map(str, fit))}")
+        if self.size_of_head > LARGEST_HEAD:
+            raise InputError(f"Decoder got model_size={self.model_size}, heads={self.heads} and head_size="
+                             f"{self.head_size}, heads of {self.size_of_head}: needed is {LARGEST_HEAD} or less")
         attention.known(self.backend)
         self.encoding.constants(dims(self))  # Says now what it would say after minutes: an odd rotary size, say.
 
