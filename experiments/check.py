@@ -6,23 +6,33 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 import posjax
 from experiments import cli
 from posjax import invariants
-from posjax.encodings import REGISTRY, Dims, Encoding
+from posjax.encodings import REGISTRY, Chunks, Dims, Encoding, Schedule
 from posjax.errors import InputError
 
 DIMS = Dims(heads=6, head_size=16, model_size=96)
 SIZED = (posjax.Rope(schedule=posjax.LongRope(4.0, 4, short_factor=(1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
                                               long_factor=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0))),)
 """Values that fit these sizes alone, and so are no examples of their class."""
+
+MAKERS = ("chain", "by_head", "by_layer", "near_far")
+KINDS = (Encoding, Schedule, Chunks)
+NAMES: dict[str, Callable[..., Any]] = {
+    name: made for name, made in {**vars(posjax), "Chunks": Chunks}.items()
+    if name in (*posjax.__all__, "Chunks") and (name in MAKERS or (isinstance(made, type) and issubclass(made, KINDS)))
+}
+"""What may be called in the text of an encoding."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +62,35 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def value(text: str) -> Encoding:
-    """The encoding that a text spells. Errors: `InputError` that says what is wrong with it."""
+    """The encoding that a text spells: calls of posjax's own names with literals, and nothing else is run.
+
+    Errors: `InputError` that says what is wrong with it.
+    """
     try:
-        found = eval(text, {"__builtins__": {}}, vars(posjax))
-    except (SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise InputError(f"{text!r} is not an encoding: {error}; write one as in Python, such as 'Rope(base=5e5)'"
+        found = _value(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError, MemoryError) as error:
+        raise InputError(f"{text[:200]!r} is not an encoding: {error}; write one as in Python, such as 'Rope(base=5e5)'"
                          ) from error
     if not isinstance(found, Encoding):
-        raise InputError(f"{text!r} is a {type(found).__name__}; needed is an encoding, such as 'Rope(base=5e5)'")
+        raise InputError(f"{text[:200]!r} is a {type(found).__name__}; needed is an encoding, such as 'Rope(base=5e5)'")
     return found
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        made = NAMES.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if made is None:
+            known = difflib.get_close_matches(ast.unparse(node.func), NAMES, n=1, cutoff=0.0)[0]
+            raise InputError(f"{ast.unparse(node.func)} is no encoding or schedule of posjax: the nearest is {known}")
+        if any(word.arg is None for word in node.keywords):
+            raise InputError("** stands for arguments that are not written out: write each by its name")
+        return made(*map(_value, node.args), **{str(word.arg): _value(word.value) for word in node.keywords})
+    if isinstance(node, ast.Tuple):
+        return tuple(map(_value, node.elts))
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise InputError(f"{ast.unparse(node)} is more than a number, a text or a tuple of these") from error
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -225,9 +225,9 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A letter that a terminal lacks is no reason to end.
             stream.reconfigure(errors="replace")
-    _listen()
     try:
-        command(sys.argv[1:])
+        with _listening():
+            command(sys.argv[1:])
     except (InputError, Stopped) as error:
         _say(str(error), error.code)
     except KeyboardInterrupt:
@@ -246,17 +246,22 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
     raise SystemExit(0)
 
 
-def _listen() -> None:
+@contextlib.contextmanager
+def _listening() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP end a command between its steps, also as the first process of a container."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    before = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.
-            signal.signal(number, end)
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.
+            before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(message: str, code: int) -> NoReturn:

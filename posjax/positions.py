@@ -58,16 +58,18 @@ def check(positions: jax.Array, name: str = "positions", coordinates: int = 1,
     Errors: `InputError` for floats, for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has A
     `coordinates`, for another number of tokens or rows, and for known positions that int32 does not hold.
     """
-    positions = given = jnp.asarray(positions) if not isinstance(positions, np.ndarray) else positions
-    if not jnp.issubdtype(positions.dtype, jnp.integer):
-        raise InputError(f"{name} are {positions.dtype}: positions are exact integers; give int32, for example from "
+    given: Any = positions if hasattr(positions, "dtype") else np.asarray(positions)
+    if not jnp.issubdtype(given.dtype, jnp.integer):
+        raise InputError(f"{name} are {given.dtype}: positions are exact integers; give int32, for example from "
                          "posjax.positions.contiguous(length)")
-    if positions.ndim not in (1, 2) and not (coordinates > 1 and positions.ndim == 3):
-        raise InputError(f"{name} have shape {positions.shape}: needed is [T], the same for all rows, or [B, T]")
+    if given.ndim not in (1, 2) and not (coordinates > 1 and given.ndim == 3):
+        raise InputError(f"{name} have shape {given.shape}: needed is [T], the same for all rows, or [B, T]")
     _check_tokens(given, name, coordinates, tokens)
-    if not isinstance(given, core.Tracer) and given.size and int(given.max()) > LARGEST:
-        raise InputError(f"{name} reach {int(given.max())}: needed are positions of int32, {LARGEST} at most")
-    return jnp.asarray(positions).astype(jnp.int32)
+    if not isinstance(given, core.Tracer) and given.size:
+        low, high = int(given.min()), int(given.max())
+        if high > LARGEST or low < -LARGEST - 1:
+            raise InputError(f"{name} reach from {low} to {high}: needed are positions of int32, {LARGEST} at most")
+    return jnp.asarray(given).astype(jnp.int32)
 
 
 def _check_tokens(positions: Any, name: str, coordinates: int, tokens: tuple[int, int] | None) -> None:

@@ -185,7 +185,8 @@ def test_every_field_of_a_config_is_held_to_its_type(mine, where, field, value):
 
 
 @pytest.mark.parametrize(("where", "change"), [
-    ("model", {"layers": 10**9}), ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}), ("train", {"batch": 2**31 - 1}),
+    ("model", {"layers": 10**9}), ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}),
+    ("train", {"batch": 2**31 - 1}),
     ("evaluation", {"windows": 2**31 - 1}),
 ])
 def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, change):

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import core
 from jax.sharding import PartitionSpec
 
 from posjax import axes, positions
@@ -32,10 +33,14 @@ def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: 
     Errors: `InputError` for an unknown backend, or a mask whose arrays are of other tokens; `NotImplementedError` for a
     named backend that cannot do this, with the reason and the name of one that can.
     """
+    axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v)
+    axes.check_floats(q=q, k=k, v=v)
+    start = _index(start)
     mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, start)
     chosen = choose(job(q, k, bias, mask, start, sums), backend)
     if 0 in (*q.shape, *k.shape):  # No token, or none to look at: as for a query that may see nothing.
-        return jnp.zeros_like(q), jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
+        blind = jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
+        return jnp.zeros((*q.shape[:3], v.shape[3]), q.dtype), blind
     attention = _without_forward_mode(chosen.backend)
     q, k, v, bias = vary_alike((q, k, v, bias), mask)
     if not explicit_axes():
@@ -48,6 +53,14 @@ def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: 
         return out, lse if sums else None
 
     return by_compiler(both, out_specs, q, k, v, bias, mask, start)
+
+
+def _index(start: Any) -> Any:
+    """The first query's index as Python's own number where it is known, or a traced whole number."""
+    whole = hasattr(start, "dtype") and jnp.issubdtype(start.dtype, jnp.integer) and start.ndim == 0
+    if not whole and (not isinstance(start, int) or isinstance(start, bool)):
+        raise InputError(f"start is {start!r}: needed is the first query's index among the keys, a whole number")
+    return start if isinstance(start, core.Tracer) else int(start)
 
 
 def _without_forward_mode(name: str) -> Callable[..., Any]:

@@ -19,7 +19,18 @@ from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Til
 from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, Window, rules
-from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, logits, mark_keys, settled, softmax, without_void
+from posjax.attention.reference import (
+    BLIND,
+    LOWEST,
+    MASKED,
+    log_sum,
+    logits,
+    mark_keys,
+    mark_rows,
+    settled,
+    softmax,
+    without_void,
+)
 
 BLOCK = 256
 """Queries and keys per block."""
@@ -41,14 +52,14 @@ def refuse(job: Job) -> str | None:
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
               ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
-    k, v = mark_keys(k, v)
+    q, (k, v) = mark_rows(q), mark_keys(k, v)
     if isinstance(bias, ByContent):
         summed = between_tokens(bias, q, k, mask, start)
         if summed is None:
             return _by_rows(q, k, v, bias, mask, start)
         q, k, between = summed
-        out, lse = _by_blocks(q, k, v, between, mask, start)
-        return out, between.moved(lse)
+        out, lse = _by_blocks(q, k, v, between.without_queries(), mask, start)
+        return out, jnp.where(lse > LOWEST, between.moved(lse), lse)
     return _by_blocks(q, k, v, bias, mask, start)
 
 
@@ -82,7 +93,8 @@ def _by_blocks(q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | Betwee
     else:
         each = (x.reshape(parts, batch, heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH))
         out, lse = jax.lax.map(lambda x: some(*x), (jnp.arange(parts, dtype=jnp.int32), *each))
-    out_BTNH = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1]).transpose(0, 3, 1, 2, 4).reshape(B, -1, N, H)[:, :T]
+    out = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1]).transpose(0, 3, 1, 2, 4)
+    out_BTNH = out.reshape(B, -1, N, v.shape[-1])[:, :T]
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
 
 
@@ -104,7 +116,7 @@ def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Ma
         return softmax(logits(q, k, bias, start, first, seen), seen, v, q.dtype)
 
     out, lse = jax.lax.map(lambda pair: block(*pair), (jnp.arange(blocks, dtype=jnp.int32), q_blocks))
-    out = jnp.moveaxis(out, 0, 1).reshape(q.shape[0], blocks * rows, *q.shape[2:])[:, :T]
+    out = jnp.moveaxis(out, 0, 1).reshape(q.shape[0], blocks * rows, q.shape[2], v.shape[-1])[:, :T]
     return out, jnp.moveaxis(lse, 0, 2).reshape(*lse.shape[1:3], blocks * rows)[:, :, :T]
 
 

@@ -6,7 +6,7 @@ of T x S is ever summed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -73,6 +73,11 @@ class BetweenTokens:
         none = jnp.zeros_like(self.queries[0])
         return BetweenTokens((none, none), (total, total))
 
+    def without_queries(self) -> BetweenTokens:
+        """The same bias, the sums of its queries as numbers without a gradient: `moved` has that."""
+        high, low = (jax.lax.stop_gradient(x) for x in self.queries)
+        return replace(self, queries=(high, low))
+
     def moved(self, lse: jax.Array) -> jax.Array:
         """The log-sum-exp `[B, N, T]` as it is, with its gradient to the sums of the queries."""
         return lse + (self.queries[0] - jax.lax.stop_gradient(self.queries[0]))
@@ -100,7 +105,7 @@ def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, star
     fading_BNS = jax.vmap(lambda k: bias.encoding.fading(bias.params, k))(k_BSNH)
     if fading_BNS is None:
         return None
-    sums = _sums(fading_BNS, segments[0].queries if segments else None)
+    sums = _sums(fading_BNS.astype(jnp.float32), segments[0].queries if segments else None)
     order = jnp.clip(jnp.asarray(start, jnp.int32) + jnp.arange(q.shape[1], dtype=jnp.int32), 0, k.shape[1] - 1)
     q, k = (jnp.where((at < 0)[..., None, None], jnp.nan, x) for x, at in
             ((q, bias.q_positions), (k, bias.k_positions)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from posjax import axes
-from posjax.attention.masks import Causal, Mask, Segments, as_mask, rules
+from posjax.attention.masks import Causal, Mask, Segments, as_mask, ids_of, rules
 from posjax.attention.meshes import vary_alike
+from posjax.attention.reference import without_void
 from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
 from posjax.positions import check, contiguous
@@ -31,16 +32,18 @@ class LinearState:
     """All that linear attention keeps of the tokens it has read, whatever their number.
 
     `products [B, K, H, H]`: the sum of rotated key features times values. `features [B, K, H]`: the sum of key
-    features. `count`: tokens read. `segment [B]`: the document of the last one. All but the count are float32.
+    features. `void [B, K]`: how many tokens without a meaning there were: what is to see them is NaN. `count`: tokens
+    read. `segment [B]`: the document of the last one. Sums are float32.
     """
 
     products: jax.Array
     features: jax.Array
+    void: jax.Array
     count: jax.Array
     segment: jax.Array
 
 
-jax.tree_util.register_dataclass(LinearState, ["products", "features", "count", "segment"], [])
+jax.tree_util.register_dataclass(LinearState, ["products", "features", "void", "count", "segment"], [])
 
 
 def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = None,
@@ -58,7 +61,9 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     it continues the sequence at a cost that does not depend on its length.
 
     Convention: only the numerator is rotated, so weights may be negative, and they sum to one no more: as published. A
-    schedule's attention factor is a temperature of the softmax; here it would scale the output. Sums are float32.
+    schedule's attention factor is a temperature of the softmax; here it would scale the output. Sums are float32. A row
+    that sees a token without a meaning, at a negative position or with a key or value that is not finite, is NaN, and
+    no other is touched.
 
     Errors: `InputError` for an encoding that does more than rotate, a state under a mask that is not causal, or shapes
     that do not fit; `NotImplementedError` for another mask.
@@ -80,16 +85,23 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     params = encoding.join(params, None)
     at = contiguous(sizes["T"], before.count) if positions is None else check(
         positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
-    q_BTKGH = feature(q.astype(jnp.float32)).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
-    k_BTKH = jnp.where(segments[:, :, None, None] == 0, 0.0, feature(k.astype(jnp.float32)))
+    padding = segments[:, :, None] == 0
+    nowhere = jnp.atleast_2d(jnp.any(at < 0, axis=-1) if at.ndim == 3 else at < 0)[..., None]
+    (q_clean, q_void), (k_clean, k_void), (v, v_void) = (without_void(x.astype(jnp.float32)) for x in (q, k, v))
+    void_BTK = (k_void | v_void | nowhere) & ~padding
+    at = jnp.maximum(at, 0)
+    q_BTKGH = feature(q_clean).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
+    k_BTKH = jnp.where((padding | void_BTK)[..., None], 0.0, feature(k_clean))
     turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
-    tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v.astype(jnp.float32), segments)
+    tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v, void_BTK.astype(jnp.float32), segments)
     if 0 in q.shape:
         return jnp.zeros_like(q), before
-    total, weight, after = _causal(tokens, before) if mask.causal else _full(tokens, before)
+    total, weight, void, after = _causal(tokens, before) if mask.causal else _full(tokens, before)
     seen = weight > 0
     out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
+    lost = jnp.broadcast_to((q_void | nowhere) & ~padding, q.shape[:3]).reshape(out.shape[:4])[..., None]
+    out = jnp.where(lost | (void > 0)[..., None, None], jnp.nan, out)
     return out.reshape(q.shape).astype(q.dtype), after
 
 
@@ -116,7 +128,7 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
                          "nor a state; intersect the mask with Causal()")
     if not named:
         return jnp.ones((sizes["B"], sizes["T"]), jnp.int32)
-    ids = jnp.asarray(named[0].queries, jnp.int32)
+    ids = ids_of(named[0].queries, "queries", sizes["B"])
     if named[0].keys is not None or ids.shape != (sizes["B"], sizes["T"]):
         raise InputError(f"linear attention got Segments of shape {ids.shape}: needed is one id for each token, "
                          f"({sizes['B']}, {sizes['T']}), the same for queries and keys")
@@ -126,18 +138,20 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
 def _empty(sizes: dict[str, int]) -> LinearState:
     B, K, H = sizes["B"], sizes["K"], sizes["H"]
     return LinearState(jnp.zeros((B, K, H, H), jnp.float32), jnp.zeros((B, K, H), jnp.float32),
-                       jnp.zeros((), jnp.int32), jnp.ones((B,), jnp.int32))
+                       jnp.zeros((B, K), jnp.float32), jnp.zeros((), jnp.int32), jnp.ones((B,), jnp.int32))
 
 
-def _full(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, LinearState]:
-    q, turned_q, k, turned_k, v, _ = tokens
+def _full(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, jax.Array, LinearState]:
+    q, turned_q, k, turned_k, v, void, _ = tokens
     products, features = jnp.einsum("BTKH,BTKV->BKHV", turned_k, v), jnp.sum(k, axis=1)
     total = jnp.einsum("BTKGH,BKHV->BTKGV", turned_q, products)
     weight = jnp.einsum("BTKGH,BKH->BTKG", q, features)[..., None]
-    return total, weight, LinearState(products, features, state.count + q.shape[1], state.segment)
+    void = jnp.sum(void, axis=1)
+    after = LinearState(products, features, void, state.count + q.shape[1], state.segment)
+    return total, weight, jnp.broadcast_to(void[:, None], weight.shape[:3]), after
 
 
-def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, LinearState]:
+def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, jax.Array, LinearState]:
     length = tokens[0].shape[1]
     chunk = min(CHUNK, length)
     blocks = -(-length // chunk)
@@ -147,16 +161,15 @@ def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Arra
         x = jnp.pad(x, ((0, 0), (0, blocks * chunk - length), *((0, 0),) * (x.ndim - 2)))
         return jnp.moveaxis(x.reshape(x.shape[0], blocks, chunk, *x.shape[2:]), 1, 0)
 
-    state, (total, weight) = jax.lax.scan(jax.checkpoint(_step), state, tuple(cut(x) for x in tokens))
-    total, weight = (jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])[:, :length]
-                     for x in (total, weight))
-    return total, weight, LinearState(state.products, state.features, state.count - (blocks * chunk - length),
-                                      state.segment)
+    state, found = jax.lax.scan(jax.checkpoint(_step), state, tuple(cut(x) for x in tokens))
+    total, weight, void = (jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])[:, :length]
+                           for x in found)
+    return total, weight, void, replace(state, count=state.count - (blocks * chunk - length))
 
 
-def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearState, tuple[jax.Array, jax.Array]]:
+def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearState, tuple[jax.Array, ...]]:
     """One chunk: what the state knows, the pairs within, and the state after it."""
-    q, turned_q, k, turned_k, v, segment = tokens
+    q, turned_q, k, turned_k, v, void, segment = tokens
     order = jnp.arange(q.shape[1], dtype=jnp.int32)
     pairs = (order[:, None] >= order[None, :])[None] & (segment[:, :, None] == segment[:, None, :])
     known = (segment == state.segment[:, None])[:, :, None, None, None]
@@ -166,6 +179,8 @@ def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearStat
     total += jnp.where(known, jnp.einsum("BTKGH,BKHV->BTKGV", turned_q, state.products), 0.0)
     weight = jnp.einsum("BKGTS->BTKG", multiply(q, k) * mine)[..., None]
     weight += jnp.where(known, jnp.einsum("BTKGH,BKH->BTKG", q, state.features)[..., None], 0.0)
+    lost = jnp.einsum("BTS,BSK->BTK", pairs.astype(jnp.float32), void)
+    lost += jnp.where(known[..., 0, 0], state.void[:, None], 0.0)
     # The document that goes on is that of the last token which is no padding.
     last = jnp.max(jnp.where(segment != 0, order[None, :], -1), axis=1)
     now = jnp.where(last < 0, state.segment, jnp.take_along_axis(segment, jnp.maximum(last, 0)[:, None], axis=1)[:, 0])
@@ -174,4 +189,5 @@ def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearStat
     products = jnp.where(same[..., None], state.products, 0.0)
     products += jnp.einsum("BSKH,BSKV->BKHV", jnp.where(goes_on, turned_k, 0.0), v)
     features = jnp.where(same, state.features, 0.0) + jnp.sum(jnp.where(goes_on, k, 0.0), axis=1)
-    return LinearState(products, features, state.count + q.shape[1], now), (total, weight)
+    voids = jnp.where(same[..., 0], state.void, 0.0) + jnp.sum(jnp.where(goes_on[..., 0], void, 0.0), axis=1)
+    return LinearState(products, features, voids, state.count + q.shape[1], now), (total, weight, lost)

@@ -171,11 +171,17 @@ class Dense(Mask):
     """The pairs that an array allows: bool `[b, T, S]`, b the batch or 1, of the last T of S tokens; by `as_mask`."""
 
     pairs: Any
+    first: Any = None
+    """The first query's index among the keys; `held` puts in the call's own."""
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         _, T, S = self.pairs.shape
-        rows = jnp.take(self.pairs, q_index - max(S - T, 0), axis=1, mode="clip")
+        first = max(S - T, 0) if self.first is None else self.first
+        rows = jnp.take(self.pairs, q_index - first, axis=1, mode="clip")
         return jnp.take(rows, k_index, axis=2, mode="clip")
+
+    def __repr__(self) -> str:
+        return f"an array of shape {self.pairs.shape}"
 
     @property
     def causal(self) -> bool:
@@ -278,18 +284,27 @@ def held(mask: Any, sizes: dict[str, int], start: Any) -> Mask:
         return _held_segments(mask, sizes, start)
     if isinstance(mask, Dense):
         B, T, S = (sizes[letter] for letter in "BTS")
-        aligned = not isinstance(start, int) or start == max(S - T, 0)
-        if mask.pairs.shape[0] not in (1, B) or mask.pairs.shape[1:] != (T, S) or not aligned:
-            raise InputError(f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys, "
-                             f"the first query at {start}: needed is [{T}, {S}] or [{B}, {T}, {S}] of the last tokens")
+        if mask.pairs.shape[0] not in (1, B) or mask.pairs.shape[1:] != (T, S):
+            raise InputError(f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
+                             f"needed is [{T}, {S}] or [{B}, {T}, {S}]")
+        return Dense(mask.pairs, start)
+    if isinstance(mask, Window):
+        size = mask.size
+        whole = isinstance(size, int) or (hasattr(size, "dtype") and jnp.issubdtype(size.dtype, jnp.integer)
+                                          and size.ndim == 0)
+        if not whole or (not isinstance(size, core.Tracer) and not 1 <= int(size) < 2**31):
+            raise InputError(f"Window got size={size!r}: needed is a whole number of tokens, 1 or more, since the "
+                             "query itself counts")
     return mask
 
 
 def _held_segments(mask: Segments, sizes: dict[str, int], start: Any) -> Segments:
     B, T, S = (sizes[letter] for letter in "BTS")
-    queries = _ids(mask.queries, "queries", B)
-    keys = queries if mask.keys is None else _ids(mask.keys, "keys", B)
-    if keys.shape[1] != S or queries.shape[1] not in (S, T) or (isinstance(start, int) and start < 0):
+    queries = ids_of(mask.queries, "queries", B)
+    keys = queries if mask.keys is None else ids_of(mask.keys, "keys", B)
+    known = isinstance(start, int)
+    past = known and queries.shape[1] == S and start + T > S
+    if keys.shape[1] != S or queries.shape[1] not in (S, T) or (known and start < 0) or past:
         raise InputError(f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
                          f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own")
     if queries.shape[1] != S:  # A sequence of its own: its first id is looked up at the first query's index.
@@ -298,16 +313,20 @@ def _held_segments(mask: Segments, sizes: dict[str, int], start: Any) -> Segment
     return Segments(queries, None if mask.keys is None else keys)
 
 
-def _ids(ids: Any, name: str, batch: int) -> jax.Array:
-    ids = jnp.asarray(ids)
+def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
+    ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
     whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
+    wide = whole and not isinstance(ids, core.Tracer) and ids.size and ids.dtype.itemsize > 4
+    if wide and (int(ids.max()) >= 2**31 or int(ids.min()) < -(2**31)):
+        raise InputError(f"Segments got {name} up to {int(ids.max())}: needed are numbers of int32, in which others "
+                         "would fall together")
     if not whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
         raise InputError(f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
                          f"booleans [B, S], with B of {batch} or 1")
-    return ids.astype(jnp.int32)
+    return jnp.asarray(ids).astype(jnp.int32)
 
 
-for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]), (Dense, ["pairs"]),
-                     (Both, ["first", "second"])):
+for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]),
+                     (Dense, ["pairs", "first"]), (Both, ["first", "second"])):
     jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
 jax.tree_util.register_dataclass(SomeRows, data_fields=["mask", "first"], meta_fields=["count"])

@@ -101,6 +101,8 @@ def mask_specs(mask: Mask, batch: Any) -> Any:
     """Where the arrays of a mask lie: those of a row with their row."""
     if isinstance(mask, Both):
         return Both(mask_specs(mask.first, batch), mask_specs(mask.second, batch))
-    if isinstance(mask, Segments | Dense):
+    if isinstance(mask, Dense):
+        return replace(mask, pairs=PartitionSpec(None if mask.pairs.shape[0] == 1 else batch), first=PartitionSpec())
+    if isinstance(mask, Segments):
         return jax.tree.map(lambda leaf: PartitionSpec(None if leaf.shape[0] == 1 else batch), mask)
     return jax.tree.map(lambda _: PartitionSpec(), mask)

@@ -82,7 +82,12 @@ def mark_keys(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     it is multiplied by a weight of 0.
     """
     v, void = without_void(v)
-    return jnp.where(void[..., None], jnp.nan, k).astype(k.dtype), v
+    return jnp.where(void[..., None], jnp.nan, mark_rows(k)).astype(k.dtype), v
+
+
+def mark_rows(x: jax.Array) -> jax.Array:
+    """Queries or keys whose marks are NaN alone: of infinities a logit could come out as a masked one's."""
+    return jnp.where(without_void(x)[1][..., None], jnp.nan, x).astype(x.dtype)
 
 
 def settled(logits: jax.Array) -> jax.Array:

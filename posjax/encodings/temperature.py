@@ -18,8 +18,11 @@ from posjax.errors import InputError
 def _scaled(x: jax.Array, scale: jax.Array, positions: jax.Array) -> jax.Array:
     """`x [B, T, N, H]` times a scale that broadcasts to it, in float32; NaN, without a gradient, where the position is
     negative."""
-    scaled = x.astype(jnp.float32) * lead(scale, x.ndim)
-    return jnp.where(lead((positions < 0)[..., None, None], x.ndim), jnp.nan, scaled).astype(x.dtype)
+    # What is not finite is a mark: a product with it would reach the scale's own gradient.
+    marked = ~jnp.all(jnp.isfinite(x), axis=-1, keepdims=True)
+    scaled = jnp.where(marked, 0.0, x.astype(jnp.float32)) * lead(scale, x.ndim)
+    marked = marked | lead((positions < 0)[..., None, None], x.ndim)
+    return jnp.where(marked, jnp.nan, scaled).astype(x.dtype)
 
 
 def _log_place(positions: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax import core
 
 from posjax.errors import InputError
 
@@ -45,7 +46,8 @@ class Cache:
 
         Errors: `InputError` where there is no room for them, or positions are given and none are kept, or the reverse.
         """
-        if isinstance(self.length, int) and self.length + count > self.size:
+        known = not isinstance(self.length, core.Tracer)
+        if known and not 0 <= int(self.length) <= self.size - count:
             raise InputError(f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
                              "make it larger, Cache.empty(config, batch, size)")
         if self.positions is None and new is None:

@@ -134,11 +134,12 @@ class Transformer(nnx.Module):
         (randomised positions); without one they stay where they are.
         """
         at, encoding = positions, self.config.encoding
-        if key is not None and encoding.moves:
-            every = jnp.atleast_2d(contiguous(tokens.shape[1]) if at is None else at)
-            at = encoding.place(self.encoding_params.get_value(), jnp.broadcast_to(every, tokens.shape), key)
         if at is not None:
-            check(at, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
+            at = check(at, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
+        if key is not None and encoding.moves:
+            every = jnp.broadcast_to(contiguous(tokens.shape[1]) if at is None else at, tokens.shape)
+            moved = encoding.place(self.encoding_params.get_value(), jnp.maximum(every, 0), key)
+            at = jnp.where(every < 0, every, moved)  # Padding is not placed.
         places = self.places(tokens.shape[1], at, mask=mask, constants=constants, length=length)
         return self.logits(self.hidden(tokens, places)[0])
 
@@ -154,6 +155,9 @@ class Transformer(nnx.Module):
         if encoding.causal and not mask.causal:
             raise InputError(f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
                              "later ones through: intersect it with Causal()")
+        if cache is not None and not mask.causal:
+            raise InputError(f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it "
+                             "with Causal()")
         at = None if positions is None else check(positions, "positions", encoding.coordinates)
         rows = 1 if at is None or at.ndim == 1 else at.shape[0]
         at = None if at is None else check(at, "positions", encoding.coordinates, (rows, count))
@@ -165,7 +169,7 @@ class Transformer(nnx.Module):
             constants = encoding.at_length(reached).constants(sizes)
         joined = encoding.join(self.encoding_params.get_value(), constants)
         # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
-        void = None if at is None else _first(at) < 0
+        void = None if at is None else jnp.any(at < 0, axis=-1) if at.ndim == 3 else at < 0
         q_at = contiguous(count, start) if at is None else jnp.maximum(at, 0)
         k_at = contiguous(keys) if key_at is None else key_at
         prepared = encoding.prepare(joined, q_at, sizes)
@@ -213,6 +217,8 @@ def _recomputing(blocks: Any, x_BTD: jax.Array, places: Pass) -> jax.Array:
         return x, None
 
     graph, states = nnx.split(blocks[0])[0], [nnx.state(block) for block in blocks]
+    if not all(_alike(graph, states[0], block) for block in blocks):
+        return _one_by_one(blocks, x_BTD, places)
     whole = len(states) // kinds * kinds
     if whole:
         every = [jax.tree.map(lambda *each: jnp.stack(each), *states[kind:whole:kinds]) for kind in range(kinds)]
@@ -221,6 +227,25 @@ def _recomputing(blocks: Any, x_BTD: jax.Array, places: Pass) -> jax.Array:
     return turn(x_BTD, rest)[0] if rest else x_BTD
 
 
-def _first(positions: jax.Array) -> jax.Array:
-    """The first coordinate of positions that have several."""
-    return positions[..., 0] if positions.ndim == 3 else positions
+def _alike(graph: Any, state: Any, block: Any) -> bool:
+    """Whether a block differs from the first in the numbers of its parameters alone, and changes none when it runs."""
+    other, own = nnx.split(block)
+    shapes = [jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), x) for x in (state, own)]
+    return other == graph and shapes[0] == shapes[1] and not jax.tree.leaves(nnx.state(block, nnx.Not(nnx.Param)))
+
+
+def _one_by_one(blocks: Any, x_BTD: jax.Array, places: Pass) -> jax.Array:
+    """The stream after blocks that a user has changed, each recomputed; what they count or draw is kept."""
+    for i, block in enumerate(blocks):
+        graph, state = nnx.split(block)
+
+        @jax.checkpoint
+        def run(state: Any, x: jax.Array, graph: Any = graph, i: int = i) -> tuple[jax.Array, Any]:
+            own = nnx.merge(graph, state)
+            x = own(x, places.layers[i % len(places.layers)])[0]
+            return x, nnx.state(own, nnx.Not(nnx.Param))
+
+        x_BTD, changed = run(state, x_BTD)
+        if jax.tree.leaves(changed):
+            nnx.update(block, changed)
+    return x_BTD

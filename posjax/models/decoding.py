@@ -83,22 +83,28 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
         raise InputError(f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T] with T of 1 "
                          "or more, and new of 1 or more")
     real = None if real is None else _checked(real, prompt.shape)
-    config, length = model.config, prompt.shape[1] + new - 1
+    read = _longest(real, prompt.shape[1])
+    config, length = model.config, read + new - 1
     most = config.encoding.max_length
     if most is not None and length > most:
         raise InputError(f"generate would reach {length} tokens and {type(config.encoding).__name__} holds {most}: "
-                         f"generate {max(most - prompt.shape[1] + 1, 0)} at most, or train a longer table")
+                         f"generate {max(most - read + 1, 0)} at most, or train a longer table")
     graph, state = nnx.split(model)
-    return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, prompt.shape[1], length),
+    return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, read, length),
                      (new, sampling))
 
 
+def _longest(real: jax.Array | None, tokens: int) -> int:
+    """How many tokens the longest row of a prompt holds, beside its padding; all of them where that is traced."""
+    return tokens if real is None or isinstance(real, core.Tracer) else int(np.asarray(real).sum(1).max(initial=1))
+
+
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
-    real = jnp.asarray(real)
+    real = real if hasattr(real, "dtype") else np.asarray(real)
     if real.shape != shape or not (real.dtype == bool or jnp.issubdtype(real.dtype, jnp.integer)):
         raise InputError(f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "
                          "where the prompt has a token")
-    real = real.astype(bool)
+    real = jnp.asarray(real.astype(bool))
     if not isinstance(real, core.Tracer):
         rows = np.flatnonzero(~np.asarray(real)[:, -1])
         gaps = np.flatnonzero((np.diff(np.asarray(real).astype(int), axis=1) < 0).any(1))

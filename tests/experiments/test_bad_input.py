@@ -7,6 +7,7 @@ import json
 import pytest
 
 from experiments import train as train_command
+from posjax.errors import Busy, Diverged, InputError, StorageError
 
 
 def contents(folder):
@@ -138,15 +139,18 @@ def test_generation_refuses_what_it_cannot_draw(shell, finished, arguments, part
     assert part in shell("generate", "tiny.py", "--only", "rope", *arguments).line
 
 
-@pytest.mark.parametrize(("error", "part"), [
-    (KeyboardInterrupt(), "the same command goes on"), (OSError(28, "No space left on device", "x.json"), "x.json: No"),
+@pytest.mark.parametrize(("error", "part", "code"), [
+    (KeyboardInterrupt(), "the same command goes on", 75), (Diverged("the loss is nan"), "the loss is nan", 3),
+    (OSError(28, "No space left on device", "x.json"), "x.json: No", 74), (InputError("given wrongly"), "wrongly", 2),
+    (StorageError("cannot write"), "cannot write", 74), (Busy("in use"), "in use", 75), (MemoryError(), "memory", 2),
 ])
-def test_an_interrupt_or_a_full_disk_is_one_line(shell, home, monkeypatch, error, part):
+def test_every_end_is_one_line_and_a_code_for_a_scheduler(shell, home, monkeypatch, error, part, code):
     def fail(arguments):
         raise error
 
     monkeypatch.setattr(train_command, "command", fail)
-    assert part in shell("train", "tiny.py").line
+    answer = shell("train", "tiny.py")
+    assert part in answer.line and answer.code == code
 
 
 def test_a_bug_is_not_dressed_up_as_a_mistake(shell, home, monkeypatch):

@@ -3,7 +3,8 @@
 import pytest
 
 from experiments import check
-from posjax import InputError, Rope, chain
+from posjax import InputError, Regrouped, Rope, Wrapped, chain
+from posjax.encodings import REGISTRY
 
 
 def test_one_encoding(capsys):
@@ -13,12 +14,30 @@ def test_one_encoding(capsys):
 
 
 @pytest.mark.parametrize(("arguments", "need"), [
-    ([], "or --all"), (["Rope()", "--all"], "or --all"), (["Rpe()"], "not an encoding"), (["Dims()"], "is a Dims"),
+    ([], "or --all"), (["Rope()", "--all"], "or --all"), (["Rpe()"], "not an encoding"), (["Dims()"], "Dims is no encoding"), (["Linear(2.0)"], "is a Linear"),
     (["Rope()", "--fast"], "unknown option --fast"), (["Rope(base=0.5)"], "base=0.5"),
 ])
 def test_mistakes(arguments, need):
     with pytest.raises(InputError, match=need):
         check.command(arguments)
+
+
+@pytest.mark.parametrize("text", [
+    "__import__('os').system('touch ran')", "__builtins__['__import__']('os').system('touch ran')", "().__class__",
+    "Rope(base=1/0)", "Rope(**{'base': 5.0})", "[Rope() for _ in 'x']", "(lambda: Rope())()",
+    "Rope().replace(base=5.0)", "Rope(base=1e999)", "'x' * 10**12", "Kerple(kind=[])", "Rope(", "", "(" * 500, "chain()" * 3, "\0",
+])
+def test_nothing_but_names_and_literals_is_run(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as said:
+        check.value(text)
+    assert list(tmp_path.iterdir()) == [] and len(str(said.value)) < 900
+
+
+@pytest.mark.parametrize("encoding", [value for kind in REGISTRY for value in kind.examples()
+                                      if not isinstance(value, Wrapped | Regrouped)], ids=repr)
+def test_every_encoding_is_read_as_it_prints(encoding):
+    assert check.value(repr(encoding)) == encoding
 
 
 def test_a_broken_law_is_the_exit_code(monkeypatch, capsys):

@@ -19,7 +19,8 @@ def tree(folder, kind="*"):
 def test_a_run_leaves_everything_that_was_asked(finished):
     work = finished / "runs/tiny"
     for name in ("rope", "alibi"):
-        assert {p.name for p in (work / name).iterdir()} == {"run.json", "metrics.jsonl", "checkpoints", "results.json"}
+        assert {p.name for p in (work / name).iterdir()} == {
+            "run.json", "metrics.jsonl", "checkpoints", "results.json", "owner.lock"}
         lines = [json.loads(line) for line in (work / name / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert "<html" in (work / "report.html").read_text()

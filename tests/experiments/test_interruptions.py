@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from posjax.lines import read
+
 ROOT = Path(__file__).resolve().parents[2]
 
 DRIVER = """
 import os, pathlib, signal, sys, time
 from experiments import cli, run
+from posjax.lines import read
 from posjax.data import Batches
 
 real, kept = Batches.batch, pathlib.Path("runs/tiny/rope/checkpoints/2")
@@ -48,19 +51,20 @@ def results(folder: Path) -> dict:
 
 
 def losses(folder: Path) -> list[tuple]:
-    lines = [json.loads(line) for line in (folder / "runs/tiny/rope/metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines]
+    lines = read(folder / "runs/tiny/rope/metrics.jsonl")
+    assert lines.damaged == ()
+    return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines.steps]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"])
 def test_the_same_command_ends_with_the_same_table(shell, home, finished_once, name):
     process = interrupted(home, name)
     if name == "SIGKILL":
         assert process.returncode == -signal.SIGKILL
         assert sorted(p.name for p in (home / "runs/tiny/rope/checkpoints").iterdir() if p.name.isdigit()) == ["2"]
     else:
-        assert process.returncode == 2, process.stderr
+        assert process.returncode == 75, process.stderr
         assert "stopped at step 3 of 4; the checkpoint is kept" in process.stderr
         assert process.stderr.count("\n") == 1 and "Traceback" not in process.stderr
     assert not (home / "runs/tiny/rope/results.json").exists()

@@ -234,9 +234,9 @@ def test_sizes_follow_their_defaults():
 
 
 @pytest.mark.parametrize(("changes", "value", "need"), [
-    ({"layers": 0}, "layers=0", "each must be 1 or more"),
-    ({"heads": 0}, "heads=0", "each must be 1 or more"),
-    ({"model_size": 0}, "model_size=0", "each must be 1 or more"),
+    ({"layers": 0}, "layers=0", "needed is 1 or more"),
+    ({"heads": 0}, "heads=0", "needed is 1 or more"),
+    ({"model_size": 0}, "model_size=0", "needed is 1 or more"),
     ({"model_size": 25}, "model_size=25 and heads=6", "or an explicit head_size"),
     ({"kv_heads": 4}, "heads=6 and kv_heads=4", "one of 1, 2, 3, 6"),
     ({"kv_heads": 0}, "heads=6 and kv_heads=0", "one of 1, 2, 3, 6"),

@@ -1,0 +1,113 @@
+"""What a run meets: other processes, readers that go away, runs that diverge, and encodings of a config's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OWN = """from __future__ import annotations
+
+from dataclasses import dataclass
+
+import neighbour
+import tiny
+from posjax import Encoding, Rope, chain
+from posjax.run import Experiment
+
+
+@dataclass(frozen=True)
+class Mine(Encoding):
+    \"\"\"An encoding of this config's own.\"\"\"
+
+    factor: float = neighbour.FACTOR
+
+    def rotate(self, params, x, positions, role):
+        return x * self.factor
+
+
+def experiment():
+    return Experiment("Own", "?", (tiny.run("mine", chain(Rope(), Mine())),))
+"""
+
+
+def command(name, *arguments, **more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return [sys.executable, "-m", f"experiments.{name}", *arguments], {"env": environment, **more}
+
+
+def test_a_config_defines_an_encoding_and_imports_its_neighbours(shell, home):
+    (home / "own.py").write_text(OWN)
+    (home / "neighbour.py").write_text("FACTOR = 2.0")
+    answer = shell("run", "own.py", "--train.steps", "2")
+    assert answer.code == 0, answer.err
+    assert "factor=2.0" in json.loads((home / "runs/own/mine/run.json").read_text())["config"]
+
+
+def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, home):
+    config = home / "tiny.py"
+    config.write_text(config.read_text().replace(
+        'run("rope", Rope())', 'replace(run("rope", Rope()), train=replace(TRAIN, optimizer=AdamW(learning_rate=1e30)))'
+    ).replace("from pathlib", "from dataclasses import replace\nfrom pathlib"))
+    for told in ("[1/2] rope: training", "[2/2] alibi: done before"):
+        answer = shell("run", "tiny.py")
+        assert answer.code == 3 and told in answer.out
+        assert "of 2 runs 1 diverged, rope: the others are done" in answer.line
+        assert "Diverged: rope, " in answer.out and "ALIBI" in answer.out
+    assert not (home / "runs/tiny/rope/results.json").exists() and (home / "runs/tiny/alibi/results.json").exists()
+    assert "Diverged: rope, " in (home / "runs/tiny/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_two_equal_commands_and_a_reader(home, finished_once):
+    """The second is told who holds the folder, a reader changes nothing, and the first ends as if alone."""
+    again, more = command("run", "tiny.py", "--only", "rope", cwd=home, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    look, _ = command("generate", "tiny.py", "--only", "rope")
+    slow = "import time; from posjax.data import Batches; real = Batches.batch; " \
+           "Batches.batch = lambda self, step: (time.sleep(2), real(self, step))[1]; "
+    run = f"import sys; sys.argv = ['run', 'tiny.py', '--only', 'rope']; from experiments import cli, run; {slow}"
+    with subprocess.Popen([sys.executable, "-c", f"{run}cli.main(run.command)"], **more) as first:
+        lock = home / "runs/tiny/rope/owner.lock"
+        while not (lock.exists() and lock.read_text()):
+            assert first.poll() is None, first.stderr.read()
+        second = subprocess.run(again, **more, timeout=120, check=False)
+        reader = subprocess.run(look, **more, timeout=120, check=False)
+        _, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    if second.returncode != 0:  # Else the first had ended before it looked.
+        assert second.returncode == 75 and f"is in use by process {first.pid} on " in second.stderr
+        assert second.stderr.count("\n") == 1
+    assert reader.returncode in (0, 2) and "Traceback" not in reader.stderr
+    mine, alone = (json.loads((folder / "runs/tiny/rope/results.json").read_text()) for folder in (home, finished_once))
+    assert {**mine, "seconds": 0} == {**alone, "seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_reader_of_the_output_that_goes_away_loses_nothing(home):
+    arguments, more = command("run", "tiny.py", "--only", "rope", cwd=home, stderr=subprocess.PIPE, text=True)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(arguments, **more, stdout=writing, timeout=120, check=False)
+    os.close(writing)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (home / "runs/tiny/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{"PYTHONIOENCODING": "latin-1"}, {"COLUMNS": "0"}], ids=str)
+def test_odd_surroundings_are_no_traceback(finished, more):
+    arguments, given = command("report", "runs/tiny", cwd=finished, capture_output=True, timeout=120)
+    given["env"] |= more
+    done = subprocess.run(arguments, **given, check=False)
+    assert done.returncode == 0 and b"ROPE" in done.stdout and b"Traceback" not in done.stderr, done.stderr
+
+
+def test_names_and_labels_belong_to_the_config(shell, home):
+    assert "--name cannot be given" in shell("run", "tiny.py", "--only", "rope", "--name", "x").line
