@@ -14,7 +14,8 @@ def test_one_encoding(capsys):
 
 
 @pytest.mark.parametrize(("arguments", "need"), [
-    ([], "or --all"), (["Rope()", "--all"], "or --all"), (["Rpe()"], "not an encoding"), (["Dims()"], "Dims is no encoding"), (["Linear(2.0)"], "is a Linear"),
+    ([], "or --all"), (["Rope()", "--all"], "or --all"), (["Rpe()"], "not an encoding"),
+    (["Dims()"], "Dims is no encoding"), (["Linear(2.0)"], "is a Linear"),
     (["Rope()", "--fast"], "unknown option --fast"), (["Rope(base=0.5)"], "base=0.5"),
 ])
 def test_mistakes(arguments, need):
@@ -25,7 +26,8 @@ def test_mistakes(arguments, need):
 @pytest.mark.parametrize("text", [
     "__import__('os').system('touch ran')", "__builtins__['__import__']('os').system('touch ran')", "().__class__",
     "Rope(base=1/0)", "Rope(**{'base': 5.0})", "[Rope() for _ in 'x']", "(lambda: Rope())()",
-    "Rope().replace(base=5.0)", "Rope(base=1e999)", "'x' * 10**12", "Kerple(kind=[])", "Rope(", "", "(" * 500, "chain()" * 3, "\0",
+    "Rope().replace(base=5.0)", "Rope(base=1e999)", "'x' * 10**12", "Kerple(kind=[])", "Rope(", "",
+    "(" * 500, "chain()" * 3, "\0",
 ])
 def test_nothing_but_names_and_literals_is_run(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -11,12 +11,14 @@ from flax import nnx
 
 from posjax import (
     Alibi,
+    AxialRope,
     Causal,
     Encoding,
     Full,
     InputError,
     Linear,
     NoPE,
+    Randomized,
     Rope,
     Segments,
     T5Bias,
@@ -262,3 +264,41 @@ def test_what_is_static_stays_static_in_the_layers(remat, monkeypatch):
 
     jax.eval_shape(jax.grad(loss), state)
     assert jobs and all(found.start == 0 and found.window == 3 for found in jobs)
+
+
+def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
+    """Another epsilon, another structure, and what a block counts."""
+    class Counting(nnx.Module):
+        def __init__(self, inner):
+            self.inner, self.count = inner, nnx.Variable(jnp.zeros((), jnp.int32))
+
+        def __call__(self, x):
+            self.count[...] += 1
+            return self.inner(x)
+
+    outs = []
+    for remat in (False, True):
+        model = replace(SMALL, remat=remat).build(VOCABULARY, seed=0)
+        model.blocks[1].attention_norm.epsilon = 10.0
+        first = model(tokens_of(2, 6))
+        model.blocks[0].feed_forward = Counting(model.blocks[0].feed_forward)
+        np.testing.assert_allclose(model(tokens_of(2, 6)), first, atol=1e-5)
+        model(tokens_of(2, 6))
+        assert int(model.blocks[0].feed_forward.count[...]) == 2
+        outs.append(first)
+    np.testing.assert_allclose(*outs, atol=1e-5)
+
+
+def test_a_mark_in_any_coordinate_is_one():
+    model = replace(SMALL, encoding=AxialRope((1, 1))).build(VOCABULARY, seed=0)
+    at = jnp.array([[[0, 0], [1, -1], [2, 2]]])
+    assert np.isnan(model(tokens_of(1, 3), at)[0, 1:]).all()
+
+
+def test_padding_is_not_placed():
+    model = replace(SMALL, encoding=chain(Randomized(64), Rope())).build(VOCABULARY, seed=0)
+    key, tokens = jax.random.key(0), tokens_of(1, 4)
+    padded = model(tokens, jnp.array([-1, -1, 0, 1]), key=key, mask=Causal() & Segments(jnp.array([[0, 0, 1, 1]])))
+    assert np.isfinite(padded[0, 2:]).all()
+    with pytest.raises(InputError, match="positions have shape"):
+        model(tokens, jnp.array([0]), key=key)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posjax import Alibi, InputError, Learned, Plain, Rope, Schedule, Sinusoidal, T5Bias, Yarn, chain
+from posjax import Alibi, DynamicNTK, Full, InputError, Learned, Plain, Rope, Schedule, Sinusoidal, T5Bias, Yarn, chain
 from posjax.models import Cache, Decoder, Sampling, dims, generate
 from tests.cases import DIMS, ENCODINGS, short
 
@@ -187,3 +187,25 @@ def test_errors_name_the_value_and_the_need(make, value, need):
 
 def test_the_whole_table_may_be_used():
     assert generate(model_of(Learned(8)), jnp.zeros((1, 6), int), 3).shape == (1, 3)
+
+
+def test_a_length_is_counted_without_the_padding():
+    encoding = Rope(base=10.0, schedule=DynamicNTK(factor=8.0, original_length=16))
+    model, alone = model_of(encoding, 2), tokens_of(2, 6)
+    real = jnp.arange(30)[None].repeat(2, 0) >= 24
+    padded = jnp.concatenate([jnp.zeros((2, 24), jnp.int32), alone], 1)
+    np.testing.assert_array_equal(generate(model, padded, 6, real=real), generate(model, alone, 6))
+
+
+@pytest.mark.parametrize("length", [np.int64(3), jnp.int32(3), jnp.int32(-2)], ids=str)
+def test_a_cache_is_full_whatever_its_length_is_a_number_of(length):
+    model = model_of(Alibi())
+    cache = replace(Cache.empty(model.config, 1, 3), length=length)
+    with pytest.raises(InputError, match="the cache holds 3 tokens"):
+        model.places(1, cache=cache)
+
+
+def test_a_cache_has_no_tokens_ahead():
+    model = model_of(Alibi("symmetric"))
+    with pytest.raises(InputError, match="a cache has none there yet"):
+        model.places(4, cache=Cache.empty(model.config, 1, 8), mask=Full())
