@@ -16,8 +16,10 @@ from posjax.errors import InputError
 _LARGEST = 2**31 - 1  # Lengths and positions are int32.
 
 
-def check_fields(value: Any, positive: tuple[str, ...] = ()) -> None:
+def check_fields(value: Any, positive: tuple[str, ...] = (), choices: bool = False) -> None:
     """Holds each field of a dataclass to its annotated type, and those named `positive` to 1 or more.
+
+    `choices`: texts are held to those that the type lists; without it the class says itself what each of them means.
 
     Whole numbers are at most 2^31 - 1 and may not be written as floats; other numbers are finite; tuples are tuples;
     texts can be printed.
@@ -37,7 +39,7 @@ def check_fields(value: Any, positive: tuple[str, ...] = ()) -> None:
         given = _plain(getattr(value, field.name))
         if given is not getattr(value, field.name):
             object.__setattr__(value, field.name, given)
-        if not _fits(given, hints[field.name]):
+        if not _fits(given, hints[field.name], choices):
             usual = "" if field.default in (dataclasses.MISSING, None) else f", such as {field.default!r}"
             raise InputError(f"{type(value).__name__} got {field.name}={_shown(given)}: needed is "
                              f"{_need(hints[field.name])}{usual}")
@@ -58,15 +60,16 @@ def _shown(given: Any) -> str:
     return said if len(said) <= 200 else f"{said[:200]}..."
 
 
-def _fits(given: Any, hint: Any) -> bool:
+def _fits(given: Any, hint: Any, choices: bool = False) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(given, one) for one in inner)
+        return any(_fits(given, one, choices) for one in inner)
     if origin is typing.Literal:
-        return isinstance(given, str) and given in inner
+        return isinstance(given, str) and (given in inner or not choices)
     if origin is tuple:
         each = [inner[0]] * len(given) if inner[1:] == (...,) and isinstance(given, tuple) else inner
-        return isinstance(given, tuple) and len(given) == len(each) and all(map(_fits, given, each))
+        return isinstance(given, tuple) and len(given) == len(each) and all(
+            _fits(one, hint, choices) for one, hint in zip(given, each, strict=True))
     if hint is int:
         return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= _LARGEST
     if hint is float:
@@ -83,7 +86,8 @@ def _need(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_need(one) for one in inner)
     if origin is typing.Literal:
-        return "one of " + ", ".join(map(repr, inner))
+        *first, last = map(repr, inner)
+        return f"{', '.join(first)} or {last}" if first else last
     if origin is tuple:
         return f"a tuple, of which each is {_need(inner[0])}"
     said = {int: "a whole number up to 2^31 - 1", float: "a finite number", bool: "True or False",

@@ -66,7 +66,8 @@ def check(positions: jax.Array, name: str = "positions", coordinates: int = 1,
         raise InputError(f"{name} have shape {given.shape}: needed is [T], the same for all rows, or [B, T]")
     _check_tokens(given, name, coordinates, tokens)
     if not isinstance(given, core.Tracer) and given.size:
-        low, high = int(given.min()), int(given.max())
+        known = np.asarray(given)  # By numpy: inside a jit over a mesh JAX would trace what is known, too.
+        low, high = int(known.min()), int(known.max())
         if high > LARGEST or low < -LARGEST - 1:
             raise InputError(f"{name} reach from {low} to {high}: needed are positions of int32, {LARGEST} at most")
     return jnp.asarray(given).astype(jnp.int32)
@@ -91,4 +92,4 @@ def reach(positions: Any) -> int | None:
     """
     if isinstance(positions, core.Tracer):
         return None
-    return max(int(np.max(positions, initial=-1)) + 1, 1)
+    return max(int(np.max(np.asarray(positions), initial=-1)) + 1, 1)

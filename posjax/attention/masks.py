@@ -319,8 +319,9 @@ def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
     ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
     whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
     wide = whole and not isinstance(ids, core.Tracer) and ids.size and ids.dtype.itemsize > 4
-    if wide and (int(ids.max()) >= 2**31 or int(ids.min()) < -(2**31)):
-        raise InputError(f"Segments got {name} up to {int(ids.max())}: needed are numbers of int32, in which others "
+    low, high = (int(np.asarray(ids).min()), int(np.asarray(ids).max())) if wide else (0, 0)
+    if high >= 2**31 or low < -(2**31):
+        raise InputError(f"Segments got {name} from {low} to {high}: needed are numbers of int32, in which others "
                          "would fall together")
     if not whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
         raise InputError(f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "

@@ -56,7 +56,7 @@ class Decoder:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        check_fields(self, positive=("layers", "model_size", "heads", "head_size", "feed_forward"))
+        check_fields(self, positive=("layers", "model_size", "heads", "head_size", "feed_forward"), choices=True)
         if not self.epsilon > 0 or self.embedding_scale < 0:
             raise InputError(f"Decoder got epsilon={self.epsilon} and embedding_scale={self.embedding_scale}: needed "
                              "are a small positive number, such as 1e-6, and 0 or more")

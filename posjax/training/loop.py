@@ -51,7 +51,7 @@ class Train:
     sinks: tuple[Sink, ...] = ()
 
     def __post_init__(self) -> None:
-        check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"))
+        check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"), choices=True)
 
 
 def trainer(train: Train, model: Any, vocabulary: int) -> Trainer:
