@@ -91,6 +91,8 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "alibi": ((False, None), "take Alibi"),
     "rotary": ((True, None), "an older spelling or none; take the encoding that the model has"),
     "rope": ((True, None), "take the encoding that the model has"),
+    "use_mrope": ((False, None), "positions of several coordinates have AxialRope"),
+    "use_logn_attn": ((False, None), "its queries are scaled too; set it to False, and chain LogN to what is read"),
     "rotary_value": ((False, None), "values turn too, which Rope does not do"),
     "rotary_emb_scale_base": ((None,), "take XPos"),
     "rotary_scaling_factor": ((None,), "remove it and take a schedule that says the same"),
@@ -98,6 +100,11 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "position_embedding_type": ((None, "rope", "rotary", "rope_gptj"), "take the encoding that it names"),
 }
 """Keys that may have these values alone, and what to do about another."""
+_LOOSE = ("factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor",
+          "yarn", "llama_4_scaling")
+"""What schedules are made of, and what nobody reads outside the rope parameters."""
+_SCALED = ("gpt_oss", "apertus", "ministral3", "gemma4_text", "mimo_v2_flash")
+"""Model types whose class fills in a schedule, or one for each layer type, where the configuration is silent."""
 REFUSED = {
     "mrope_section": "for text remove it, for positions of several coordinates take "
                      "AxialRope(sections, base, frequencies='shared')",
@@ -169,9 +176,15 @@ def check(model: Mapping[str, Any]) -> None:
         raise InputError(f"the configuration has model_type={name!r}: needed is a text, or None")
     if name in _STILL:
         raise InputError(f"the configuration has model_type={name!r}, which does not rotate: take {_STILL[name]}")
+    if name in _SCALED and not any(isinstance(model.get(nest), Mapping) for nest in NESTS):
+        raise InputError(f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
+                         "some that are not plain: write them into rope_parameters")
     for key, value in model.items():
         if key in REFUSED and value is not None:
             raise InputError(f"the configuration has {key}={value!r}, which no Rope can say: {REFUSED[key]}")
+        if key in _LOOSE and value is not None:
+            raise InputError(f"the configuration has {key}={value!r} beside its rope parameters and not in them: put "
+                             "it into rope_parameters, with a rope_type")
         if key in ONLY and value not in ONLY[key][0]:
             raise InputError(f"the configuration has {key}={value!r}, which is no plain rotary embedding: "
                              f"{ONLY[key][1]}")

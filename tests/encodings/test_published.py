@@ -191,3 +191,24 @@ def test_a_layer_types_own_base_holds():
     config = {"rope_theta": 1e4, "rope_parameters": nested}
     assert posjax.from_rope_parameters(config, layer_type="full").base == 1e6
     assert posjax.from_rope_parameters(config, layer_type="sliding").base == 1e4
+
+
+@pytest.mark.parametrize(("config", "named"), [
+    ({"rope_theta": 1e4, "factor": 8.0, "beta_fast": 32}, "factor"),
+    ({"rope_theta": 1e6, "yarn": {"factor": 16}}, "yarn"), ({"model_type": "apertus"}, "apertus"),
+    ({"model_type": "qwen", "rope_theta": 1e4, "use_logn_attn": True}, "use_logn_attn"),
+    ({"model_type": "gpt_oss", "rope_theta": 150_000, "rope_scaling": None}, "gpt_oss"),
+])
+def test_what_would_change_frequencies_is_never_passed_over(config, named):
+    with pytest.raises(InputError, match=named):
+        from_rope_parameters(config)
+
+
+def test_an_idle_key_of_published_files_is_idle():
+    assert from_rope_parameters({"model_type": "qwen2", "rope_theta": 1e6, "use_mrope": False}).base == 1e6
+
+
+def test_numbers_of_numpy_compute_as_pythons():
+    read = from_rope_parameters({"rope_theta": 1e4, "max_position_embeddings": 4096,
+                                 "rope_scaling": {"type": "dynamic", "factor": np.float16(4)}})
+    assert type(read.schedule.factor) is float
