@@ -114,28 +114,33 @@ def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, star
 
 
 def _sums(x_BNS: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Running sums, each as two numbers; tokens of one segment stand side by side for it."""
+    """Running sums, each as two numbers; tokens of one segment stand side by side for it, and each begins anew."""
     if segments is None:
-        return running(x_BNS)
-    order = jnp.broadcast_to(jnp.argsort(segments, axis=1, stable=True)[:, None, :], x_BNS.shape)
+        return running(x_BNS, jnp.zeros(x_BNS.shape, bool))
+    order = jnp.argsort(segments, axis=1, stable=True)
+    sorted_ids = jnp.take_along_axis(segments, order, axis=1)
+    starts = jnp.concatenate([jnp.ones_like(order[:, :1], bool), sorted_ids[:, 1:] != sorted_ids[:, :-1]], axis=1)
+    order, starts = (jnp.broadcast_to(x[:, None, :], x_BNS.shape) for x in (order, starts))
     back = jnp.argsort(order, axis=2)
-    high, low = (jnp.take_along_axis(x, back, axis=2) for x in running(jnp.take_along_axis(x_BNS, order, axis=2)))
+    sums = running(jnp.take_along_axis(x_BNS, order, axis=2), starts)
+    high, low = (jnp.take_along_axis(x, back, axis=2) for x in sums)
     return high, low
 
 
-def running(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The running sum along the last axis as two numbers that add up to it.
+def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The running sum along the last axis as two numbers that add up to it, from 0 wherever `starts` is true.
 
     >>> import numpy as np
-    >>> high, low = (np.asarray(x, np.float64) for x in running(jnp.full(4097, 0.1)))
+    >>> high, low = (np.asarray(x, np.float64) for x in running(jnp.full(4097, 0.1), jnp.zeros(4097, bool)))
     >>> bool(abs((high + low)[-1] - 4097 * np.float64(np.float32(0.1))) < 1e-9)
     True
     """
-    def add(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        high = a[0] + b[0]
+    def add(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        high = a[1] + b[1]
         # What the addition rounded away, exactly (Knuth's two-sum).
-        back = high - a[0]
-        return high, (a[0] - (high - back)) + (b[0] - back) + a[1] + b[1]
+        back = high - a[1]
+        low = (a[1] - (high - back)) + (b[1] - back) + a[2] + b[2]
+        return a[0] | b[0], jnp.where(b[0], b[1], high), jnp.where(b[0], b[2], low)
 
-    high, low = jax.lax.associative_scan(add, (x, jnp.zeros_like(x)), axis=-1)
+    _, high, low = jax.lax.associative_scan(add, (starts, x, jnp.zeros_like(x)), axis=-1)
     return high, low
