@@ -103,7 +103,7 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
 _LOOSE = ("factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor",
           "yarn", "llama_4_scaling")
 """What schedules are made of, and what nobody reads outside the rope parameters."""
-_SCALED = ("gpt_oss", "apertus", "ministral3", "gemma4_text", "mimo_v2_flash")
+_SCALED = ("gpt_oss", "apertus", "ministral3", "gemma4_text")
 """Model types whose class fills in a schedule, or one for each layer type, where the configuration is silent."""
 REFUSED = {
     "mrope_section": "for text remove it, for positions of several coordinates take "
