@@ -1,4 +1,4 @@
-"""The commands: run, train, evaluate, generate, report, check."""
+"""The commands over posjax: run, train, evaluate, generate, report, check, docs. Configs have typed overrides."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ from types import FrameType
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # Nothing has begun: an exception here would be a traceback through whatever is being imported.
-    os.write(2, b"posjax: stopped before anything was begun; give the same command again\n")
+    # Before a command and after it: an exception would be a traceback through whatever is imported or taken down.
+    os.write(2, b"posjax: stopped; what is on disk is whole, and the same command goes on from there\n")
     os._exit(75)
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from posjax.attention.biases import ByContent, Pull
 from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+from posjax.attention.reference import without_void
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, star
                 for rule in every)
     if bias.bias is not None or not known or len(segments) > 1 or not any(isinstance(r, Causal) for r in every):
         return None
-    ok = jnp.all(jnp.isfinite(k), axis=-1, keepdims=True)
-    k_BSNH = jnp.repeat(jnp.where(ok, k, 0), bias.heads // k.shape[2], axis=2)
+    k_BSNH = jnp.repeat(without_void(k)[0], bias.heads // k.shape[2], axis=2)
     fading_BNS = jax.vmap(lambda k: bias.encoding.fading(bias.params, k))(k_BSNH)
     if fading_BNS is None:
         return None
