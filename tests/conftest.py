@@ -27,6 +27,9 @@ def _machine() -> str:
 # Most of the suite's time is compiling the same small functions: the workers share what one of them has compiled.
 _folder = Path(__file__).resolve().parents[1] / ".cache" / f"{importlib.metadata.version('jaxlib')}-{_machine()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_folder))
+# Commands that tests start read the folder too, while another process may be writing there: setup.cfg says why.
+os.environ.setdefault("PYTHONWARNINGS", ",".join(
+    f"ignore:Error {verb} persistent compilation cache entry:UserWarning" for verb in ("reading", "writing")))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
