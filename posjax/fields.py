@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-import sys
 import types
 import typing
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from posjax.errors import InputError
 
 _LARGEST = 2**31 - 1  # Lengths and positions are int32.
+_WIDEST: Any = float(np.finfo(np.float32).max)  # What is computed is float32, where a larger number is infinite.
 
 
 def check_fields(value: Any, positive: tuple[str, ...] = (), choices: bool = False) -> None:
@@ -21,8 +21,8 @@ def check_fields(value: Any, positive: tuple[str, ...] = (), choices: bool = Fal
 
     `choices`: texts are held to those that the type lists; without it the class says itself what each of them means.
 
-    Whole numbers are at most 2^31 - 1 and may not be written as floats; other numbers are finite; tuples are tuples;
-    texts can be printed.
+    Whole numbers are at most 2^31 - 1 and may not be written as floats; other numbers are finite in float32; tuples
+    are tuples; texts can be printed.
 
     Errors: `InputError` names the class, the field, what it got and what is needed.
 
@@ -73,9 +73,7 @@ def _fits(given: Any, hint: Any, choices: bool = False) -> bool:
     if hint is int:
         return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= _LARGEST
     if hint is float:
-        # Compared, since Python's whole numbers may be larger than any float is.
-        largest: Any = sys.float_info.max
-        return isinstance(given, numbers.Real) and not isinstance(given, bool) and abs(given) <= largest
+        return isinstance(given, numbers.Real) and not isinstance(given, bool) and abs(given) <= _WIDEST
     if hint is str:
         return isinstance(given, str) and all(letter.isprintable() or letter in "\n\t" for letter in given)
     return isinstance(given, hint) if isinstance(hint, type) and hint is not Any else True
@@ -90,6 +88,6 @@ def _need(hint: Any) -> str:
         return f"{', '.join(first)} or {last}" if first else last
     if origin is tuple:
         return f"a tuple, of which each is {_need(inner[0])}"
-    said = {int: "a whole number up to 2^31 - 1", float: "a finite number", bool: "True or False",
+    said = {int: "a whole number up to 2^31 - 1", float: "a finite number (up to 3e38)", bool: "True or False",
             str: "a text that can be printed", type(None): "None"}
     return said.get(hint) or f"a value of {hint.__name__}"

@@ -41,7 +41,7 @@ _KINDS: dict[str, _Kind] = {
     "longrope": (LongRope, {"factor": "factor", LENGTH: "original_length", "short_factor": "short_factor",
                             "long_factor": "long_factor"}, {"attention_factor": "attention_factor"}),
     # The share is of the pairs that turn, over the exponents of the whole head: the schedule's, not the Rope's.
-    "proportional": (Proportional, {"partial_rotary_factor": "fraction"}, {}),
+    "proportional": (Proportional, {"partial_rotary_factor": "fraction"}, {"factor": "factor"}),
 }
 _BY_ALPHA: _Kind = (NTK, {"alpha": "factor"}, {})
 """What type "dynamic" is with an alpha: the base grows by it once, at every length."""
@@ -83,6 +83,8 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
     >>> from_rope_parameters({"model_type": "gptj", "rotary_dim": 64, "n_embd": 4096, "n_head": 16})
     Rope(base=10000.0, schedule=Plain(), layout='interleaved', fraction=0.25)
     """
+    if layer_type is not None and not isinstance(layer_type, str):
+        raise InputError(f"from_rope_parameters got layer_type={layer_type!r}: needed is a name, or None")
     model = keys.opened(config)
     keys.check(model)
     inner, bases, layered = keys.of_layer(model, layer_type)
@@ -133,7 +135,7 @@ def _kind(inner: dict[str, Any]) -> str:
             raise InputError(f"rope parameters have the type {kind!r}: needed is one of {', '.join(_KINDS)}")
     if old is not None and new is not None and _ALIASES.get(old, old) != _ALIASES.get(new, new):
         raise InputError(f"rope parameters have type={old!r} and rope_type={new!r}: they contradict, remove one")
-    kind = new or old or "default"
+    kind = "default" if old is None and new is None else old if new is None else new
     kind = _ALIASES.get(kind, kind)
     if kind not in _KINDS:
         raise InputError(f"rope parameters have the unknown type {kind!r}: known are {', '.join(_KINDS)}")
@@ -154,6 +156,10 @@ def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any],
     if keys.model_type(model) != "chatglm":
         raise InputError(f"the configuration has rope_ratio={ratio!r} and model_type={model.get('model_type')!r}: only "
                          "for 'chatglm' is it known, as a factor of the base; give rope_theta instead")
+    if ratio != 1 and "chatglm2" in str(model.get("_name_or_path")).lower():
+        raise InputError(f"the configuration has rope_ratio={ratio!r} and is a ChatGLM 2: its code divides positions "
+                         "by it, while later ones multiply the base; remove it and take "
+                         f"Rope(schedule=Linear({ratio!r}), layout='interleaved', fraction=0.5)")
     return base * _number("rope_ratio", ratio)
 
 
@@ -165,6 +171,8 @@ def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> fl
     turning = None if own else model.get("rotary_dim")
     if turning is not None:
         size = _head_size(model)
+        if int(_number("rotary_dim", turning)) != turning:
+            raise InputError(f"the configuration has rotary_dim={turning}: needed is a whole number of channels")
         # Rope rounds down, so a quotient that is a hair too small would turn a pair less.
         share = _number("rotary_dim", turning) / size
         share = share if int(size * share) == turning else math.nextafter(share, 1.0)
@@ -185,7 +193,11 @@ def _head_size(model: dict[str, Any]) -> int:
     for where in keys.HEAD_SIZES:
         width, heads = (where, None) if isinstance(where, str) else where
         if model.get(width) and (heads is None or model.get(heads)):
-            return int(_number(width, model[width]) // (_number(heads, model[heads]) if heads else 1))
+            size = int(_number(width, model[width]) / (_number(heads, model[heads]) if heads else 1))
+            if size < 1:
+                raise InputError(f"the configuration has {width}={model[width]}, which leaves no channel to a head: "
+                                 "give head_dim")
+            return size
     raise InputError(f"the configuration has rotary_dim={model['rotary_dim']} and no head size: add head_dim")
 
 
@@ -217,15 +229,18 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     longest = inside if longest is None else longest
     name = LONGEST if kind == "dynamic" else LENGTH
     outside = longest if kind == "dynamic" else model.get(LENGTH)
-    if not layered and LENGTH in given and outside is not None and given[LENGTH] != outside:
+    # The released code of a dynamic schedule reads the length outside whatever stands within, also by layer type.
+    settled = not layered or kind == "dynamic"
+    if settled and LENGTH in given and outside is not None and given[LENGTH] != outside:
         raise InputError(f"the configuration has {name}={outside} and, inside its rope parameters, {LENGTH}="
                          f"{given[LENGTH]}: they contradict, remove one")
     original = longest if outside is None else outside
     if LENGTH in _KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
     if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):
-        # A trained length beyond the longest is no extension, and the released code takes 1.
-        given["factor"] = max(_number(LONGEST, longest) / _number(LENGTH, given[LENGTH]), 1.0)
+        factor = _number(LONGEST, longest) / _number(LENGTH, given[LENGTH])
+        # A LongRoPE trained beyond the longest is no extension, and the released code takes 1; YaRN is refused.
+        given["factor"] = max(factor, 1.0) if kind == "longrope" else factor
 
 
 def _settle(kind: str, given: dict[str, Any]) -> None:
@@ -249,7 +264,8 @@ def _settle(kind: str, given: dict[str, Any]) -> None:
 def to_rope_parameters(rope: Rope) -> dict[str, Any]:
     """The `rope_parameters` that a checkpoint of this `Rope` carries, in the new spelling.
 
-    Convention: `from_rope_parameters` reads them back, alone or inside a configuration, to an equal `Rope`.
+    Convention: `from_rope_parameters` reads them back to an equal `Rope`, alone or inside a configuration that has no
+    share of the head of its own: a whole head is not written down, as in the released files.
 
     Errors: `InputError` for a schedule without a published name or with a length set, for the interleaved layout, or
     for a fraction beside a proportional schedule, none of which rope parameters can say.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
 
 from posjax.errors import InputError
 
@@ -83,9 +87,12 @@ _IMPLIED: dict[str, dict[str, float | None]] = {
     "gemma3_text": {"rope_local_base_freq": 1e4},
     "gemma3n_text": {"rope_local_base_freq": 1e4},
     "modernbert": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},
+    "mimo_v2_flash": {"swa_rope_theta": 1e4},
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }
 """What the released code of a model type adds where the configuration does not have the key."""
+_TABLED = {"modernbert": ("position_embedding_type",)}
+"""Keys that a model type's files carry, and that its released code does not read."""
 
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "alibi": ((False, None), "take Alibi"),
@@ -117,6 +124,8 @@ _IDLE = (LONGEST, LENGTH, "n_positions", "qk_rope_head_dim", "no_rope_layers", "
 _SAYING = (*BASES, *FRACTIONS, *INTERLEAVED, *LAYERS, "rotary_dim", "rope_ratio", "rotary", "rope",
            "position_embedding_type")
 _KNOWN = {*NESTS, *_SAYING, *ONLY, *_IDLE}
+_READ = {*_KNOWN, *_LOOSE, *REFUSED, "model_type", "text_config", "attn_config", "head_dim", "kv_channels", "n_embd",
+         "n_head", "hidden_size", "num_attention_heads"}
 
 
 def opened(config: Any) -> dict[str, Any]:
@@ -124,21 +133,50 @@ def opened(config: Any) -> dict[str, Any]:
 
     Errors: `InputError` for what is no configuration, or a section that contradicts what stands beside it.
     """
-    if not isinstance(config, Mapping):
-        if isinstance(config, type) or not callable(getattr(config, "to_dict", None)):
-            raise InputError(f"from_rope_parameters got a {type(config).__name__}: needed is a configuration, as a "
-                             "dict or an object with to_dict(); read the checkpoint's config.json")
-        config = config.to_dict()
-    model = {"rope_parameters": dict(config)} if _bare(config) else dict(config)
-    if isinstance(text := model.get("text_config"), Mapping):
-        section = dict(text)
+    config = _entries(config)
+    model = {"rope_parameters": config} if _bare(config) else config
+    if (text := model.get("text_config")) is not None:
+        section = _entries(text)
         _agreeing(section, {key: value for key, value in model.items() if value is not None}, "text_config")
         model = {"model_type": model.get("model_type"), **section}
     if isinstance(section := model.get("attn_config"), Mapping):
         model.update(_agreeing(model, section, "attn_config"))
-    nested = any(isinstance(model.get(name), Mapping) and _by_layer(model[name]) for name in NESTS)
-    # The implied bases are those of flat configurations: what is nested by layer type says its own.
-    return model if nested else {**_IMPLIED.get(str(model.get("model_type")), {}), **model}
+    name = str(model.get("model_type"))
+    model = {key: value for key, value in model.items() if key not in _TABLED.get(name, ())}
+    return {**_IMPLIED.get(name, {}), **model}
+
+
+def _entries(config: Any) -> dict[str, Any]:
+    """A configuration or a section of one as a dict, in which all that is read is what a JSON file can hold.
+
+    Errors: `InputError` for what is no configuration, a key that is no text, or a value that no file holds.
+    """
+    if not isinstance(config, Mapping) and not isinstance(config, type):
+        config = config.to_dict() if callable(getattr(config, "to_dict", None)) else config
+    if not isinstance(config, Mapping):
+        raise InputError(f"from_rope_parameters got a {type(config).__name__}: needed is a configuration, as a "
+                         "dict or an object with to_dict(); read the checkpoint's config.json")
+    for key in config:
+        if not isinstance(key, str):
+            raise InputError(f"the configuration has the key {key!r}: needed are texts")
+    return {key: _plain(key, value, key in _READ or _about(key)) for key, value in config.items()}
+
+
+def _plain(name: str, value: Any, read: bool) -> Any:
+    """A value with numbers of Python's own; what is not `read` may hold other objects too, which stay as they are."""
+    if isinstance(value, Mapping):
+        return {key: _plain(key, one, read) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, one, read) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    plain = value is None or isinstance(value, (bool, str))
+    if not plain and isinstance(value, numbers.Real):
+        plain = abs(value) <= sys.float_info.max  # False for NaN.
+    if read and not (plain and isinstance(name, str)):
+        raise InputError(f"the configuration has {name}={value!r}: needed is what a JSON file can hold, with finite "
+                         "numbers")
+    return value
 
 
 def _bare(config: Mapping[str, Any]) -> bool:
@@ -238,7 +276,7 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
 
     Errors: `InputError` for a layer type that is needed and not given, that nothing answers to, or that does not turn.
     """
-    given = {name: model[name] for name in NESTS if model.get(name)}
+    given = {name: model[name] for name in NESTS if model.get(name) is not None and model[name] != {}}
     for name, value in given.items():
         if not isinstance(value, Mapping):
             raise InputError(f"the configuration has {name}={value!r}: needed is a dict of rope parameters, or None")
@@ -248,7 +286,11 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     own = {key: model[key] for key, layers in LAYERS.items() if layers.own == layer_type and model.get(key) is not None}
     bases = own or {key: model[key] for key in BASES if model.get(key) is not None}
     if _by_layer(inner):
-        return _nested(inner, layer_type), bases, True
+        layer = _nested(inner, layer_type)
+        if model.get("model_type") in _SCALED and layer.get("rope_theta") is None:
+            raise InputError(f"rope_parameters have no rope_theta for layer_type={layer_type!r}, and layer types of a "
+                             f"{model['model_type']} have bases of their own: add it there")
+        return layer, bases, True
     return _flat(model, inner, layer_type), bases, False
 
 
@@ -261,8 +303,8 @@ def _nested(inner: dict[str, Any], layer_type: str | None) -> dict[str, Any]:
         raise InputError(f"rope_parameters are nested by layer type and have {stray[0]!r} beside the types: move it "
                          "into those that it is for")
     if inner[layer_type] is None:
-        raise InputError(f"rope_parameters have null for layer_type={layer_type!r}, whose layers do not rotate: take "
-                         "NoPE")
+        raise InputError(f"rope_parameters have null for layer_type={layer_type!r}: in some models such layers do not "
+                         "rotate, in others plainly; take NoPE for the first, write the others' parameters out")
     return dict(inner[layer_type])
 
 

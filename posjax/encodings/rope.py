@@ -25,6 +25,8 @@ from posjax.encodings.schedules import (
 )
 from posjax.errors import InputError
 
+_FACTORS = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+
 
 @dataclass(frozen=True)
 class Rope(Encoding):
@@ -107,7 +109,16 @@ class Rope(Encoding):
         return size
 
     def constants(self, dims: Dims) -> Params:
-        frequencies, factor = self.schedule.frequencies(self.rotary_size(dims.head_size), self.base)
+        size = self.rotary_size(dims.head_size)
+        frequencies, factor = self.schedule.frequencies(size, self.base)
+        # Of a user's schedule nothing else is known, and a number that float32 cannot hold would turn up as NaN.
+        frequencies = np.asarray(frequencies, np.float64)
+        if frequencies.shape != (size // 2,) or not np.isfinite(frequencies).all():
+            raise InputError(f"{self.schedule!r} answers the frequencies {frequencies}: needed are {size // 2} finite "
+                             "numbers, one for each pair of channels")
+        if not _FACTORS[0] <= factor <= _FACTORS[1]:
+            raise InputError(f"{self.schedule!r} answers the attention factor {factor}: needed is a positive number "
+                             "within the range of float32")
         return {"turns": phases.fixed_point_turns(frequencies), "factor": np.float32(factor)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:

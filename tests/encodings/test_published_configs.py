@@ -24,14 +24,12 @@ CONFIGS = golden.cases("../checkpoints/rope_configs.json", "configs")
 ORIGINAL = "original_max_position_embeddings"
 
 REFUSED = {  # name: what the refusal must name
-    "Llama 4 Scout": "low_freq_factor",  # Equal bounds, which Llama3 does not take.
     "Ministral 3 3B": "llama_4_scaling_beta",
     "Qwen 1 (7B)": "use_dynamic_ntk",
     "Qwen2-VL (mrope spelling)": "mrope_section",
     "Qwen3-VL 32B": "mrope_section",
     "Qwen3.5 27B": "mrope_section",
     "DeepSeek V4 Flash": "rope_interleave",
-    "Kimi K2": "beta_fast",  # Equal bounds, which Yarn does not take.
     "Kimi K3 (no rope keys)": "model_type='kimi_linear'",
     "Baichuan 2 7B": "model_type='baichuan'",  # The 13B of that type is ALiBi, and neither says so.
     "Falcon-RW 1B (alibi true)": "alibi=True",
@@ -104,6 +102,9 @@ V4 = {"model_type": "deepseek_v4", "rope_interleave": True, "rope_theta": 1e4, "
     (GEMMA, "sliding_attention", Rope(1e4)),
     (GEMMA, "full_attention", Rope(1e6, Linear(8.0))),
     ({"model_type": "gemma3_text", "rope_theta": 1e6}, "sliding_attention", Rope(1e4)),
+    ({"model_type": "mimo_v2_flash", "rope_theta": 5e6, "partial_rotary_factor": 0.5}, "sliding_attention",
+     Rope(fraction=0.5)),
+    (MODERN | {"model_type": "modernbert", "position_embedding_type": "absolute"}, "full_attention", Rope(1.6e5)),
     (MODERN, "sliding_attention", Rope(1e4)),
     (MODERN, "full_attention", Rope(1.6e5)),
     (MODERN | {"local_rope_theta": None}, "sliding_attention", Rope(1.6e5)),
@@ -143,6 +144,27 @@ def test_layer_types_of_nested_spellings():
         from_rope_parameters({"rope_parameters": NESTED | {"rope_theta": 1e4}}, "full_attention")
 
 
+@pytest.mark.parametrize(("model_type", "outside", "full"), [
+    ("gemma3_text", {"rope_theta": 1e6}, 1e6), ("gemma3_text", {}, 1e6),
+    ("modernbert", {"global_rope_theta": 1.6e5}, 1.6e5), ("modernbert", {}, 1.6e5),
+])
+def test_nested_types_without_a_base_have_that_of_their_model_type(model_type, outside, full):
+    each = {"rope_type": "default"}
+    config = {"model_type": model_type, **outside,
+              "rope_parameters": {"sliding_attention": each, "full_attention": each}}
+    assert from_rope_parameters(config, "sliding_attention") == Rope(1e4)
+    assert from_rope_parameters(config, "full_attention") == Rope(full)
+
+
+def test_what_a_nested_type_leaves_open_is_refused_where_nobody_says_it():
+    config = {"model_type": "gemma4_text", "rope_parameters": {"sliding_attention": {"rope_type": "default"}}}
+    with pytest.raises(InputError, match="no rope_theta for layer_type='sliding_attention'"):
+        from_rope_parameters(config, "sliding_attention")
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4, ORIGINAL: 4096}
+    with pytest.raises(InputError, match="max_position_embeddings=8192 and, inside"):
+        from_rope_parameters({"max_position_embeddings": 8192, "rope_parameters": {"full": dynamic}}, "full")
+
+
 GPTJ = {"rotary_dim": 64, "n_embd": 4096, "n_head": 16}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, ORIGINAL: 4096}
 LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
@@ -174,6 +196,9 @@ LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
     ({"max_position_embeddings": 32768, "rope_parameters": YARN | {"factor": None}}, Rope(schedule=Yarn(8.0, 4096))),
     ({"rope_type": "default", "factor": 1.0}, Rope()),
     ({"rope_type": "proportional", "factor": 1.0, "partial_rotary_factor": 0.5}, Rope(schedule=Proportional(0.5))),
+    ({"rope_type": "proportional", "factor": 2.0, "partial_rotary_factor": 0.5}, Rope(schedule=Proportional(0.5, 2.0))),
+    (YARN | {"beta_fast": 1, "beta_slow": 1}, Rope(schedule=Yarn(4.0, 4096, 1, 1))),
+    ({"rope_theta": np.float32(5e5), "max_position_embeddings": np.int64(8)}, Rope(5e5)),
     ({"max_position_embeddings": 8192, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
      Rope(schedule=Llama3(8.0, 8192))),
     ({"max_position_embeddings": 131072, ORIGINAL: 8192, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
@@ -230,7 +255,22 @@ def test_spellings(config, rope):
     ({"rope_type": "default", "rope_axes": 2}, "unknown key 'rope_axes'"),
     (YARN | {"llama_4_scaling_beta": 0.1}, "llama_4_scaling_beta=0.1"),
     (YARN | {"mscale": 0.7}, "mscale=0.7"),
-    ({"rope_type": "proportional", "factor": 2.0, "partial_rotary_factor": 0.5}, "unknown key 'factor'"),
+    ({"max_position_embeddings": 2048, "rope_parameters": YARN | {"factor": None}}, "Yarn got factor=0.5"),
+    (YARN | {"mscale": -1.0, "mscale_all_dim": 1.0}, "mscale=-1.0"),
+    ({"rope_theta": 10**400}, "rope_theta=1000"),
+    ({"rope_theta": 1e4, "head_dim": float("nan"), "rotary_dim": 4}, "head_dim=nan"),
+    ({"rope_theta": 1e4, "head_dim": 0.5, "rotary_dim": 4}, "head_dim=0.5"),
+    ({"rope_theta": 1e4, "hidden_size": 4, "num_attention_heads": 8, "rotary_dim": 4}, "hidden_size=4"),
+    ({"rope_theta": 1e4, "head_dim": 64, "rotary_dim": 33.5}, "rotary_dim=33.5"),
+    ({"rope_theta": 1e4, "alibi": np.zeros(2)}, "alibi=array"),
+    ({"rope_parameters": {"rope_type": "linear", "factor": np.ones(2)}}, "factor=array"),
+    ({"rope_parameters": {"rope_type": "linear", 3: 2.0}}, "3=2.0"),
+    ({3: 4, "rope_theta": 1e4}, "the key 3"),
+    ({"rope_theta": 1e4, "rope_scaling": False}, "rope_scaling=False"),
+    ({"rope_theta": 1e4, "rope_scaling": ""}, "rope_scaling=''"),
+    ({"rope_theta": 1e4, "rope_scaling": {"type": "", "factor": 2.0}}, "unknown type ''"),
+    ({"rope_theta": 1e4, "text_config": [1]}, "got a list"),
+    ({"model_type": "chatglm", "_name_or_path": "THUDM/chatglm2-6b-32k", "rope_ratio": 4}, "is a ChatGLM 2"),
     ({"rope_type": "dynamic", "alpha": 1000.0, "factor": 2.0}, "unknown key 'factor'"),
     ({"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.5, **LISTS},
      "short_mscale=1.25, long_mscale=1.5"),
@@ -263,6 +303,22 @@ def test_a_configuration_object_is_read():
     for wrong in (None, "config.json", Config, 4):
         with pytest.raises(InputError, match=rf"got a {type(wrong).__name__}: needed is a configuration"):
             from_rope_parameters(wrong)
+
+
+@pytest.mark.parametrize("answer", [None, ["rope_theta"]])
+def test_an_object_that_answers_no_dict_is_refused(answer):
+    class Odd:
+        def to_dict(self):
+            return answer
+
+    with pytest.raises(InputError, match=f"got a {type(answer).__name__}"):
+        from_rope_parameters(Odd())
+
+
+@pytest.mark.parametrize("layer_type", [["full_attention"], 3])
+def test_a_layer_type_is_a_name(layer_type):
+    with pytest.raises(InputError, match="needed is a name, or None"):
+        from_rope_parameters(GEMMA, layer_type)
 
 
 def test_nothing_given_is_changed():

@@ -1,6 +1,8 @@
 """Frequency schedules against golden vectors, the papers' formulas in float64, and what each promises in words."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -138,6 +140,54 @@ def test_a_ramp_of_no_width_is_a_step():
     np.testing.assert_allclose(Plain().frequencies(8, 1e6)[0] / frequencies, [1.0, 4.0, 4.0, 4.0], rtol=1e-13)
 
 
+@pytest.mark.parametrize("schedule", [Yarn(4.0, 6, truncate=False), Yarn(4.0, 6), Yarn(4.0, 4), Yarn(4.0, 2**31 - 1)])
+@pytest.mark.parametrize("base", [10.0, 100.0, 1e4])
+def test_by_parts_obeys_its_bounds_where_all_pairs_are_on_one_side(schedule, base):
+    kept = Plain().frequencies(64, base)[0]
+    turns = schedule.original_length * kept / (2 * np.pi)
+    frequencies, _ = schedule.frequencies(64, base)
+    if turns[0] < schedule.beta_slow:
+        # Rounding outwards may keep the first pair.
+        np.testing.assert_allclose(frequencies[1:], kept[1:] / 4)
+    if turns[-1] > schedule.beta_fast:
+        np.testing.assert_allclose(frequencies, kept)
+
+
+def test_equal_bounds_are_a_step():
+    kept = Plain().frequencies(64, 1e4)[0]
+    turns = 4096 * kept / (2 * np.pi)
+    frequencies, _ = Llama3(8.0, 4096, 2.0, 2.0).frequencies(64, 1e4)
+    np.testing.assert_allclose(frequencies, np.where(turns > 2, kept, kept / 8))
+    frequencies, _ = NTKByParts(8.0, 4096, 2.0, 2.0, truncate=False).frequencies(64, 1e4)
+    np.testing.assert_allclose(frequencies, np.where(turns > 2, kept, kept / 8))
+
+
+@dataclass(frozen=True)
+class Given(Schedule):
+    answer: Any = None
+
+    def frequencies(self, rotary_size, base, length=None):
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "named"), [
+    ((np.ones(3), 1.0), "needed are 2 finite"), ((np.array([1.0, np.inf]), 1.0), "needed are 2 finite"),
+    ((np.ones(2), 1e39), "attention factor 1e\\+39"), ((np.ones(2), 0.0), "attention factor 0.0"),
+    ((np.ones(2), float("nan")), "attention factor nan"),
+])
+def test_what_a_schedule_answers_is_held_to_the_pairs(answer, named):
+    with pytest.raises(InputError, match=named):
+        Rope(schedule=Given(answer)).constants(Dims(head_size=4))
+
+
+def test_a_base_that_grows_past_what_a_float_holds_is_refused():
+    for schedule in (NTK(1e30), DynamicNTK(1e30, 1, 2**31 - 1)):
+        with pytest.raises(InputError, match="lower the factor"):
+            schedule.frequencies(4, 1e300)
+        with pytest.raises(InputError, match="a rotary size of 2"):
+            schedule.frequencies(2, 1e4)
+
+
 def test_by_parts_keeps_what_turns_often_and_divides_what_turns_rarely():
     kept = Plain().frequencies(64, 10_000.0)[0]
     shrunk = kept / NTKByParts(factor=4.0, original_length=512).frequencies(64, 10_000.0)[0]
@@ -201,7 +251,7 @@ nan = float("nan")
     (lambda: NTKByParts(0.5, 512), "NTKByParts got factor=0.5", "1 or more", "extended length"),
     (lambda: Yarn(-2.0, 512), "Yarn got factor=-2.0", "1 or more", "extended length"),
     (lambda: Yarn(2.0, 0), "Yarn got original_length=0", "1 or more", "trained length in tokens"),
-    (lambda: NTKByParts(2.0, 512, 1.0, 1.0), "beta_fast=1.0 and beta_slow=1.0", "beta_fast > beta_slow", "32 and 1"),
+    (lambda: NTKByParts(2.0, 512, 1.0, 1.5), "beta_fast=1.0 and beta_slow=1.5", "beta_fast >= beta", "32 and 1"),
     (lambda: Yarn(2.0, 512, 32.0, 0.0), "beta_slow=0.0", "beta_slow > 0", "32 and 1"),
     (lambda: Yarn(2.0, 512, attention_factor=0.0), "attention_factor=0.0", "positive", "None"),
     (lambda: Yarn(2.0, 512, mscale=1.0), "mscale=1.0 and mscale_all_dim=None", "both or neither", "no effect"),
@@ -212,7 +262,7 @@ nan = float("nan")
     (lambda: DynamicNTK(2.0, 64).frequencies(2, 100.0), "rotary size of 2", "4 or more", "r - 2 divides"),
     (lambda: Llama3(0.5, 64), "Llama3 got factor=0.5", "1 or more", "extended length"),
     (lambda: Llama3(2.0, 0), "Llama3 got original_length=0", "1 or more", "trained length in tokens"),
-    (lambda: Llama3(2.0, 64, 4.0, 4.0), "low_freq_factor=4.0 and high_freq_factor=4.0", "high > low > 0", "1 and 4"),
+    (lambda: Llama3(2.0, 64, 5.0, 4.0), "low_freq_factor=5.0 and high_freq_factor=4.0", "high >= low > 0", "1 and 4"),
     (lambda: LongRope(0.5, 64, (1.0,), (1.0,)), "LongRope got factor=0.5", "1 or more", "extended length"),
     (lambda: LongRope(2.0, 0, (1.0,), (1.0,)), "original_length=0", "1 or more", "trained length in tokens"),
     (lambda: LongRope(2.0, 64, (1.0, 0.0), (1.0,)), "short_factor=(1.0, 0.0)", "positive divisors", "LongRope"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,21 @@ Frequencies = tuple[np.ndarray, float]
 def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
     """`base^(-2i/r)` for each pair i, float64 `[r/2]`."""
     return np.array([math.pow(base, -2 * i / rotary_size) for i in range(rotary_size // 2)])
+
+
+def grown_base(base: float, growth: float, rotary_size: int) -> float:
+    """`base * growth^(r / (r - 2))`: the base by which the slowest pair is divided by `growth`, the fastest by 1.
+
+    Errors: `InputError` for a rotary size of 2, and where no float can hold the result.
+    """
+    if rotary_size <= 2:
+        raise InputError(f"NTK-aware scaling got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 "
+                         "divides; use Linear, which is the same for a single pair")
+    exponent = rotary_size / (rotary_size - 2)
+    if math.log(base) + exponent * math.log(growth) > math.log(sys.float_info.max):
+        raise InputError(f"NTK-aware scaling got base={base} and a growth of {growth}: needed is a grown base that a "
+                         "float can hold; lower the factor")
+    return float(base) * growth**exponent
 
 
 @dataclass(frozen=True)

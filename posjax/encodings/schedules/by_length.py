@@ -11,6 +11,7 @@ from posjax.encodings.schedules.base import (
     check_factor,
     check_length,
     check_original_length,
+    grown_base,
     inverse_frequencies,
 )
 from posjax.errors import InputError
@@ -53,11 +54,9 @@ class DynamicNTK(Schedule):
         return replace(self, length=length)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        if rotary_size <= 2:
-            raise InputError(f"DynamicNTK got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 divides")
         length = length or self.length or self.original_length
         grown = max(self.factor * length / self.original_length - (self.factor - 1), 1.0)
-        return inverse_frequencies(rotary_size, base * grown ** (rotary_size / (rotary_size - 2))), 1.0
+        return inverse_frequencies(rotary_size, grown_base(base, grown, rotary_size)), 1.0
 
 
 @dataclass(frozen=True)

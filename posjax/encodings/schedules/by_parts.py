@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,8 @@ class NTKByParts(Schedule):
 
     Convention: the ramp is linear in the pair's index, between the indices at which `turns` crosses the two bounds,
     rounded outwards to whole indices unless `truncate` is false. As in the released code, the upper index is clipped
-    at `rotary_size - 1`, not at the last pair.
+    at `rotary_size - 1`, not at the last pair. Where all pairs lie on one side of both bounds, and where the bounds
+    are equal, the ramp is a step between them.
 
     `original_length` is the trained length in tokens, `beta_fast` and `beta_slow` are in turns.
 
@@ -35,7 +37,7 @@ class NTKByParts(Schedule):
     Bad at: short trained lengths, where no pair turns beta_fast times and all are interpolated at least in part;
     attention still flattens, for which see `Yarn`.
 
-    Errors: `InputError` for a factor below 1, a length below 1, or `beta_fast` not above `beta_slow`.
+    Errors: `InputError` for a factor below 1, a length below 1, or `beta_fast` below `beta_slow`.
     Source: Peng et al. 2023, YaRN, arXiv:2309.00071, section 3.2, definition 2.
 
     >>> frequencies, factor = NTKByParts(factor=4.0, original_length=512).frequencies(64, 10_000.0)
@@ -53,9 +55,9 @@ class NTKByParts(Schedule):
         super().__post_init__()
         check_factor(self)
         check_original_length(self)
-        if not self.beta_fast > self.beta_slow > 0:
+        if not self.beta_fast >= self.beta_slow >= sys.float_info.min:
             raise InputError(f"{type(self).__name__} got beta_fast={self.beta_fast} and beta_slow={self.beta_slow}: "
-                             "needed is beta_fast > beta_slow > 0; the paper's values are 32 and 1")
+                             "needed is beta_fast >= beta_slow > 0; the paper's values are 32 and 1")
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         kept = inverse_frequencies(rotary_size, base)
@@ -65,13 +67,15 @@ class NTKByParts(Schedule):
     def _ramp(self, rotary_size: int, base: float) -> np.ndarray:
         """0 where a pair is kept, 1 where it is interpolated, `[rotary_size / 2]`."""
         def index_at(turns: float) -> float:
-            wavelengths = self.original_length / (turns * 2 * math.pi)
-            return rotary_size * math.log(wavelengths) / (2 * math.log(base))
+            logarithm = math.log(self.original_length) - math.log(turns) - math.log(2 * math.pi)
+            return rotary_size * logarithm / (2 * math.log(base))
 
         low, high = index_at(self.beta_fast), index_at(self.beta_slow)
         if self.truncate:
             low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, rotary_size - 1)
+        # Clipped past each other they would turn the ramp round, and interpolate the pairs that are to be kept.
+        if low <= rotary_size - 1 and high >= 0:
+            low, high = max(low, 0), min(high, rotary_size - 1)
         # A width of zero means a step; the released code's width keeps the division finite.
         width = high - low if high != low else 0.001
         return np.clip((np.arange(rotary_size // 2) - low) / width, 0.0, 1.0)
@@ -111,6 +115,9 @@ class Yarn(NTKByParts):
         if self.attention_factor is not None and self.attention_factor <= 0:
             raise InputError(f"Yarn got attention_factor={self.attention_factor}: needed is a positive number, or None "
                              "for 0.1 ln(factor) + 1")
+        if min(self.mscale or 0, self.mscale_all_dim or 0) < 0:
+            raise InputError(f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are "
+                             "positive numbers, since their temperatures divide")
         if bool(self.mscale) != bool(self.mscale_all_dim):
             raise InputError(f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are both "
                              "or neither, since one alone has no effect")
@@ -143,7 +150,7 @@ class Llama3(Schedule):
     Bad at: extension without training, for which it was not published: it has no temperature, and its two bounds
     are the released models'.
 
-    Errors: `InputError` for a factor below 1, a length below 1, or factors that do not rise.
+    Errors: `InputError` for a factor below 1, a length below 1, or a high factor below the low one.
     Source: the Llama 3.1 models' released code; Grattafiori et al. 2024, arXiv:2407.21783.
 
     >>> float(Llama3(factor=8.0, original_length=8192).frequencies(128, 500_000.0)[0][0])
@@ -159,12 +166,15 @@ class Llama3(Schedule):
         super().__post_init__()
         check_factor(self)
         check_original_length(self)
-        if not self.high_freq_factor > self.low_freq_factor > 0:
+        if not self.high_freq_factor >= self.low_freq_factor > 0:
             raise InputError(f"Llama3 got low_freq_factor={self.low_freq_factor} and high_freq_factor="
-                             f"{self.high_freq_factor}: needed is high > low > 0; the released values are 1 and 4")
+                             f"{self.high_freq_factor}: needed is high >= low > 0; the released values are 1 and 4")
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         kept = inverse_frequencies(rotary_size, base)
         turns = self.original_length * kept / (2 * math.pi)
-        weight = np.clip((turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor), 0.0, 1.0)
+        width = self.high_freq_factor - self.low_freq_factor
+        # Equal bounds leave nothing to blend: a step.
+        blend = (turns - self.low_freq_factor) / width if width else turns > self.low_freq_factor
+        weight = np.clip(blend, 0.0, 1.0)
         return (1 - weight) * kept / self.factor + weight * kept, 1.0

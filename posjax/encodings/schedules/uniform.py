@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posjax.encodings.schedules.base import Frequencies, Schedule, check_factor, inverse_frequencies
+from posjax.encodings.schedules.base import Frequencies, Schedule, check_factor, grown_base, inverse_frequencies
 from posjax.errors import InputError
 
 
@@ -93,26 +93,23 @@ class NTK(Schedule):
         check_factor(self)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        if rotary_size <= 2:
-            raise InputError(f"NTK got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 divides; use "
-                             "Linear, which is the same for a single pair")
-        return inverse_frequencies(rotary_size, base * self.factor ** (rotary_size / (rotary_size - 2))), 1.0
+        return inverse_frequencies(rotary_size, grown_base(base, self.factor, rotary_size)), 1.0
 
 
 @dataclass(frozen=True)
 class Proportional(Schedule):
     """p-RoPE: only the fastest `fraction` of the pairs turn, the slow rest stays as if at position 0.
 
-        theta_i = base^(-2i/r) for i < floor(fraction * r / 2), and 0 for the others
+        theta_i = base^(-2i/r) / factor for i < floor(fraction * r / 2), and 0 for the others
 
     Convention: exponents run over the whole rotary size, unlike `Rope(fraction=...)`, whose exponents run over the
-    channels that turn.
+    channels that turn. `factor` above 1 interpolates those that turn, as the released code does.
 
     Good at: models trained with it: channels that never turn carry content over any distance (Barbero et al.).
     Bad at: models trained without it, which relied on the slow pairs; and telling far distances apart, which those
     did.
 
-    Errors: `InputError` for a fraction outside (0, 1], or one by which no pair would turn.
+    Errors: `InputError` for a fraction outside (0, 1], one by which no pair would turn, or a factor below 1.
     Source: Barbero et al. 2024, arXiv:2410.06205, section 6.
 
     >>> Proportional(fraction=0.5).frequencies(8, 10_000.0)[0].tolist()
@@ -120,9 +117,11 @@ class Proportional(Schedule):
     """
 
     fraction: float = 0.75
+    factor: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_factor(self)
         if not 0 < self.fraction <= 1:
             raise InputError(f"Proportional got fraction={self.fraction}: needed is a share of the pairs in (0, 1]")
 
@@ -132,4 +131,4 @@ class Proportional(Schedule):
                              "would turn; raise the fraction, or take NoPE")
         pairs = np.arange(rotary_size // 2)
         turning = pairs < int(self.fraction * rotary_size / 2)
-        return np.where(turning, inverse_frequencies(rotary_size, base), 0.0), 1.0
+        return np.where(turning, inverse_frequencies(rotary_size, base) / self.factor, 0.0), 1.0
