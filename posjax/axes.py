@@ -28,6 +28,8 @@ def lead(table: jax.Array, rank: int) -> jax.Array:
 def check_floats(**arrays: Any) -> None:
     """Errors: `InputError` names an array that holds no floats, whose result would be rounded to whole numbers."""
     for name, array in arrays.items():
+        if not hasattr(array, "dtype"):
+            raise InputError(f"{name} is a {type(array).__name__}: needed is an array of floats")
         if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
             raise InputError(f"{name} is {array.dtype}: needed are floats, for example .astype(jnp.float32)")
 
@@ -48,6 +50,8 @@ def check(**arrays: Any) -> dict[str, int]:
         if array is None:
             continue
         label, _, letters = name.rpartition("_")
+        if not hasattr(array, "shape"):
+            raise InputError(f"{label} is a {type(array).__name__}: needed is an array [{', '.join(letters)}]")
         if len(array.shape) != len(letters):
             raise InputError(f"{label} has shape {array.shape}: needed are {len(letters)} axes, [{', '.join(letters)}]")
         for letter, size in zip(letters, array.shape, strict=True):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from posjax.arguments import LARGEST
 from posjax.errors import InputError
 
-_LARGEST = 2**31 - 1  # Lengths and positions are int32.
 _WIDEST: Any = float(np.finfo(np.float32).max)  # What is computed is float32, where a larger number is infinite.
 
 
@@ -71,7 +71,7 @@ def _fits(given: Any, hint: Any, choices: bool = False) -> bool:
         return isinstance(given, tuple) and len(given) == len(each) and all(
             _fits(one, hint, choices) for one, hint in zip(given, each, strict=True))
     if hint is int:
-        return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= _LARGEST
+        return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= LARGEST
     if hint is float:
         return isinstance(given, numbers.Real) and not isinstance(given, bool) and abs(given) <= _WIDEST
     if hint is str:

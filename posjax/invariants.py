@@ -25,8 +25,10 @@ from jax import core
 from jax.typing import DTypeLike
 
 from posjax import positions as places
+from posjax.arguments import LARGEST, whole
 from posjax.attention import Causal, Full, Mask, Segments, attend
 from posjax.encodings.base import Dims, Encoding, Head, Pairs, Params
+from posjax.errors import InputError
 
 Arguments = ParamSpec("Arguments")
 OFFSETS = (1, 1000, 2**17, 2**24 + 1, 2**31 - 1 - 16)
@@ -72,6 +74,16 @@ def _assertion(law: Callable[Arguments, None]) -> Callable[Arguments, None]:
     return obedient
 
 
+def _expect(encoding: Any, dims: Any, params: Any = ()) -> None:
+    """Errors: `InputError` names an argument that is no encoding, no `Dims`, or no parameters."""
+    if not isinstance(encoding, Encoding):
+        raise InputError(f"encoding is {encoding!r}: needed is a value, such as Rope()")
+    if not isinstance(dims, Dims):
+        raise InputError(f"dims is {dims!r}: needed is Dims(heads, head_size, model_size)")
+    if params is None:
+        raise InputError("params is None: needed is encoding.init(key, dims), {} where nothing is learned")
+
+
 def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_positions: jax.Array,
            k_positions: jax.Array) -> jax.Array:
     """What attention sees of an encoding: `(R_q q)(R_k k) / sqrt(H) + bias`, in float32.
@@ -113,6 +125,12 @@ def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Seq
 def _moved(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int], length: int, seed: int,
            dtype: DTypeLike = jnp.float32) -> list[tuple[jax.Array, jax.Array]]:
     """For each offset the scores after and before the move, both over the scale of those before."""
+    _expect(encoding, dims, params)
+    length = whole(length, "length", least=1)
+    offsets = [whole(offset, "an offset", least=-LARGEST) for offset in offsets]
+    if offsets and max(offsets) > LARGEST - length:
+        raise InputError(f"an offset is {max(offsets)}: needed are {LARGEST - length} at most, so that positions stay "
+                         "below 2^31")
     q, k = _normal((2, 2, length, dims.heads, dims.head_size), seed, dtype)
 
     @jax.jit
@@ -151,16 +169,17 @@ def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12
 
 def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> Finding:
     """Measures the tile law."""
+    _expect(encoding, dims, params)
     at = np.arange(length, dtype=np.int32)
     x = _normal((2, length, dims.model_size), seed)
     heads = _normal((2, length, dims.heads, dims.head_size), seed)
     rows, columns = slice(length // 3, length - 1), slice(1, length // 2)
     hooks = jax.jit(partial(_hooks, encoding, params))
     # Two programs, compiled apart: in one the compiler could make the slice and the whole the same computation.
-    whole = hooks(x, heads, at, at)
+    entire = hooks(x, heads, at, at)
     part = hooks(x[:, rows], heads[:, rows], at[rows], at[columns])
-    cuts = {name: (rows, columns) if name.startswith("bias") else (slice(None), rows) for name in whole}
-    return _worst("tile", {name: (part[name], np.asarray(whole[name])[cuts[name]]) for name in cuts}, 1e-5)
+    cuts = {name: (rows, columns) if name.startswith("bias") else (slice(None), rows) for name in entire}
+    return _worst("tile", {name: (part[name], np.asarray(entire[name])[cuts[name]]) for name in cuts}, 1e-5)
 
 
 def _hooks(encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, q_at: jax.Array, k_at: jax.Array
@@ -197,6 +216,8 @@ def assert_distinct(encoding: Encoding, params: Params, dims: Dims, positions: S
 
 def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence[int], seed: int = 0) -> Finding:
     """Counts the pairs of positions that cannot be told apart."""
+    _expect(encoding, dims, params)
+    positions = [whole(position, "a position") for position in positions]
     at = np.asarray(positions, np.int32)
     x = _normal((1, 1, dims.model_size), seed)
     heads = _normal((1, 1, dims.heads, dims.head_size), seed)
@@ -237,6 +258,7 @@ def assert_decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0,
 def decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
            dtype: DTypeLike = jnp.float32, length: int = 7) -> Finding:
     """Measures the decode law."""
+    _expect(encoding, dims, params)
     q, k, v = _sample(dims, length, seed, dtype)
     run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
     pairs = {}
@@ -264,6 +286,7 @@ def assert_packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0
 def packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
             dtype: DTypeLike = jnp.float32) -> Finding:
     """Measures the pack law."""
+    _expect(encoding, dims, params)
     size = 8
     q, k, v = _sample(dims, 2 * size, seed, dtype)
     segments = jnp.array([[1] * size + [2] * size] * 2)
@@ -291,6 +314,7 @@ def assert_causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0,
 def causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
            dtype: DTypeLike = jnp.float32) -> Finding:
     """Measures how much later keys and values change earlier outputs."""
+    _expect(encoding, dims, params)
     q, k, v = _sample(dims, 7, seed, dtype)
     run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
     later = (np.arange(7) >= 4).astype(q.dtype)[:, None, None]
@@ -310,6 +334,7 @@ def assert_gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str
 
 def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "auto") -> Finding:
     """Measures the gradient of each parameter against the reference's; one without any counts as infinitely wrong."""
+    _expect(encoding, dims)
     params = encoding.init(jax.random.key(seed), dims)
     length = min(encoding.max_length or 40, 40)
     q, k, v = _sample(dims, length, seed, jnp.float32)
@@ -337,6 +362,7 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
     >>> all(finding.holds for finding in check(posjax.NoPE(), Dims(2, 8, 16), show=False))
     True
     """
+    _expect(encoding, dims)
     params = encoding.init(jax.random.key(0), dims)
     joined = encoding.join(params, encoding.constants(dims))
     findings = [tile(encoding, joined, dims), decode(encoding, params, dims, dtype=dtype),

@@ -13,10 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from posjax.arguments import LARGEST, integers, whole
 from posjax.errors import InputError
-
-LARGEST = 2**31 - 1
-"""The largest position of int32, to which every encoding without a table stays exact."""
 
 
 def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
@@ -25,7 +23,8 @@ def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
     >>> contiguous(3, start=5).tolist()
     [5, 6, 7]
     """
-    return jnp.arange(length, dtype=jnp.int32) + jnp.asarray(start, jnp.int32)
+    first = start if isinstance(start, core.Tracer) else whole(start, "start", least=-LARGEST)
+    return jnp.arange(whole(length, "length"), dtype=jnp.int32) + jnp.asarray(first, jnp.int32)
 
 
 def packed(segments: jax.Array) -> jax.Array:
@@ -37,6 +36,8 @@ def packed(segments: jax.Array) -> jax.Array:
     >>> packed(jnp.array([[1, 1, 1, 2, 2]])).tolist()
     [[0, 1, 2, 0, 1]]
     """
+    segments = integers(segments, "segments", (1, 2), "needed is [B, T], one whole number for each token", boolean=True)
+    segments = jnp.asarray(segments)
     index = jnp.broadcast_to(jnp.arange(segments.shape[-1], dtype=jnp.int32), segments.shape)
     starts = jnp.concatenate([jnp.ones_like(segments[..., :1], bool), segments[..., 1:] != segments[..., :-1]], axis=-1)
     return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
@@ -48,6 +49,8 @@ def left_padded(real: jax.Array) -> jax.Array:
     >>> left_padded(jnp.array([[False, False, True, True]])).tolist()
     [[0, 0, 0, 1]]
     """
+    real = integers(real, "real", (1, 2), "needed is bool [B, T], true where there is a token", boolean=True)
+    real = jnp.asarray(real).astype(bool)
     return jnp.maximum(jnp.cumsum(real.astype(jnp.int32), axis=-1) - 1, 0)
 
 
@@ -58,12 +61,9 @@ def check(positions: jax.Array, name: str = "positions", coordinates: int = 1,
     Errors: `InputError` for floats, for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has A
     `coordinates`, for another number of tokens or rows, and for known positions that int32 does not hold.
     """
-    given: Any = positions if hasattr(positions, "dtype") else np.asarray(positions)
-    if not jnp.issubdtype(given.dtype, jnp.integer):
-        raise InputError(f"{name} are {given.dtype}: positions are exact integers; give int32, for example from "
-                         "posjax.positions.contiguous(length)")
-    if given.ndim not in (1, 2) and not (coordinates > 1 and given.ndim == 3):
-        raise InputError(f"{name} have shape {given.shape}: needed is [T], the same for all rows, or [B, T]")
+    given = integers(positions, name, (1, 2, 3) if coordinates > 1 else (1, 2),
+                     "positions are exact integers, and needed is [T], the same for all rows, or [B, T]; give int32, "
+                     "for example from posjax.positions.contiguous(length)")
     _check_tokens(given, name, coordinates, tokens)
     if not isinstance(given, core.Tracer) and given.size:
         known = np.asarray(given)  # By numpy: inside a jit over a mesh JAX would trace what is known, too.

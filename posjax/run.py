@@ -15,6 +15,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
+from posjax.arguments import LARGEST
 from posjax.attention import Choice
 from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
 from posjax.errors import InputError
@@ -24,7 +25,6 @@ from posjax.files import owned, read_json, write_json
 from posjax.identity import differences, tree
 from posjax.lines import read as read_metrics
 from posjax.models import Decoder
-from posjax.positions import LARGEST
 from posjax.surroundings import changes, surroundings
 from posjax.training import Train, TrainingProgress, about, begun, fit, restored, trainer
 

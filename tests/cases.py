@@ -1,6 +1,10 @@
 """What the conformance suite iterates over: the registry's examples and some of their chains, and the backends."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import jax
+import pytest
 
 from posjax.attention import BACKENDS, Job
 from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, chain
@@ -31,6 +35,22 @@ def _chains() -> tuple[Encoding, ...]:
 CHAINS = _chains()
 ENCODINGS = SINGLE + CHAINS
 OF_ANY_SIZE = tuple(value for value in ENCODINGS if value not in SIZED)
+
+
+def wide(values: Iterable[Any], few: Iterable[Any]) -> list[Any]:
+    """All values for a test, those that are not among the few under the mark "exhaustive": each one compiles anew."""
+    few = list(few)
+    return [value if value in few else pytest.param(value, marks=pytest.mark.exhaustive) for value in values]
+
+
+def _sort(encoding: Encoding) -> tuple[Any, ...]:
+    """What decides which code a value of a class runs."""
+    learned = bool(jax.tree.leaves(jax.eval_shape(lambda: encoding.init(jax.random.key(0), DIMS))))
+    return (type(encoding), encoding.bias_kind, learned, encoding.length_dependent, encoding.relative, encoding.causal)
+
+
+CORE = tuple({_sort(value): value for value in reversed(ENCODINGS)}.values())
+"""The first value of each sort: those that every test iterates over, while the others wait for "exhaustive"."""
 INTERPRETED = ("fused",)
 """Backends that a CPU interprets, slowly: the laws hold them under the mark "exhaustive" alone."""
 BACKEND_NAMES = tuple(name for name, backend in BACKENDS.items() if name not in INTERPRETED

@@ -14,12 +14,13 @@ from posjax.encodings import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 
-FLOORS = {"axes": 0, "errors": 0, "fields": 0, "version": 0, "identity": 0, "lines": 0, "files": 1, "positions": 1,
-          "encodings": 2, "data": 2, "attention": 3, "invariants": 3, "surroundings": 4, "models": 4,
+FLOORS = {"arguments": 0, "axes": 0, "errors": 0, "fields": 0, "version": 0, "identity": 0, "lines": 0, "files": 1,
+          "positions": 1, "encodings": 2, "data": 2, "attention": 3, "invariants": 3, "surroundings": 4, "models": 4,
           "training": 5, "evaluation": 6, "report": 7, "run": 8}
 """The rooms of posjax; experiments and configs live above them all."""
 TOP = {"experiments": 9, "configs": 9}
-NEIGHBOURS = {("invariants", "attention"), ("axes", "errors"), ("fields", "errors")}
+NEIGHBOURS = {("invariants", "attention"), ("arguments", "errors"), ("axes", "errors"), ("fields", "arguments"),
+              ("fields", "errors")}
 """Rooms of one floor where the first may use the second."""
 FORBIDDEN = {("evaluation", "training")}
 READS_FILES_ONLY = "report"

@@ -78,7 +78,7 @@ def test_list_shows_every_run_and_writes_nothing(path, home, capsys):
     assert os.listdir(home) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_config
 def test_smoke_does_two_steps_of_everything(path, home, capsys, monkeypatch):
     folders = []

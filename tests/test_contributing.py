@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = """from dataclasses import dataclass
 
@@ -43,6 +45,7 @@ def test_the_encoding_of_contributing_is_found_and_passes(tmp_path):
         assert re.search(rf"{law}\w*\[.*Step\(", done.stdout), law
 
 
+@pytest.mark.exhaustive
 def test_one_that_breaks_a_law_is_caught(tmp_path):
     body = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[0]
     done = with_encoding(tmp_path, body.replace("distance > self.distance", "distance > 4"))

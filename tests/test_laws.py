@@ -14,7 +14,7 @@ import posjax
 from posjax import Causal, Full, Segments, chain, invariants
 from posjax.attention import context_length
 from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
-from tests.cases import BACKEND_NAMES, CHAINS, DIMS, ENCODINGS, INTERPRETED, SINGLE, params_of, short
+from tests.cases import BACKEND_NAMES, CHAINS, CORE, DIMS, ENCODINGS, INTERPRETED, SINGLE, params_of, short, wide
 
 _attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend", "length"))
 
@@ -37,10 +37,11 @@ def may_refuse(backend: str):
         pytest.skip(str(why))
 
 
-each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=short)
-each_single = pytest.mark.parametrize("encoding", SINGLE, ids=short)
-SLOW = [pytest.param(name, marks=pytest.mark.exhaustive) for name in INTERPRETED]
-each_backend = pytest.mark.parametrize("backend", [*BACKEND_NAMES, *SLOW])
+each_encoding = pytest.mark.parametrize("encoding", wide(ENCODINGS, CORE), ids=short)
+each_single = pytest.mark.parametrize("encoding", wide(SINGLE, CORE), ids=short)
+FAST = [name for name in BACKEND_NAMES if name != "reference"]
+# What the others are compared with is held to the laws by them, and on its own under the mark "exhaustive".
+each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))
 
 
 def mask_of(encoding: Encoding) -> posjax.Mask:
@@ -257,7 +258,7 @@ def test_changing_any_field_changes_something(encoding):
 
 # 9 Gradient ---------------------------------------------------------------------------------------------------------
 @each_encoding
-@pytest.mark.parametrize("backend", [*(name for name in BACKEND_NAMES if name != "reference"), *SLOW])
+@pytest.mark.parametrize("backend", wide([*FAST, *INTERPRETED], FAST))
 def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
     monkeypatch.setattr("posjax.attention.chunked.BLOCK", 8)  # Several blocks, the last one not full.
     params, (q, k, v) = params_of(encoding), qkv(19)
@@ -343,12 +344,12 @@ def test_hooks_keep_float32_inside(encoding):
     params, at = params_of(encoding), jnp.arange(7) + (0 if encoding.max_length else 2**20)
     x = jax.random.normal(jax.random.key(4), (1, 7, DIMS.model_size), jnp.bfloat16)
     heads = x.reshape(1, 7, DIMS.heads, -1)
-    for narrow, wide in (
+    for narrow, full in (
         (encoding.embed(params, x, at), encoding.embed(params, x.astype(jnp.float32), at)),
         (encoding.rotate(params, heads, at, "key"), encoding.rotate(params, heads.astype(jnp.float32), at, "key")),
     ):
         assert narrow.dtype == jnp.bfloat16
-        np.testing.assert_array_equal(narrow, wide.astype(jnp.bfloat16))
+        np.testing.assert_array_equal(narrow, full.astype(jnp.bfloat16))
     assert encoding.bias(params, at, at, Head(0, DIMS.heads)).dtype == jnp.float32
 
 

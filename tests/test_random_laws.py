@@ -231,6 +231,7 @@ def test_hooks_of_some_positions_are_some_of_the_hooks(data, case):
 
 
 # 3 Decode -------------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive  # Every case compiles, and fixed ones are held to the same law.
 @examples(20)
 @given(st.data(), cases(dtypes=("float32", "bfloat16")))
 def test_the_last_tokens_alone_get_what_the_full_pass_gives_them(data, case):
@@ -246,6 +247,7 @@ def test_the_last_tokens_alone_get_what_the_full_pass_gives_them(data, case):
 
 
 # 4 Pack ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive  # Every case compiles, and fixed ones are held to the same law.
 @examples(18)
 @given(st.data(), cases(square=True), st.sampled_from(BACKEND_NAMES))
 def test_documents_packed_behind_padding_equal_each_apart(data, case, backend):
@@ -340,6 +342,7 @@ def pulled(cotangent, qkv, learned, constants, at, mask, encoding, backend):
     return out, pull(cotangent)
 
 
+@pytest.mark.exhaustive  # Every case compiles, and fixed ones are held to the same law.
 @examples(20)
 @given(st.data(), cases(encodings | trainable), st.sampled_from([n for n in BACKEND_NAMES if n != "reference"]))
 def test_backends_and_their_gradients_equal_the_reference(data, case, backend):

@@ -11,14 +11,16 @@ from jax import core
 from jax.sharding import PartitionSpec
 
 from posjax import axes, positions
+from posjax.arguments import whole
 from posjax.attention import biases
 from posjax.attention.biases import Bias
-from posjax.attention.dispatch import BACKENDS, choose
+from posjax.attention.dispatch import BACKENDS, choose, fit
 from posjax.attention.jobs import job
 from posjax.attention.masks import Causal, Mask, as_mask, held
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import MASKED
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
+from posjax.encodings.parameters import given_params
 from posjax.errors import InputError
 
 
@@ -108,7 +110,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKH=v)
     axes.check_floats(q=q, k=k, v=v)
     mask = as_mask(mask)
-    _check(encoding, mask, sizes, q_positions)
+    fit(encoding, mask, sizes)
+    if sizes["T"] > sizes["S"] and not mask.causal and q_positions is None and not isinstance(encoding, NoPE):
+        raise InputError(f"{sizes['T']} queries look at {sizes['S']} keys under {mask!r}: they are another sequence, "
+                         "so say where its tokens are, with q_positions and k_positions")
     B, T, S = (sizes[letter] for letter in "BTS")
     # Queries of another sequence, more than there are keys, have no place among them.
     start = S - T if T <= S or mask.causal else 0
@@ -116,7 +121,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
                           p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S)))
     encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
-    params = encoding.join(_parameters(encoding, params, dims), None)
+    params = given_params(encoding, params, dims)
     bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)
     q_places = positions.contiguous(sizes["T"], start) if q_places is None else q_places
     k_places = positions.contiguous(sizes["S"]) if k_places is None else k_places
@@ -131,35 +136,12 @@ def context_length(encoding: Encoding, given: int | None, tokens: int, *places: 
     Errors: `InputError` where positions are traced and no length is given.
     """
     known = [p for p in places if p is not None]
-    if given is not None or not known or not encoding.length_dependent:
-        return tokens if given is None else given
+    if given is not None:
+        return whole(given, "length", least=1)
+    if not known or not encoding.length_dependent:
+        return tokens
     reaches = [positions.reach(p) for p in known]
     if None in reaches:
         raise InputError(f"{encoding!r} depends on the length of the context, and the positions are known at run time "
                          "only: pass length=, one more than the largest position")
     return max(n for n in reaches if n is not None)
-
-
-def _check(encoding: Encoding, mask: Mask, sizes: dict[str, int], q_positions: Any) -> None:
-    if not isinstance(encoding, Encoding):
-        name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
-        raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
-    if sizes["T"] > sizes["S"] and not mask.causal and q_positions is None and not isinstance(encoding, NoPE):
-        raise InputError(f"{sizes['T']} queries look at {sizes['S']} keys under {mask!r}: they are another sequence, "
-                         "so say where its tokens are, with q_positions and k_positions")
-    if sizes["N"] % sizes["K"]:
-        raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
-                         "key-value heads divide")
-    if encoding.causal and not mask.causal:
-        raise InputError(f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
-                         "ones through: intersect it with Causal(), or take the encoding's form for both directions")
-
-
-def _parameters(encoding: Encoding, params: Params, dims: Dims) -> Params:
-    if params is not None:
-        return params
-    needed = jax.eval_shape(lambda key: encoding.init(key, dims), jax.random.key(0))
-    if jax.tree.leaves(needed):
-        raise InputError(f"{encoding!r} has learned parameters and none were given: pass "
-                         f"params=encoding.init(key, {dims!r})")
-    return jax.tree.map(jnp.zeros_like, needed)

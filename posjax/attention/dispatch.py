@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from posjax import axes
+from posjax import axes, positions
 from posjax.attention import biases, chunked, cudnn, fused, reference, ring, splash
 from posjax.attention.jobs import Job, job
-from posjax.attention.masks import Causal, Mask
+from posjax.attention.masks import Causal, Mask, held
 from posjax.attention.per_device import per_device
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.errors import InputError
@@ -97,6 +97,19 @@ def known(backend: str) -> None:
         raise InputError(f"backend={backend!r} is unknown: needed is 'auto' or one of {', '.join(BACKENDS)}")
 
 
+def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
+    """Errors: `InputError` where an encoding, a mask and the sizes of queries and keys do not go together."""
+    if not isinstance(encoding, Encoding):
+        name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
+        raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
+    if sizes["N"] % sizes["K"]:
+        raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
+                         "key-value heads divide")
+    if encoding.causal and not mask.causal:
+        raise InputError(f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
+                         "ones through: intersect it with Causal(), or take the encoding's form for both directions")
+
+
 def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = Causal(),  # noqa: B008
             q_positions: Any = None, k_positions: Any = None, backend: str = "auto", sums: bool = False) -> Choice:
     """The backend that `attend` would take for these arguments, and why.
@@ -105,7 +118,7 @@ def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = 
     as many as the queries. Nothing is computed. Of encodings that differ by layer the first layer's counts. `sums`: as
     if the log-sum-exp were asked for.
 
-    Errors: those of `choose`.
+    Errors: those of `choose`, and those of `attend` for arguments that do not go together.
 
     >>> import posjax
     >>> q = jax.ShapeDtypeStruct((1, 4096, 8, 64), "bfloat16")
@@ -114,16 +127,23 @@ def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = 
     """
     k = q if k is None else k
     sizes = axes.check(q_BTNH=q, k_BSKH=k)
-    N, (T, S) = sizes["N"], (sizes["T"], sizes["S"])
+    B, N, (T, S) = sizes["B"], sizes["N"], (sizes["T"], sizes["S"])
+    start = S - T
+    mask = held(mask, {"B": B, "T": T, "S": S}, start)
+    fit(encoding, mask, sizes)
+    if q_positions is not None:
+        q_positions = positions.check(q_positions, "q_positions", encoding.coordinates, (B, T))
+    if k_positions is not None:
+        k_positions = positions.check(k_positions, "k_positions", encoding.coordinates, (B, S))
     encoding = encoding.at_length(S)
     dims = Dims(N, sizes["H"], N * sizes["H"])
 
     def described(key: jax.Array, q_at: Any, k_at: Any) -> Any:
         params = encoding.join(encoding.init(key, dims), encoding.constants(dims))
         first, params = encoding.of_layer(0, params)
-        return biases.describe(first, params, N, q_at, k_at, (T, S), S - T)
+        return biases.describe(first, params, N, q_at, k_at, (T, S), start)
 
     shapes = [None if p is None else jax.ShapeDtypeStruct(jnp.shape(p), jnp.int32) for p in (q_positions, k_positions)]
     given = partial(described, jax.random.key(0))
     bias = jax.eval_shape(given, *shapes)
-    return choose(job(q, k, bias, mask, S - T, sums), backend)
+    return choose(job(q, k, bias, mask, start, sums), backend)

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from posjax import axes
+from posjax.attention.dispatch import fit
 from posjax.attention.masks import Causal, Mask, Segments, as_mask, ids_of, rules
 from posjax.attention.meshes import vary_alike
 from posjax.attention.reference import without_void
-from posjax.encodings.base import Encoding, NoPE, Params
+from posjax.encodings.base import Dims, Encoding, NoPE, Params
+from posjax.encodings.parameters import given_params
 from posjax.errors import InputError
 from posjax.positions import check, contiguous
 
@@ -79,10 +81,11 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     sizes = axes.check(q_BTNH=q, k_BTKH=k, v_BTKH=v)
     axes.check_floats(q=q, k=k, v=v)
     mask = as_mask(mask)
-    _check(encoding, sizes)
+    fit(encoding, mask, sizes)
+    _check(encoding, state, sizes)
     segments = _segments(mask, sizes, state)
     before: LinearState = vary_alike(_empty(sizes) if state is None else state, q, k, v, segments, positions)
-    params = encoding.join(params, None)
+    params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
     at = contiguous(sizes["T"], before.count) if positions is None else check(
         positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
     padding = segments[:, :, None] == 0
@@ -90,8 +93,8 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     (q_clean, q_void), (k_clean, k_void), (v, v_void) = (without_void(x.astype(jnp.float32)) for x in (q, k, v))
     void_BTK = (k_void | v_void | nowhere) & ~padding
     at = jnp.maximum(at, 0)
-    q_BTKGH = feature(q_clean).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
-    k_BTKH = jnp.where((padding | void_BTK)[..., None], 0.0, feature(k_clean))
+    q_BTKGH = _featured(feature, q_clean).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
+    k_BTKH = jnp.where((padding | void_BTK)[..., None], 0.0, _featured(feature, k_clean))
     turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
     tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v, void_BTK.astype(jnp.float32), segments)
@@ -105,15 +108,27 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     return out.reshape(q.shape).astype(q.dtype), after
 
 
-def _check(encoding: Encoding, sizes: dict[str, int]) -> None:
-    if not isinstance(encoding, Encoding):
-        raise InputError(f"encoding is {encoding!r}: needed is a value, such as Rope()")
-    if sizes["N"] % sizes["K"]:
-        raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
-                         "key-value heads divide")
+def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
     if encoding.bias_kind != "none" or encoding.scores_content or encoding.length_dependent:
         raise InputError(f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
                          "Rope(); there are no scores here for a bias to join")
+    if state is None:
+        return
+    have = jax.tree.map(jnp.shape, state) if isinstance(state, LinearState) else type(state).__name__
+    need = jax.tree.map(jnp.shape, jax.eval_shape(lambda: _empty(sizes)))
+    if have != need:
+        raise InputError(f"linear attention got the state {have}: needed is one that it returned for as many rows and "
+                         f"heads, {need}")
+
+
+def _featured(feature: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """The features of queries or keys. Errors: `InputError` where they are not as many as channels."""
+    if not callable(feature):
+        raise InputError(f"feature is {feature!r}: needed is a function of an array, such as elu_plus_one")
+    made = feature(x)
+    if jnp.shape(made) != x.shape:
+        raise InputError(f"feature made {jnp.shape(made)} of {x.shape}: needed are as many features as channels")
+    return made
 
 
 def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> jax.Array:

@@ -49,12 +49,10 @@ class Mask:
     __array_ufunc__ = None
 
     def __and__(self, other: Any) -> Mask:
-        if not isinstance(other, Mask) and not hasattr(other, "shape"):
-            return NotImplemented
         return Both(self, as_mask(other))
 
     def __rand__(self, other: Any) -> Mask:
-        return as_mask(other) & self if hasattr(other, "shape") else NotImplemented
+        return as_mask(other) & self
 
 
 @dataclass(frozen=True)

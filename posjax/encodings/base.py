@@ -36,7 +36,9 @@ from typing import Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from posjax.arguments import whole
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -54,6 +56,10 @@ class Dims:
     head_size: int = 0
     model_size: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("heads", "head_size", "model_size"):
+            object.__setattr__(self, name, whole(getattr(self, name), f"Dims.{name}"))
+
 
 @dataclass(frozen=True)
 class Head:
@@ -61,6 +67,12 @@ class Head:
 
     index: Any
     count: int
+
+    def __post_init__(self) -> None:
+        known = isinstance(self.index, int | np.integer)
+        if isinstance(self.index, float | bool) or (known and not 0 <= self.index < self.count):
+            raise InputError(f"Head got index={self.index!r} of {self.count}: needed is a whole number from 0 to "
+                             f"{self.count - 1}")
 
     def of(self, parameter: jax.Array) -> jax.Array:
         """This head's part of a parameter whose leading axis is N, or 1 for all heads alike."""
@@ -80,7 +92,14 @@ def held(encoding: Encoding, name: str, array: jax.Array, *sizes: int) -> jax.Ar
         raise InputError(f"{encoding} got params[{name!r}] of shape {array.shape}: needed is [..., "
                          f"{', '.join(map(str, sizes))}]; give it the parameters of its own init, or the fields that "
                          "these were made with")
-    return array
+    return jnp.asarray(array)
+
+
+def exact(positions: jax.Array) -> jax.Array:
+    """The positions that a hook was given. Errors: `InputError` for floats, which hold no odd number past 2^24."""
+    if not jnp.issubdtype(positions.dtype, jnp.integer):
+        raise InputError(f"positions are {positions.dtype}: needed are exact integers, such as int32")
+    return positions
 
 
 @dataclass(frozen=True)
@@ -292,4 +311,5 @@ class RelativeBias(Encoding):
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         # Subtracted as integers: float32 positions would be wrong past 2^24, their difference never is.
+        q_positions, k_positions = exact(q_positions), exact(k_positions)
         return self.by_distance(params, q_positions[..., :, None] - k_positions[..., None, :], head)

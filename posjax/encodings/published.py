@@ -135,7 +135,8 @@ def _kind(inner: dict[str, Any]) -> str:
             raise InputError(f"rope parameters have the type {kind!r}: needed is one of {', '.join(_KINDS)}")
     if old is not None and new is not None and _ALIASES.get(old, old) != _ALIASES.get(new, new):
         raise InputError(f"rope parameters have type={old!r} and rope_type={new!r}: they contradict, remove one")
-    kind = "default" if old is None and new is None else old if new is None else new
+    said = [kind for kind in (new, old) if kind is not None]
+    kind = said[0] if said else "default"
     kind = _ALIASES.get(kind, kind)
     if kind not in _KINDS:
         raise InputError(f"rope parameters have the unknown type {kind!r}: known are {', '.join(_KINDS)}")

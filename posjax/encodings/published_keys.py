@@ -172,7 +172,8 @@ def _plain(name: str, value: Any, read: bool) -> Any:
         value = value.item()
     plain = value is None or isinstance(value, (bool, str))
     if not plain and isinstance(value, numbers.Real):
-        plain = abs(value) <= sys.float_info.max  # False for NaN.
+        size: Any = abs(value)
+        plain = size <= sys.float_info.max  # False for NaN.
     if read and not (plain and isinstance(name, str)):
         raise InputError(f"the configuration has {name}={value!r}: needed is what a JSON file can hold, with finite "
                          "numbers")

@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, exact
 from posjax.encodings.schedules import (
     NTK,
     PLAIN,
@@ -124,7 +124,7 @@ class Rope(Encoding):
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         numbers = self.complete(params, dims)
         # Without the barrier XLA may compute them anew for every head, inside the loop that turns the channels.
-        cos, sin = jax.lax.optimization_barrier(phases.cos_sin(positions, numbers["turns"]))
+        cos, sin = jax.lax.optimization_barrier(phases.cos_sin(exact(positions), numbers["turns"]))
         return {**numbers, "cos": cos * numbers["factor"], "sin": sin * numbers["factor"]}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:

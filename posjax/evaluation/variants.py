@@ -12,11 +12,11 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from posjax.arguments import LARGEST
 from posjax.encodings import NTK, Chain, Encoding, Learned, Linear, Rope, Schedule, Yarn, chain
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.models import Decoder, EncodingParams, Transformer, dims
-from posjax.positions import LARGEST
 
 Extension = Literal["linear", "ntk", "yarn"]
 Kind = Literal["raw", "windowed", "extension", "fill"]

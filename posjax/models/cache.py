@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import core
 
+from posjax.arguments import whole
 from posjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Cache:
     @classmethod
     def empty(cls, config: Decoder, batch: int, size: int, positions: bool = False) -> Cache:
         """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding)."""
+        batch, size = whole(batch, "batch"), whole(size, "size", least=1)
         shape = (batch, size, config.key_value_heads, config.size_of_head)
         layers = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
         axes = (config.encoding.coordinates,) if config.encoding.coordinates > 1 else ()

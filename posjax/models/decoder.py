@@ -8,8 +8,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import core
 
 from posjax import attention
+from posjax.arguments import integers
 from posjax.attention import Causal, Mask, as_mask
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.rope import Rope
@@ -133,6 +135,7 @@ class Transformer(nnx.Module):
         say; as an argument of a jitted function they cost no compilation. A `key` makes the encoding place the tokens
         (randomised positions); without one they stay where they are.
         """
+        tokens = jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]"))
         at, encoding = positions, self.config.encoding
         if at is not None:
             at = check(at, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
@@ -194,6 +197,13 @@ class Transformer(nnx.Module):
             layers.append(cached)
             seen.append(saw)
         return self.norm(x_BTD), cache and cache.extended(tuple(layers), first, tokens.shape[1]), seen
+
+    def check_tokens(self, tokens: jax.Array) -> None:
+        """Errors: `InputError` for known tokens outside the vocabulary."""
+        size = self.embedding.num_embeddings
+        if not isinstance(tokens, core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < size:
+            raise InputError(f"tokens reach from {tokens.min()} to {tokens.max()}: the vocabulary has {size}, 0 to "
+                             f"{size - 1}")
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`."""

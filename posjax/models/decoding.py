@@ -13,6 +13,7 @@ from flax import nnx
 from jax import core
 
 from posjax import positions
+from posjax.arguments import integers, whole
 from posjax.attention import Causal, Segments
 from posjax.encodings.base import Params
 from posjax.errors import InputError
@@ -78,10 +79,14 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
     Errors: `InputError` for a prompt without tokens, `new` below 1, a context longer than the encoding's table, or a
     `real` of another shape, with a row of padding alone, or padded on the right.
     """
-    prompt = jnp.asarray(prompt, jnp.int32)
-    if prompt.ndim != 2 or not prompt.shape[1] or new < 1:
-        raise InputError(f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T] with T of 1 "
-                         "or more, and new of 1 or more")
+    prompt = jnp.asarray(integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]"), jnp.int32)
+    new, seed = whole(new, "new", least=1), seed if isinstance(seed, core.Tracer) else whole(seed, "seed")
+    if not prompt.shape[1]:
+        raise InputError(f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T], T of 1 "
+                         "or more")
+    if not isinstance(sampling, Sampling):
+        raise InputError(f"generate got sampling={sampling!r}: needed is a Sampling, such as Sampling(temperature=0.8)")
+    model.check_tokens(prompt)
     real = None if real is None else _checked(real, prompt.shape)
     read = _longest(real, prompt.shape[1])
     config, length = model.config, read + new - 1

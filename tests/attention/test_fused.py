@@ -19,6 +19,7 @@ from posjax.attention.fused.plan import Plan
 from posjax.encodings import Encoding
 from posjax.encodings.base import RelativeBias
 from tests.attention.test_memory import shapes
+from tests.cases import wide
 
 DRIVERS = ("triton", "mosaic")
 each_driver = pytest.mark.parametrize("driver", DRIVERS)
@@ -114,9 +115,10 @@ CASES = {
 
 
 @each_driver
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_it_equals_the_definition(driver, case):
-    encoding, mask, (T, S), rest = case
+@pytest.mark.parametrize("name", wide(CASES, ("causal", "segments", "a slope, window", "before every key", "positions",
+                                              "traced start")))
+def test_it_equals_the_definition(driver, name):
+    encoding, mask, (T, S), rest = CASES[name]
     check(driver, encoding, mask, qkv(T, S), **rest)
 
 

@@ -43,6 +43,7 @@ def test_rows_without_a_meaning_give_a_forgetting_bias_no_gradient_by_their_sum(
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_second_derivative_of_a_forgetting_bias_counts_each_sum_once():
     def bent(b, backend):
         return jnp.sum(jnp.sin(log_sums({**FADING, "b": b}, backend, mask=Causal())))

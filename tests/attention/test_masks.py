@@ -89,8 +89,11 @@ def test_a_window_without_the_query_is_refused(size):
 
 
 def test_and_takes_masks_alone():
-    with pytest.raises(TypeError):
-        Causal() & 3
+    for other in (3, None, Causal):
+        with pytest.raises(InputError, match="needed is a mask such as"):
+            Causal() & other
+        with pytest.raises(InputError, match="needed is a mask such as"):
+            other & Causal()
 
 
 def test_a_mask_that_defines_no_rule_says_so():

@@ -12,7 +12,7 @@ from posjax import Causal, Fire, Full, NoPE, Segments, Shaw, T5Bias, Window
 from posjax.attention import BACKENDS, describe, job, splash
 from posjax.attention.cudnn import call as through_cudnn
 from posjax.encodings import Dims, Encoding
-from tests.cases import BACKEND_NAMES, ENCODINGS, short
+from tests.cases import BACKEND_NAMES, CORE, ENCODINGS, short, wide
 
 N, K, H = 6, 3, 16
 S = 1024
@@ -65,7 +65,7 @@ def sized(encoding: Encoding) -> bool:
     return encoding.max_length is None or encoding.max_length >= S
 
 
-@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if sized(e)], ids=short)
+@pytest.mark.parametrize("encoding", wide(filter(sized, ENCODINGS), CORE), ids=short)
 @pytest.mark.parametrize("backend", [name for name in BACKEND_NAMES if name != "reference"])
 def test_no_intermediate_is_length_by_length(encoding, backend):
     like = jax.ShapeDtypeStruct((1, S, N, H), jnp.float32)

@@ -9,6 +9,7 @@ import posjax
 from posjax import Causal, Dims, Fire, NoPE, Segments, T5Bias, Window
 from posjax.attention import describe, fused, reference, splash
 from posjax.attention.per_device import per_device
+from tests.cases import wide
 
 SEGMENTS = jnp.array([[1] * 60 + [2] * 68, [0] * 3 + [5] * 125], jnp.int32)
 N, K, H, T = 4, 2, 16, 128
@@ -35,7 +36,7 @@ def trained(way, encoding, mask, at):
     return run, (encoding.init(jax.random.key(3), dims), q, k, v)
 
 
-@pytest.mark.parametrize("axis", ["data", "tensor", "pipeline"])
+@pytest.mark.parametrize("axis", wide(["data", "tensor", "pipeline"], ["data", "tensor"]))
 @pytest.mark.parametrize(("kernel", "encoding", "mask", "at"), [
     (fused.attention, T5Bias(), Causal() & Segments(SEGMENTS), None),
     (fused.attention, Fire(hidden=4), Causal() & Window(50), jnp.stack([jnp.arange(T), 2 * jnp.arange(T)])),

@@ -25,6 +25,7 @@ from posjax import (
     chain,
 )
 from posjax.models import Decoder, generate
+from tests.cases import wide
 
 GROUPS = ((Rope(), NoPE()), (Rope(), NoPE(), Alibi()), (Alibi(), chain(Rope(), T5Bias()), Kerple()),
           (T5Bias(deviation=1.0), XPos()), (Rope(base=10.0), Rope(base=1e6)),
@@ -32,7 +33,7 @@ GROUPS = ((Rope(), NoPE()), (Rope(), NoPE(), Alibi()), (Alibi(), chain(Rope(), T
 VOCABULARY = 13
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", wide(["reference", "chunked"], ["chunked"]))
 @pytest.mark.parametrize("parts", GROUPS, ids=repr)
 def test_each_group_of_heads_is_computed_alone(parts, backend):
     """Six query heads and six or three key-value heads, cut where the groups are."""

@@ -126,7 +126,7 @@ def test_tables_of_other_sizes_are_refused(encoding, name, shape, need, backend)
     x = jnp.ones((1, 3, 3, 8))
     with pytest.raises(InputError) as caught:
         attend(x, x, x, encoding=encoding, params={name: jnp.zeros(shape)}, backend=backend)
-    for part in (f"{encoding} got params['{name}'] of shape {shape}", f"needed is [..., {need}]"):
+    for part in (f"{encoding} got params['{name}'] of shape {shape}", f"needed is [{need}]"):
         assert part in str(caught.value), str(caught.value)
 
 

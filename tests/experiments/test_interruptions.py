@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from posjax.lines import read
+from tests.cases import wide
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +58,7 @@ def losses(folder: Path) -> list[tuple]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", wide(["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"], ["SIGKILL", "SIGTERM"]))
 def test_the_same_command_ends_with_the_same_table(shell, home, finished_once, name):
     process = interrupted(home, name)
     if name == "SIGKILL":
