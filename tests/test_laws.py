@@ -40,7 +40,7 @@ def may_refuse(backend: str):
 each_encoding = pytest.mark.parametrize("encoding", wide(ENCODINGS, CORE), ids=short)
 each_single = pytest.mark.parametrize("encoding", wide(SINGLE, CORE), ids=short)
 FAST = [name for name in BACKEND_NAMES if name != "reference"]
-# What the others are compared with is held to the laws by them, and on its own under the mark "exhaustive".
+"""The definition, with which the others are compared, is held to the laws on its own under the mark "exhaustive"."""
 each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))
 
 
@@ -322,10 +322,8 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
     at = jnp.array(outside)
     embedded = encoding.embed(params, x, at)
     rotated = encoding.rotate(params, x.reshape(1, 2, DIMS.heads, -1), at, "query")
-    plain_embed = bool((embedded == x).all())
-    plain_turn = bool((rotated == x.reshape(rotated.shape)).all())
-    assert plain_embed or bool(jnp.isnan(embedded).any(-1).all())
-    assert plain_turn or bool(jnp.isnan(rotated).any((-1, -2)).all())
+    assert bool((embedded == x).all()) or bool(jnp.isnan(embedded).any(-1).all())
+    assert bool((rotated == x.reshape(rotated.shape)).all()) or bool(jnp.isnan(rotated).any((-1, -2)).all())
 
 
 # 11 Precision -------------------------------------------------------------------------------------------------------
@@ -334,9 +332,9 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
 def test_bfloat16_in_and_out_with_float32_inside(encoding, backend):
     params, narrow = params_of(encoding), qkv(9, dtype="bfloat16")
     run = dict(encoding=encoding, params=params, mask=Causal(), backend=backend)
-    out, wide = attend(*narrow, **run), attend(*(x.astype(jnp.float32) for x in narrow), **run)
+    out, full = attend(*narrow, **run), attend(*(x.astype(jnp.float32) for x in narrow), **run)
     assert out.dtype == jnp.bfloat16
-    np.testing.assert_allclose(out.astype(jnp.float32), wide, atol=0.03)
+    np.testing.assert_allclose(out.astype(jnp.float32), full, atol=0.03)
 
 
 @each_single
