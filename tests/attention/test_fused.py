@@ -356,3 +356,23 @@ def test_memory_grows_with_the_length_alone(driver):
 def test_a_window_may_be_as_wide_as_it_likes(driver, traced):
     size = jnp.int32(2**31 - 1) if traced else 2**31 - 1
     check(driver, None, Causal() & Window(size), qkv(37, 37), start=jnp.int32(0) if traced else None)
+
+
+class Far(RelativeBias):
+    """Every key as far below any other score as the next: what is left of the scores is rounded away."""
+
+    def init(self, key, dims):
+        return {"depth": jnp.full((1,), 1e9)}
+
+    def by_distance(self, params, distance, head):
+        return jnp.broadcast_to(-head.of(params["depth"]), distance.shape)
+
+
+@each_driver
+@pytest.mark.parametrize("at", [None, AT], ids=["by distance", "by position"])
+@pytest.mark.parametrize("depth", [10.0, 1e9, 1e20])
+def test_weights_sum_to_one_in_the_backward_pass_whatever_the_bias(driver, at, depth):
+    q, k, v = qkv(37, 37)
+    bias = describe(Far(), {"depth": jnp.full((1,), depth)}, 4, *(at or (None, None)), (37, 37), 0)
+    dv = jax.grad(lambda v: planned(Plan(driver, True, 16), q, k, v, bias, Causal())[0].sum())(v)
+    np.testing.assert_allclose(dv.sum(1), 37.0 * 2, rtol=1e-5)  # Two query heads to each.

@@ -51,19 +51,20 @@ def _dispatch(plan: Plan | None, name: str, *operands: Any, **static: Any) -> An
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: KernelBias, rule: Rule
             ) -> tuple[jax.Array, jax.Array]:
-    return _dispatch(plan, "forward", Call(q, k, v, bias, rule))
+    out, highest, total = _dispatch(plan, "forward", Call(q, k, v, bias, rule))
+    return out, tile.log_sum(highest, total)
 
 
 def _forward(plan: Plan | None, *primals: Any) -> Any:
     # Whether the bias is trained is known only here: one that is not costs no gradient.
     learned = any(x.perturbed for x in jax.tree.leaves(primals[3]))
     call = Call(*jax.tree.map(lambda x: x.value, primals))
-    out, lse = _dispatch(plan, "forward", call)
-    return (out, lse), (call, out, lse, () if learned else None)
+    out, highest, total = _dispatch(plan, "forward", call)
+    return (out, tile.log_sum(highest, total)), (call, out, highest, total, () if learned else None)
 
 
 def _backward(plan: Plan | None, kept: Any, cotangents: Any) -> Any:
-    call, out, lse, learned = kept
+    call, out, highest, total, learned = kept
     d_out, d_lse = cotangents
     zero = jax.custom_derivatives.SymbolicZero
     d_out = jnp.zeros_like(out) if isinstance(d_out, zero) else d_out
@@ -71,9 +72,12 @@ def _backward(plan: Plan | None, kept: Any, cotangents: Any) -> Any:
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1).transpose(0, 2, 1)
     delta = delta if isinstance(d_lse, zero) else delta - d_lse
     # Rows without a meaning have no gradient, and reach none: their marks would survive a product with 0.
-    delta = jnp.where(lse > LOWEST, delta, 0.0)
+    delta = jnp.where(tile.log_sum(highest, total) > LOWEST, delta, 0.0)
+    lse, factor = tile.for_backward(highest, total)
+    # Weights enter every gradient beside what comes back for their row, which takes their factor.
+    d_out = (d_out.astype(jnp.float32) * factor.transpose(0, 2, 1)[..., None]).astype(d_out.dtype)
     call = call._replace(q=without_void(call.q)[0], k=without_void(call.k)[0])
-    back = Returned(d_out, tile.for_backward(lse), delta)
+    back = Returned(d_out, lse, delta * factor)
     dq, dk, dv, numbers = _dispatch(plan, "backward", call, back, learned=learned is not None)
     d_bias: Any = None
     if isinstance(call.bias, ByDistance):

@@ -167,18 +167,20 @@ def _heads_first(x: jax.Array) -> jax.Array:
     return x.transpose(0, 2, 1, 3)
 
 
-def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array]:
-    """The output `[B, T, N, H]` and the log-sum-exp `[B, N, T]`."""
+def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The output `[B, T, N, H]`, and each row's maximum and sum of weights `[B, N, T]`."""
     launch = _Launch(plan, call)
     z, (size, *_), visits = launch.sizes, launch.block, launch.visits
 
     def place(b: Any, n: Any, i: Any, step: Any, bounds: Any, _: Any) -> tuple[Any, Any, Any, Any]:
         return b, n, i, visits.other(bounds, b, i, step)
 
-    out, lse = launch.run(mosaic_kernels.forward, (z.B, z.N, z.queries // size, visits.steps), 3, place, None, [
-        ((z.B, z.N, z.queries, z.H), call.q.dtype, launch.tokens(place, True)),
-        ((z.B, z.N, 1, z.queries), jnp.float32, launch.row_line(place))], [(size, z.H), (size, 1), (size, 1)])
-    return _heads_first(out)[:, : z.T], lse[:, :, 0, : z.T]
+    line: Out = ((z.B, z.N, 1, z.queries), jnp.float32, launch.row_line(place))
+    out, highest, total = launch.run(
+        mosaic_kernels.forward, (z.B, z.N, z.queries // size, visits.steps), 3, place, None,
+        [((z.B, z.N, z.queries, z.H), call.q.dtype, launch.tokens(place, True)), line, line],
+        [(size, z.H), (size, 1), (size, 1)])
+    return _heads_first(out)[:, : z.T], highest[:, :, 0, : z.T], total[:, :, 0, : z.T]
 
 
 def backward(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array, jax.Array, Any]:

@@ -165,8 +165,9 @@ class Kernel:
             pl.when((other < last) & ~free)(lambda: compute(other, True))
 
 
-def forward(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, out_ref: Any, lse_ref: Any, *state: Any) -> None:
-    """The output of a block of queries, and its log-sum-exp."""
+def forward(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any,
+            *state: Any) -> None:
+    """The output of a block of queries, and each row's maximum and sum of weights."""
     b, n, i, step = (pl.program_id(axis) for axis in range(4))
 
     @pl.when(step == 0)
@@ -184,9 +185,9 @@ def forward(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, out_ref: Any,
 
     @pl.when(step == kernel.visits.steps - 1)
     def _() -> None:
-        out, lse = tile.finish(tuple(ref[...] for ref in state))  # type: ignore[arg-type]
+        out, highest, total = tile.finish(tuple(ref[...] for ref in state))  # type: ignore[arg-type]
         out_ref[...] = out.astype(out_ref.dtype)
-        lse_ref[...] = row(lse)
+        highest_ref[...], total_ref[...] = row(highest), row(total)
 
 
 def dq(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, dq_ref: Any, *rest: Any) -> None:

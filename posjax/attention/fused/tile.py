@@ -46,16 +46,29 @@ def fold(state: tuple[jax.Array, jax.Array, jax.Array], logits: jax.Array, v: ja
             total * fade + jnp.sum(p, 1, keepdims=True))
 
 
-def finish(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The output `[rows, H]` and the log-sum-exp `[rows, 1]` to base e."""
+def finish(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The output `[rows, H]`, and the rows' maxima and sums of weights `[rows, 1]`."""
     out, highest, total = state
-    safe = jnp.where(total == 0, 1.0, total)
-    return out * (1 / safe), jnp.where(total == 0, MASKED, highest * LN2 + jnp.log(safe))
+    return out * (1 / jnp.where(total == 0, 1.0, total)), highest, total
 
 
-def for_backward(lse: jax.Array) -> jax.Array:
-    """The log-sum-exp to base 2, such that rows that saw nothing get no weights."""
-    return jnp.where(lse > LOWEST, lse * LOG2E, BLIND)
+def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:
+    """The log-sum-exp to base e."""
+    return jnp.where(total == 0, MASKED, highest * LN2 + jnp.log(jnp.where(total == 0, 1.0, total)))
+
+
+def for_backward(highest: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The log-sum-exp to base 2, such that rows that saw nothing get no weights, and what makes weights by it exact.
+
+    One float32 cannot hold both a large maximum and the logarithm of the total: at a maximum of 1e9 the weights of a
+    row would add up to the number of its keys. The second array, close to 1 elsewhere, is the missing factor.
+    """
+    # Rows that have no meaning have a total of NaN, and those that saw nothing one of 0.
+    real = total > 0
+    logarithm = jnp.log2(jnp.where(real, total, 1.0))
+    rounded = jnp.where(real, highest + logarithm, BLIND)
+    left_out = jnp.where(real, (highest - rounded) + logarithm, 0.0)
+    return rounded, jnp.exp2(-left_out)
 
 
 def weights(logits: jax.Array, lse: jax.Array, dp: jax.Array, delta: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -120,16 +120,17 @@ def _block(plan: Plan, name: str, call: Call) -> Block:
                           columns=min(block.columns, pl.next_power_of_2(max(16, z.S))))
 
 
-def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array]:
-    """The output `[B, T, N, H]` and the log-sum-exp `[B, N, T]`."""
+def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The output `[B, T, N, H]`, and each row's maximum and sum of weights `[B, N, T]`."""
     launch = _Launch(plan, "forward", call)
     z, size, visits = launch.sizes, launch.block.rows, launch.table.by_query
     blocks = z.queries // size
-    out, lse = launch.run(triton_kernels.forward, (blocks, z.N, z.B), launch.refs(visits.bounds), visits.parts, [
-        ((z.B, z.queries, z.N, z.channels), call.q.dtype, _by_query(z, size, blocks)),
-        ((z.B, z.N, z.queries), jnp.float32,
-         pl.BlockSpec((None, None, size), lambda i, n, b: (b, n, blocks - 1 - i)))])
-    return out[:, : z.T, :, : z.H], lse[..., : z.T]
+    line: Out = ((z.B, z.N, z.queries), jnp.float32,
+                 pl.BlockSpec((None, None, size), lambda i, n, b: (b, n, blocks - 1 - i)))
+    out, highest, total = launch.run(
+        triton_kernels.forward, (blocks, z.N, z.B), launch.refs(visits.bounds), visits.parts,
+        [((z.B, z.queries, z.N, z.channels), call.q.dtype, _by_query(z, size, blocks)), line, line])
+    return out[:, : z.T, :, : z.H], highest[..., : z.T], total[..., : z.T]
 
 
 def _by_query(z: Sizes, size: int, blocks: int) -> pl.BlockSpec:

@@ -157,8 +157,8 @@ def of_batch(ref: Any, b: Any) -> Any:
     return 0 if ref.shape[0] == 1 else b
 
 
-def forward(kernel: Kernel, refs: Refs, out_ref: Any, lse_ref: Any) -> None:
-    """The output of a block of queries, and its log-sum-exp."""
+def forward(kernel: Kernel, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any) -> None:
+    """The output of a block of queries, and each row's maximum and sum of weights."""
     # The last queries see the most keys of a causal mask: they begin first, so that none is left to wait for.
     i, n, b = pl.num_programs(0) - 1 - pl.program_id(0), pl.program_id(1), pl.program_id(2)
     (q,) = kernel.q(refs, At(b, n, i, 0, False))
@@ -168,9 +168,9 @@ def forward(kernel: Kernel, refs: Refs, out_ref: Any, lse_ref: Any) -> None:
         k, v = kernel.kv(refs, at)
         return tile.fold(state, kernel.logits(refs, q, k, at), v, kernel.precision)
 
-    out, lse = tile.finish(kernel.visit(refs, b, i, step, tile.empty(*q.shape)))
+    out, highest, total = tile.finish(kernel.visit(refs, b, i, step, tile.empty(*q.shape)))
     out_ref[...] = out.astype(out_ref.dtype)
-    lse_ref[...] = lse.reshape(lse_ref.shape)
+    highest_ref[...], total_ref[...] = (x.reshape(highest_ref.shape) for x in (highest, total))
 
 
 def dq(kernel: Kernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> None:
