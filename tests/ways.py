@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Rope, Shaw, T5Bias, attend, chain
-from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, short
+from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, short, wide
 
 FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
 """A rotation, biases by distance, known and learned, and a score of content. All others are held under the mark
@@ -14,12 +14,11 @@ FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
 
 
 def every(few=FEW, all_of=ENCODINGS):
-    rest = [pytest.param(value, marks=pytest.mark.exhaustive) for value in all_of if value not in few]
-    return pytest.mark.parametrize("encoding", [*few, *rest], ids=short)
+    return pytest.mark.parametrize("encoding", wide(dict.fromkeys([*few, *all_of]), few), ids=short)
 
 
-each_backend = pytest.mark.parametrize("backend", [
-    *BACKEND_NAMES, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in INTERPRETED)])
+FAST = [name for name in BACKEND_NAMES if name != "reference"]
+each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))
 
 
 def setting(encoding, T, S=None, dtype="float32"):

@@ -136,6 +136,8 @@ def context_length(encoding: Encoding, given: int | None, tokens: int, *places: 
     Errors: `InputError` where positions are traced and no length is given.
     """
     known = [p for p in places if p is not None]
+    if isinstance(given, core.Tracer) and not encoding.length_dependent:
+        return tokens  # Nobody asks for it.
     if given is not None:
         return whole(given, "length", least=1)
     if not known or not encoding.length_dependent:

@@ -143,7 +143,7 @@ class Transformer(nnx.Module):
             every = jnp.broadcast_to(contiguous(tokens.shape[1]) if at is None else at, tokens.shape)
             moved = encoding.place(self.encoding_params.get_value(), jnp.maximum(every, 0), key)
             at = jnp.where(every < 0, every, moved)  # Padding is not placed.
-        places = self.places(tokens.shape[1], at, mask=mask, constants=constants, length=length)
+        places = self._places(tokens.shape[1], at, mask, constants, None, length)
         return self.logits(self.hidden(tokens, places)[0])
 
     def places(self, count: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
@@ -153,6 +153,11 @@ class Transformer(nnx.Module):
         Errors: `InputError` for a mask that lets a causal encoding look ahead, positions of another number of tokens,
         positions beside a cache that keeps none, and a cache without room.
         """
+        return self._places(count, positions, mask, constants, cache, length)
+
+    # Apart from `places`, since `nnx.tabulate` shows the arguments of every public call, and cannot show a mask's.
+    def _places(self, count: int, positions: jax.Array | None, mask: Mask, constants: Params, cache: Cache | None,
+                length: int | None) -> Pass:
         encoding, sizes = self.config.encoding, dims(self.config)
         mask = as_mask(mask)
         if encoding.causal and not mask.causal:

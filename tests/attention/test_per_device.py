@@ -36,7 +36,7 @@ def trained(way, encoding, mask, at):
     return run, (encoding.init(jax.random.key(3), dims), q, k, v)
 
 
-@pytest.mark.parametrize("axis", wide(["data", "tensor", "pipeline"], ["data", "tensor"]))
+@pytest.mark.parametrize("axis", wide(["data", "tensor", "pipeline"], ["tensor"]))
 @pytest.mark.parametrize(("kernel", "encoding", "mask", "at"), [
     (fused.attention, T5Bias(), Causal() & Segments(SEGMENTS), None),
     (fused.attention, Fire(hidden=4), Causal() & Window(50), jnp.stack([jnp.arange(T), 2 * jnp.arange(T)])),

@@ -23,7 +23,7 @@ def resolved(schedule: Schedule, length: int) -> tuple[np.ndarray, float]:
     return oracles.long_rope(8, 10_000.0, 4.0, TRAINED, length, SHORT, LONG)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", wide(["reference", "chunked"], ["chunked"]))
 @pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
 @pytest.mark.parametrize("S", wide([7, 8, 9, 20], [8, 9]))
 def test_attend_turns_by_the_schedule_of_its_keys(schedule, S, backend):

@@ -132,7 +132,7 @@ def test_a_report_without_a_folder_is_one_line(shell, home):
 
 
 @pytest.mark.parametrize(("arguments", "part"), [
-    (("--tokens", "0"), "new=0"), (("--prompt", ""), "prompt"), (("--temperature", "-1"), "temperature=-1"),
+    (("--tokens", "0"), "new is 0"), (("--prompt", ""), "prompt"), (("--temperature", "-1"), "temperature=-1"),
     (("--top-k", "0"), "top_k=0"), (("--top-p", "1.5"), "top_p=1.5"), (("--tokens", "many"), "--tokens"),
 ])
 def test_generation_refuses_what_it_cannot_draw(shell, finished, arguments, part):
