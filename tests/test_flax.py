@@ -8,8 +8,8 @@ import pytest
 from flax import linen, nnx
 
 import posjax
-from posjax import Fire, Kerple, Rope, T5Bias, attend, chain
-from posjax.models import EncodingParams
+from posjax import Fire, Forgetting, Kerple, NoPE, Rope, T5Bias, attend, by_layer, chain
+from posjax.models import Decoder, EncodingParams
 from tests.cases import DIMS, OF_ANY_SIZE, short
 from tests.ways import assert_close, every
 
@@ -115,3 +115,10 @@ def test_a_linen_layer_trains(encoding):
         params, moments, loss = step(params, moments)
         losses.append(float(loss))
     assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize("encoding", [chain(Rope(), T5Bias()), by_layer(Rope(), NoPE()), Forgetting()], ids=short)
+def test_a_model_can_be_tabulated(encoding):
+    model = Decoder(encoding=encoding, layers=2, model_size=16, heads=2).build(11, 0)
+    shown = nnx.tabulate(model, jnp.ones((1, 4), jnp.int32))
+    assert "Transformer" in shown and "SwiGLU" in shown

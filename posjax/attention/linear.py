@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from posjax import axes
 from posjax.attention.dispatch import fit
 from posjax.attention.masks import Causal, Mask, Segments, as_mask, ids_of, rules
-from posjax.attention.meshes import vary_alike
+from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
 from posjax.encodings.parameters import given_params
@@ -88,19 +89,39 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
     at = contiguous(sizes["T"], before.count) if positions is None else check(
         positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
+    attended = partial(_attended, encoding, feature, mask.causal)
+    return _anywhere(attended, (q, k, v), at, params, segments, before)
+
+
+def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: Any) -> tuple[jax.Array, LinearState]:
+    """What is attended, on a mesh of Explicit axes too: there the state lies as the keys do."""
+    if not explicit_axes():
+        return attended(qkv, *rest)
+    rows, _, heads, *_ = (*spec_of(qkv[1]), None, None, None)
+    sums, alone, lines = PartitionSpec(rows, heads), PartitionSpec(), PartitionSpec(rows)
+    each: list[Any] = [sums, sums, sums, alone, lines]
+    return by_compiler(attended, (spec_of(qkv[0]), LinearState(*each)), qkv, *rest)
+
+
+def _attended(encoding: Encoding, feature: Callable[[jax.Array], jax.Array], causal: bool,
+              qkv: tuple[jax.Array, jax.Array, jax.Array], at: jax.Array, params: Params, segments: jax.Array,
+              before: LinearState) -> tuple[jax.Array, LinearState]:
+    """The output and the state after it, of arguments that fit."""
+    q, k, v = qkv
+    K, H = k.shape[2:]
     padding = segments[:, :, None] == 0
     nowhere = jnp.atleast_2d(jnp.any(at < 0, axis=-1) if at.ndim == 3 else at < 0)[..., None]
     (q_clean, q_void), (k_clean, k_void), (v, v_void) = (without_void(x.astype(jnp.float32)) for x in (q, k, v))
     void_BTK = (k_void | v_void | nowhere) & ~padding
     at = jnp.maximum(at, 0)
-    q_BTKGH = _featured(feature, q_clean).reshape(*q.shape[:2], sizes["K"], -1, sizes["H"])
+    q_BTKGH = _featured(feature, q_clean).reshape(*q.shape[:2], K, -1, H)
     k_BTKH = jnp.where((padding | void_BTK)[..., None], 0.0, _featured(feature, k_clean))
     turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
     tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v, void_BTK.astype(jnp.float32), segments)
     if 0 in q.shape:
         return jnp.zeros_like(q), before
-    total, weight, void, after = _causal(tokens, before) if mask.causal else _full(tokens, before)
+    total, weight, void, after = _causal(tokens, before) if causal else _full(tokens, before)
     seen = weight > 0
     out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
     lost = jnp.broadcast_to((q_void | nowhere) & ~padding, q.shape[:3]).reshape(out.shape[:4])[..., None]

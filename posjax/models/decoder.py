@@ -12,7 +12,7 @@ from jax import core
 
 from posjax import attention
 from posjax.arguments import integers
-from posjax.attention import Causal, Mask, as_mask
+from posjax.attention import Causal, Mask, as_mask, meshes
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.rope import Rope
 from posjax.errors import InputError
@@ -136,6 +136,8 @@ class Transformer(nnx.Module):
         (randomised positions); without one they stay where they are.
         """
         tokens = jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]"))
+        if meshes.explicit_axes():
+            return self._by_compiler(tokens, positions, mask, constants, key, length)
         at, encoding = positions, self.config.encoding
         if at is not None:
             at = check(at, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
@@ -144,7 +146,18 @@ class Transformer(nnx.Module):
             moved = encoding.place(self.encoding_params.get_value(), jnp.maximum(every, 0), key)
             at = jnp.where(every < 0, every, moved)  # Padding is not placed.
         places = self._places(tokens.shape[1], at, mask, constants, None, length)
-        return self.logits(self.hidden(tokens, places)[0])
+        return self.logits(self.hidden(tokens, places=places)[0])
+
+    def _by_compiler(self, tokens: jax.Array, positions: jax.Array | None, mask: Mask, constants: Params,
+                     key: jax.Array | None, length: int | None) -> jax.Array:
+        """The logits on a mesh of Explicit axes, which lie as the tokens do; within, the compiler places everything."""
+        graph, state = nnx.split(self)
+
+        def run(state: Any, tokens: jax.Array, positions: Any, mask: Mask, constants: Params, key: Any) -> jax.Array:
+            model: Transformer = nnx.merge(graph, state)
+            return model(tokens, positions, mask=mask, constants=constants, key=key, length=length)
+
+        return meshes.by_compiler(run, meshes.spec_of(tokens), state, tokens, positions, mask, constants, key)
 
     def places(self, count: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
                constants: Params = None, cache: Cache | None = None, length: int | None = None) -> Pass:
@@ -155,7 +168,7 @@ class Transformer(nnx.Module):
         """
         return self._places(count, positions, mask, constants, cache, length)
 
-    # Apart from `places`, since `nnx.tabulate` shows the arguments of every public call, and cannot show a mask's.
+    # `nnx.tabulate` shows the arguments of every public call, and cannot show a mask, nor places without their name.
     def _places(self, count: int, positions: jax.Array | None, mask: Mask, constants: Params, cache: Cache | None,
                 length: int | None) -> Pass:
         encoding, sizes = self.config.encoding, dims(self.config)
@@ -186,19 +199,20 @@ class Transformer(nnx.Module):
             (own, raw), (_, ready) = (encoding.of_layer(layer, params) for params in (joined, prepared))
             bias = attention.describe(own, raw, sizes.heads, at, key_at, (count, keys), start)
             kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at, void))
-        return Pass(prepared, tuple(kinds))
+        return Pass(prepared, {str(i): kind for i, kind in enumerate(kinds)})
 
     def hidden(self, tokens: jax.Array, places: Pass, cache: Cache | None = None, probe: Probe | None = None
                ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
-        first = places.layers[0]
+        first = places.of(0)
         x_BTD = self.config.encoding.embed(places.params, self.embedding(tokens), first.positions)
         if self.config.remat and cache is None and probe is None:
             return self.norm(_recomputing(self.blocks, x_BTD, places)), None, [None] * len(self.blocks)
         seen, layers = [], []
         for i, block in enumerate(self.blocks):
             cached = None if cache is None else cache.layers[i]
-            x_BTD, cached, saw = block(x_BTD, places.layers[i % len(places.layers)], cached, probe)
+            own = places.of(i)
+            x_BTD, cached, saw = block(x_BTD, places=own, cached=cached, probe=probe)
             layers.append(cached)
             seen.append(saw)
         return self.norm(x_BTD), cache and cache.extended(tuple(layers), first, tokens.shape[1]), seen
@@ -222,13 +236,13 @@ def _recomputing(blocks: Any, x_BTD: jax.Array, places: Pass) -> jax.Array:
     A loop over the layers, or over all kinds of layer in turn where they differ: of layers written out one after the
     other a compiler would compute everything anew at once, and save little.
     """
-    kinds = len(places.layers)
+    kinds = len(places.kinds)
 
     @jax.checkpoint
     def turn(x: jax.Array, states: tuple[Any, ...]) -> tuple[jax.Array, None]:
         # Places are no argument: what is static in them, the first index and windows, would become traced.
         for kind, state in enumerate(states):
-            x = nnx.merge(graph, state)(x, places.layers[kind])[0]
+            x = nnx.merge(graph, state)(x, places.of(kind))[0]
         return x, None
 
     graph, states = nnx.split(blocks[0])[0], [nnx.state(block) for block in blocks]
@@ -257,7 +271,7 @@ def _one_by_one(blocks: Any, x_BTD: jax.Array, places: Pass) -> jax.Array:
         @jax.checkpoint
         def run(state: Any, x: jax.Array, graph: Any = graph, i: int = i) -> tuple[jax.Array, Any]:
             own = nnx.merge(graph, state)
-            x = own(x, places.layers[i % len(places.layers)])[0]
+            x = own(x, places.of(i))[0]
             return x, nnx.state(own, nnx.Not(nnx.Param))
 
         x_BTD, changed = run(state, x_BTD)

@@ -48,14 +48,19 @@ jax.tree_util.register_dataclass(
 class Pass:
     """One forward pass: the whole encoding's parameters for the embedding, and the places of each kind of layer.
 
-    Layer i takes `layers[i % len(layers)]`; there is one but where the encoding changes over the layers.
+    There is one kind but where the encoding changes over the layers, and they take turns. They have names, "0", "1", …,
+    and no numbers, since `nnx.tabulate` shows a dict of such values, and no tuple.
     """
 
     params: Params
-    layers: tuple[Places, ...]
+    kinds: dict[str, Places]
+
+    def of(self, layer: int) -> Places:
+        """The places of one layer."""
+        return self.kinds[str(layer % len(self.kinds))]
 
 
-jax.tree_util.register_dataclass(Pass, data_fields=["params", "layers"], meta_fields=[])
+jax.tree_util.register_dataclass(Pass, data_fields=["params", "kinds"], meta_fields=[])
 
 KeysValues = tuple[jax.Array, jax.Array]
 Probe = Callable[[jax.Array, jax.Array, Places], Any]
@@ -130,7 +135,8 @@ class Block(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
                  ) -> tuple[jax.Array, KeysValues | None, Any]:
-        attended, cached, seen = self.attention(self.attention_norm(x_BTD), places, cached, probe)
+        attended, cached, seen = self.attention(self.attention_norm(x_BTD), places=places, cached=cached,
+                                                probe=probe)
         x_BTD = x_BTD + attended
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD)), cached, seen
 

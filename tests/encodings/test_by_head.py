@@ -75,7 +75,7 @@ def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     for i, part in enumerate(parts):
         single = model_of(part)
         single.encoding_params.set_value(model.encoding_params.get_value()[str(i)])
-        alone.append(single.places(7).layers[0])
+        alone.append(single.places(7).of(0))
         x = part.embed(single.places(7).params, x, jnp.arange(7))
     for i, block in enumerate(model.blocks):
         x = block(x, alone[i % len(parts)])[0]
