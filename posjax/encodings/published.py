@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.encodings import published_keys as keys
-from posjax.encodings.published_keys import LENGTH, LONGEST
+from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, LENGTH, LONGEST, REFUSED
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import (
     NTK,
@@ -50,7 +50,7 @@ _IDLE = {"dynamic": ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")}
 """Keys that checkpoints carry beside a type and that change nothing; "finetuned" beside every type."""
 
 _INNER = {"type", "rope_type", "rope_theta", "finetuned", "alpha", "factor", "short_mscale", "long_mscale", LONGEST,
-          *keys.REFUSED, *(key for _, needs, may in _KINDS.values() for key in (*needs, *may))}
+          *REFUSED, *(key for _, needs, may in _KINDS.values() for key in (*needs, *may))}
 
 
 def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_type: str | None = None) -> Rope:
@@ -122,7 +122,7 @@ def _value(given: Any) -> Any:
 
 
 def _kind(inner: dict[str, Any]) -> str:
-    for key, remedy in keys.REFUSED.items():
+    for key, remedy in REFUSED.items():
         if inner.get(key) is not None:
             raise InputError(f"rope parameters have {key}={inner[key]!r}, which no Rope can say: {remedy}")
     for key in inner.keys() - _INNER:
@@ -166,7 +166,7 @@ def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any],
 
 def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> float:
     """The share of the head that turns, under any of its names."""
-    outside = {key: model[key] for key in keys.FRACTIONS if model.get(key) is not None}
+    outside = {key: model[key] for key in FRACTIONS if model.get(key) is not None}
     own = layered and inner.get("partial_rotary_factor") is not None
     fraction = _agreed("partial_rotary_factor", inner, outside, layered)
     turning = None if own else model.get("rotary_dim")
@@ -191,7 +191,7 @@ def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> fl
 
 
 def _head_size(model: dict[str, Any]) -> int:
-    for where in keys.HEAD_SIZES:
+    for where in HEAD_SIZES:
         width, heads = (where, None) if isinstance(where, str) else where
         if model.get(width) and (heads is None or model.get(heads)):
             size = int(_number(width, model[width]) / (_number(heads, model[heads]) if heads else 1))
