@@ -18,7 +18,8 @@ import posjax
 from posjax import Alibi, Causal, DynamicNTK, Learned, Llama3, NoPE, Rope, Toeplitz, Yarn, invariants
 from posjax.attention import channels
 from posjax.encodings import alibi
-from tests import golden, oracles, test_laws
+from posjax.invariants import attending
+from tests import golden, oracles, test_laws, test_precision_laws
 from tests.attention import test_channels
 from tests.cases import BACKEND_NAMES, DIMS
 from tests.encodings import test_alibi, test_schedules, test_toeplitz
@@ -141,7 +142,7 @@ def attends_with_stale_keys(q, k, v, *, encoding, params, **named):
 def plant(monkeypatch: pytest.MonkeyPatch, attend: Callable[..., jax.Array]) -> None:
     """Every check attends this way, compiled, since they run small things once."""
     jitted = jax.jit(attend, static_argnames=("encoding", "backend"))
-    for module in (test_laws, invariants):
+    for module in (test_laws, attending):
         monkeypatch.setattr(module, "attend", jitted)
 
 
@@ -199,9 +200,9 @@ def last_eight(encoding: Alibi, heads: int) -> np.ndarray:
 
 def test_law_11_finds_absolute_keys_in_bfloat16():
     # Elsewhere a bias of slope times key index was held in bfloat16: at 4095 the last eight keys share one.
-    test_laws.test_hooks_keep_float32_inside(Alibi())
+    test_precision_laws.test_hooks_keep_float32_inside(Alibi())
     with found():
-        test_laws.test_hooks_keep_float32_inside(KeysInBfloat16())
+        test_precision_laws.test_hooks_keep_float32_inside(KeysInBfloat16())
     assert (last_eight(KeysInBfloat16(), 6) == 0).all(), "the fault is there: eight keys share one bias"
     expected = oracles.alibi_bias(6, [4095], np.arange(4088, 4096))[:, 0]
     for exact in (Alibi(), KeysInFloat32()):

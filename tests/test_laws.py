@@ -1,6 +1,5 @@
 """The laws, as theorems about every encoding of the registry, their chains, and every backend."""
 
-import contextlib
 import dataclasses
 import typing
 from functools import partial
@@ -11,47 +10,10 @@ import numpy as np
 import pytest
 
 import posjax
-from posjax import Causal, Full, Segments, chain, invariants
-from posjax.attention import context_length
+from posjax import Causal, Segments, chain, invariants
 from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
-from tests.cases import BACKEND_NAMES, CHAINS, CORE, DIMS, ENCODINGS, INTERPRETED, SINGLE, params_of, short, wide
-
-_attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend", "length"))
-
-
-def attend(*arrays, backend="auto", **given):
-    if given.get("q_positions") is not None:  # Known here, and traced inside.
-        given["length"] = context_length(given["encoding"], None, arrays[1].shape[1], given["q_positions"])
-    with may_refuse(backend):
-        return _attend(*arrays, backend=backend, **given)
-
-
-@contextlib.contextmanager
-def may_refuse(backend: str):
-    """Some backends see only in the middle that an encoding is more than they can do, and say why."""
-    try:
-        yield
-    except NotImplementedError as why:
-        if backend not in INTERPRETED:
-            raise
-        pytest.skip(str(why))
-
-
-each_encoding = pytest.mark.parametrize("encoding", wide(ENCODINGS, CORE), ids=short)
-each_single = pytest.mark.parametrize("encoding", wide(SINGLE, CORE), ids=short)
-FAST = [name for name in BACKEND_NAMES if name != "reference"]
-"""The definition, with which the others are compared, is held to the laws on its own under the mark "exhaustive"."""
-each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))
-
-
-def mask_of(encoding: Encoding) -> posjax.Mask:
-    return Causal() if encoding.causal else Full()
-
-
-def qkv(length: int, seed: int = 1, rows: int = 2, kv_heads: int = 3, dtype: str = "float32") -> list[jax.Array]:
-    keys = jax.random.split(jax.random.key(seed), 3)
-    heads = (DIMS.heads, kv_heads, kv_heads)
-    return [jax.random.normal(k, (rows, length, n, DIMS.head_size), dtype) for k, n in zip(keys, heads, strict=True)]
+from tests.cases import CHAINS, DIMS, INTERPRETED, params_of, short, wide
+from tests.laws import FAST, attend, each_backend, each_encoding, each_single, mask_of, may_refuse, qkv
 
 
 # 1 Tile -------------------------------------------------------------------------------------------------------------
@@ -324,43 +286,6 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
     rotated = encoding.rotate(params, x.reshape(1, 2, DIMS.heads, -1), at, "query")
     assert bool((embedded == x).all()) or bool(jnp.isnan(embedded).any(-1).all())
     assert bool((rotated == x.reshape(rotated.shape)).all()) or bool(jnp.isnan(rotated).any((-1, -2)).all())
-
-
-# 11 Precision -------------------------------------------------------------------------------------------------------
-@each_encoding
-@each_backend
-def test_bfloat16_in_and_out_with_float32_inside(encoding, backend):
-    params, narrow = params_of(encoding), qkv(9, dtype="bfloat16")
-    run = dict(encoding=encoding, params=params, mask=Causal(), backend=backend)
-    out, full = attend(*narrow, **run), attend(*(x.astype(jnp.float32) for x in narrow), **run)
-    assert out.dtype == jnp.bfloat16
-    np.testing.assert_allclose(out.astype(jnp.float32), full, atol=0.03)
-
-
-@each_single
-def test_hooks_keep_float32_inside(encoding):
-    params, at = params_of(encoding), jnp.arange(7) + (0 if encoding.max_length else 2**20)
-    x = jax.random.normal(jax.random.key(4), (1, 7, DIMS.model_size), jnp.bfloat16)
-    heads = x.reshape(1, 7, DIMS.heads, -1)
-    for narrow, full in (
-        (encoding.embed(params, x, at), encoding.embed(params, x.astype(jnp.float32), at)),
-        (encoding.rotate(params, heads, at, "key"), encoding.rotate(params, heads.astype(jnp.float32), at, "key")),
-    ):
-        assert narrow.dtype == jnp.bfloat16
-        np.testing.assert_array_equal(narrow, full.astype(jnp.bfloat16))
-    assert encoding.bias(params, at, at, Head(0, DIMS.heads)).dtype == jnp.float32
-
-
-@each_single
-def test_a_bias_is_not_rounded_to_bfloat16_on_the_way(encoding):
-    if encoding.bias_kind == "none":
-        return
-    reach = min(encoding.max_length or 3000, 3000)
-    params, at = params_of(encoding), jnp.linspace(0, reach - 1, 40).astype(jnp.int32)
-    # A head may be blind, or have slopes that are powers of two: some distance of some head shows it.
-    biases = jnp.stack([encoding.bias(params, at, at, Head(n, DIMS.heads)) for n in range(DIMS.heads)])
-    seen = biases[jnp.isfinite(biases)]
-    assert bool((seen.astype(jnp.bfloat16).astype(jnp.float32) != seen).any())
 
 
 # Family: constants are data -----------------------------------------------------------------------------------------

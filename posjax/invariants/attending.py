@@ -1,0 +1,137 @@
+"""Laws of attention with an encoding: decoding, packing, causality, and the gradient of every parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from posjax import positions as places
+from posjax.attention import Causal, Full, Mask, Segments, attend
+from posjax.encodings.base import Dims, Encoding, Params
+from posjax.invariants.finding import Finding, assertion, expect, normal, worst_of
+
+
+def _sample(dims: Dims, length: int, seed: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    q, k, v = normal((3, 2, length, dims.heads, dims.head_size), seed, dtype)
+    return q, k, v
+
+
+def _compiled(**run: Any) -> Callable[..., jax.Array]:
+    """`attend`, compiled for each shape. It is taken when traced: whoever replaces it is heard."""
+    return jax.jit(lambda q, k, v, **positions: attend(q, k, v, **positions, **run))
+
+
+@assertion
+def assert_decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
+    """The decode law: each token alone, over the keys so far, gets what the full pass gives it.
+
+    >>> import posjax
+    >>> assert_decode(posjax.Rope(), {}, Dims(heads=2, head_size=8))
+    """
+    decode(encoding, params, dims, seed, backend).enforce(encoding)
+
+
+def decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
+           dtype: DTypeLike = jnp.float32, length: int = 7) -> Finding:
+    """Measures the decode law."""
+    expect(encoding, dims, params)
+    q, k, v = _sample(dims, length, seed, dtype)
+    run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
+    pairs = {}
+    for t in (1, length // 2, length - 1):
+        full = np.asarray(run(q[:, : t + 1], k[:, : t + 1], v[:, : t + 1]))
+        alone = np.asarray(run(q[:, t : t + 1], k[:, : t + 1], v[:, : t + 1]))
+        pairs[f"token {t}"] = alone[:, 0], full[:, t]
+    return worst_of("decode", pairs, _allowed(dtype))
+
+
+def _allowed(dtype: DTypeLike) -> float:
+    return 1e-5 if jnp.dtype(dtype) == jnp.float32 else 0.05
+
+
+@assertion
+def assert_packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
+    """The pack law: two documents in one row, positions reset and segments masked, equal the two apart.
+
+    >>> import posjax
+    >>> assert_packing(posjax.T5Bias(), posjax.T5Bias().init(jax.random.key(0), Dims(heads=2)), Dims(2, 8))
+    """
+    packing(encoding, params, dims, seed, backend).enforce(encoding)
+
+
+def packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
+            dtype: DTypeLike = jnp.float32) -> Finding:
+    """Measures the pack law."""
+    expect(encoding, dims, params)
+    size = 8
+    q, k, v = _sample(dims, 2 * size, seed, dtype)
+    segments = jnp.array([[1] * size + [2] * size] * 2)
+    at = jax.jit(places.packed)(segments)
+    run: Any = {"encoding": encoding, "params": params, "backend": backend}
+    # A context is as long as its largest position says: the row's length must not matter.
+    packed = _compiled(mask=Causal() & Segments(segments), length=size, **run)
+    apart = _compiled(mask=Causal(), **run)
+    together = np.asarray(packed(q, k, v, q_positions=at, k_positions=at))
+    pairs = {f"document {n}": (together[:, s], apart(q[:, s], k[:, s], v[:, s]))
+             for n, s in enumerate((slice(0, size), slice(size, 2 * size)), 1)}
+    return worst_of("pack", pairs, _allowed(dtype))
+
+
+@assertion
+def assert_causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
+    """Under a causal mask nothing that comes later changes what came before.
+
+    >>> import posjax
+    >>> assert_causal(posjax.Alibi(), {}, Dims(heads=2, head_size=8))
+    """
+    causal(encoding, params, dims, seed, backend).enforce(encoding)
+
+
+def causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
+           dtype: DTypeLike = jnp.float32) -> Finding:
+    """Measures how much later keys and values change earlier outputs."""
+    expect(encoding, dims, params)
+    q, k, v = _sample(dims, 7, seed, dtype)
+    run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
+    later = (np.arange(7) >= 4).astype(q.dtype)[:, None, None]
+    before, after = np.asarray(run(q, k, v)), np.asarray(run(q, k + later, v + later))
+    return worst_of("causal", {"the first 4 of 7 tokens": (after[:, :4], before[:, :4])}, 0.0)
+
+
+@assertion
+def assert_gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "auto") -> None:
+    """Every parameter of a rotation, a score or a bias gets a gradient, and it is the reference backend's.
+
+    >>> import posjax
+    >>> assert_gradients(posjax.Kerple(), Dims(heads=2, head_size=8, model_size=16))
+    """
+    gradients(encoding, dims, seed, backend).enforce(encoding)
+
+
+def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "auto") -> Finding:
+    """Measures the gradient of each parameter against the reference's; one without any counts as infinitely wrong."""
+    expect(encoding, dims)
+    params = encoding.init(jax.random.key(seed), dims)
+    length = min(encoding.max_length or 40, 40)
+    q, k, v = _sample(dims, length, seed, jnp.float32)
+    x = normal((2, length, dims.model_size), seed)
+    mask: Mask = Causal() if encoding.causal else Full()
+    constants = encoding.at_length(length).constants(dims)
+
+    def loss(params: Params, backend: str) -> jax.Array:
+        joined = encoding.join(params, constants)
+        out = attend(*map(jnp.asarray, (q, k, v)), encoding=encoding, params=joined, mask=mask, backend=backend)
+        return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.sin(encoding.embed(joined, jnp.asarray(x), jnp.arange(length))))
+
+    got, want = (jax.jit(jax.grad(partial(loss, backend=name)))(params) for name in (backend, "reference"))
+    named = jax.tree_util.tree_leaves_with_path(got)
+    pairs = {"no parameters": (0.0, 0.0)}
+    for (path, leaf), expected in zip(named, jax.tree.leaves(want), strict=True):
+        pairs[jax.tree_util.keystr(path)] = (leaf if np.any(np.asarray(leaf) != 0) else np.nan, expected)
+    return worst_of("gradient", pairs, 1e-4)

@@ -1,0 +1,157 @@
+"""Laws of the hooks alone: what an encoding embeds, rotates and biases at some positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import core
+from jax.typing import DTypeLike
+
+from posjax.arguments import LARGEST, whole
+from posjax.encodings.base import Dims, Encoding, Head, Pairs, Params
+from posjax.errors import InputError
+from posjax.invariants.finding import Finding, assertion, error_of, expect, normal, worst_of
+
+OFFSETS = (1, 1000, 2**17, 2**24 + 1, 2**31 - 1 - 16)
+"""Where float32 angles go wrong: past a window, past bfloat16's integers, past float32's, and at the end of int32."""
+
+
+def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_positions: jax.Array,
+           k_positions: jax.Array) -> jax.Array:
+    """What attention sees of an encoding: `(R_q q)(R_k k) / sqrt(H) + bias`, in float32.
+
+    `q [B, T, N, H]`, `k [B, S, N, H]`, positions `[T]` and `[S]` -> `[B, N, T, S]`.
+    """
+    heads = q.shape[-2]
+    chex.assert_equal_shape_suffix([q, k], 2)
+    pairs = Pairs(q_positions, k_positions, jnp.arange(q.shape[1]), jnp.arange(k.shape[1]))
+    q = encoding.rotate(params, q, q_positions, "query")
+    k = encoding.rotate(params, k, k_positions, "key")
+    content = jax.vmap(lambda q, k: encoding.score(params, q, k, pairs))(q, k)
+    bias = jnp.stack([encoding.bias(params, q_positions, k_positions, Head(n, heads)) for n in range(heads)])
+    return content + bias[None]
+
+
+@assertion
+def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int] = OFFSETS[:4],
+                    length: int = 16, tolerance: float = 1e-5, seed: int = 0) -> None:
+    """The shift law: scores stay the same when all positions move by one offset.
+
+    The difference is measured against the scores' own scale, at each offset; positions stay below 2^31. Inside a
+    function wrapped by `chex.chexify` it works under jit.
+
+    >>> import posjax
+    >>> assert_relative(posjax.Rope(), {}, Dims(heads=2, head_size=8), offsets=(1, 2**31 - 17))
+    """
+    moved = moved_by(encoding, params, dims, offsets, length, seed)
+    if any(isinstance(after, core.Tracer) for after, _ in moved):
+        for after, before in moved:
+            chex.assert_trees_all_close(after, before, atol=tolerance, rtol=0.0)
+        return
+    finding = shift(moved, offsets, tolerance)
+    if not finding.holds:
+        raise AssertionError(f"{encoding!r} is not relative: moving all positions by {finding.where} changes a score "
+                             f"by {finding.worst:.2g} of the scores' scale, and {tolerance:.2g} is allowed")
+
+
+def moved_by(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int], length: int, seed: int,
+           dtype: DTypeLike = jnp.float32) -> list[tuple[jax.Array, jax.Array]]:
+    """For each offset the scores after and before the move, both over the scale of those before."""
+    expect(encoding, dims, params)
+    length = whole(length, "length", least=1)
+    offsets = [whole(offset, "an offset", least=-LARGEST) for offset in offsets]
+    if offsets and max(offsets) > LARGEST - length:
+        raise InputError(f"an offset is {max(offsets)}: needed are {LARGEST - length} at most, so that positions stay "
+                         "below 2^31")
+    q, k = normal((2, 2, length, dims.heads, dims.head_size), seed, dtype)
+
+    @jax.jit
+    def measure(q: jax.Array, k: jax.Array, offset: Any) -> tuple[jax.Array, jax.Array]:
+        """The scores at positions from an offset on, and their scale."""
+        at = offset + jnp.arange(length, dtype=jnp.int32)
+        # Pairs that a head is blind to have one huge score, which would hide all others.
+        seen = jnp.maximum(scores(encoding, params, q, k, at, at), -1e6)
+        return seen, jnp.maximum(jnp.max(jnp.where(seen > -1e6, jnp.abs(seen), 0.0)), 1.0)
+
+    before, scale = measure(q, k, np.int32(0))
+    return [(measure(q, k, np.int32(offset))[0] / scale, before / scale) for offset in offsets]
+
+
+def shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tolerance: float) -> Finding:
+    """The finding of the shift law: the worst of what moved positions changed."""
+    errors = [error_of(after, before) for after, before in moved]
+    worst = int(np.argmax(errors)) if errors else 0
+    return Finding("shift", max(errors, default=0.0), tolerance, str(offsets[worst]) if errors else "no offset")
+
+
+@assertion
+def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> None:
+    """The tile law: every hook of a slice of positions is the slice of the hook.
+
+    >>> import posjax
+    >>> assert_tile(posjax.Alibi(), {}, Dims(heads=3, head_size=8, model_size=24))
+    """
+    tile(encoding, params, dims, length, seed).enforce(encoding)
+
+
+def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> Finding:
+    """Measures the tile law."""
+    expect(encoding, dims, params)
+    at = np.arange(length, dtype=np.int32)
+    x = normal((2, length, dims.model_size), seed)
+    heads = normal((2, length, dims.heads, dims.head_size), seed)
+    rows, columns = slice(length // 3, length - 1), slice(1, length // 2)
+    hooks = jax.jit(partial(_hooks, encoding, params))
+    # Two programs, compiled apart: in one the compiler could make the slice and the whole the same computation.
+    entire = hooks(x, heads, at, at)
+    part = hooks(x[:, rows], heads[:, rows], at[rows], at[columns])
+    cuts = {name: (rows, columns) if name.startswith("bias") else (slice(None), rows) for name in entire}
+    return worst_of("tile", {name: (part[name], np.asarray(entire[name])[cuts[name]]) for name in cuts}, 1e-5)
+
+
+def _hooks(encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, q_at: jax.Array, k_at: jax.Array
+           ) -> dict[str, jax.Array]:
+    """What each hook gives, by name."""
+    count = heads.shape[-2]
+    biases = {f"bias of head {n}": encoding.bias(params, q_at, k_at, Head(n, count)) for n in range(count)}
+    return {"embed": encoding.embed(params, x, q_at), "query": encoding.rotate(params, heads, q_at, "query"),
+            "key": encoding.rotate(params, heads, q_at, "key"), **biases}
+
+
+@assertion
+def assert_distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence[int], seed: int = 0) -> None:
+    """The distinct law, for encodings that embed or rotate: different positions give different results.
+
+    >>> import posjax
+    >>> assert_distinct(posjax.Rope(), {}, Dims(heads=1, head_size=8, model_size=8), (0, 1, 2**31 - 1))
+    """
+    finding = distinct(encoding, params, dims, positions, seed)
+    if not finding.holds:
+        raise AssertionError(f"{encoding!r} does not tell {finding.where}")
+
+
+def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence[int], seed: int = 0) -> Finding:
+    """Counts the pairs of positions that cannot be told apart."""
+    expect(encoding, dims, params)
+    positions = [whole(position, "a position") for position in positions]
+    at = np.asarray(positions, np.int32)
+    x = normal((1, 1, dims.model_size), seed)
+    heads = normal((1, 1, dims.heads, dims.head_size), seed)
+
+    @jax.jit
+    def told(x: jax.Array, heads: jax.Array, at: jax.Array) -> jax.Array:
+        """For each position what is embedded and rotated there."""
+        embedded = encoding.embed(params, jnp.broadcast_to(x, (1, at.size, *x.shape[2:])), at)
+        rotated = encoding.rotate(params, jnp.broadcast_to(heads, (1, at.size, *heads.shape[2:])), at, "query")
+        return jnp.concatenate([embedded[0], rotated[0].reshape(at.size, -1)], axis=1)
+
+    both = np.asarray(told(x, heads, at))
+    same = [(positions[j], positions[i]) for i in range(len(at)) for j in range(i) if np.array_equal(both[i], both[j])]
+    where = f"position {same[0][0]} from {same[0][1]}" if same else f"{len(at)} positions"
+    return Finding("distinct", float(len(same)), 0.0, where)
