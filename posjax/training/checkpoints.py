@@ -14,6 +14,7 @@ import json
 import logging
 import secrets
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -164,7 +165,17 @@ def _line(error: BaseException) -> str:
 
 
 def _quiet() -> None:
+    """What orbax and tensorstore have to say comes as an error, in one line; nothing else of theirs is printed."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unless_abandoned
+
+
+def _unless_abandoned(told: Any) -> None:
+    """Passes on what Python could not raise, but for writes that a full disk left behind when orbax's loop was closed.
+    """
+    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(told)
 
 
 class Checkpoints:
