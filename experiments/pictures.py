@@ -61,8 +61,11 @@ def _short(value: Any, name: str = "") -> str:
     if not dataclasses.is_dataclass(value):
         return repr(value)
     fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    given = ([_short(part) for part in getattr(value, "parts")] if hasattr(value, "parts") else  # noqa: B009
-             [f"{field.name}={_short(held)}" for field, held in fields if held != field.default])
+    parts = getattr(value, "parts", None)
+    if parts is None:
+        given = [f"{field.name}={_short(held)}" for field, held in fields if held != field.default]
+    else:
+        given = [_short(part) for part in parts]
     return f"{name or type(value).__name__}({', '.join(given)})"
 
 

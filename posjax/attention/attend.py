@@ -24,7 +24,7 @@ from posjax.encodings.parameters import given_params
 from posjax.errors import InputError
 
 
-def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: Mask = Causal(),  # noqa: B008
+def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: Mask = Causal(),
           start: int | jax.Array = 0, backend: str = "auto", sums: bool = True) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
@@ -80,7 +80,7 @@ def _without_forward_mode(name: str) -> Callable[..., Any]:
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None, k_positions: Any = None,
-           encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),  # noqa: B008
+           encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),
            backend: str = "auto", length: int | None = None) -> jax.Array:
     """Softmax attention with a positional encoding.
 

@@ -110,7 +110,7 @@ def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
                          "ones through: intersect it with Causal(), or take the encoding's form for both directions")
 
 
-def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = Causal(),  # noqa: B008
+def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = Causal(),
             q_positions: Any = None, k_positions: Any = None, backend: str = "auto", sums: bool = False) -> Choice:
     """The backend that `attend` would take for these arguments, and why.
 

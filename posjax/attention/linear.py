@@ -50,7 +50,7 @@ jax.tree_util.register_dataclass(LinearState, ["products", "features", "void", "
 
 
 def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = None,
-                  encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),  # noqa: B008
+                  encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),
                   state: LinearState | None = None, feature: Callable[[jax.Array], jax.Array] = elu_plus_one,
                   ) -> tuple[jax.Array, LinearState]:
     """Linear attention with a rotation in its numerator.

@@ -312,7 +312,9 @@ def _held_segments(mask: Segments, sizes: dict[str, int], start: Any) -> Segment
 
 
 def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
-    """The ids of segments as int32 `[B, S]`, B the batch or 1. Errors: `InputError` for another shape, type or range.
+    """The ids of segments as int32 `[B, S]`, B the batch or 1.
+
+    Errors: `InputError` for another shape, type or range.
     """
     ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
     whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool

@@ -124,7 +124,7 @@ class Transformer(nnx.Module):
             config.model_size, vocabulary, use_bias=False, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32,
             kernel_init=nnx.initializers.normal(config.model_size**-0.5), rngs=rngs)
 
-    def __call__(self, tokens: jax.Array, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
+    def __call__(self, tokens: jax.Array, positions: jax.Array | None = None, *, mask: Mask = Causal(),
                  constants: Params = None, key: jax.Array | None = None, length: int | None = None) -> jax.Array:
         """Logits for each next token: `tokens [B, T]` -> float32 `[B, T, V]`.
 
@@ -159,7 +159,7 @@ class Transformer(nnx.Module):
 
         return meshes.by_compiler(run, meshes.spec_of(tokens), state, tokens, positions, mask, constants, key)
 
-    def places(self, count: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),  # noqa: B008
+    def places(self, count: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),
                constants: Params = None, cache: Cache | None = None, length: int | None = None) -> Pass:
         """What the layers share, for `count` tokens that follow those in the cache, if there is one.
 

@@ -132,8 +132,7 @@ class Retrieval(Run[Recall]):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A work folder, read: `unfinished` names the runs that have no results yet, `diverged` tells why some never will.
-    """
+    """A work folder, read: `unfinished` names the runs without results yet, `diverged` tells why some never will."""
 
     folder: Path
     experiment: Experiment
@@ -278,8 +277,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 
 def _held(manifest: Mapping[str, Any]) -> None:
-    """Holds what is shown of a manifest to its shape: a table of versions, a list of devices, a mesh of whole numbers.
-    """
+    """Holds what is shown of a manifest to its shape: a table of versions, a list of devices, a mesh of numbers."""
     dict(manifest.get("versions") or {}).items()
     list(manifest.get("devices") or ())
     for size in dict(manifest.get("mesh") or {}).values():

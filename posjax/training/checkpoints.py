@@ -172,8 +172,7 @@ def _quiet() -> None:
 
 
 def _unless_abandoned(told: Any) -> None:
-    """Passes on what Python could not raise, but for writes that a full disk left behind when orbax's loop was closed.
-    """
+    """Passes on what Python could not raise, but for writes that a full disk left behind as orbax's loop closed."""
     if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
         sys.__unraisablehook__(told)
 

@@ -283,7 +283,7 @@ def test_a_head_too_large_for_the_gpu_is_refused():
 
 
 # Lowering -----------------------------------------------------------------------------------------------------------
-def trained(plan, encoding, length=2048, H=64, mask=Causal(), at=None, dtype="bfloat16"):  # noqa: B008
+def trained(plan, encoding, length=2048, H=64, mask=Causal(), at=None, dtype="bfloat16"):
     """A pass forward and backward, and the shapes it takes."""
     floats, restore = learned(encoding, Dims(heads=4))
 

@@ -40,7 +40,7 @@ def built(config: Decoder):
     graph, state = nnx.split(config.build(VOCABULARY, seed=0))
 
     @jax.jit
-    def run(state, tokens, at=None, mask=Causal(), constants=None, key=None):  # noqa: B008
+    def run(state, tokens, at=None, mask=Causal(), constants=None, key=None):
         return nnx.merge(graph, state)(tokens, at, mask=mask, constants=constants, key=key)
 
     return run, state

@@ -30,8 +30,7 @@ class Number(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """How a kernel reads a head's rows: `number(place, is_float)`, and `lookup(number, index)` for an index in range.
-    """
+    """How a kernel reads a head's rows: `number(place, is_float)`, `lookup(number, index)` for an index in range."""
 
     number: Callable[[Any, bool], jax.Array]
     lookup: Callable[[Number, jax.Array], jax.Array]
