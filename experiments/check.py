@@ -1,7 +1,7 @@
 """Hold an encoding to every law, and see the worst error of each.
 
-    python -m experiments.check 'Rope(base=5e5)'
-    python -m experiments.check --all
+python -m experiments.check 'Rope(base=5e5)'
+python -m experiments.check --all
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ from posjax.encodings import REGISTRY, Chunks, Dims, Encoding, Schedule
 from posjax.errors import InputError
 
 DIMS = Dims(heads=6, head_size=16, model_size=96)
-SIZED = (posjax.Rope(schedule=posjax.LongRope(4.0, 4, short_factor=(1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
-                                              long_factor=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0))),)
+SIZED = (
+    posjax.Rope(
+        schedule=posjax.LongRope(
+            4.0,
+            4,
+            short_factor=(1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0),
+            long_factor=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
+        )
+    ),
+)
 """Values that fit these sizes alone, and so are no examples of their class."""
 
 MAKERS = ("chain", "by_head", "by_layer", "near_far")
 KINDS = (Encoding, Schedule, Chunks)
 NAMES: dict[str, Callable[..., Any]] = {
-    name: made for name, made in {**vars(posjax), "Chunks": Chunks}.items()
+    name: made
+    for name, made in {**vars(posjax), "Chunks": Chunks}.items()
     if name in (*posjax.__all__, "Chunks") and (name in MAKERS or (isinstance(made, type) and issubclass(made, KINDS)))
 }
 """What may be called in the text of an encoding."""
@@ -69,8 +78,9 @@ def value(text: str) -> Encoding:
     try:
         found = _value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError, MemoryError) as error:
-        raise InputError(f"{text[:200]!r} is not an encoding: {error}; write one as in Python, such as 'Rope(base=5e5)'"
-                         ) from error
+        raise InputError(
+            f"{text[:200]!r} is not an encoding: {error}; write one as in Python, such as 'Rope(base=5e5)'"
+        ) from error
     if not isinstance(found, Encoding):
         raise InputError(f"{text[:200]!r} is a {type(found).__name__}; needed is an encoding, such as 'Rope(base=5e5)'")
     return found

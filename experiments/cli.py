@@ -81,8 +81,15 @@ def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None
     extra = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return tyro.cli(kind, prog=f"python -m {program}", args=list(arguments), return_unknown_args=True,
-                            add_help=False, config=(tyro.conf.AvoidSubcommands,), **extra)
+            return tyro.cli(
+                kind,
+                prog=f"python -m {program}",
+                args=list(arguments),
+                return_unknown_args=True,
+                add_help=False,
+                config=(tyro.conf.AvoidSubcommands,),
+                **extra,
+            )
     except SystemExit as stop:
         raise InputError(f"{_reason(said.getvalue())}; see python -m {program} --help") from stop
 
@@ -99,8 +106,10 @@ def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tu
     changed, unknown = parse(Run, program, arguments, default=run)
     for field in ("name", "label"):
         if getattr(changed, field) != getattr(run, field):
-            raise InputError(f"--{field} cannot be given: every run has its own in the config; choose runs with "
-                             "--only, and another folder with --work")
+            raise InputError(
+                f"--{field} cannot be given: every run has its own in the config; choose runs with "
+                "--only, and another folder with --work"
+            )
     return changed, tuple(unknown)
 
 
@@ -138,8 +147,9 @@ def load(path: Path) -> tuple[Experiment, str]:
     """The experiment of a config file, and the file's text. Errors: `InputError`."""
     if not path.is_file():
         what = "is a folder or no regular file" if path.exists() else "is not there"
-        there = sorted(str(p) for p in (path.parent if path.parent.is_dir() else Path("configs")).glob("*.py")
-                       if p.is_file())
+        there = sorted(
+            str(p) for p in (path.parent if path.parent.is_dir() else Path("configs")).glob("*.py") if p.is_file()
+        )
         near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
         raise InputError(f"the config {path} {what}" + (f": the nearest is {near[0]}" if near else ""))
     module = _module(path)
@@ -150,14 +160,18 @@ def load(path: Path) -> tuple[Experiment, str]:
             raise InputError("it has no function experiment()")
         experiment = module.experiment()
     except (Exception, SystemExit) as error:  # A config is the user's own code: whatever it raises is one line.
-        places = [f"{path} line {frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
-                  if Path(frame.filename) == path.absolute()]
+        places = [
+            f"{path} line {frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == path.absolute()
+        ]
         at = places[-1] if places else f"{path} line {getattr(error, 'lineno', '?')}"
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         raise InputError(f"the config raised an error, {at}: {kind}{error}") from error
     if not isinstance(experiment, Experiment):
-        raise InputError(f"{path}: experiment() returned a {type(experiment).__name__}; needed is a "
-                         "posjax.run.Experiment")
+        raise InputError(
+            f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.run.Experiment"
+        )
     return experiment, path.read_bytes().decode(errors="replace")
 
 
@@ -184,8 +198,13 @@ def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
         print(f"\nEvery field of the runs in {configs[0]} can be given too; here those of the first run.\n")
         run = load(configs[0])[0].runs[0]
         with contextlib.suppress(SystemExit):
-            tyro.cli(Run, prog=f"python -m {program} {configs[0]}", args=["--help"], default=run,
-                     config=(tyro.conf.AvoidSubcommands,))
+            tyro.cli(
+                Run,
+                prog=f"python -m {program} {configs[0]}",
+                args=["--help"],
+                default=run,
+                config=(tyro.conf.AvoidSubcommands,),
+            )
     else:
         print("Name a config before --help to see every field of its runs, which can be given too: --train.steps 50")
     raise SystemExit(0)
@@ -235,8 +254,11 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
     except BrokenPipeError:  # A reader such as head has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _say(f"{error.filename or 'the system'}: {error.strerror or error}; free the resource and give the same "
-             "command again", StorageError.code)
+        _say(
+            f"{error.filename or 'the system'}: {error.strerror or error}; free the resource and give the same "
+            "command again",
+            StorageError.code,
+        )
     except MemoryError:
         _say("there is not memory enough: lower the batch, the length or the windows of the evaluation", 2)
     except RuntimeError as error:
@@ -249,6 +271,7 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
 @contextlib.contextmanager
 def _listening() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP end a command between its steps, also as the first process of a container."""
+
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 

@@ -1,7 +1,7 @@
 """Write a page for each encoding and each schedule, from their docstrings.
 
-    python -m experiments.docs
-    python -m experiments.docs --out docs/encodings --no-pictures
+python -m experiments.docs
+python -m experiments.docs --out docs/encodings --no-pictures
 """
 
 from __future__ import annotations
@@ -87,8 +87,14 @@ def pages(folder: Path) -> dict[str, str]:
 
 def subjects() -> list[Subject]:
     """Every encoding of the registry, by name, then every schedule. Errors: `InputError` for a lacking docstring."""
-    every: list[type[Any]] = [*REGISTRY, *(kind for kind in vars(schedules).values()
-                          if isinstance(kind, type) and issubclass(kind, Schedule) and kind is not Schedule)]
+    every: list[type[Any]] = [
+        *REGISTRY,
+        *(
+            kind
+            for kind in vars(schedules).values()
+            if isinstance(kind, type) and issubclass(kind, Schedule) and kind is not Schedule
+        ),
+    ]
     named = [(MADE_BY.get(kind.__name__, kind.__name__), kind) for kind in every]
     ordered = sorted(named, key=lambda pair: (issubclass(pair[1], Schedule), pair[0].lower()))
     return [_subject(name, kind) for name, kind in ordered]
@@ -115,15 +121,18 @@ def read(told_by: Callable[..., Any], name: str) -> Text:
     text = inspect.getdoc(told_by) or ""
     parts = re.split(rf"^(?=(?:{'|'.join(LABELS)}): )|^(?=>>> )", text, maxsplit=0, flags=re.M)
     summary, _, body = parts[0].strip().partition("\n\n")
-    labelled = {label: _line(part.partition(": ")[2])
-                for part in parts[1:] if (label := part.partition(": ")[0]) in LABELS}
-    example = text[text.index(">>> "):].rstrip() if ">>> " in text else ""
+    labelled = {
+        label: _line(part.partition(": ")[2]) for part in parts[1:] if (label := part.partition(": ")[0]) in LABELS
+    }
+    example = text[text.index(">>> ") :].rstrip() if ">>> " in text else ""
     lacking = [label for label in LABELS if label not in labelled]
     lacking += [] if re.search(r"^    \S", body, re.M) else ["indented formula"]
     lacking += [] if example else ["example"]
     if lacking:
-        raise InputError(f"the docstring of {name} has no {', no '.join(lacking)}: write what is missing, since its "
-                         "page is made of it")
+        raise InputError(
+            f"the docstring of {name} has no {', no '.join(lacking)}: write what is missing, since its "
+            "page is made of it"
+        )
     return Text(_line(summary), body.strip("\n"), labelled, example)
 
 
@@ -141,8 +150,11 @@ def page(subject: Subject, folder: Path) -> str:
         "Reference test": _tests(subject, folder),
     }
     head = f"# {subject.name}\n\n{text.summary}\n\n{_declared(subject)}\n"
-    return head + "".join(f"\n## {title}\n\n{content}\n" for title, content in sections.items()) + (
-        f"\n[All encodings]({INDEX})\n")
+    return (
+        head
+        + "".join(f"\n## {title}\n\n{content}\n" for title, content in sections.items())
+        + (f"\n[All encodings]({INDEX})\n")
+    )
 
 
 def picture_of(subject: Subject) -> str:
@@ -154,8 +166,11 @@ def index(about: Sequence[Subject]) -> str:
     """The table of all pages."""
     encodings = [subject for subject in about if issubclass(subject.kind, Encoding)]
     rows = [[_link(s), _cell(s.text.summary), *facts(s).values()] for s in encodings]
-    others = [[_link(s), _cell(s.text.summary), _any(s.kind.at_length is not Schedule.at_length)]
-              for s in about if s not in encodings]
+    others = [
+        [_link(s), _cell(s.text.summary), _any(s.kind.at_length is not Schedule.at_length)]
+        for s in about
+        if s not in encodings
+    ]
     return (
         "# The encodings, one page each\n\n"
         "Written by `python -m experiments.docs` from the docstrings. Each page has the formula, the convention,\n"
@@ -165,7 +180,9 @@ def index(about: Sequence[Subject]) -> str:
         "the length of the context. *some*: with some of its fields.\n\n"
         + _table(["encoding", "what it does", *facts(encodings[0])], rows)
         + "\n\n## RoPE's frequency schedules\n\n`Rope(schedule=...)` takes one of these.\n\n"
-        + _table(["schedule", "what it does", "by length"], others) + "\n")
+        + _table(["schedule", "what it does", "by length"], others)
+        + "\n"
+    )
 
 
 def facts(subject: Subject) -> dict[str, str]:
@@ -174,11 +191,13 @@ def facts(subject: Subject) -> dict[str, str]:
     if hasattr(values[0], "parts"):
         others = ("relative", "learned", "causal", "by length")
         return {"acts on": "what its parts do", **dict.fromkeys(others, "by parts")}
-    return {"acts on": ", ".join(dict.fromkeys(place for value in values for place in _acts_on(value))) or "nothing",
-            "relative": _any(*(value.relative for value in values)),
-            "learned": _any(*(bool(jax.tree.leaves(_init(value))) for value in values)),
-            "causal": _any(*(value.causal for value in values)),
-            "by length": _any(*(value.length_dependent for value in values))}
+    return {
+        "acts on": ", ".join(dict.fromkeys(place for value in values for place in _acts_on(value))) or "nothing",
+        "relative": _any(*(value.relative for value in values)),
+        "learned": _any(*(bool(jax.tree.leaves(_init(value))) for value in values)),
+        "causal": _any(*(value.causal for value in values)),
+        "by length": _any(*(value.length_dependent for value in values)),
+    }
 
 
 def _init(value: Encoding) -> Any:
@@ -211,16 +230,23 @@ def _declared(subject: Subject) -> str:
 def _formula(body: str) -> str:
     """Indented blocks as code, paragraphs as lines of their own."""
     blocks = (block for block in body.split("\n\n") if block.strip())
-    return "\n\n".join(f"```text\n{inspect.cleandoc(block)}\n```" if block.startswith("    ") else _line(block)
-                       for block in blocks)
+    return "\n\n".join(
+        f"```text\n{inspect.cleandoc(block)}\n```" if block.startswith("    ") else _line(block) for block in blocks
+    )
 
 
 def _fields(told_by: Callable[..., Any]) -> str:
     fields = inspect.signature(told_by).parameters.values()
     if not fields:
         return "None."
-    rows = [[f"`{'*' * (f.kind is f.VAR_POSITIONAL)}{f.name}`", f"`{_cell(str(f.annotation))}`",
-             "" if f.default is f.empty else f"`{f.default!r}`"] for f in fields]
+    rows = [
+        [
+            f"`{'*' * (f.kind is f.VAR_POSITIONAL)}{f.name}`",
+            f"`{_cell(str(f.annotation))}`",
+            "" if f.default is f.empty else f"`{f.default!r}`",
+        ]
+        for f in fields
+    ]
     return _table(["field", "type", "default"], rows)
 
 
@@ -229,8 +255,12 @@ def _imports(example: str) -> str:
     trees = [ast.parse(statement.source) for statement in doctest.DocTestParser().get_examples(example)]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
-    had = {(alias.asname or alias.name).partition(".")[0] for node in nodes
-           if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    had = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
     ours = sorted((name for name in used - had if name in posjax.__all__), key=str.lower)
     lines = ["import jax"] * ("jax" in used - had) + ["import jax.numpy as jnp"] * ("jnp" in used - had)
     lines += [f"from posjax import {', '.join(ours)}"] * bool(ours)
@@ -241,8 +271,10 @@ def _tests(subject: Subject, folder: Path) -> str:
     found = references.of(subject.name, subject.kind, ROOT / "tests")
     link = Path(os.path.relpath(found.file, folder.resolve())).as_posix()
     against = "Against a float64 oracle or golden vectors" if found.oracles else "Stated by hand, no oracle applies"
-    lines = [f"- `{test}`" + (f": {', '.join(f'`{o}`' for o in oracles)}" if oracles else "")
-             for test, oracles in found.tests]
+    lines = [
+        f"- `{test}`" + (f": {', '.join(f'`{o}`' for o in oracles)}" if oracles else "")
+        for test, oracles in found.tests
+    ]
     return f"{against}, in [{found.file.relative_to(ROOT).as_posix()}]({link}):\n\n" + "\n".join(lines)
 
 

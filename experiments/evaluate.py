@@ -1,6 +1,6 @@
 """Evaluate the trained runs of a config, anew.
 
-    python -m experiments.evaluate configs/quickstart.py [--work DIR] [--only NAME ...] [--to DIR]
+python -m experiments.evaluate configs/quickstart.py [--work DIR] [--only NAME ...] [--to DIR]
 """
 
 from __future__ import annotations

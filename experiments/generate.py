@@ -1,6 +1,6 @@
 """Let a trained run of a config continue a text.
 
-    python -m experiments.generate configs/quickstart.py --only rope --prompt "def " --tokens 200 --temperature 0.8
+python -m experiments.generate configs/quickstart.py --only rope --prompt "def " --tokens 200 --temperature 0.8
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def command(arguments: Sequence[str]) -> None:
         ended = np.flatnonzero(new == SEPARATOR)
         new = new[: ended[0]] if len(ended) else new
         console.rule(run.name)
-        console.print(options.prompt + new.astype(np.uint8).tobytes().decode(errors="replace"), markup=False,
-                      highlight=False)
+        console.print(
+            options.prompt + new.astype(np.uint8).tobytes().decode(errors="replace"), markup=False, highlight=False
+        )
 
 
 if __name__ == "__main__":

@@ -87,8 +87,10 @@ def draw(name: str, value: Any, dpi: int = 140) -> bytes:
 def _kind(value: Any) -> tuple[Callable[[Figure, Any], None], str]:
     """How a value is drawn, and the words for it: the first that fits."""
     if isinstance(value, Schedule):
-        return _frequencies, ("Left, the frequency of each pair of channels; right, the same divided by the plain one: "
-                              "head size 128, base 10,000. Behind \"times\" stands the attention factor")
+        return _frequencies, (
+            "Left, the frequency of each pair of channels; right, the same divided by the plain one: "
+            'head size 128, base 10,000. Behind "times" stands the attention factor'
+        )
     if value.moves:
         return _placed, "Where the tokens of a row of 64 are said to be, for eight draws"
     if hasattr(value, "moved"):
@@ -104,13 +106,14 @@ def _kind(value: Any) -> tuple[Callable[[Figure, Any], None], str]:
     if value.bias_kind == "pairwise":
         return _bias_by_query, "Bias of one head against distance, for queries at several positions" + _untrained(value)
     if value.scores_content and _learns(value):
-        return _one_vector, (f"Score against distance in four heads, where every query and key is one random vector"
-                             f"{_untrained(value)}")
+        return _one_vector, (
+            f"Score against distance in four heads, where every query and key is one random vector{_untrained(value)}"
+        )
     if not value.tells_apart:
         return _temperature, "What queries are multiplied by, against their position"
-    return _scores, ("Mean score against distance, head size 64: of q = k, and the mean size of that of independent "
-                     "random q and k") if not hasattr(value, "parts") else (
-                     "Mean score of q = k, with its bias, against distance, head size 64")
+    return _scores, (
+        "Mean score against distance, head size 64: of q = k, and the mean size of that of independent random q and k"
+    ) if not hasattr(value, "parts") else ("Mean score of q = k, with its bias, against distance, head size 64")
 
 
 def _learns(value: Encoding) -> bool:
@@ -215,8 +218,14 @@ def _temperature(figure: Figure, value: Encoding) -> None:
 def _moved(figure: Figure, value: Any) -> None:
     axis, at = figure.subplots(), np.arange(64)
     for index, role in enumerate(("query", "key")):
-        axis.plot(at, value.moved(jnp.asarray(at), role), color=LIGHT[index], lw=1.6, drawstyle="steps-mid",
-                  label="queries" if role == "query" else "keys")
+        axis.plot(
+            at,
+            value.moved(jnp.asarray(at), role),
+            color=LIGHT[index],
+            lw=1.6,
+            drawstyle="steps-mid",
+            label="queries" if role == "query" else "keys",
+        )
     axis.legend(**_LEGEND, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _style(axis, "position", "stands at")
 
@@ -307,8 +316,15 @@ def _by_distance(axis: Axes, y: str, far: int = FAR, name: str = "distance") -> 
 
 def _image(figure: Figure, axis: Axes, values: np.ndarray, top: float, names: tuple[str, str], reach: int = 0) -> None:
     extent = (-reach, reach, reach, -reach) if reach else None
-    image = axis.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto" if not reach else "equal",
-                        extent=extent, interpolation="nearest")
+    image = axis.imshow(
+        values,
+        cmap="RdBu_r",
+        vmin=-top,
+        vmax=top,
+        aspect="auto" if not reach else "equal",
+        extent=extent,
+        interpolation="nearest",
+    )
     bar = figure.colorbar(image, ax=axis, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=SOFT, length=0)

@@ -54,8 +54,10 @@ def _mirror(kind: type, tests: Path) -> Path:
         path = tests.joinpath(*parts[: upto - 1], f"test_{parts[upto - 1]}.py")
         if path.is_file():
             return path
-    raise InputError(f"{kind.__name__} of {kind.__module__} has no test file in {tests}: its reference test belongs in "
-                     f"{tests.joinpath(*parts[:-1], f'test_{parts[-1]}.py')}")
+    raise InputError(
+        f"{kind.__name__} of {kind.__module__} has no test file in {tests}: its reference test belongs in "
+        f"{tests.joinpath(*parts[:-1], f'test_{parts[-1]}.py')}"
+    )
 
 
 def _defines(node: ast.stmt) -> Iterator[str]:
@@ -86,15 +88,17 @@ def _names(nodes: list[ast.stmt]) -> set[str]:
     """The names that are read, with `posjax.Rope` as Rope."""
     every = [inner for node in nodes for inner in ast.walk(node)]
     return {node.id for node in every if isinstance(node, ast.Name)} | {
-        node.attr for node in every if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "posjax"}
+        node.attr for node in every if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "posjax"
+    }
 
 
 def _oracles(nodes: list[ast.stmt], aliases: dict[str, str]) -> set[str]:
     """The functions of reference modules, "oracles.rope", and the files of golden vectors."""
     found: set[str] = set()
     for node in (inner for outer in nodes for inner in ast.walk(outer)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in [f"{a}.{f}" for a in aliases for f in
-                                                                    ("load", "cases")]:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in [
+            f"{a}.{f}" for a in aliases for f in ("load", "cases")
+        ]:
             found.add(ast.literal_eval(node.args[0]))
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             found.add(f"{aliases[node.value.id]}.{node.attr}")

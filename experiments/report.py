@@ -1,6 +1,6 @@
 """Show the table of a folder of runs and write its page and figures, from its files alone.
 
-    python -m experiments.report runs/quickstart
+python -m experiments.report runs/quickstart
 """
 
 from __future__ import annotations

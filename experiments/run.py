@@ -1,6 +1,6 @@
 """Train, evaluate and report every run of a config; what is done already is not done again.
 
-    python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N]
+python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N]
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     say = cli.teller(console)
     for text in documents.values():
         told = text.describe()
-        say(f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held "
-            f"out, fingerprint {told['fingerprint']}")
+        say(
+            f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held "
+            f"out, fingerprint {told['fingerprint']}"
+        )
     diverged = []
     for number, run in enumerate(request.experiment.runs, 1):
         title = f"[{number}/{len(request.experiment.runs)}] {run.name}"
@@ -79,8 +81,10 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
             diverged.append(run.name)
     finish(options.folder, console, keep)
     if diverged:
-        raise Diverged(f"of {len(request.experiment.runs)} runs {len(diverged)} diverged, {', '.join(diverged)}: the "
-                       "others are done, and the report says why")
+        raise Diverged(
+            f"of {len(request.experiment.runs)} runs {len(diverged)} diverged, {', '.join(diverged)}: the "
+            "others are done, and the report says why"
+        )
 
 
 def _one(run: Run, folder: Path, title: str, console: Console, documents: Documents | None) -> None:
@@ -127,11 +131,20 @@ def write_experiment(request: cli.Request, options: cli.Common, to: Path | None 
     told, path, experiment = spelled(options, request), target / "experiment.json", request.experiment
     now = {run.name: told for run in experiment.runs}
     before = {name: told for name, told in commands(path).items() if (target / name / "run.json").exists()}
-    write_json(path, {
-        "name": options.config.stem, "title": experiment.title, "question": experiment.question,
-        "paper": experiment.paper, "command": told, "commands": before | now, "config": request.source,
-        "runs": [run.name for run in request.every], "created": time.strftime("%Y-%m-%d"),
-    })
+    write_json(
+        path,
+        {
+            "name": options.config.stem,
+            "title": experiment.title,
+            "question": experiment.question,
+            "paper": experiment.paper,
+            "command": told,
+            "commands": before | now,
+            "config": request.source,
+            "runs": [run.name for run in request.every],
+            "created": time.strftime("%Y-%m-%d"),
+        },
+    )
 
 
 def spelled(options: cli.Common, request: cli.Request) -> str:
@@ -170,13 +183,17 @@ def show_list(request: cli.Request, console: Console) -> None:
         table.add_row(run.name, f"{parameters(run):,}", f"{run.train.steps:,}", f"{tokens(run):,}", f"{work(run):.3g}")
     console.print(f"{experiment.title}: {experiment.question}", highlight=False)
     console.print(table)
-    console.print(f"{len(experiment.runs)} runs, {total:.3g} TFLOP of training; evaluation adds about as much time.",
-                  highlight=False)
+    console.print(
+        f"{len(experiment.runs)} runs, {total:.3g} TFLOP of training; evaluation adds about as much time.",
+        highlight=False,
+    )
     costs = [line.strip() for line in request.source.splitlines() if line.strip().startswith("Costs")]
     if costs and experiment.runs != request.written:
-        console.print(f"This command changes or leaves out runs. The config as it is written, {len(request.written)} "
-                      f"runs and {sum(map(work, request.written)):.3g} TFLOP of training, says of itself:",
-                      highlight=False)
+        console.print(
+            f"This command changes or leaves out runs. The config as it is written, {len(request.written)} "
+            f"runs and {sum(map(work, request.written)):.3g} TFLOP of training, says of itself:",
+            highlight=False,
+        )
     for line in costs[:1]:
         console.print(line, highlight=False)
 

@@ -1,6 +1,6 @@
 """Train the runs of a config, without evaluating them.
 
-    python -m experiments.train configs/quickstart.py [--work DIR] [--only NAME ...] [--train.steps N ...]
+python -m experiments.train configs/quickstart.py [--work DIR] [--only NAME ...] [--train.steps N ...]
 """
 
 from __future__ import annotations

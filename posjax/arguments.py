@@ -24,8 +24,9 @@ def whole(given: Any, name: str, least: int = 0) -> int:
     3
     """
     if isinstance(given, core.Tracer):
-        raise InputError(f"{name} is traced: needed is a number that is known before the function runs; make it a "
-                         "static argument")
+        raise InputError(
+            f"{name} is traced: needed is a number that is known before the function runs; make it a static argument"
+        )
     known = np.asarray(given)[()] if getattr(given, "shape", None) == () else given
     fits = isinstance(known, numbers.Integral) and not isinstance(known, bool | np.bool_)
     if not fits or not least <= int(known) <= LARGEST:

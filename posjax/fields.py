@@ -41,8 +41,9 @@ def check_fields(value: Any, positive: tuple[str, ...] = (), choices: bool = Fal
             object.__setattr__(value, field.name, given)
         if not _fits(given, hints[field.name], choices):
             usual = "" if field.default in (dataclasses.MISSING, None) else f", such as {field.default!r}"
-            raise InputError(f"{type(value).__name__} got {field.name}={_shown(given)}: needed is "
-                             f"{_need(hints[field.name])}{usual}")
+            raise InputError(
+                f"{type(value).__name__} got {field.name}={_shown(given)}: needed is {_need(hints[field.name])}{usual}"
+            )
         if field.name in positive and given is not None and given < 1:
             raise InputError(f"{type(value).__name__} got {field.name}={given}: needed is 1 or more")
 
@@ -68,8 +69,11 @@ def _fits(given: Any, hint: Any, choices: bool = False) -> bool:
         return isinstance(given, str) and (given in inner or not choices)
     if origin is tuple:
         each = [inner[0]] * len(given) if inner[1:] == (...,) and isinstance(given, tuple) else inner
-        return isinstance(given, tuple) and len(given) == len(each) and all(
-            _fits(one, hint, choices) for one, hint in zip(given, each, strict=True))
+        return (
+            isinstance(given, tuple)
+            and len(given) == len(each)
+            and all(_fits(one, hint, choices) for one, hint in zip(given, each, strict=True))
+        )
     if hint is int:
         return isinstance(given, numbers.Integral) and not isinstance(given, bool) and abs(int(given)) <= LARGEST
     if hint is float:
@@ -88,6 +92,11 @@ def _need(hint: Any) -> str:
         return f"{', '.join(first)} or {last}" if first else last
     if origin is tuple:
         return f"a tuple, of which each is {_need(inner[0])}"
-    said = {int: "a whole number up to 2^31 - 1", float: "a finite number (up to 3e38)", bool: "True or False",
-            str: "a text that can be printed", type(None): "None"}
+    said = {
+        int: "a whole number up to 2^31 - 1",
+        float: "a finite number (up to 3e38)",
+        bool: "True or False",
+        str: "a text that can be printed",
+        type(None): "None",
+    }
     return said.get(hint) or f"a value of {hint.__name__}"

@@ -63,8 +63,10 @@ def sync(folder: Path) -> None:
 
 def refused(path: Path, error: OSError) -> StorageError:
     """What a refused write is told as."""
-    return StorageError(f"cannot write to {path} ({error.strerror or error}): make room there or make it writable and "
-                        "give the same command again, or choose another folder with --work")
+    return StorageError(
+        f"cannot write to {path} ({error.strerror or error}): make room there or make it writable and "
+        "give the same command again, or choose another folder with --work"
+    )
 
 
 def probe(folder: Path) -> None:
@@ -143,11 +145,16 @@ def _lock(handle: int, folder: Path) -> None:
         who = os.pread(handle, 500, 0).decode(errors="replace").strip() or "another process"
         if who.startswith(me):
             return
-        raise Busy(f"{folder} is in use by {who}: wait until it has ended and give the same command again, or choose "
-                   "another folder with --work") from error
+        raise Busy(
+            f"{folder} is in use by {who}: wait until it has ended and give the same command again, or choose "
+            "another folder with --work"
+        ) from error
     except OSError as error:
-        warnings.warn(f"{folder} lies on a file system without locks ({error.strerror}): see to it that one process "
-                      "alone writes there", stacklevel=4)
+        warnings.warn(
+            f"{folder} lies on a file system without locks ({error.strerror}): see to it that one process "
+            "alone writes there",
+            stacklevel=4,
+        )
     told = f"{me}since {time.strftime('%Y-%m-%d %H:%M:%S')} ({' '.join(sys.argv)[:200]})\n"
     with contextlib.suppress(OSError):  # Who it is helps the next one; the lock itself holds without it.
         os.ftruncate(handle, 0)

@@ -43,8 +43,11 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
                 lines += differences(there.get(name), value, below)
         return lines
     if isinstance(there, list) and isinstance(mine, list) and len(there) == len(mine) and _holds_values(here):
-        return [line for i, (one, other) in enumerate(zip(there, here, strict=True))
-                for line in differences(one, other, f"{path}.{i}")]
+        return [
+            line
+            for i, (one, other) in enumerate(zip(there, here, strict=True))
+            for line in differences(one, other, f"{path}.{i}")
+        ]
     return [] if there == mine else [f"{path} is {there!r} there and {mine!r} here"]
 
 

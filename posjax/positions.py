@@ -54,16 +54,21 @@ def left_padded(real: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.cumsum(real.astype(jnp.int32), axis=-1) - 1, 0)
 
 
-def check(positions: jax.Array, name: str = "positions", coordinates: int = 1,
-          tokens: tuple[int, int] | None = None) -> jax.Array:
+def check(
+    positions: jax.Array, name: str = "positions", coordinates: int = 1, tokens: tuple[int, int] | None = None
+) -> jax.Array:
     """The positions as int32, held to `tokens`, the batch and the length that they are for.
 
     Errors: `InputError` for floats, for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has A
     `coordinates`, for another number of tokens or rows, and for known positions that int32 does not hold.
     """
-    given = integers(positions, name, (1, 2, 3) if coordinates > 1 else (1, 2),
-                     "positions are exact integers, and needed is [T], the same for all rows, or [B, T]; give int32, "
-                     "for example from posjax.positions.contiguous(length)")
+    given = integers(
+        positions,
+        name,
+        (1, 2, 3) if coordinates > 1 else (1, 2),
+        "positions are exact integers, and needed is [T], the same for all rows, or [B, T]; give int32, "
+        "for example from posjax.positions.contiguous(length)",
+    )
     _check_tokens(given, name, coordinates, tokens)
     if not isinstance(given, core.Tracer) and given.size:
         known = np.asarray(given)  # By numpy: inside a jit over a mesh JAX would trace what is known, too.
@@ -80,8 +85,9 @@ def _check_tokens(positions: Any, name: str, coordinates: int, tokens: tuple[int
     rows, length, *more = (1, *positions.shape) if positions.ndim == 1 else positions.shape
     if length != T or rows not in (1, B) or (more and more[0] != coordinates):
         last = f", or [{B}, {T}, {coordinates}]" if coordinates > 1 else ""
-        raise InputError(f"{name} have shape {positions.shape} for {B} rows of {T} tokens: needed is [{T}] or "
-                         f"[{B}, {T}]{last}")
+        raise InputError(
+            f"{name} have shape {positions.shape} for {B} rows of {T} tokens: needed is [{T}] or [{B}, {T}]{last}"
+        )
 
 
 def reach(positions: Any) -> int | None:

@@ -52,18 +52,24 @@ class Run:
     def __post_init__(self) -> None:
         check_fields(self)
         if not NAME.fullmatch(self.name) or self.name in TAKEN:
-            raise InputError(f"a run is named {self.name!r}: needed is a name for its folder, up to 100 letters, "
-                             "digits and any of . _ + = -, that begins with a letter or digit and is none of "
-                             f"{', '.join(TAKEN)}")
+            raise InputError(
+                f"a run is named {self.name!r}: needed is a name for its folder, up to 100 letters, "
+                "digits and any of . _ + = -, that begins with a letter or digit and is none of "
+                f"{', '.join(TAKEN)}"
+            )
         if self.seed < 0:
             raise InputError(f"the run {self.name!r} has seed={self.seed}: needed is 0 or more")
         if isinstance(self.data, Needles) != isinstance(self.evaluation, Retrieval):
-            raise InputError(f"the run {self.name!r} evaluates {type(self.data).__name__} by "
-                             f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation")
+            raise InputError(
+                f"the run {self.name!r} evaluates {type(self.data).__name__} by "
+                f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
+            )
         most = self.model.encoding.max_length
         if most is not None and self.train.length > most:
-            raise InputError(f"the run {self.name!r} trains at length {self.train.length} and "
-                             f"{self.model.encoding!r} holds {most} positions: lengthen the table")
+            raise InputError(
+                f"the run {self.name!r} trains at length {self.train.length} and "
+                f"{self.model.encoding!r} holds {most} positions: lengthen the table"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,10 @@ class Experiment:
         names = [run.name.casefold() for run in self.runs]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not names:
-            raise InputError(f"the experiment {self.title!r} has "
-                             + (f"two runs named {twice[0]!r}: each needs a name of its own" if twice else "no runs"))
+            raise InputError(
+                f"the experiment {self.title!r} has "
+                + (f"two runs named {twice[0]!r}: each needs a name of its own" if twice else "no runs")
+            )
 
 
 @dataclass(frozen=True)
@@ -116,9 +124,11 @@ def check(run: Run, documents: Documents | None = None) -> None:
     """
     longest = max(run.evaluation.multiples) * run.train.length
     if longest > LARGEST:
-        raise InputError(f"{run.name} would reach position {longest - 1}, {max(run.evaluation.multiples)} times the "
-                         f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
-                         "shorter length or smaller multiples")
+        raise InputError(
+            f"{run.name} would reach position {longest - 1}, {max(run.evaluation.multiples)} times the "
+            f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
+            "shorter length or smaller multiples"
+        )
     _room(run, longest)
     _backend(run)
     if isinstance(run.data, Needles):
@@ -142,12 +152,19 @@ def _room(run: Run, longest: int) -> None:
     }
     for what, (size, fields) in needs.items():
         if size > memory:
-            raise InputError(f"{run.name}: {what} would take {size / 2**30:,.0f} GiB and this machine has "
-                             f"{memory / 2**30:,.0f}: lower {fields}")
+            raise InputError(
+                f"{run.name}: {what} would take {size / 2**30:,.0f} GiB and this machine has "
+                f"{memory / 2**30:,.0f}: lower {fields}"
+            )
 
 
-def train(run: Run, folder: Path, progress: Callable[[int], TrainingProgress] | None = None,
-          material: Material | None = None, say: Callable[[str], None] = print) -> Subject:
+def train(
+    run: Run,
+    folder: Path,
+    progress: Callable[[int], TrainingProgress] | None = None,
+    material: Material | None = None,
+    say: Callable[[str], None] = print,
+) -> Subject:
     """Trains the run in its folder, from where it is, and returns the model. `say` tells notes, a line each.
 
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
@@ -170,13 +187,16 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subje
     for note in found.told:
         say(f"{run.name}: {note}")
     if found.state is None or found.step < run.train.steps:
-        raise InputError(f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
-                         "the same command goes on from there" + "".join(f" ({note})" for note in found.told))
+        raise InputError(
+            f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
+            "the same command goes on from there" + "".join(f" ({note})" for note in found.told)
+        )
     return Subject(nnx.merge(machine.graph(), found.state.params), run.train.length)
 
 
-def evaluate(run: Run, folder: Path, subject: Subject, material: Material | None = None, to: Path | None = None
-             ) -> dict[str, Any]:
+def evaluate(
+    run: Run, folder: Path, subject: Subject, material: Material | None = None, to: Path | None = None
+) -> dict[str, Any]:
     """Measures a trained model and writes `results.json`, which is complete or not there; in another folder by `to`.
 
     Errors: `InputError` for a folder of another config or corpus, `Busy`, `StorageError`.
@@ -196,8 +216,13 @@ def evaluate(run: Run, folder: Path, subject: Subject, material: Material | None
         for variant in results["variants"]:
             variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"
         size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(subject.model)))
-        results |= {"name": run.name, "label": run.label, "parameters": size, "seconds": seconds,
-                    "tokens": run.train.steps * run.train.batch * run.train.length}
+        results |= {
+            "name": run.name,
+            "label": run.label,
+            "parameters": size,
+            "seconds": seconds,
+            "tokens": run.train.steps * run.train.batch * run.train.length,
+        }
         if to is not None:
             write_json(target / "run.json", read_json(folder / "run.json", REMEDY))
         write_json(target / "results.json", results)
@@ -210,8 +235,15 @@ def _seconds(run: Run, folder: Path) -> float:
     return math.nan if lines.missing(run.train.steps) else sum(line["seconds"] for line in lines.steps)
 
 
-TITLES = {"linear": "linear", "ntk": "NTK", "yarn": "YaRN", "windowed": "window", "clamp": "clamp", "wrap": "wrap",
-          "interpolate": "interpolate"}
+TITLES = {
+    "linear": "linear",
+    "ntk": "NTK",
+    "yarn": "YaRN",
+    "windowed": "window",
+    "clamp": "clamp",
+    "wrap": "wrap",
+    "interpolate": "interpolate",
+}
 """How variants are called in tables."""
 
 REMEDY = "remove this one file and give the same command again, which writes it anew"
@@ -245,8 +277,10 @@ def claim(run: Run, folder: Path, material: Material | None, writes: bool = True
     if material is None:
         return []
     if found["corpus"] != material.fingerprint:
-        raise InputError(f"{folder} was begun with a corpus of fingerprint {found['corpus']}, and it is "
-                         f"{material.fingerprint} now: restore the text, or choose another folder with --work")
+        raise InputError(
+            f"{folder} was begun with a corpus of fingerprint {found['corpus']}, and it is "
+            f"{material.fingerprint} now: restore the text, or choose another folder with --work"
+        )
     here = surroundings(*_backend(run))
     since = changes([found, *found.get("sessions", [])][-1], here)
     if since and writes:
@@ -256,15 +290,23 @@ def claim(run: Run, folder: Path, material: Material | None, writes: bool = True
 
 def _same(folder: Path, different: list[str]) -> None:
     if different:
-        raise InputError(f"{folder} belongs to another config: {'; '.join(different[:3])}"
-                         + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
-                         + ". Nothing was changed; choose another folder with --work")
+        raise InputError(
+            f"{folder} belongs to another config: {'; '.join(different[:3])}"
+            + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
+            + ". Nothing was changed; choose another folder with --work"
+        )
 
 
 def manifest(run: Run, material: Material) -> dict[str, Any]:
     """What is needed to repeat a run: the config and all that it ran on."""
-    return {"name": run.name, "label": run.label, "config": repr(run), "config_tree": tree(run),
-            "corpus": material.fingerprint, **surroundings(*_backend(run))}
+    return {
+        "name": run.name,
+        "label": run.label,
+        "config": repr(run),
+        "config_tree": tree(run),
+        "corpus": material.fingerprint,
+        **surroundings(*_backend(run)),
+    }
 
 
 def _backend(run: Run) -> tuple[Mesh, Choice]:

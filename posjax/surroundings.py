@@ -22,10 +22,16 @@ def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
     """Everything beside the config that numbers may depend on, as plain values."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "devices": [str(device) for device in mesh.devices.flat], "device_kind": jax.devices()[0].device_kind,
-        "mesh": dict(mesh.shape), "backend": chosen.backend, "attention": str(chosen), "commit": commit(),
-        "flags": {"XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-                  **{name: getattr(jax.config, name, None) for name in FLAGS}},
+        "devices": [str(device) for device in mesh.devices.flat],
+        "device_kind": jax.devices()[0].device_kind,
+        "mesh": dict(mesh.shape),
+        "backend": chosen.backend,
+        "attention": str(chosen),
+        "commit": commit(),
+        "flags": {
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+            **{name: getattr(jax.config, name, None) for name in FLAGS},
+        },
     }
 
 
@@ -35,6 +41,7 @@ def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     >>> changes({"versions": {"jax": "1"}, "commit": "a"}, {"versions": {"jax": "2"}, "commit": "b"})
     ['jax was 1 and is 2', 'commit was a and is b']
     """
+
     def flat(told: dict[str, Any]) -> dict[str, Any]:
         inner = {"devices": len(told["devices"])} if "devices" in told else {}
         for name in ("versions", "flags"):
@@ -42,8 +49,9 @@ def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         return inner | {name: told[name] for name in ("device_kind", "backend", "commit") if name in told}
 
     before, now = flat(there), flat(here)
-    return [f"{name} was {before[name]} and is {now[name]}" for name in before
-            if name in now and before[name] != now[name]]
+    return [
+        f"{name} was {before[name]} and is {now[name]}" for name in before if name in now and before[name] != now[name]
+    ]
 
 
 def _version(package: str) -> str | None:

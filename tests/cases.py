@@ -28,8 +28,13 @@ def _chains() -> tuple[Encoding, ...]:
     pairwise = [value for value in firsts if value.bias_kind == "pairwise"]
     content = [value for value in firsts if value.scores_content]
     embedding = [value for value in firsts if type(value).embed is not Encoding.embed]
-    return (chain(rotation, bias), chain(rotation, *pairwise), chain(*relative), chain(*content[:1], bias),
-            chain(*embedding, rotation, bias))
+    return (
+        chain(rotation, bias),
+        chain(rotation, *pairwise),
+        chain(*relative),
+        chain(*content[:1], bias),
+        chain(*embedding, rotation, bias),
+    )
 
 
 CHAINS = _chains()
@@ -53,8 +58,11 @@ CORE = tuple({_sort(value): value for value in reversed(ENCODINGS)}.values())
 """The first value of each sort: those that every test iterates over, while the others wait for "exhaustive"."""
 INTERPRETED = ("fused",)
 """Backends that a CPU interprets, slowly: the laws hold them under the mark "exhaustive" alone."""
-BACKEND_NAMES = tuple(name for name, backend in BACKENDS.items() if name not in INTERPRETED
-                      and backend.refuse(Job("cpu", "float32", 8, 8, 6, 3, 16)) is None)
+BACKEND_NAMES = tuple(
+    name
+    for name, backend in BACKENDS.items()
+    if name not in INTERPRETED and backend.refuse(Job("cpu", "float32", 8, 8, 6, 3, 16)) is None
+)
 """The backends that run on a CPU; the others have tests of their own."""
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Small functions run once: compiling them fast matters, running them fast does not.
-_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2",
-          "--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true",
-          "--xla_cpu_parallel_codegen_split_count=1"]
+_FLAGS = [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=2",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # Later ones have no other way to emit loops.
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
@@ -28,8 +32,10 @@ def _machine() -> str:
 _folder = Path(__file__).resolve().parents[1] / ".cache" / f"{importlib.metadata.version('jaxlib')}-{_machine()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_folder))
 # Commands that tests start read the folder too, while another process may be writing there: setup.cfg says why.
-os.environ.setdefault("PYTHONWARNINGS", ",".join(
-    f"ignore:Error {verb} persistent compilation cache entry:UserWarning" for verb in ("reading", "writing")))
+os.environ.setdefault(
+    "PYTHONWARNINGS",
+    ",".join(f"ignore:Error {verb} persistent compilation cache entry:UserWarning" for verb in ("reading", "writing")),
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 

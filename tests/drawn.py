@@ -139,8 +139,10 @@ def documents(draw, length: int) -> tuple[list[int], list[int]]:
     """The segments of one row, its padding 0, and positions that start anew with each document."""
     cuts = sorted(draw(st.sets(st.integers(1, max(length - 1, 1)), max_size=2)))
     first = draw(st.integers(0, 1))
-    return ([first + sum(i >= cut for cut in cuts) for i in range(length)],
-            [i - max([0, *(cut for cut in cuts if cut <= i)]) for i in range(length)])
+    return (
+        [first + sum(i >= cut for cut in cuts) for i in range(length)],
+        [i - max([0, *(cut for cut in cuts if cut <= i)]) for i in range(length)],
+    )
 
 
 @st.composite

@@ -14,13 +14,36 @@ from posjax.encodings import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 
-FLOORS = {"arguments": 0, "axes": 0, "errors": 0, "fields": 0, "version": 0, "identity": 0, "lines": 0, "files": 1,
-          "positions": 1, "encodings": 2, "data": 2, "attention": 3, "invariants": 3, "surroundings": 4, "models": 4,
-          "training": 5, "evaluation": 6, "report": 7, "run": 8}
+FLOORS = {
+    "arguments": 0,
+    "axes": 0,
+    "errors": 0,
+    "fields": 0,
+    "version": 0,
+    "identity": 0,
+    "lines": 0,
+    "files": 1,
+    "positions": 1,
+    "encodings": 2,
+    "data": 2,
+    "attention": 3,
+    "invariants": 3,
+    "surroundings": 4,
+    "models": 4,
+    "training": 5,
+    "evaluation": 6,
+    "report": 7,
+    "run": 8,
+}
 """The rooms of posjax; experiments and configs live above them all."""
 TOP = {"experiments": 9, "configs": 9}
-NEIGHBOURS = {("invariants", "attention"), ("arguments", "errors"), ("axes", "errors"), ("fields", "arguments"),
-              ("fields", "errors")}
+NEIGHBOURS = {
+    ("invariants", "attention"),
+    ("arguments", "errors"),
+    ("axes", "errors"),
+    ("fields", "arguments"),
+    ("fields", "errors"),
+}
 """Rooms of one floor where the first may use the second."""
 FORBIDDEN = {("evaluation", "training")}
 READS_FILES_ONLY = "report"
@@ -125,11 +148,20 @@ def unexplained(path: Path, public: bool = True) -> list[str]:
 def caches(path: Path) -> list[str]:
     """Memories that outlive a call: functools' caches, and containers that begin empty at the top of a module."""
     tree = ast.parse(path.read_text())
-    wrong = [f"line {node.lineno}: {ast.unparse(node)}" for node in ast.walk(tree)
-             if (isinstance(node, ast.Attribute) and node.attr in ("cache", "lru_cache")
-                 and ast.unparse(node.value) == "functools")
-             or (isinstance(node, ast.ImportFrom) and node.module == "functools"
-                 and {alias.name for alias in node.names} & {"cache", "lru_cache"})]
+    wrong = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("cache", "lru_cache")
+            and ast.unparse(node.value) == "functools"
+        )
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "functools"
+            and {alias.name for alias in node.names} & {"cache", "lru_cache"}
+        )
+    ]
     for node in tree.body:
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None and _empty(node.value):
             wrong.append(f"line {node.lineno}: {ast.unparse(node)}")
@@ -140,15 +172,19 @@ def _empty(value: ast.expr) -> bool:
     if isinstance(value, ast.Call):
         name = ast.unparse(value.func).rpartition(".")[2]
         return name in ("dict", "list", "set", "defaultdict", "OrderedDict", "WeakKeyDictionary") and not (
-            name != "defaultdict" and value.args)
+            name != "defaultdict" and value.args
+        )
     return (isinstance(value, ast.Dict) and not value.keys) or (isinstance(value, ast.List) and not value.elts)
 
 
 def outside_paths(path: Path) -> list[str]:
     """Lines that name a place outside the repository."""
     outside = ("../" + "shared", "/" + "work/")
-    return [f"line {i}: {line.strip()}" for i, line in enumerate(path.read_text().splitlines(), 1)
-            if any(name in line for name in outside)]
+    return [
+        f"line {i}: {line.strip()}"
+        for i, line in enumerate(path.read_text().splitlines(), 1)
+        if any(name in line for name in outside)
+    ]
 
 
 def encodings_defined(folder: Path) -> set[str]:
@@ -212,10 +248,14 @@ def test_the_registry_holds_every_encoding():
 
 def test_every_attention_backend_is_listed():
     folder = ROOT / "posjax/attention"
-    files = {path.stem: path for path in folder.glob("*.py")} | {path.parent.name: path
-                                                                 for path in folder.glob("*/__init__.py")}
-    found = {name for name, path in files.items()
-             if any(isinstance(n, ast.FunctionDef) and n.name == "attention" for n in ast.parse(path.read_text()).body)}
+    files = {path.stem: path for path in folder.glob("*.py")} | {
+        path.parent.name: path for path in folder.glob("*/__init__.py")
+    }
+    found = {
+        name
+        for name, path in files.items()
+        if any(isinstance(n, ast.FunctionDef) and n.name == "attention" for n in ast.parse(path.read_text()).body)
+    }
     assert found == set(BACKENDS)
 
 
@@ -230,65 +270,82 @@ def planted(tmp_path: Path, source: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("here", "source"), [
-    ("encodings", "from posjax.attention import attend"),
-    ("encodings", "from posjax.data import Batches"),
-    ("encodings", "def f():\n    import posjax.models.decoder"),
-    ("positions", "from posjax import attention"),
-    ("models", "from posjax import Rope"),
-    ("models", "import posjax"),
-    ("models", "from ..attention import attend"),
-    ("attention", "from posjax import invariants"),
-    ("evaluation", "from posjax.training import fit"),
-    ("report", "from posjax.evaluation import Variant"),
-    ("report", "from posjax import axes"),
-    ("training", "from posjax.evaluation.variants import Variant"),
-    ("run", "from experiments.cli import load"),
-    ("run", "from posjax.unheard import of"),
-    ("experiments", "import configs.quickstart"),
-])
+@pytest.mark.parametrize(
+    ("here", "source"),
+    [
+        ("encodings", "from posjax.attention import attend"),
+        ("encodings", "from posjax.data import Batches"),
+        ("encodings", "def f():\n    import posjax.models.decoder"),
+        ("positions", "from posjax import attention"),
+        ("models", "from posjax import Rope"),
+        ("models", "import posjax"),
+        ("models", "from ..attention import attend"),
+        ("attention", "from posjax import invariants"),
+        ("evaluation", "from posjax.training import fit"),
+        ("report", "from posjax.evaluation import Variant"),
+        ("report", "from posjax import axes"),
+        ("training", "from posjax.evaluation.variants import Variant"),
+        ("run", "from experiments.cli import load"),
+        ("run", "from posjax.unheard import of"),
+        ("experiments", "import configs.quickstart"),
+    ],
+)
 def test_an_upward_import_is_noticed(tmp_path, here, source):
     assert upward_imports(planted(tmp_path, source), here)
 
 
-@pytest.mark.parametrize(("here", "source"), [
-    ("invariants", "from posjax.attention import attend"),
-    ("evaluation", "from posjax import attention\nimport jax.numpy as jnp\nfrom posjax.positions import LARGEST"),
-    ("report", "from posjax.errors import InputError\nfrom posjax.report.load import Run"),
-    ("experiments", "from posjax import Rope\nfrom posjax import run as runs\nfrom experiments import cli"),
-])
+@pytest.mark.parametrize(
+    ("here", "source"),
+    [
+        ("invariants", "from posjax.attention import attend"),
+        ("evaluation", "from posjax import attention\nimport jax.numpy as jnp\nfrom posjax.positions import LARGEST"),
+        ("report", "from posjax.errors import InputError\nfrom posjax.report.load import Run"),
+        ("experiments", "from posjax import Rope\nfrom posjax import run as runs\nfrom experiments import cli"),
+    ],
+)
 def test_a_downward_import_is_welcome(tmp_path, here, source):
     assert upward_imports(planted(tmp_path, source), here) == []
 
 
-@pytest.mark.parametrize(("source", "count"), [
-    ("x = 1\n" * 401, 1),
-    ("x = 1\n" * 400, 0),
-    ("def f():\n" + "    x = 1\n" * 50, 1),
-    ("def f():\n    '''\n" + "    why\n" * 60 + "    '''\n" + "    x = 1\n" * 49, 0),
-    ("class A:\n    def f(self, a, b, c, d, e, f, g, h): ...", 0),
-    ("def f(a, b, c, d, e, f, *, g, h, i): ...", 1),
-])
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("x = 1\n" * 401, 1),
+        ("x = 1\n" * 400, 0),
+        ("def f():\n" + "    x = 1\n" * 50, 1),
+        ("def f():\n    '''\n" + "    why\n" * 60 + "    '''\n" + "    x = 1\n" * 49, 0),
+        ("class A:\n    def f(self, a, b, c, d, e, f, g, h): ...", 0),
+        ("def f(a, b, c, d, e, f, *, g, h, i): ...", 1),
+    ],
+)
 def test_a_broken_budget_is_noticed(tmp_path, source, count):
     assert len(over_budget(planted(tmp_path, source))) == count
 
 
-@pytest.mark.parametrize("source", [
-    "x = 1", '"""Said."""\ndef f(): ...', '"""Said."""\nclass A:\n    x = 1',
-])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1",
+        '"""Said."""\ndef f(): ...',
+        '"""Said."""\nclass A:\n    x = 1',
+    ],
+)
 def test_a_missing_docstring_is_noticed(tmp_path, source):
     assert len(unexplained(planted(tmp_path, source))) == 1
 
 
-@pytest.mark.parametrize("source", [
-    "import functools\n@functools.lru_cache\ndef f(): ...",
-    "import functools\n@functools.cache\ndef f(): ...",
-    "from functools import lru_cache, partial",
-    "TABLES = {}",
-    "TABLES: dict[int, float] = dict()",
-    "from collections import defaultdict\nTABLES = defaultdict(list)",
-    "SEEN = []",
-])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import functools\n@functools.lru_cache\ndef f(): ...",
+        "import functools\n@functools.cache\ndef f(): ...",
+        "from functools import lru_cache, partial",
+        "TABLES = {}",
+        "TABLES: dict[int, float] = dict()",
+        "from collections import defaultdict\nTABLES = defaultdict(list)",
+        "SEEN = []",
+    ],
+)
 def test_a_cache_is_noticed(tmp_path, source):
     assert len(caches(planted(tmp_path, source))) == 1
 
@@ -299,6 +356,9 @@ def test_a_place_outside_is_noticed(tmp_path, source):
 
 
 def test_an_unlisted_encoding_is_noticed(tmp_path):
-    planted(tmp_path, "class Mine(base.RelativeBias): ...\nclass Mine2(Mine): ...\nclass _Not(Encoding): ...\n"
-                      "class Other(Schedule): ...")
+    planted(
+        tmp_path,
+        "class Mine(base.RelativeBias): ...\nclass Mine2(Mine): ...\nclass _Not(Encoding): ...\n"
+        "class Other(Schedule): ...",
+    )
     assert encodings_defined(tmp_path) == {"Mine", "Mine2"}

@@ -12,13 +12,18 @@ def test_letters_get_their_sizes_and_none_is_passed_over():
     assert got == {"B": 2, "T": 5, "N": 4, "H": 8, "S": 7, "K": 2}
 
 
-@pytest.mark.parametrize(("arrays", "message"), [
-    ({"q_BTNH": np.zeros((2, 5, 4))}, "q has shape (2, 5, 4): needed are 4 axes, [B, T, N, H]"),
-    ({"some_x_BD": np.zeros(3)}, "some_x has shape (3,): needed are 2 axes, [B, D]"),
-    ({"x_BT": np.zeros((2, 5)), "y_BT": np.zeros((2, 6))},
-     "y [B, T] has shape (2, 6): axis T is 6 here and 5 in the arrays before it; make them equal"),
-    ({"x_TT": np.zeros((2, 3))}, "axis T is 3 here and 2"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"q_BTNH": np.zeros((2, 5, 4))}, "q has shape (2, 5, 4): needed are 4 axes, [B, T, N, H]"),
+        ({"some_x_BD": np.zeros(3)}, "some_x has shape (3,): needed are 2 axes, [B, D]"),
+        (
+            {"x_BT": np.zeros((2, 5)), "y_BT": np.zeros((2, 6))},
+            "y [B, T] has shape (2, 6): axis T is 6 here and 5 in the arrays before it; make them equal",
+        ),
+        ({"x_TT": np.zeros((2, 3))}, "axis T is 3 here and 2"),
+    ],
+)
 def test_errors_name_the_array_its_shape_and_the_size_before(arrays, message):
     with pytest.raises(InputError) as caught:
         axes.check(**arrays)

@@ -16,8 +16,13 @@ from tests.training.tiny import optax_promotes  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.py") if path.name != "__init__.py")
-HEADER = {"Question": "?", "Papers": "", "Command": "python -m experiments.", "Costs": "minute|hour|second",
-          "Expect": r"\d"}
+HEADER = {
+    "Question": "?",
+    "Papers": "",
+    "Command": "python -m experiments.",
+    "Costs": "minute|hour|second",
+    "Expect": r"\d",
+}
 """What a header names, and what the line must hold."""
 
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -82,9 +87,14 @@ def test_list_shows_every_run_and_writes_nothing(path, home, capsys):
 @every_config
 def test_smoke_does_two_steps_of_everything(path, home, capsys, monkeypatch):
     folders = []
-    monkeypatch.setattr(experiments_run, "finish", lambda folder, console, keep, real=experiments_run.finish: (
-        folders.append(sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/results.json"))),
-        real(folder, console, keep)))
+    monkeypatch.setattr(
+        experiments_run,
+        "finish",
+        lambda folder, console, keep, real=experiments_run.finish: (
+            folders.append(sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/results.json"))),
+            real(folder, console, keep),
+        ),
+    )
     experiments_run.command([str(path), "--smoke"])
     shown = capsys.readouterr().out
     runs = cli.load(path)[0].runs

@@ -33,8 +33,9 @@ def with_encoding(folder: Path, body: str) -> subprocess.CompletedProcess:
     # The name that a bare class prints is looked up among the public ones, where a second line would put it.
     public = folder / "posjax/__init__.py"
     public.write_text(public.read_text() + "\nfrom posjax.encodings.step import Step  # noqa: E402\n")
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": str(folder)})
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(folder)}
+    )
 
 
 def test_the_encoding_of_contributing_is_found_and_passes(tmp_path):

@@ -50,7 +50,8 @@ def test_law_8_finds_a_table_cached_without_its_base():
 class HardCoded(Llama3):
     def frequencies(self, rotary_size, base, length=None):
         return Llama3(8.0, self.original_length, self.low_freq_factor, self.high_freq_factor).frequencies(
-            rotary_size, base)
+            rotary_size, base
+        )
 
 
 def test_law_8_finds_a_hard_coded_factor():
@@ -89,8 +90,9 @@ def test_law_12_finds_a_wrong_yarn(fault, monkeypatch):
 
 @pytest.mark.parametrize("fault", [DividedTwice, HalfTheRamp, RootOfTemperature])
 def test_the_golden_vectors_find_a_wrong_yarn(fault, monkeypatch):
-    case = next(case for case in golden.load("rope_frequencies.json")["cases"]
-                if case["rope_parameters"]["rope_type"] == "yarn")
+    case = next(
+        case for case in golden.load("rope_frequencies.json")["cases"] if case["rope_parameters"]["rope_type"] == "yarn"
+    )
     test_schedules.test_frequencies_match_golden(case)
     monkeypatch.setitem(test_schedules.MATCHED, "yarn", fault)
     with found():
@@ -146,12 +148,16 @@ def plant(monkeypatch: pytest.MonkeyPatch, attend: Callable[..., jax.Array]) -> 
         monkeypatch.setattr(module, "attend", jitted)
 
 
-wrong_decoding = pytest.mark.parametrize(("encoding", "fault"), [
-    # Elsewhere each decoded query was rotated as if it stood at position 0.
-    (Rope(), attends_from_zero),
-    # Elsewhere the base grew with the context while cached keys kept the rotation of older, shorter ones.
-    (Rope(schedule=DynamicNTK(factor=2.0, original_length=4)), attends_with_stale_keys),
-], ids=["query at 0", "stale keys"])
+wrong_decoding = pytest.mark.parametrize(
+    ("encoding", "fault"),
+    [
+        # Elsewhere each decoded query was rotated as if it stood at position 0.
+        (Rope(), attends_from_zero),
+        # Elsewhere the base grew with the context while cached keys kept the rotation of older, shorter ones.
+        (Rope(schedule=DynamicNTK(factor=2.0, original_length=4)), attends_with_stale_keys),
+    ],
+    ids=["query at 0", "stale keys"],
+)
 
 
 @each_backend
@@ -223,7 +229,8 @@ def attends_by_rank(q, k, v, *, encoding, params, from_head_0, **named):
 
     mesh = jax.make_mesh((2,), ("tensor",), (jax.sharding.AxisType.Auto,))
     return jax.shard_map(rank, mesh=mesh, in_specs=(heads, heads, heads, own), out_specs=heads, check_vma=False)(
-        q, k, v, params)
+        q, k, v, params
+    )
 
 
 @each_backend

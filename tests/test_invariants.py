@@ -169,10 +169,14 @@ class ScalesByLaterKeys(Encoding):
         return super().score(params, q, k, pairs) * (1 + jnp.abs(k).mean())
 
 
-@pytest.mark.parametrize(("law", "encoding"), [
-    (invariants.assert_decode, SeesTheFirstQuery()), (invariants.assert_packing, SharperByPlace()),
-    (invariants.assert_causal, ScalesByLaterKeys()),
-])
+@pytest.mark.parametrize(
+    ("law", "encoding"),
+    [
+        (invariants.assert_decode, SeesTheFirstQuery()),
+        (invariants.assert_packing, SharperByPlace()),
+        (invariants.assert_causal, ScalesByLaterKeys()),
+    ],
+)
 def test_laws_of_attention_catch_what_breaks_them(law, encoding):
     law(Rope(), {}, DIMS)
     with pytest.raises(AssertionError, match=type(encoding).__name__):
@@ -231,8 +235,9 @@ def test_assertions_obey_chex(broken):
 
 
 def test_the_traced_form_obeys_chex_too(silent):
-    run = chex.chexify(jax.jit(lambda x: (invariants.assert_relative(OfTheKey(), {}, DIMS, (1,)), x)[1]),
-                       async_check=False)
+    run = chex.chexify(
+        jax.jit(lambda x: (invariants.assert_relative(OfTheKey(), {}, DIMS, (1,)), x)[1]), async_check=False
+    )
     run(jnp.zeros(1))
 
 

@@ -101,7 +101,7 @@ def test_left_padding_equals_none(encoding, backend):
     alone = attend(q[:, 4:], k[:, 4:], v[:, 4:], mask=Causal(), **run)
     np.testing.assert_allclose(padded[0, 4:], alone[0], atol=2e-6)
     whole = alone[1] if encoding.length_dependent else attend(q, k, v, mask=Causal(), **run)[1]
-    np.testing.assert_allclose(padded[1, -len(whole):], whole, atol=2e-6)
+    np.testing.assert_allclose(padded[1, -len(whole) :], whole, atol=2e-6)
     assert not padded[0, :4].any(), "padding sees nothing and comes out as zero"
 
 
@@ -233,8 +233,18 @@ def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
         def run(q, k, v, *some):
             given = dict(zip(trained, some, strict=True))
             own = [given.get(i, leaf) for i, leaf in enumerate(leaves)]
-            return posjax.attend(q, k, v, q_positions=at, k_positions=at, encoding=encoding, backend=way,
-                                 params=structure.unflatten(own), mask=mask_of(encoding), length=19)
+            return posjax.attend(
+                q,
+                k,
+                v,
+                q_positions=at,
+                k_positions=at,
+                encoding=encoding,
+                backend=way,
+                params=structure.unflatten(own),
+                mask=mask_of(encoding),
+                length=19,
+            )
 
         out, pull = jax.vjp(run, *arguments)
         return out, pull(cotangent)
@@ -309,8 +319,9 @@ def test_what_is_not_a_number_separates_families(encoding):
     if not isinstance(encoding, Chain):
         for field in dataclasses.fields(encoding):
             if field.name not in encoding.numbers and not isinstance(getattr(encoding, field.name), Encoding):
-                assert all(encoding.replace(**{field.name: o}).family != encoding.family
-                           for o in others(encoding, field.name))
+                assert all(
+                    encoding.replace(**{field.name: o}).family != encoding.family for o in others(encoding, field.name)
+                )
 
 
 @each_encoding

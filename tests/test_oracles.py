@@ -9,9 +9,12 @@ import pytest
 
 from tests import content_oracles, golden, oracles, schedule_oracles
 
-EVERY = [function for module in (oracles, schedule_oracles, content_oracles)
-         for name, function in inspect.getmembers(module, inspect.isfunction)
-         if function.__module__ == module.__name__ and not name.startswith("_")]
+EVERY = [
+    function
+    for module in (oracles, schedule_oracles, content_oracles)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and not name.startswith("_")
+]
 
 
 @pytest.mark.parametrize("oracle", EVERY, ids=lambda function: function.__name__)
@@ -19,7 +22,7 @@ def test_an_oracle_names_its_source_and_its_second_source(oracle):
     """One written from the same reading as the code proves little: whoever relies on it must see that."""
     said = inspect.getdoc(oracle) or ""
     sources = re.findall(r"^(Source|Second source): \S", said, re.M)
-    assert sources == ["Source", "Second source"], f"{oracle.__name__}: write both, \"none\" where no second one is"
+    assert sources == ["Source", "Second source"], f'{oracle.__name__}: write both, "none" where no second one is'
     here = pathlib.Path(__file__).read_text()
     assert all(f'"{vectors}"' in here for vectors in re.findall(r"\w+\.json", said)), "it is compared here with each"
 

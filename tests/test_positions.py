@@ -55,12 +55,15 @@ def test_integers_of_rank_one_or_two_become_int32(given):
     assert got.dtype == jnp.int32 and got.tolist() == np.asarray(given).tolist()
 
 
-@pytest.mark.parametrize(("given", "value", "need"), [
-    (jnp.zeros(3), "places are float32", "give int32, for example from posjax.positions.contiguous"),
-    (jnp.zeros(3, bool), "places are bool", "positions are exact integers"),
-    (jnp.int32(3), "places have shape ()", "needed is [T], the same for all rows, or [B, T]"),
-    (jnp.zeros((1, 2, 3), int), "places have shape (1, 2, 3)", "[B, T]"),
-])
+@pytest.mark.parametrize(
+    ("given", "value", "need"),
+    [
+        (jnp.zeros(3), "places are float32", "give int32, for example from posjax.positions.contiguous"),
+        (jnp.zeros(3, bool), "places are bool", "positions are exact integers"),
+        (jnp.int32(3), "places have shape ()", "needed is [T], the same for all rows, or [B, T]"),
+        (jnp.zeros((1, 2, 3), int), "places have shape (1, 2, 3)", "[B, T]"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(given, value, need):
     with pytest.raises(InputError) as caught:
         positions.check(given, "places")

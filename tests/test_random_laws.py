@@ -29,9 +29,13 @@ packed = jax.jit(posjax.positions.packed)
 
 def examples(count: int) -> hypothesis.settings:
     """Every new case compiles, so what attends gets few; hypothesis tries several data on one, which cost little."""
-    return hypothesis.settings(max_examples=count, deadline=None, derandomize=True,
-                               phases=(Phase.generate, Phase.shrink),
-                               suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much))
+    return hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much),
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,9 +71,15 @@ def hooks(encoding, dims, params, x, q_at, k_at):
     """Every hook at these positions, the first axis that of queries; the bias of all heads `[T, N, S]`."""
     heads = x.reshape(*x.shape[:2], dims.heads, dims.head_size)
     bias = jax.vmap(lambda n: encoding.bias(params, q_at, k_at, Head(n, dims.heads)))(jnp.arange(dims.heads))
-    return [jnp.moveaxis(part, 1, 0) for part in (
-        encoding.embed(params, x, q_at), encoding.rotate(params, heads, q_at, "query"),
-        encoding.rotate(params, heads, q_at, "key"), bias)]
+    return [
+        jnp.moveaxis(part, 1, 0)
+        for part in (
+            encoding.embed(params, x, q_at),
+            encoding.rotate(params, heads, q_at, "query"),
+            encoding.rotate(params, heads, q_at, "key"),
+            bias,
+        )
+    ]
 
 
 @examples(100)
@@ -191,9 +201,17 @@ def test_an_encoding_is_a_value(encoding, other):
 @partial(jax.jit, static_argnames=("encoding", "backend"))
 def pulled(cotangent, qkv, learned, constants, at, mask, encoding, backend):
     """The output, and the gradients of queries, keys, values and every parameter."""
+
     def run(qkv, learned):
-        return posjax.attend(*qkv, q_positions=last(at, qkv[0].shape[1]), k_positions=at, encoding=encoding,
-                             params=encoding.join(learned, constants), mask=mask, backend=backend)
+        return posjax.attend(
+            *qkv,
+            q_positions=last(at, qkv[0].shape[1]),
+            k_positions=at,
+            encoding=encoding,
+            params=encoding.join(learned, constants),
+            mask=mask,
+            backend=backend,
+        )
 
     out, pull = jax.vjp(run, qkv, learned)
     return out, pull(cotangent)
@@ -237,8 +255,11 @@ def test_a_temperature_multiplies_a_rows_content_and_leaves_its_bias(data, tempe
     for _ in range(3):
         at = data.draw(risen(case.S, 2**31), "positions")
         seen = np.log1p(at.astype(np.float64))
-        scale = (np.maximum(seen / math.log(temperature.original_length), 1.0) if isinstance(temperature, LogN)
-                 else seen * temperature.scale)
+        scale = (
+            np.maximum(seen / math.log(temperature.original_length), 1.0)
+            if isinstance(temperature, LogN)
+            else seen * temperature.scale
+        )
         content = scores(NoPE(), {}, q, k, at, at) * scale.astype(np.float32)[None, None, :, None]
         near(scores(with_it, params, q, k, at, at), content + scores(posjax.Alibi(), {}, q * 0, k, at, at))
 
@@ -246,7 +267,9 @@ def test_a_temperature_multiplies_a_rows_content_and_leaves_its_bias(data, tempe
 # Masks ----------------------------------------------------------------------------------------------------------------
 masks = st.recursive(
     st.sampled_from([Causal(), Full()]) | st.builds(Window, st.integers(1, 9)),
-    lambda inner: st.builds(lambda a, b: a & b, inner, inner), max_leaves=3)
+    lambda inner: st.builds(lambda a, b: a & b, inner, inner),
+    max_leaves=3,
+)
 
 
 @examples(40)
@@ -256,4 +279,3 @@ def test_a_backend_skips_no_block_that_holds_a_pair(mask, q_first, k_first, rows
     allowed = mask.allowed(jnp.asarray(q), jnp.asarray(k))
     if allowed is None or allowed.any():
         assert mask.may_see(q[0], q[-1], k[0], k[-1])
-

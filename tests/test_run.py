@@ -70,13 +70,25 @@ def test_the_same_run_may_come_back(tmp_path, mine, text):
     assert snapshot(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda r: replace(r, seed=7), "seed is 0 there and 7 here"),
-    (lambda r: replace(r, train=replace(r.train, steps=50)), "train.steps is 6 there and 50 here"),
-    (lambda r: replace(r, model=replace(r.model, encoding=Rope(base=5.0))), "model.encoding.base is 10000.0 there and"),
-    (lambda r: replace(r, model=replace(r.model, encoding=Alibi())), "model.encoding.is is 'Rope' there and 'Alibi'"),
-    (lambda r: replace(r, evaluation=replace(r.evaluation, multiples=(1, 4))), "multiples is [1, 2] there and [1, 4]"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: replace(r, seed=7), "seed is 0 there and 7 here"),
+        (lambda r: replace(r, train=replace(r.train, steps=50)), "train.steps is 6 there and 50 here"),
+        (
+            lambda r: replace(r, model=replace(r.model, encoding=Rope(base=5.0))),
+            "model.encoding.base is 10000.0 there and",
+        ),
+        (
+            lambda r: replace(r, model=replace(r.model, encoding=Alibi())),
+            "model.encoding.is is 'Rope' there and 'Alibi'",
+        ),
+        (
+            lambda r: replace(r, evaluation=replace(r.evaluation, multiples=(1, 4))),
+            "multiples is [1, 2] there and [1, 4]",
+        ),
+    ],
+)
 def test_another_config_is_refused_and_nothing_is_changed(tmp_path, mine, change, said):
     folder, material = tmp_path / "run", Material.open(mine)
     runs.claim(mine, folder, material)
@@ -163,32 +175,72 @@ def test_damaged_json_is_told(tmp_path):
         read_json(tmp_path / "run.json", REMEDY)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/abs", "..", ".", "", "a/b", "report.html", "figures", "[/x]",
-                                  "experiment.json", "a\0b", "\udcff", "x" * 101, "-x", "con\nsole"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "/abs",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "report.html",
+        "figures",
+        "[/x]",
+        "experiment.json",
+        "a\0b",
+        "\udcff",
+        "x" * 101,
+        "-x",
+        "con\nsole",
+    ],
+)
 def test_a_name_is_a_plain_folder_name(mine, name):
     with pytest.raises(InputError, match="needed is"):
         replace(mine, name=name)
 
 
-@pytest.mark.parametrize(("where", "field", "value"), [
-    ("train", "steps", 2.5), ("train", "length", 16.0), ("train", "steps", 10**12), ("train", "optimizer", None),
-    ("train", "devices", None), ("train", "sinks", ("prometheus",)), ("model", "layers", 1.5), ("model", "layers", 0),
-    ("model", "feed_forward", 0), ("model", "feed_forward", -1), ("model", "epsilon", -1.0), ("model", "dtype", "int8"),
-    ("model", "model_size", 2**30),
-    ("evaluation", "multiples", (1, 2.0)), ("evaluation", "extensions", ("yarm",)), ("", "seed", 1.5),
-    ("", "seed", 2**67), ("", "seed", -1), ("", "data", None), ("", "evaluation", None), ("", "label", b"x"),
-    ("", "label", "\ud800"),
-])
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        ("train", "steps", 2.5),
+        ("train", "length", 16.0),
+        ("train", "steps", 10**12),
+        ("train", "optimizer", None),
+        ("train", "devices", None),
+        ("train", "sinks", ("prometheus",)),
+        ("model", "layers", 1.5),
+        ("model", "layers", 0),
+        ("model", "feed_forward", 0),
+        ("model", "feed_forward", -1),
+        ("model", "epsilon", -1.0),
+        ("model", "dtype", "int8"),
+        ("model", "model_size", 2**30),
+        ("evaluation", "multiples", (1, 2.0)),
+        ("evaluation", "extensions", ("yarm",)),
+        ("", "seed", 1.5),
+        ("", "seed", 2**67),
+        ("", "seed", -1),
+        ("", "data", None),
+        ("", "evaluation", None),
+        ("", "label", b"x"),
+        ("", "label", "\ud800"),
+    ],
+)
 def test_every_field_of_a_config_is_held_to_its_type(mine, where, field, value):
     with pytest.raises(InputError, match=field):
         replace(getattr(mine, where) if where else mine, **{field: value})
 
 
-@pytest.mark.parametrize(("where", "change"), [
-    ("model", {"layers": 10**9}), ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}),
-    ("train", {"batch": 2**31 - 1}),
-    ("evaluation", {"windows": 2**31 - 1}),
-])
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("model", {"layers": 10**9}),
+        ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}),
+        ("train", {"batch": 2**31 - 1}),
+        ("evaluation", {"windows": 2**31 - 1}),
+    ],
+)
 def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, change):
     with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{next(iter(change))}"):
         runs.check(replace(mine, **{where: replace(getattr(mine, where), **change)}))
@@ -254,15 +306,25 @@ def test_what_does_not_go_together_is_refused(text):
 
 def test_a_needle_run_goes_all_the_way(tmp_path):
     task = Needles(keys=4, values=4, fillers=2, needles=2)
-    plan = Run("needle", "Needle", decoder(), task, train(length=16, steps=2, devices=Devices(data=2)),
-               Retrieval(multiples=(1, 2), depths=(0.0, 0.5), sequences=4))
+    plan = Run(
+        "needle",
+        "Needle",
+        decoder(),
+        task,
+        train(length=16, steps=2, devices=Devices(data=2)),
+        Retrieval(multiples=(1, 2), depths=(0.0, 0.5), sequences=4),
+    )
     subject = runs.train(plan, tmp_path)
     results = runs.evaluate(plan, tmp_path, subject)
     assert runs.finished(tmp_path) and read_json(tmp_path / "results.json", REMEDY) == json.loads(json.dumps(results))
     assert [v["label"] for v in results["variants"]] == ["Needle", "Needle + YaRN", "Needle + window"]
     assert results["chance"] == 0.25 and results["queries"] == 8 and results["tokens"] == 2 * 4 * 16
-    assert results["parameters"] == sum(x.size for x in jax.tree.leaves(
-        jax.eval_shape(lambda: __import__("flax").nnx.state(plan.model.build(task.vocabulary, 0)))))
+    assert results["parameters"] == sum(
+        x.size
+        for x in jax.tree.leaves(
+            jax.eval_shape(lambda: __import__("flax").nnx.state(plan.model.build(task.vocabulary, 0)))
+        )
+    )
     assert timeless(runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))) == timeless(results)
     assert read_json(tmp_path / "run.json", REMEDY)["corpus"] is None
 

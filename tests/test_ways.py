@@ -38,8 +38,12 @@ def test_inside_a_shard_map_with_its_checks(encoding, length):
     def each(trained, *arrays):
         return pulled(run, trained, arrays, backend="auto")
 
-    split = jax.shard_map(each, mesh=mesh, in_specs=(PartitionSpec(), rows, rows, rows),
-                          out_specs=(rows, (PartitionSpec(), rows, rows, rows)))
+    split = jax.shard_map(
+        each,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), rows, rows, rows),
+        out_specs=(rows, (PartitionSpec(), rows, rows, rows)),
+    )
     assert_close(jax.jit(split)(trained, *arrays), jax.jit(each)(trained, *arrays))
 
 
@@ -220,8 +224,16 @@ def test_a_context_is_as_long_as_its_largest_position(encoding):
     alone = attend(q[:, :8], k[:, :8], v[:, :8], encoding=encoding)
     assert_close(packed[:, :8], alone)
     # One query at place 7 of a roomy cache.
-    roomy = attend(q[:, 7:8], k, v, encoding=encoding, q_positions=jnp.array([7]), k_positions=jnp.arange(32),
-                   mask=(jnp.arange(32) <= 7)[None], length=8)
+    roomy = attend(
+        q[:, 7:8],
+        k,
+        v,
+        encoding=encoding,
+        q_positions=jnp.array([7]),
+        k_positions=jnp.arange(32),
+        mask=(jnp.arange(32) <= 7)[None],
+        length=8,
+    )
     assert_close(roomy, alone[:, 7:])
     with pytest.raises(posjax.InputError, match="pass length="):
         jax.jit(lambda at: attend(q, k, v, encoding=encoding, q_positions=at, k_positions=at))(at)

@@ -25,8 +25,10 @@ def setting(encoding, T, S=None, dtype="float32"):
     """Queries, keys and values, what is learned, and attention as a function of all of them."""
     S = T if S is None else S
     keys = jax.random.split(jax.random.key(0), 3)
-    q, k, v = (jax.random.normal(key, (2, n, heads, DIMS.head_size), dtype)
-               for key, n, heads in zip(keys, (T, S, S), (6, 3, 3), strict=True))
+    q, k, v = (
+        jax.random.normal(key, (2, n, heads, DIMS.head_size), dtype)
+        for key, n, heads in zip(keys, (T, S, S), (6, 3, 3), strict=True)
+    )
     trained = encoding.init(jax.random.key(0), DIMS)
 
     def run(trained, q, k, v, backend, **more):
@@ -42,6 +44,7 @@ def setting(encoding, T, S=None, dtype="float32"):
 
 def pulled(run, trained, arrays, **more):
     """The output, and the gradients of the sum of its squares."""
+
     def loss(trained, q, k, v):
         out = run(trained, q, k, v, **more)
         return jnp.sum(jnp.square(out.astype(jnp.float32))), out

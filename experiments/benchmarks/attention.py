@@ -61,17 +61,23 @@ class Options:
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name} {getattr(self, name)}: needed is a positive number")
         if not self.lengths or min(self.lengths) < 2 or self.head_size % 2 or self.head_size < 2:
-            raise InputError(f"--lengths {self.lengths} --head-size {self.head_size}: needed are lengths of 2 or more "
-                             "and an even head size")
+            raise InputError(
+                f"--lengths {self.lengths} --head-size {self.head_size}: needed are lengths of 2 or more "
+                "and an even head size"
+            )
         if self.quick:
             return replace(self, lengths=(512, 2048), encodings=("Rope", "Alibi", "T5Bias"), rounds=2)
         return self
 
     def cases(self) -> list[Case]:
         """What is measured, short lengths first, each forward and with gradients."""
-        return [Case(name, ENCODINGS[name], length, backward, self.heads, self.head_size, self.batch, self.dtype)
-                for length in sorted(self.lengths) for name in self.encodings for backward in (False, True)
-                if length <= self.peers_up_to or name in self.long_encodings]
+        return [
+            Case(name, ENCODINGS[name], length, backward, self.heads, self.head_size, self.batch, self.dtype)
+            for length in sorted(self.lengths)
+            for name in self.encodings
+            for backward in (False, True)
+            if length <= self.peers_up_to or name in self.long_encodings
+        ]
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -83,8 +89,9 @@ def command(arguments: Sequence[str]) -> None:
     options = options.chosen()
     rows = []
     for case in options.cases():
-        limits = attention_rows.Limits(options.rounds, options.memory, options.longest, options.row_seconds,
-                                       case.length <= options.peers_up_to)
+        limits = attention_rows.Limits(
+            options.rounds, options.memory, options.longest, options.row_seconds, case.length <= options.peers_up_to
+        )
         rows += attention_rows.measure(case, limits, rows)
         print(attention_page.line(rows, case), file=sys.stderr, flush=True)
     print(attention_page.write(options.out, f"python -m {PROGRAM} " + " ".join(arguments), rows))

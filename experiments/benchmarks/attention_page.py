@@ -33,14 +33,19 @@ class Goal:
 
 def goals(rows: Sequence[Row]) -> list[Goal]:
     """What is to be reached on a CPU, with what was, for relative biases at 2048 tokens or more."""
-    asked = (("of jax.nn with the whole bias", BASELINE, 0.4), ("of ours without a bias", UNBIASED, 1.2),
-             ("of torch SDPA with a bias mask", SDPA, 0.6))
+    asked = (
+        ("of jax.nn with the whole bias", BASELINE, 0.4),
+        ("of ours without a bias", UNBIASED, 1.2),
+        ("of torch SDPA with a bias mask", SDPA, 0.6),
+    )
     found = []
     for what, peer, reach in asked:
         for backward in (False, True):
-            each = [(r.ours, f"{r.encoding}, {tables.length(r.length)}") for r in rows
-                    if r.peer == peer and r.relative and r.length >= LONG and r.backward == backward
-                    and r.ours is not None]
+            each = [
+                (r.ours, f"{r.encoding}, {tables.length(r.length)}")
+                for r in rows
+                if r.peer == peer and r.relative and r.length >= LONG and r.backward == backward and r.ours is not None
+            ]
             found.append(Goal(f"{what}, {PASSES[backward]}", reach, *max(each, default=(None, ""))))
     return found
 
@@ -67,23 +72,51 @@ def grid(rows: Sequence[Row], backward: bool) -> tuple[list[str], list[list[str]
             cell = tables.seconds(r.cpu) + ("" if r.agrees is not False else " !")
             lines.setdefault((r.encoding, r.peer), {})[r.length] = cell
     head = ["CPU time, " + PASSES[backward], *map(tables.length, lengths)]
-    return head, [[f"{encoding}: {peer}", *(cells.get(n, "-") for n in lengths)]
-                  for (encoding, peer), cells in lines.items() if set(cells.values()) != {"-"}]
+    return head, [
+        [f"{encoding}: {peer}", *(cells.get(n, "-") for n in lengths)]
+        for (encoding, peer), cells in lines.items()
+        if set(cells.values()) != {"-"}
+    ]
 
 
 def details(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Every row with all that was measured of it."""
-    head = ["encoding", "peer", "S", "pass", "CPU", "wall", "ours is, CPU", "ours is, wall", "rounds", "FLOPs halved",
-            "difference", "why not"]
+    head = [
+        "encoding",
+        "peer",
+        "S",
+        "pass",
+        "CPU",
+        "wall",
+        "ours is, CPU",
+        "ours is, wall",
+        "rounds",
+        "FLOPs halved",
+        "difference",
+        "why not",
+    ]
     body = []
     for r in rows:
         if "no such" in r.why:
             continue
         agreed = "" if r.error is None else f"{r.error:.0e}" + ("" if r.agrees else ", DISAGREES")
         halved = "" if r.halved is None else "yes" if r.halved else "no"
-        body.append([r.encoding, r.peer, str(r.length), PASSES[r.backward], tables.seconds(r.cpu),
-                     tables.seconds(r.wall), tables.digits(r.ours), tables.digits(r.ours_wall),
-                     str(r.samples), halved, agreed, r.why])
+        body.append(
+            [
+                r.encoding,
+                r.peer,
+                str(r.length),
+                PASSES[r.backward],
+                tables.seconds(r.cpu),
+                tables.seconds(r.wall),
+                tables.digits(r.ours),
+                tables.digits(r.ours_wall),
+                str(r.samples),
+                halved,
+                agreed,
+                r.why,
+            ]
+        )
     return head, body
 
 
@@ -116,14 +149,26 @@ def write(folder: Path, command: str, rows: Sequence[Row]) -> str:
     """Writes the three files, and returns the text for a terminal."""
     found, machine = goals(rows), tables.machine()
     grids = [grid(rows, backward) for backward in (False, True)]
-    page = PAGE.format(summary=tables.markdown(*summary(found)), details=tables.markdown(*details(rows)),
-                       grids="\n\n".join(tables.markdown(*g) for g in grids), command=command.strip(),
-                       machine=tables.told(machine))
-    content = {"command": command.strip(), "machine": machine,
-               "goals": [dataclasses.asdict(g) | {"verdict": g.verdict} for g in found],
-               "rows": [dataclasses.asdict(r) for r in rows]}
+    page = PAGE.format(
+        summary=tables.markdown(*summary(found)),
+        details=tables.markdown(*details(rows)),
+        grids="\n\n".join(tables.markdown(*g) for g in grids),
+        command=command.strip(),
+        machine=tables.told(machine),
+    )
+    content = {
+        "command": command.strip(),
+        "machine": machine,
+        "goals": [dataclasses.asdict(g) | {"verdict": g.verdict} for g in found],
+        "rows": [dataclasses.asdict(r) for r in rows],
+    }
     tables.write(folder, "attention", content, page)
     figure.attention(rows, folder / "attention.png")
     absent = sorted({r.why for r in rows if "not installed" in r.why})
-    return "\n\n".join([*(tables.columns(*g) for g in grids), tables.columns(*summary(found)),
-                        *(["Left out: " + "; ".join(absent)] if absent else [])])
+    return "\n\n".join(
+        [
+            *(tables.columns(*g) for g in grids),
+            tables.columns(*summary(found)),
+            *(["Left out: " + "; ".join(absent)] if absent else []),
+        ]
+    )

@@ -94,8 +94,11 @@ def _peers(case: Case, limits: Limits) -> list[tuple[Peer, Case]]:
 def _prepared(peer: Peer, case: Case, limits: Limits, before: Sequence[Row], row: Row) -> Ready:
     if peer.absent is not None:
         raise Unable(f"{peer.absent} is not installed")
-    earlier = [r for r in before if (r.encoding, r.peer, r.backward) == (row.encoding, peer.name, case.backward)
-               and r.wall is not None]
+    earlier = [
+        r
+        for r in before
+        if (r.encoding, r.peer, r.backward) == (row.encoding, peer.name, case.backward) and r.wall is not None
+    ]
     if earlier and earlier[-1].wall is not None:
         foretold = earlier[-1].wall * (case.length / earlier[-1].length) ** 2
         if foretold > limits.longest:

@@ -14,8 +14,15 @@ import numpy as np
 from experiments.benchmarks.timing import Call
 from posjax.encodings import Alibi, Dims, Encoding, Fire, Head, Kerple, NoPE, Rope, Sandwich, T5Bias
 
-ENCODINGS: dict[str, Encoding] = {"NoPE": NoPE(), "Rope": Rope(), "Alibi": Alibi(), "T5Bias": T5Bias(),
-                                  "Kerple": Kerple(), "Sandwich": Sandwich(), "Fire": Fire()}
+ENCODINGS: dict[str, Encoding] = {
+    "NoPE": NoPE(),
+    "Rope": Rope(),
+    "Alibi": Alibi(),
+    "T5Bias": T5Bias(),
+    "Kerple": Kerple(),
+    "Sandwich": Sandwich(),
+    "Fire": Fire(),
+}
 """One of each kind: no bias, a rotation, and biases that are fixed, learned by distance and learned by pair."""
 
 Arrays = dict[str, np.ndarray]
@@ -124,6 +131,7 @@ def by_distance(case: Case) -> np.ndarray:
     """A fixed relative bias at the distances 0 .. S - 1: float32 `[N, S]`."""
     encoding, far = case.encoding, jnp.arange(case.length, dtype=jnp.int32)
     params = encoding.join(case.params, encoding.constants(case.dims))
-    rows = [encoding.bias(params, far, jnp.zeros((1,), jnp.int32), Head(n, case.heads))[:, 0]
-            for n in range(case.heads)]
+    rows = [
+        encoding.bias(params, far, jnp.zeros((1,), jnp.int32), Head(n, case.heads))[:, 0] for n in range(case.heads)
+    ]
     return np.stack([np.asarray(row, np.float32) for row in rows])

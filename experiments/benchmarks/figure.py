@@ -34,12 +34,19 @@ def attention(rows: Sequence[Any], path: Path) -> None:
             points = [(r.length, r.cpu) for r in kept if (r.encoding, r.peer) == (encoding, peer)]
             _line(axis, points, peer, LIGHT[index % len(LIGHT)])
         _dress(axis, encoding, sorted({r.length for r in kept}))
-    for axis in grid[len(encodings):]:
+    for axis in grid[len(encodings) :]:
         axis.set_visible(False)
     grid[0].set_ylabel("CPU seconds, forward + backward")
     handles = {label: handle for axis in grid for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)),
-                  frameon=False, fontsize=8.5, labelcolor=INK)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(4, len(handles)),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
     save(figure, path)
 
 
@@ -54,8 +61,15 @@ def by_length(panels: Mapping[str, Curves], label: str, path: Path) -> None:
         _dress(axis, title, sorted({n for points in curves.values() for n, _ in points}))
     grid[0].set_ylabel(label)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False,
-                  fontsize=8.5, labelcolor=INK)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(4, max(1, len(labels))),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
     save(figure, path)
 
 
@@ -78,6 +92,13 @@ def save(figure: Figure, path: Path) -> None:
     """The figure as a PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=160, facecolor="white", bbox_inches="tight", pad_inches=0.08,
-                   metadata={"Software": "posjax"})
+    figure.savefig(
+        part,
+        format="png",
+        dpi=160,
+        facecolor="white",
+        bbox_inches="tight",
+        pad_inches=0.08,
+        metadata={"Software": "posjax"},
+    )
     part.replace(path)

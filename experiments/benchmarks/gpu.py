@@ -54,8 +54,9 @@ def shapes(chosen: argparse.Namespace) -> list[Shape]:
 
 def platform() -> str:
     """What jax runs on, asked in another process so that this one holds no device."""
-    asked = subprocess.run([sys.executable, "-c", "import jax; print(jax.default_backend())"], capture_output=True,
-                           text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-c", "import jax; print(jax.default_backend())"], capture_output=True, text=True, check=False
+    )
     return asked.stdout.strip().splitlines()[-1] if asked.stdout.strip() else "none"
 
 
@@ -65,17 +66,26 @@ class Workers:
     def __init__(self, folder: Path, deadline: float):
         self.folder, self.deadline = folder, deadline
         self.environment = os.environ | {
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"), "TORCHINDUCTOR_FX_GRAPH_CACHE": "1"}
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
+            "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
+        }
 
     def start(self, shape: Shape, path: Path, skip: Sequence[str], rounds: int) -> subprocess.Popen[bytes]:
         """A process for one shape; what it prints goes to a file beside `path`."""
-        task = json.dumps({"shape": asdict(shape), "path": str(path), "skip": list(skip), "rounds": rounds,
-                           "deadline": self.deadline})
+        task = json.dumps(
+            {"shape": asdict(shape), "path": str(path), "skip": list(skip), "rounds": rounds, "deadline": self.deadline}
+        )
         with path.with_suffix(".log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "experiments.benchmarks.gpu", "--worker", task],
-                                    env=self.environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [sys.executable, "-m", "experiments.benchmarks.gpu", "--worker", task],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
 
     def compile(self, every: Sequence[Shape]) -> None:
         """Fills the caches. What goes wrong here is seen again when it is timed."""
@@ -138,12 +148,15 @@ def command(arguments: Sequence[str]) -> None:
     chosen = options(arguments)
     if chosen.worker:
         task = json.loads(chosen.worker)
-        gpu_rows.work(Shape(**task["shape"]), Path(task["path"]), frozenset(task["skip"]), task["rounds"],
-                      task["deadline"])
+        gpu_rows.work(
+            Shape(**task["shape"]), Path(task["path"]), frozenset(task["skip"]), task["rounds"], task["deadline"]
+        )
         return
     if not chosen.smoke and (found := platform()) != "gpu":
-        raise InputError(f"jax runs on {found} here and a GPU is needed: install jax for this machine's GPU, or give "
-                         "--smoke for tiny shapes on any device")
+        raise InputError(
+            f"jax runs on {found} here and a GPU is needed: install jax for this machine's GPU, or give "
+            "--smoke for tiny shapes on any device"
+        )
     begin = time.time()
     every = shapes(chosen)
     rows: list[Row] = []

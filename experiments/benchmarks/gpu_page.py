@@ -29,26 +29,51 @@ class Goal:
 
 def goals(rows: Sequence[Row]) -> list[Goal]:
     """The speeds to reach, over all shapes; those of FlexAttention with gradients alone."""
-    found = [_goal(rows, *pair) for pair in (
-        ("RoPE, auto: of cuDNN after RoPE", 0.97, "RoPE, posjax auto", "RoPE, then cuDNN"),
-        ("RoPE, auto: of cuDNN alone", 0.97, "RoPE, posjax auto", "cuDNN, no bias"),
-        ("ALiBi, auto: of cuDNN alone", 0.80, "ALiBi, posjax auto", "cuDNN, no bias"))]
+    found = [
+        _goal(rows, *pair)
+        for pair in (
+            ("RoPE, auto: of cuDNN after RoPE", 0.97, "RoPE, posjax auto", "RoPE, then cuDNN"),
+            ("RoPE, auto: of cuDNN alone", 0.97, "RoPE, posjax auto", "cuDNN, no bias"),
+            ("ALiBi, auto: of cuDNN alone", 0.80, "ALiBi, posjax auto", "cuDNN, no bias"),
+        )
+    ]
     for name in ("T5", "KERPLE", "ALiBi"):
         for kind in ("fixed", "learned"):
-            found.append(_goal(rows, f"{name} {kind}, fused: of FlexAttention", 1.0, f"{name} {kind}, fused",
-                               f"{name} {kind}, FlexAttention", lambda r: r.backward))
-        found.append(_goal(rows, f"{name} learned, fused: of fixed", 1 / 1.25, f"{name} learned, fused",
-                           f"{name} fixed, fused", lambda r: r.backward))
+            found.append(
+                _goal(
+                    rows,
+                    f"{name} {kind}, fused: of FlexAttention",
+                    1.0,
+                    f"{name} {kind}, fused",
+                    f"{name} {kind}, FlexAttention",
+                    lambda r: r.backward,
+                )
+            )
+        found.append(
+            _goal(
+                rows,
+                f"{name} learned, fused: of fixed",
+                1 / 1.25,
+                f"{name} learned, fused",
+                f"{name} fixed, fused",
+                lambda r: r.backward,
+            )
+        )
     return found
 
 
-def _goal(rows: Sequence[Row], what: str, reach: float, mine: str, other: str,
-          counts: Callable[[Row], bool] = lambda r: True) -> Goal:
+def _goal(
+    rows: Sequence[Row], what: str, reach: float, mine: str, other: str, counts: Callable[[Row], bool] = lambda r: True
+) -> Goal:
     times = {(r.name, r.head_size, r.length, r.backward): r.seconds for r in rows if r.seconds}
-    each = [(times[other, r.head_size, r.length, r.backward] / r.seconds,
-             f"D={r.head_size} S={tables.length(r.length)} {'both' if r.backward else 'forward'}")
-            for r in rows if r.name == mine and r.seconds and counts(r)
-            and (other, r.head_size, r.length, r.backward) in times]
+    each = [
+        (
+            times[other, r.head_size, r.length, r.backward] / r.seconds,
+            f"D={r.head_size} S={tables.length(r.length)} {'both' if r.backward else 'forward'}",
+        )
+        for r in rows
+        if r.name == mine and r.seconds and counts(r) and (other, r.head_size, r.length, r.backward) in times
+    ]
     return Goal(what, reach, *min(each, default=(None, "")))
 
 
@@ -81,7 +106,8 @@ def reasons(rows: Sequence[Row]) -> list[str]:
 def summary(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The goals as the head and the rows of a table."""
     return ["speed, the lowest", "reach", "got", "at", ""], [
-        [g.what, f"{g.reach:.2f}", tables.digits(g.lowest), g.where or "-", g.verdict] for g in goals(rows)]
+        [g.what, f"{g.reach:.2f}", tables.digits(g.lowest), g.where or "-", g.verdict] for g in goals(rows)
+    ]
 
 
 PAGE = """# Attention on a GPU
@@ -106,11 +132,30 @@ def write(folder: Path, command: str, rows: Sequence[Row], sizes: dict[str, Any]
     """Writes gpu.json and gpu.md, and returns the text for a terminal."""
     machine, missing = tables.machine(), reasons(rows)
     chosen = sorted({f"{r.encoding} {r.why}" for r in rows if r.name.endswith("auto") and r.seconds is not None})
-    page = PAGE.format(table=tables.markdown(*table(rows)), goals=tables.markdown(*summary(rows)), command=command,
-                       reasons="\n".join(f"- {line}" for line in missing), machine=tables.told(machine),
-                       seconds=seconds, chosen=", ".join(chosen) or "none ran", **sizes)
-    content = {"command": command, "machine": machine, "seconds": seconds, "sizes": sizes,
-               "goals": [asdict(g) | {"verdict": g.verdict} for g in goals(rows)], "rows": [asdict(r) for r in rows]}
+    page = PAGE.format(
+        table=tables.markdown(*table(rows)),
+        goals=tables.markdown(*summary(rows)),
+        command=command,
+        reasons="\n".join(f"- {line}" for line in missing),
+        machine=tables.told(machine),
+        seconds=seconds,
+        chosen=", ".join(chosen) or "none ran",
+        **sizes,
+    )
+    content = {
+        "command": command,
+        "machine": machine,
+        "seconds": seconds,
+        "sizes": sizes,
+        "goals": [asdict(g) | {"verdict": g.verdict} for g in goals(rows)],
+        "rows": [asdict(r) for r in rows],
+    }
     tables.write(folder, "gpu", content, page)
-    return "\n\n".join([tables.columns(*table(rows)), tables.columns(*summary(rows)), "\n".join(missing),
-                        f"{tables.told(machine)}; {seconds:.0f} s"])
+    return "\n\n".join(
+        [
+            tables.columns(*table(rows)),
+            tables.columns(*summary(rows)),
+            "\n".join(missing),
+            f"{tables.told(machine)}; {seconds:.0f} s",
+        ]
+    )

@@ -42,8 +42,18 @@ class Shape:
     device: str = "cuda"
 
     def case(self, name: str, encoding: Encoding, backward: bool) -> Case:
-        return Case(name, encoding, self.length, backward, self.width // self.head_size, self.head_size,
-                    max(1, self.tokens // self.length), self.dtype, self.device, COMPARED)
+        return Case(
+            name,
+            encoding,
+            self.length,
+            backward,
+            self.width // self.head_size,
+            self.head_size,
+            max(1, self.tokens // self.length),
+            self.dtype,
+            self.device,
+            COMPARED,
+        )
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,10 @@ def entries() -> Iterator[tuple[Peer, str, Encoding, bool]]:
     yield Peer("no bias, fused", fused), "NoPE", nope, False
     for name, encoding, trained in (("T5", t5, t5), ("KERPLE", kerple, kerple), ("ALiBi", alibi, LEARNED)):
         kind = type(encoding).__name__
-        for peer, fixed, learned in (("fused", partial(fused, fixed=True), fused),
-                                     ("FlexAttention", _flex(True), _flex(False))):
+        for peer, fixed, learned in (
+            ("fused", partial(fused, fixed=True), fused),
+            ("FlexAttention", _flex(True), _flex(False)),
+        ):
             needs = ("torch",) if peer == "FlexAttention" else ()
             yield Peer(f"{name} fixed, {peer}", fixed, needs), kind, encoding, False
             yield Peer(f"{name} learned, {peer}", learned, needs), f"{kind}, learned", trained, True
@@ -126,8 +138,12 @@ def entries() -> Iterator[tuple[Peer, str, Encoding, bool]]:
 
 def names() -> list[tuple[str, str, bool]]:
     """The name, the encoding and the pass of every row at every shape, the matmul first."""
-    each = [(peer.name, kind, backward) for backward in (False, True) for peer, kind, _, training in entries()
-            if backward or not training]
+    each = [
+        (peer.name, kind, backward)
+        for backward in (False, True)
+        for peer, kind, _, training in entries()
+        if backward or not training
+    ]
     return [(MATMUL, "", False), *each]
 
 
@@ -138,6 +154,7 @@ def work(shape: Shape, path: Path, skip: frozenset[str], rounds: int, deadline: 
     row that is known. `deadline`: the `time.time()` past which no row is begun.
     """
     with path.open("a") as file:
+
         def say(**what: Any) -> None:
             file.write(json.dumps(what) + "\n")
             file.flush()
@@ -155,8 +172,9 @@ def work(shape: Shape, path: Path, skip: frozenset[str], rounds: int, deadline: 
         say(begin="")
 
 
-def _prepare(shape: Shape, torch: bool, skip: frozenset[str], deadline: float, say: Callable[..., None]
-             ) -> tuple[dict[str, Ready], dict[str, Row], dict[str, float]]:
+def _prepare(
+    shape: Shape, torch: bool, skip: frozenset[str], deadline: float, say: Callable[..., None]
+) -> tuple[dict[str, Ready], dict[str, Row], dict[str, float]]:
     """What can be timed, with its row and the seconds of one call. The others' rows are said with their reasons.
 
     `torch`: only the rows that need it, or only those that do not.
@@ -165,8 +183,12 @@ def _prepare(shape: Shape, torch: bool, skip: frozenset[str], deadline: float, s
     rows: dict[str, Row] = {}
     first: dict[str, float] = {}
     wanted: dict[tuple[str, bool], Arrays | None] = {}
-    every = [(peer, kind, encoding, backward) for backward in (False, True)
-             for peer, kind, encoding, training in entries() if backward or not training]
+    every = [
+        (peer, kind, encoding, backward)
+        for backward in (False, True)
+        for peer, kind, encoding, training in entries()
+        if backward or not training
+    ]
     matmul = (Peer(MATMUL, _matmul(shape)), "", ENCODINGS["NoPE"], False)
     for peer, kind, encoding, backward in [matmul, *every]:
         if ("torch" in peer.needs) != torch:
@@ -213,6 +235,7 @@ def _edge(shape: Shape) -> int:
 
 def _matmul(shape: Shape) -> Prepare:
     """A product of two square matrices: what the device can do."""
+
     def prepare(case: Case, budget: float) -> Ready:
         a, b = jax.random.normal(jax.random.key(0), (2, _edge(shape), _edge(shape)), jnp.dtype(shape.dtype))
         product = jax.jit(jnp.matmul).lower(a, b).compile()

@@ -34,8 +34,9 @@ class Long:
 
 def run(long: Long) -> dict[str, Any]:
     """Loss, norm of the bias's gradient, seconds, and the process's peak of resident memory in GiB."""
-    model = Decoder(encoding=T5Bias(), layers=long.layers, model_size=long.model_size, heads=long.heads,
-                    remat=long.remat).build(long.vocabulary, seed=0)
+    model = Decoder(
+        encoding=T5Bias(), layers=long.layers, model_size=long.model_size, heads=long.heads, remat=long.remat
+    ).build(long.vocabulary, seed=0)
     graph, state = nnx.split(model)
     tokens = jax.random.randint(jax.random.key(0), (1, long.length + 1), 0, long.vocabulary)
 
@@ -50,16 +51,30 @@ def run(long: Long) -> dict[str, Any]:
     wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     moved = float(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(gradients["encoding_params"])) ** 0.5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    found = {"length": long.length, "layers": long.layers, "model_size": long.model_size, "heads": long.heads,
-             "remat": long.remat, "loss": float(value), "gradient": moved, "compile_s": compiling, "wall_s": wall,
-             "cpu_s": cpu, "peak_gib": peak, "limit_gib": LIMIT, "met": peak <= LIMIT}
+    found = {
+        "length": long.length,
+        "layers": long.layers,
+        "model_size": long.model_size,
+        "heads": long.heads,
+        "remat": long.remat,
+        "loss": float(value),
+        "gradient": moved,
+        "compile_s": compiling,
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "peak_gib": peak,
+        "limit_gib": LIMIT,
+        "met": peak <= LIMIT,
+    }
     return found | {"text": _told(found)}
 
 
 def _told(found: dict[str, Any]) -> str:
-    return (f"{found['length']:,} tokens with T5's bias through a decoder of {found['layers']} layers, "
-            f"{found['heads']} heads and size {found['model_size']}, forward and backward: "
-            f"{tables.digits(found['peak_gib'])} GiB of resident memory at the peak of the whole process, of "
-            f"{LIMIT:.0f} allowed ({'met' if found['met'] else 'NOT met'}); {tables.seconds(found['wall_s'])} after "
-            f"{tables.seconds(found['compile_s'])} of compiling. Loss {found['loss']:.4f}, norm of the gradient of the "
-            f"bias's table {found['gradient']:.1e}.")
+    return (
+        f"{found['length']:,} tokens with T5's bias through a decoder of {found['layers']} layers, "
+        f"{found['heads']} heads and size {found['model_size']}, forward and backward: "
+        f"{tables.digits(found['peak_gib'])} GiB of resident memory at the peak of the whole process, of "
+        f"{LIMIT:.0f} allowed ({'met' if found['met'] else 'NOT met'}); {tables.seconds(found['wall_s'])} after "
+        f"{tables.seconds(found['compile_s'])} of compiling. Loss {found['loss']:.4f}, norm of the gradient of the "
+        f"bias's table {found['gradient']:.1e}."
+    )

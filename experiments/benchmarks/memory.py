@@ -72,6 +72,7 @@ class Row:
 
 def temporaries(case: Case, peer: str) -> int:
     """Bytes of a compiled program's temporary arrays; its arguments are shapes, and nothing is run."""
+
     def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if peer == OURS:
             return attend(q, k, v, encoding=case.encoding, params=params, backend="chunked")
@@ -90,8 +91,10 @@ def measure(options: Options) -> list[Row]:
     for name in options.encodings:
         for peer in (OURS, BASELINE):
             for backward in (False, True):
-                found = tuple(temporaries(Case(name, ENCODINGS[name], S, backward, options.heads, options.head_size),
-                                          peer) for S in options.lengths)
+                found = tuple(
+                    temporaries(Case(name, ENCODINGS[name], S, backward, options.heads, options.head_size), peer)
+                    for S in options.lengths
+                )
                 rows.append(Row(name, peer, backward, options.lengths, found))
         print(f"{name}: " + ", ".join(_size(b) for b in rows[-3].bytes), file=sys.stderr, flush=True)
     return rows
@@ -112,8 +115,10 @@ def goal(rows: Sequence[Row]) -> str:
     """Whether ours grows as it should, in one sentence."""
     worst = max((r for r in rows if r.peer == OURS and r.backward), key=lambda r: r.exponent)
     a, b = (tables.length(n) for n in worst.lengths[-2:])
-    return (f"Ours grows with the exponent {worst.exponent:.3f} or less from {a} to {b}, forward and backward; to "
-            f"reach: {REACH} ({'met' if worst.exponent <= REACH else f'NOT met, {worst.encoding}'}).")
+    return (
+        f"Ours grows with the exponent {worst.exponent:.3f} or less from {a} to {b}, forward and backward; to "
+        f"reach: {REACH} ({'met' if worst.exponent <= REACH else f'NOT met, {worst.encoding}'})."
+    )
 
 
 PAGE = """# The memory of attention
@@ -144,12 +149,23 @@ def command(arguments: Sequence[str]) -> None:
     rows = measure(options)
     both = [table(rows, backward) for backward in (False, True)]
     said, machine = f"python -m {PROGRAM} " + " ".join(arguments), tables.machine()
-    page = PAGE.format(goal=goal(rows), heads=options.heads, head_size=options.head_size,
-                       platform=machine["devices"][1].upper(), tables="\n\n".join(tables.markdown(*t) for t in both),
-                       long=f"\n## One long row\n\n{ran['text']}\n" if ran else "", command=said.strip(),
-                       machine=tables.told(machine))
-    content = {"command": said.strip(), "machine": machine, "goal": goal(rows), "long_run": ran,
-               "rows": [dataclasses.asdict(r) | {"exponent": r.exponent} for r in rows]}
+    page = PAGE.format(
+        goal=goal(rows),
+        heads=options.heads,
+        head_size=options.head_size,
+        platform=machine["devices"][1].upper(),
+        tables="\n\n".join(tables.markdown(*t) for t in both),
+        long=f"\n## One long row\n\n{ran['text']}\n" if ran else "",
+        command=said.strip(),
+        machine=tables.told(machine),
+    )
+    content = {
+        "command": said.strip(),
+        "machine": machine,
+        "goal": goal(rows),
+        "long_run": ran,
+        "rows": [dataclasses.asdict(r) | {"exponent": r.exponent} for r in rows],
+    }
     tables.write(options.out, "memory", content, page)
     figure.by_length(_curves(rows), "MiB of temporary arrays", options.out / "memory.png")
     print("\n\n".join([*(tables.columns(*t) for t in both), goal(rows), *([ran["text"]] if ran else [])]))

@@ -1,7 +1,7 @@
 """How exact the encodings are, far out: angles, rotated products and biases against arithmetic of 60 digits.
 
-    python -m experiments.benchmarks.numerics                       prints the table
-    python -m experiments.benchmarks.numerics --out docs/numerics.md  and writes the page
+python -m experiments.benchmarks.numerics                       prints the table
+python -m experiments.benchmarks.numerics --out docs/numerics.md  and writes the page
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ def products(position: int, dtype: str) -> float:
     worst = 0.0
     for base in BASES:
         (m, n), rope = (near(position), back), posjax.Rope(base)
-        turned = [np.asarray(rope.rotate({}, x, jnp.asarray(at), "query")[0, :, 0], np.float64)
-                  for x, at in ((q, m), (k, n))]
+        turned = [
+            np.asarray(rope.rotate({}, x, jnp.asarray(at), "query")[0, :, 0], np.float64) for x, at in ((q, m), (k, n))
+        ]
         true = [_turn(np.asarray(x[0, :, 0], np.float64), *exact(at, base)) for x, at in ((q, m), (k, n))]
         lengths = np.linalg.norm(true[0], axis=-1)[:, None] * np.linalg.norm(true[1], axis=-1)[None]
         worst = max(worst, float(np.max(np.abs(turned[0] @ turned[1].T - true[0] @ true[1].T) / lengths)))
@@ -115,8 +116,11 @@ def _turn(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
 
 def _alibi(_: dict, d: int, m: int, n: int, heads: int) -> Any:
     whole = 2 ** (heads.bit_length() - 1)
-    slope = mp.mpf(2) ** (mp.mpf(-8 * (n + 1)) / whole) if n < whole else (
-        mp.mpf(2) ** (mp.mpf(-4 * (2 * (n - whole) + 1)) / whole))
+    slope = (
+        mp.mpf(2) ** (mp.mpf(-8 * (n + 1)) / whole)
+        if n < whole
+        else (mp.mpf(2) ** (mp.mpf(-4 * (2 * (n - whole) + 1)) / whole))
+    )
     return -slope * d
 
 
@@ -184,6 +188,7 @@ def shift(position: int) -> float:
 
 def measure() -> Iterator[Row]:
     """Every row of the table."""
+
     def row(quantity: str, dtype: str, promised: float | None, each: Callable[[int], float]) -> Row:
         return Row(quantity, dtype, promised, tuple(each(p) for p in POSITIONS))
 
@@ -198,8 +203,10 @@ def measure() -> Iterator[Row]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table."""
-    lines = ["| worst error | dtype | promised | " + " | ".join(_position(p) for p in POSITIONS) + " |",
-             "| --- " * (3 + len(POSITIONS)) + "|"]
+    lines = [
+        "| worst error | dtype | promised | " + " | ".join(_position(p) for p in POSITIONS) + " |",
+        "| --- " * (3 + len(POSITIONS)) + "|",
+    ]
     for row in rows:
         promised = "nothing" if row.promised is None else f"{row.promised:.0e}" if row.promised else "exact"
         numbers = " | ".join(f"{w:.1e}" if w else "0" for w in row.worst)

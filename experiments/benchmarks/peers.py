@@ -44,6 +44,7 @@ class Peer:
 
 def ours(case: Case, budget: float, backend: str = "chunked", fixed: bool = False) -> Ready:
     """`attend` with a backend; `fixed` takes no gradient of learned parameters."""
+
     def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         params = jax.lax.stop_gradient(params) if fixed else params
         return attend(q, k, v, encoding=case.encoding, params=params, backend=backend)
@@ -64,8 +65,16 @@ def materialised(case: Case, budget: float) -> Ready:
     return ready(case, forward, more, budget, halved=False, learned=case.learned)
 
 
-def dense(case: Case, params: Params, q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None,
-          implementation: Literal["xla", "cudnn"], rotate: bool = True) -> jax.Array:
+def dense(
+    case: Case,
+    params: Params,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None,
+    implementation: Literal["xla", "cudnn"],
+    rotate: bool = True,
+) -> jax.Array:
     """`jax.nn`'s attention after the encoding's own rotation."""
     if rotate:
         joined = case.encoding.join(params, case.encoding.constants(case.dims))
@@ -100,12 +109,15 @@ def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]
 
 def arguments(case: Case) -> tuple[Any, ...]:
     """Parameters, queries, keys, values and the cotangent on the device, in the case's dtype."""
-    return ({k: jnp.asarray(v) for k, v in case.params.items()},
-            *(jnp.asarray(x, case.dtype) for x in case.inputs.values()))
+    return (
+        {k: jnp.asarray(v) for k, v in case.params.items()},
+        *(jnp.asarray(x, case.dtype) for x in case.inputs.values()),
+    )
 
 
-def ready(case: Case, forward: Function, more: tuple[Any, ...], budget: float, halved: bool, learned: bool,
-          note: str = "") -> Ready:
+def ready(
+    case: Case, forward: Function, more: tuple[Any, ...], budget: float, halved: bool, learned: bool, note: str = ""
+) -> Ready:
     """A JAX function compiled for a case. Errors: `Unable` where its arrays would take more than `budget` GiB."""
     given = (*arguments(case), *more)
     compiled = jax.jit(function(case, forward, learned)).lower(*given).compile()
@@ -126,6 +138,7 @@ def _numbers(case: Case, result: Any) -> Arrays:
 
 def _torch(name: str) -> Callable[[Case, float], Ready]:
     """A peer of `torch_peers`, imported only when it is asked for."""
+
     def prepare(case: Case, budget: float) -> Ready:
         return getattr(importlib.import_module("experiments.benchmarks.torch_peers"), name)(case, budget)
 

@@ -91,14 +91,18 @@ def ways(made: Waves, length: int) -> dict[str, Callable[[jax.Array], jax.Array]
 
     # A number that is not known to the compiler, and keeps the array's size however often it is applied.
     minus = jnp.asarray(-1.0)
+
     def scale(x: jax.Array) -> jax.Array:
         return x * jax.lax.optimization_barrier(minus).astype(x.dtype)
 
-    return {SCALE: scale, COPY: scale,
-            OURS: lambda x: Rope().rotate(made.params, x, contiguous(length), "query"),
-            "posjax, with its angles": lambda x: Rope().rotate({}, x, contiguous(length), "query"),
-            "halves concatenated": concatenated,
-            "rotate_half": rotate_half}
+    return {
+        SCALE: scale,
+        COPY: scale,
+        OURS: lambda x: Rope().rotate(made.params, x, contiguous(length), "query"),
+        "posjax, with its angles": lambda x: Rope().rotate({}, x, contiguous(length), "query"),
+        "halves concatenated": concatenated,
+        "rotate_half": rotate_half,
+    }
 
 
 class Turning:
@@ -148,8 +152,18 @@ def measure(options: Options, length: int, dtype: str) -> list[Row]:
     calls = {name: Call(one.run, wait) for name, (one, wait) in turning.items()}
     first = {name: once(call)[1][1] for name, call in calls.items()}
     times = {name: t.medians for name, t in interleave(calls, options.rounds, first).items()}
-    return [Row(name, dtype, length, cpu, wall, cpu / times[SCALE][0],
-                None if name in (SCALE, COPY) else float(errors[name])) for name, (cpu, wall) in times.items()] + rows
+    return [
+        Row(
+            name,
+            dtype,
+            length,
+            cpu,
+            wall,
+            cpu / times[SCALE][0],
+            None if name in (SCALE, COPY) else float(errors[name]),
+        )
+        for name, (cpu, wall) in times.items()
+    ] + rows
 
 
 def _exact(made: Waves, x: np.ndarray) -> np.ndarray:
@@ -162,15 +176,27 @@ def goal(rows: Sequence[Row]) -> str:
     """Whether the rotation in bfloat16 is as fast as it should be, in one sentence."""
     worst = max((r for r in rows if r.name == OURS and r.dtype == "bfloat16"), key=lambda r: r.ratio or 0.0)
     ratio = worst.ratio or 0.0
-    return (f"In bfloat16 the rotation takes {ratio:.2f} of the CPU time of a scaling in place, at worst, at "
-            f"{tables.length(worst.length)}; to reach: {REACH:.0f} ({'met' if ratio <= REACH else 'NOT met'}).")
+    return (
+        f"In bfloat16 the rotation takes {ratio:.2f} of the CPU time of a scaling in place, at worst, at "
+        f"{tables.length(worst.length)}; to reach: {REACH:.0f} ({'met' if ratio <= REACH else 'NOT met'})."
+    )
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The rows as the head and the body of a table."""
     head = ["rotation", "dtype", "S", "CPU", "wall", "of the scale", "error"]
-    return head, [[r.name, r.dtype, tables.length(r.length), tables.seconds(r.cpu), tables.seconds(r.wall),
-                   tables.digits(r.ratio), r.why or ("" if r.error is None else f"{r.error:.0e}")] for r in rows]
+    return head, [
+        [
+            r.name,
+            r.dtype,
+            tables.length(r.length),
+            tables.seconds(r.cpu),
+            tables.seconds(r.wall),
+            tables.digits(r.ratio),
+            r.why or ("" if r.error is None else f"{r.error:.0e}"),
+        ]
+        for r in rows
+    ]
 
 
 PAGE = """# The rotation alone
@@ -199,11 +225,22 @@ def command(arguments: Sequence[str]) -> None:
         raise InputError("needed are one length or more, and one round or more")
     rows = [row for dtype in ("bfloat16", "float32") for n in options.lengths for row in measure(options, n, dtype)]
     said, machine = f"python -m {PROGRAM} " + " ".join(arguments), tables.machine()
-    page = PAGE.format(goal=goal(rows), table=tables.markdown(*table(rows)), command=said.strip(),
-                       machine=tables.told(machine), batch=options.batch, heads=options.heads,
-                       head_size=options.head_size, rounds=options.rounds)
-    content = {"command": said.strip(), "machine": machine, "goal": goal(rows),
-               "rows": [dataclasses.asdict(r) for r in rows]}
+    page = PAGE.format(
+        goal=goal(rows),
+        table=tables.markdown(*table(rows)),
+        command=said.strip(),
+        machine=tables.told(machine),
+        batch=options.batch,
+        heads=options.heads,
+        head_size=options.head_size,
+        rounds=options.rounds,
+    )
+    content = {
+        "command": said.strip(),
+        "machine": machine,
+        "goal": goal(rows),
+        "rows": [dataclasses.asdict(r) for r in rows],
+    }
     tables.write(options.out, "rope", content, page)
     print(tables.columns(*table(rows)), goal(rows), sep="\n\n")
 

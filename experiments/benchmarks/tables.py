@@ -24,9 +24,14 @@ def machine() -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     devices = jax.devices()
-    return {"date": datetime.date.today().isoformat(), "processor": _processor(), "cores": cores(),
-            "devices": [f"{len(devices)} x {devices[0].device_kind}", devices[0].platform],
-            "python": platform.python_version(), "versions": versions}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
+        "cores": cores(),
+        "devices": [f"{len(devices)} x {devices[0].device_kind}", devices[0].platform],
+        "python": platform.python_version(),
+        "versions": versions,
+    }
 
 
 def cores() -> int:
@@ -45,12 +50,15 @@ def told(machine: Mapping[str, Any]) -> str:
     """The machine in one sentence."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     device = "" if machine["devices"][1] == "cpu" else f", {machine['devices'][0]}"
-    return (f"{machine['date']}, {machine['processor']}, {machine['cores']} cores{device}, Python {machine['python']}, "
-            f"{versions}")
+    return (
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores{device}, Python {machine['python']}, "
+        f"{versions}"
+    )
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; the cells of the first column are left-aligned, numbers right."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 

@@ -68,8 +68,9 @@ def once(call: Call) -> tuple[Any, tuple[float, float]]:
     return result, (time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def interleave(calls: Mapping[str, Call], rounds: int, first: Mapping[str, float], most: float = 1e9
-               ) -> dict[str, Times]:
+def interleave(
+    calls: Mapping[str, Call], rounds: int, first: Mapping[str, float], most: float = 1e9
+) -> dict[str, Times]:
     """Rounds of samples of each call, in turns. `first`: the seconds that each took once.
 
     A call that has taken `most` seconds in all sits out the rounds that remain; each has one sample at least.

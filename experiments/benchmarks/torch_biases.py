@@ -46,8 +46,9 @@ def _pairs(case: Case, far: Any) -> Callable[[Params], Any]:
         return lambda params: torch.nn.functional.embedding(bucket, params["table"].T).permute(2, 0, 1)
     distance = far.float()
     if isinstance(case.encoding, Kerple):
-        return lambda params: -(params["r1"].exp()[:, None, None]
-                                * torch.log1p(params["r2"].exp()[:, None, None] * distance))
+        return lambda params: (
+            -(params["r1"].exp()[:, None, None] * torch.log1p(params["r2"].exp()[:, None, None] * distance))
+        )
     assert isinstance(case.encoding, Fire)
     place = torch.arange(case.length, device=case.device).float()
 
@@ -92,8 +93,10 @@ def rotation(case: Case) -> Callable[[Any], Any]:
         return lambda x: x
     ready = case.encoding.prepare({}, contiguous(case.length), Dims(head_size=case.head_size))
     dtype = getattr(torch, case.dtype)
-    cos, sin = (torch.tensor(np.concatenate([ready[n], ready[n]], -1).reshape(case.length, -1), device=case.device)
-                .to(dtype) for n in ("cos", "sin"))
+    cos, sin = (
+        torch.tensor(np.concatenate([ready[n], ready[n]], -1).reshape(case.length, -1), device=case.device).to(dtype)
+        for n in ("cos", "sin")
+    )
 
     def turn(x: Any) -> Any:
         low, high = x.chunk(2, -1)

@@ -41,8 +41,15 @@ def flex(case: Case, budget: float, fixed: bool = False) -> Ready:
     # One function serves every case of a process, and dynamo would stop compiling it anew after a few.
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1000
     compiled = torch.compile(module.flex_attention, dynamic=False)
-    blocks = module.create_block_mask(lambda b, h, q, k: q >= k, None, None, case.length, case.length,
-                                      device=case.device, _compile=case.device != "cpu")
+    blocks = module.create_block_mask(
+        lambda b, h, q, k: q >= k,
+        None,
+        None,
+        case.length,
+        case.length,
+        device=case.device,
+        _compile=case.device != "cpu",
+    )
     turn, score = torch_biases.rotation(case), torch_biases.score(case)
 
     def forward(params: dict[str, Any], q: Any, k: Any, v: Any) -> Any:
@@ -102,15 +109,23 @@ def fits(case: Case, budget: float, arrays: float) -> None:
         raise Unable(f"would take about {needed:.1f} GiB")
 
 
-def ready(case: Case, forward: Callable[..., Any], halved: bool, fixed: bool = False, learned: Any = None,
-          back: Callable[[str, Any], Any] = lambda name, x: x) -> Ready:
+def ready(
+    case: Case,
+    forward: Callable[..., Any],
+    halved: bool,
+    fixed: bool = False,
+    learned: Any = None,
+    back: Callable[[str, Any], Any] = lambda name, x: x,
+) -> Ready:
     """A torch function prepared for a case; `learned` are parameters of the peer's own, laid out as `back` undoes."""
     device, dtype = case.device, getattr(torch, case.dtype)
-    q, k, v, d_out = (torch.tensor(x.swapaxes(1, 2), dtype=dtype, device=device).contiguous()
-                      for x in case.inputs.values())
+    q, k, v, d_out = (
+        torch.tensor(x.swapaxes(1, 2), dtype=dtype, device=device).contiguous() for x in case.inputs.values()
+    )
     params = {name: torch.tensor(x, device=device) for name, x in case.params.items()}
     trained: dict[str, Any] = ({} if fixed else params) if learned is None else learned
     if not case.backward:
+
         def run() -> Any:
             with torch.no_grad():
                 return (forward(params, q, k, v),)
@@ -130,4 +145,3 @@ def ready(case: Case, forward: Callable[..., Any], halved: bool, fixed: bool = F
 
     wait = (lambda _: torch.cuda.synchronize()) if device == "cuda" else (lambda _: None)
     return Ready(Call(run, wait), halved, numbers)
-

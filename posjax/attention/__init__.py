@@ -7,6 +7,29 @@ from posjax.attention.jobs import Job, job
 from posjax.attention.linear import LinearState, linear_attend
 from posjax.attention.masks import Causal, Full, Mask, Segments, Window, as_mask
 
-__all__ = ["BACKENDS", "PREFERENCES", "Backend", "Bias", "ByDistance", "ByPosition", "Causal", "Choice", "Full",
-           "Job", "LinearState", "Mask", "Segments", "Window", "as_mask", "attend", "choose", "context_length",
-           "describe", "explain", "job", "known", "linear_attend", "weigh"]
+__all__ = [
+    "BACKENDS",
+    "PREFERENCES",
+    "Backend",
+    "Bias",
+    "ByDistance",
+    "ByPosition",
+    "Causal",
+    "Choice",
+    "Full",
+    "Job",
+    "LinearState",
+    "Mask",
+    "Segments",
+    "Window",
+    "as_mask",
+    "attend",
+    "choose",
+    "context_length",
+    "describe",
+    "explain",
+    "job",
+    "known",
+    "linear_attend",
+    "weigh",
+]

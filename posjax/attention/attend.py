@@ -24,8 +24,17 @@ from posjax.encodings.parameters import given_params
 from posjax.errors import InputError
 
 
-def weigh(q: jax.Array, k: jax.Array, v: jax.Array, *, bias: Bias = None, mask: Mask = Causal(),
-          start: int | jax.Array = 0, backend: str = "auto", sums: bool = True) -> tuple[jax.Array, Any]:
+def weigh(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    bias: Bias = None,
+    mask: Mask = Causal(),
+    start: int | jax.Array = 0,
+    backend: str = "auto",
+    sums: bool = True,
+) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
     `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `start` is the index of the first query among the keys. `mask` is a
@@ -67,21 +76,34 @@ def _index(start: Any) -> Any:
 
 def _without_forward_mode(name: str) -> Callable[..., Any]:
     """A backend's attention; where it has only a derivative of its own, forward mode is told which backend can."""
+
     def attention(*arguments: Any) -> Any:
         try:
             return BACKENDS[name].attention(*arguments)
         except TypeError as error:
             if "forward-mode" not in str(error):
                 raise
-            raise NotImplementedError(f"backend={name!r} has no forward-mode derivative (jax.jvp, jax.jacfwd): "
-                                      "backend='reference' can, and reverse mode works with every backend") from None
+            raise NotImplementedError(
+                f"backend={name!r} has no forward-mode derivative (jax.jvp, jax.jacfwd): "
+                "backend='reference' can, and reverse mode works with every backend"
+            ) from None
 
     return attention
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None, k_positions: Any = None,
-           encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),
-           backend: str = "auto", length: int | None = None) -> jax.Array:
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    q_positions: Any = None,
+    k_positions: Any = None,
+    encoding: Encoding = NoPE(),
+    params: Params = None,
+    mask: Mask = Causal(),
+    backend: str = "auto",
+    length: int | None = None,
+) -> jax.Array:
     """Softmax attention with a positional encoding.
 
         softmax((R_q q)(R_k k) / sqrt(H) + bias) v
@@ -112,13 +134,17 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, q_positions: Any = None,
     mask = as_mask(mask)
     fit(encoding, mask, sizes)
     if sizes["T"] > sizes["S"] and not mask.causal and q_positions is None and not isinstance(encoding, NoPE):
-        raise InputError(f"{sizes['T']} queries look at {sizes['S']} keys under {mask!r}: they are another sequence, "
-                         "so say where its tokens are, with q_positions and k_positions")
+        raise InputError(
+            f"{sizes['T']} queries look at {sizes['S']} keys under {mask!r}: they are another sequence, "
+            "so say where its tokens are, with q_positions and k_positions"
+        )
     B, T, S = (sizes[letter] for letter in "BTS")
     # Queries of another sequence, more than there are keys, have no place among them.
     start = S - T if T <= S or mask.causal else 0
-    q_places, k_places = (None if p is None else positions.check(p, name, encoding.coordinates, (B, count)) for
-                          p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S)))
+    q_places, k_places = (
+        None if p is None else positions.check(p, name, encoding.coordinates, (B, count))
+        for p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S))
+    )
     encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
     params = given_params(encoding, params, dims)
@@ -144,6 +170,8 @@ def context_length(encoding: Encoding, given: int | None, tokens: int, *places: 
         return tokens
     reaches = [positions.reach(p) for p in known]
     if None in reaches:
-        raise InputError(f"{encoding!r} depends on the length of the context, and the positions are known at run time "
-                         "only: pass length=, one more than the largest position")
+        raise InputError(
+            f"{encoding!r} depends on the length of the context, and the positions are known at run time "
+            "only: pass length=, one more than the largest position"
+        )
     return max(n for n in reaches if n is not None)

@@ -98,6 +98,7 @@ class ByPosition:
 
     def padded(self, queries: int, keys: int) -> ByPosition:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
+
         def pad(positions: jax.Array, length: int) -> jax.Array:
             # Repeating a real position keeps what is masked finite, whatever the encoding makes of it.
             return jnp.pad(positions, ((0, 0), (0, length - positions.shape[1])), mode="edge")
@@ -110,6 +111,7 @@ class ByPosition:
 
     def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
+
         def evaluate(floats: list[jax.Array]) -> jax.Array:
             return replace(self, params=_with_floats(self.params, floats)).tile(q_first, k_first, rows, columns)
 
@@ -169,10 +171,12 @@ TileBias = ByDistance | ByPosition | None
 Bias = TileBias | ByContent
 
 jax.tree_util.register_dataclass(ByDistance, data_fields=["vector", "slopes"], meta_fields=["keys"])
-jax.tree_util.register_dataclass(ByPosition, data_fields=["params", "q_positions", "k_positions"],
-                                 meta_fields=["encoding", "heads"])
-jax.tree_util.register_dataclass(ByContent, data_fields=["params", "q_positions", "k_positions", "bias"],
-                                 meta_fields=["encoding", "heads"])
+jax.tree_util.register_dataclass(
+    ByPosition, data_fields=["params", "q_positions", "k_positions"], meta_fields=["encoding", "heads"]
+)
+jax.tree_util.register_dataclass(
+    ByContent, data_fields=["params", "q_positions", "k_positions", "bias"], meta_fields=["encoding", "heads"]
+)
 
 
 def _is_float(leaf: Any) -> bool:
@@ -256,8 +260,9 @@ def over_diagonals(blocks: jax.Array) -> jax.Array:
     return (low + high).reshape(N, -1)[:, :-1]
 
 
-def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
-             ) -> Bias:
+def describe(
+    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
+) -> Bias:
     """The bias of an encoding between T queries and S keys, `sizes = (T, S)`.
 
     `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are
@@ -269,8 +274,9 @@ def describe(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, siz
     return ByContent(params, *_rows(q, k, sizes, start), plain, encoding, heads)
 
 
-def _bias(encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
-          ) -> ByDistance | ByPosition | None:
+def _bias(
+    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
+) -> ByDistance | ByPosition | None:
     queries, keys = sizes
     if encoding.bias_kind == "none" or not queries or not keys:
         return None

@@ -32,7 +32,7 @@ def digits(keys: int) -> np.ndarray:
         each.append((left & 255) * 256.0**d)
         left = left >> 8
     # The last digit may be 256, which is exact as well.
-    parts = np.stack([*each, left * 256.0**(count - 1)], axis=-1)
+    parts = np.stack([*each, left * 256.0 ** (count - 1)], axis=-1)
     return np.where(centred[:, None] < 0, -parts, parts).astype(np.float32) + np.float32(0)  # No negative zero.
 
 

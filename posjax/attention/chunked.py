@@ -49,8 +49,9 @@ def refuse(job: Job) -> str | None:
     return None
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
-              ) -> tuple[jax.Array, jax.Array]:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
     q, (k, v) = mark_rows(q), mark_keys(k, v)
     if isinstance(bias, ByContent):
@@ -63,8 +64,9 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
     return _by_blocks(q, k, v, bias, mask, start)
 
 
-def _by_blocks(q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask,
-               start: int | jax.Array) -> tuple[jax.Array, jax.Array]:
+def _by_blocks(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask, start: int | jax.Array
+) -> tuple[jax.Array, jax.Array]:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     rows, columns, batch, heads = _cut(q, k, bias, mask)
@@ -98,8 +100,9 @@ def _by_blocks(q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | Betwee
     return out_BTNH, lse.reshape(B, N, -1)[:, :, :T]
 
 
-def _by_rows(q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, start: int | jax.Array
-             ) -> tuple[jax.Array, jax.Array]:
+def _by_rows(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, start: int | jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Encodings that score content need whole rows: some rows at a time, each block computed anew for its gradient."""
     T, S = q.shape[1], k.shape[1]
     rows = _block(T)
@@ -156,6 +159,7 @@ def _pairs(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, in
     (T, S), (rows, columns) = sizes, blocks
     every = [(i, j) for i in range(-(-T // rows)) for j in range(-(-S // columns))]
     if isinstance(start, int):  # A traced start is unknown until run time: then every block is visited.
+
         def seen(i: int, j: int) -> bool:
             last = start + min((i + 1) * rows, T) - 1
             return mask.may_see(start + i * rows, last, j * columns, (j + 1) * columns - 1)
@@ -202,8 +206,9 @@ def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, pairs: jax.Array, co
     return jax.lax.scan(lambda carry, pair: (step(carry, pair[0], pair[1]), None), carry, pairs)[0]
 
 
-def _logits(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile: jax.Array | None, at: tuple[Any, Any]
-            ) -> jax.Array:
+def _logits(
+    sizes: tuple[int, ...], q: jax.Array, k: jax.Array, rule: Any, tile: jax.Array | None, at: tuple[Any, Any]
+) -> jax.Array:
     """The logits of one block `[B, K, G, t, s]`, masked."""
     T, S, rows, columns = sizes
     mask, start = rule[:2]
@@ -239,6 +244,7 @@ def weights(logits: jax.Array, highest: jax.Array, share: jax.Array) -> jax.Arra
 
 def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
+
     def product(x: jax.Array, weights: jax.Array) -> jax.Array:
         # In this order no block is transposed, only what is as small as `x`.
         return jnp.einsum("BKGTH,BKGTS->BKHS", x, weights, preferred_element_type=jnp.float32)
@@ -251,8 +257,9 @@ def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocks(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, rule: Any
-            ) -> tuple[jax.Array, jax.Array]:
+def _blocks(
+    sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, rule: Any
+) -> tuple[jax.Array, jax.Array]:
     return _forward(sizes, q, k, v, bias, rule)[0]
 
 
@@ -266,11 +273,14 @@ def _forward(sizes: tuple[int, ...], q: jax.Array, k: jax.Array, v: jax.Array, b
         before = _take(highest, i, rows, 3)
         now = jnp.maximum(before, l_BKGTS.max(-1))
         p, fade = jnp.exp(l_BKGTS - now[..., None]), jnp.exp(before - now)
-        part = jnp.einsum("BKGTS,BKSH->BKGTH", p.astype(v.dtype), _take(v, j, columns, 2),
-                          preferred_element_type=jnp.float32)
-        return (_put(total_out, _take(total_out, i, rows, 3) * fade[..., None] + part, i, rows, 3),
-                _put(highest, now, i, rows, 3),
-                _put(total, _take(total, i, rows, 3) * fade + p.sum(-1), i, rows, 3))
+        part = jnp.einsum(
+            "BKGTS,BKSH->BKGTH", p.astype(v.dtype), _take(v, j, columns, 2), preferred_element_type=jnp.float32
+        )
+        return (
+            _put(total_out, _take(total_out, i, rows, 3) * fade[..., None] + part, i, rows, 3),
+            _put(highest, now, i, rows, 3),
+            _put(total, _take(total, i, rows, 3) * fade + p.sum(-1), i, rows, 3),
+        )
 
     # Made of the queries: inside a shard_map what a loop carries differs between devices from the first round on.
     line = jnp.zeros_like(q[..., 0], jnp.float32)
@@ -292,8 +302,12 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
 
     def step(carry: Any, i: Any, j: Any) -> Any:
         dq, dk, dv, d_bias = carry
-        q_i, k_j, v_j, d_i = (_take(q, i, rows, 3), _take(k, j, columns, 2), _take(v, j, columns, 2),
-                              _take(d_out, i, rows, 3))
+        q_i, k_j, v_j, d_i = (
+            _take(q, i, rows, 3),
+            _take(k, j, columns, 2),
+            _take(v, j, columns, 2),
+            _take(d_out, i, rows, 3),
+        )
         tile, pull = (None, None) if bias is None else bias.tile_and_pull(i * rows, j * columns, rows, columns)
         l_BKGTS = _logits(sizes, q_i, k_j, rule, tile, (i, j))
         p = weights(l_BKGTS, _take(highest, i, rows, 3), _take(share, i, rows, 3))
@@ -305,9 +319,12 @@ def _backward(sizes: tuple[int, ...], kept: Any, cotangents: Any) -> Any:
         p, ds = p.astype(q.dtype), ds.astype(q.dtype)
         dq_i = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_j, preferred_element_type=jnp.float32)
         dk_j, dv_j = _along_rows(q_i, ds), _along_rows(d_i, p)
-        return (_put(dq, _take(dq, i, rows, 3) + dq_i, i, rows, 3),
-                _put(dk, _take(dk, j, columns, 3) + dk_j, j, columns, 3),
-                _put(dv, _take(dv, j, columns, 3) + dv_j, j, columns, 3), d_bias)
+        return (
+            _put(dq, _take(dq, i, rows, 3) + dq_i, i, rows, 3),
+            _put(dk, _take(dk, j, columns, 3) + dk_j, j, columns, 3),
+            _put(dv, _take(dv, j, columns, 3) + dv_j, j, columns, 3),
+            d_bias,
+        )
 
     empty = (jnp.zeros_like(q, jnp.float32), *(jnp.zeros_like(x.mT, jnp.float32) for x in (k, v)))
     dq, dk, dv, d_bias = _fold(step, (*empty, None if bias is None else bias.gradient()), *rule[2:])

@@ -42,19 +42,24 @@ def refuse(job: Job) -> str | None:
     return None
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
-              ) -> tuple[jax.Array, None]:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
     return call(q, k, v, bias, mask, "cudnn"), None
 
 
-def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, implementation: Literal["xla", "cudnn"]
-         ) -> jax.Array:
+def call(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, implementation: Literal["xla", "cudnn"]
+) -> jax.Array:
     """The call to `jax.nn`; its "xla" shows on any device what is asked of cuDNN."""
     H, every = q.shape[-1], rules(mask)
     windows = [rule.size for rule in every if isinstance(rule, Window)]
-    options: dict[str, Any] = {"scale": 1 / math.sqrt(H), "implementation": implementation,
-                               "is_causal": any(isinstance(rule, Causal) for rule in every)}
+    options: dict[str, Any] = {
+        "scale": 1 / math.sqrt(H),
+        "implementation": implementation,
+        "is_causal": any(isinstance(rule, Causal) for rule in every),
+    }
     if windows:
         options["local_window_size"] = (min(windows) - 1, 0)
     if isinstance(bias, ByDistance) and bias.slopes is not None:

@@ -62,8 +62,10 @@ class Choice:
 
     def __str__(self) -> str:
         j = self.job
-        lines = [f"{self.backend}, for {j.dtype} on {j.platform}: {j.queries} queries, {j.keys} keys,",
-                 f"  {j.heads} heads of {j.head_size}, bias: {j.bias}, mask: {' & '.join(j.mask) or 'Full'}"]
+        lines = [
+            f"{self.backend}, for {j.dtype} on {j.platform}: {j.queries} queries, {j.keys} keys,",
+            f"  {j.heads} heads of {j.head_size}, bias: {j.bias}, mask: {' & '.join(j.mask) or 'Full'}",
+        ]
         return "\n".join([*lines, *(f"  not {name}: {why}" for name, why in self.refused)])
 
 
@@ -86,8 +88,9 @@ def choose(job: Job, backend: str = "auto") -> Choice:
         return Choice(name, job, tuple(refused))
     why = BACKENDS[backend].refuse(job)
     if why is not None:
-        raise NotImplementedError(f"backend={backend!r} cannot do this: {why}; backend={name!r} can, and "
-                                  "'auto' takes it")
+        raise NotImplementedError(
+            f"backend={backend!r} cannot do this: {why}; backend={name!r} can, and 'auto' takes it"
+        )
     return Choice(backend, job)
 
 
@@ -103,15 +106,28 @@ def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
         name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
         raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
     if sizes["N"] % sizes["K"]:
-        raise InputError(f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
-                         "key-value heads divide")
+        raise InputError(
+            f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
+            "key-value heads divide"
+        )
     if encoding.causal and not mask.causal:
-        raise InputError(f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
-                         "ones through: intersect it with Causal(), or take the encoding's form for both directions")
+        raise InputError(
+            f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
+            "ones through: intersect it with Causal(), or take the encoding's form for both directions"
+        )
 
 
-def explain(q: Any, k: Any = None, *, encoding: Encoding = NoPE(), mask: Mask = Causal(),
-            q_positions: Any = None, k_positions: Any = None, backend: str = "auto", sums: bool = False) -> Choice:
+def explain(
+    q: Any,
+    k: Any = None,
+    *,
+    encoding: Encoding = NoPE(),
+    mask: Mask = Causal(),
+    q_positions: Any = None,
+    k_positions: Any = None,
+    backend: str = "auto",
+    sums: bool = False,
+) -> Choice:
     """The backend that `attend` would take for these arguments, and why.
 
     `q [B, T, N, H]` and `k [B, S, K, H]` are arrays or their shapes, `jax.ShapeDtypeStruct`; without `k` the keys are

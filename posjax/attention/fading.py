@@ -30,6 +30,7 @@ class BetweenTokens:
 
     def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[B, N, rows, columns]`."""
+
         def difference(q: jax.Array, k: jax.Array) -> jax.Array:
             q = jax.lax.dynamic_slice_in_dim(q, q_first, rows, 2)
             return q[..., None] - jax.lax.dynamic_slice_in_dim(k, k_first, columns, 2)[..., None, :]
@@ -39,6 +40,7 @@ class BetweenTokens:
 
     def padded(self, queries: int, keys: int) -> BetweenTokens:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
+
         def pad(sums: tuple[jax.Array, jax.Array], length: int) -> Any:
             return tuple(jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2]))) for x in sums)
 
@@ -46,6 +48,7 @@ class BetweenTokens:
 
     def part(self, row: Any, batch: int, head: Any, heads: int) -> BetweenTokens:
         """The same bias for `batch` rows of the batch from `row` on, and `heads` heads from `head` on."""
+
         def own(x: jax.Array) -> jax.Array:
             return jax.lax.dynamic_slice(x, (row, head, 0), (batch, heads, x.shape[2]))
 
@@ -57,6 +60,7 @@ class BetweenTokens:
 
     def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
+
         def add(total: jax.Array, cotangent: jax.Array) -> jax.Array:
             # A product, since XLA would compute the block anew for a reduction of its own.
             ones = jnp.ones((*cotangent.shape[:2], rows), cotangent.dtype)
@@ -87,8 +91,9 @@ class BetweenTokens:
 jax.tree_util.register_dataclass(BetweenTokens, data_fields=["queries", "keys"], meta_fields=[])
 
 
-def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, start: int | jax.Array
-                   ) -> tuple[jax.Array, jax.Array, BetweenTokens] | None:
+def between_tokens(
+    bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, start: int | jax.Array
+) -> tuple[jax.Array, jax.Array, BetweenTokens] | None:
     """An encoding that scores content as a running sum: queries and keys marked where positions are, and the sum.
 
     `q [B, T, N, H]`, `k [B, S, K, H]`. `None` where the score is no such sum, or where the mask may hide a token
@@ -97,8 +102,9 @@ def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, star
     """
     every = rules(mask)
     segments = [rule for rule in every if isinstance(rule, Segments)]
-    known = all(isinstance(rule, Causal | Window) or (isinstance(rule, Segments) and rule.keys is None)
-                for rule in every)
+    known = all(
+        isinstance(rule, Causal | Window) or (isinstance(rule, Segments) and rule.keys is None) for rule in every
+    )
     if bias.bias is not None or not known or len(segments) > 1 or not any(isinstance(r, Causal) for r in every):
         return None
     k_BSNH = jnp.repeat(without_void(k)[0], bias.heads // k.shape[2], axis=2)
@@ -107,8 +113,9 @@ def between_tokens(bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, star
         return None
     sums = _sums(fading_BNS.astype(jnp.float32), segments[0].queries if segments else None)
     order = jnp.clip(jnp.asarray(start, jnp.int32) + jnp.arange(q.shape[1], dtype=jnp.int32), 0, k.shape[1] - 1)
-    q, k = (jnp.where((at < 0)[..., None, None], jnp.nan, x) for x, at in
-            ((q, bias.q_positions), (k, bias.k_positions)))
+    q, k = (
+        jnp.where((at < 0)[..., None, None], jnp.nan, x) for x, at in ((q, bias.q_positions), (k, bias.k_positions))
+    )
     high, low = (jnp.take(x, order, axis=2) for x in sums)
     return q, k, BetweenTokens((high, low), sums)
 
@@ -135,6 +142,7 @@ def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
     >>> bool(abs((high + low)[-1] - 9 * np.float64(np.float32(0.1))) < 1e-12)
     True
     """
+
     def add(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         high = a[1] + b[1]
         # What the addition rounded away, exactly (Knuth's two-sum).

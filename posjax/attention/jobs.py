@@ -59,10 +59,24 @@ def job(q: Any, k: Any, bias: Bias, mask: Mask, start: Any, sums: bool = False) 
     sizes = [rule.size for rule in every if isinstance(rule, Window)]
     static = [size for size in sizes if isinstance(size, int)]
     platform, device = here()
-    return Job(platform, str(q.dtype), q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], kind(bias),
-               tuple(type(rule).__name__ for rule in every), any(isinstance(rule, Causal) for rule in every),
-               None if not sizes else min(static) if len(static) == len(sizes) else -1,
-               start if isinstance(start, int) else None, sums, device, context(), bool(varies_over((q, k))))
+    return Job(
+        platform,
+        str(q.dtype),
+        q.shape[1],
+        k.shape[1],
+        q.shape[2],
+        k.shape[2],
+        q.shape[3],
+        kind(bias),
+        tuple(type(rule).__name__ for rule in every),
+        any(isinstance(rule, Causal) for rule in every),
+        None if not sizes else min(static) if len(static) == len(sizes) else -1,
+        start if isinstance(start, int) else None,
+        sums,
+        device,
+        context(),
+        bool(varies_over((q, k))),
+    )
 
 
 def kind(bias: Bias) -> BiasKind:

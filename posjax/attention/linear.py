@@ -49,10 +49,18 @@ class LinearState:
 jax.tree_util.register_dataclass(LinearState, ["products", "features", "void", "count", "segment"], [])
 
 
-def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = None,
-                  encoding: Encoding = NoPE(), params: Params = None, mask: Mask = Causal(),
-                  state: LinearState | None = None, feature: Callable[[jax.Array], jax.Array] = elu_plus_one,
-                  ) -> tuple[jax.Array, LinearState]:
+def linear_attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    positions: Any = None,
+    encoding: Encoding = NoPE(),
+    params: Params = None,
+    mask: Mask = Causal(),
+    state: LinearState | None = None,
+    feature: Callable[[jax.Array], jax.Array] = elu_plus_one,
+) -> tuple[jax.Array, LinearState]:
     """Linear attention with a rotation in its numerator.
 
         out_m = sum_n (R_m phi(q_m)) (R_n phi(k_n)) v_n / sum_n phi(q_m) phi(k_n)
@@ -87,8 +95,11 @@ def linear_attend(q: jax.Array, k: jax.Array, v: jax.Array, *, positions: Any = 
     segments = _segments(mask, sizes, state)
     before: LinearState = vary_alike(_empty(sizes) if state is None else state, q, k, v, segments, positions)
     params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
-    at = contiguous(sizes["T"], before.count) if positions is None else check(
-        positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
+    at = (
+        contiguous(sizes["T"], before.count)
+        if positions is None
+        else check(positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
+    )
     attended = partial(_attended, encoding, feature, mask.causal)
     return _anywhere(attended, (q, k, v), at, params, segments, before)
 
@@ -103,9 +114,16 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
     return by_compiler(attended, (spec_of(qkv[0]), LinearState(*each)), qkv, *rest)
 
 
-def _attended(encoding: Encoding, feature: Callable[[jax.Array], jax.Array], causal: bool,
-              qkv: tuple[jax.Array, jax.Array, jax.Array], at: jax.Array, params: Params, segments: jax.Array,
-              before: LinearState) -> tuple[jax.Array, LinearState]:
+def _attended(
+    encoding: Encoding,
+    feature: Callable[[jax.Array], jax.Array],
+    causal: bool,
+    qkv: tuple[jax.Array, jax.Array, jax.Array],
+    at: jax.Array,
+    params: Params,
+    segments: jax.Array,
+    before: LinearState,
+) -> tuple[jax.Array, LinearState]:
     """The output and the state after it, of arguments that fit."""
     q, k, v = qkv
     K, H = k.shape[2:]
@@ -131,15 +149,18 @@ def _attended(encoding: Encoding, feature: Callable[[jax.Array], jax.Array], cau
 
 def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
     if encoding.bias_kind != "none" or encoding.scores_content or encoding.length_dependent:
-        raise InputError(f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
-                         "Rope(); there are no scores here for a bias to join")
+        raise InputError(
+            f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
+            "Rope(); there are no scores here for a bias to join"
+        )
     if state is None:
         return
     have = jax.tree.map(jnp.shape, state) if isinstance(state, LinearState) else type(state).__name__
     need = jax.tree.map(jnp.shape, jax.eval_shape(lambda: _empty(sizes)))
     if have != need:
-        raise InputError(f"linear attention got the state {have}: needed is one that it returned for as many rows and "
-                         f"heads, {need}")
+        raise InputError(
+            f"linear attention got the state {have}: needed is one that it returned for as many rows and heads, {need}"
+        )
 
 
 def _featured(feature: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
@@ -157,24 +178,35 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
     every = rules(mask)
     named = [rule for rule in every if isinstance(rule, Segments)]
     if any(not isinstance(rule, Causal | Segments) for rule in every) or len(named) > 1:
-        raise NotImplementedError(f"linear attention cannot follow {mask!r}: it knows Causal(), Full() and Causal() & "
-                                  "Segments(ids); posjax.attend follows any mask")
+        raise NotImplementedError(
+            f"linear attention cannot follow {mask!r}: it knows Causal(), Full() and Causal() & "
+            "Segments(ids); posjax.attend follows any mask"
+        )
     if not mask.causal and (named or state is not None):
-        raise InputError("linear attention in both directions sees one document as a whole: it takes neither Segments "
-                         "nor a state; intersect the mask with Causal()")
+        raise InputError(
+            "linear attention in both directions sees one document as a whole: it takes neither Segments "
+            "nor a state; intersect the mask with Causal()"
+        )
     if not named:
         return jnp.ones((sizes["B"], sizes["T"]), jnp.int32)
     ids = ids_of(named[0].queries, "queries", sizes["B"])
     if named[0].keys is not None or ids.shape != (sizes["B"], sizes["T"]):
-        raise InputError(f"linear attention got Segments of shape {ids.shape}: needed is one id for each token, "
-                         f"({sizes['B']}, {sizes['T']}), the same for queries and keys")
+        raise InputError(
+            f"linear attention got Segments of shape {ids.shape}: needed is one id for each token, "
+            f"({sizes['B']}, {sizes['T']}), the same for queries and keys"
+        )
     return ids
 
 
 def _empty(sizes: dict[str, int]) -> LinearState:
     B, K, H = sizes["B"], sizes["K"], sizes["H"]
-    return LinearState(jnp.zeros((B, K, H, H), jnp.float32), jnp.zeros((B, K, H), jnp.float32),
-                       jnp.zeros((B, K), jnp.float32), jnp.zeros((), jnp.int32), jnp.ones((B,), jnp.int32))
+    return LinearState(
+        jnp.zeros((B, K, H, H), jnp.float32),
+        jnp.zeros((B, K, H), jnp.float32),
+        jnp.zeros((B, K), jnp.float32),
+        jnp.zeros((), jnp.int32),
+        jnp.ones((B,), jnp.int32),
+    )
 
 
 def _full(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, jax.Array, LinearState]:
@@ -198,8 +230,9 @@ def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Arra
         return jnp.moveaxis(x.reshape(x.shape[0], blocks, chunk, *x.shape[2:]), 1, 0)
 
     state, found = jax.lax.scan(jax.checkpoint(_step), state, tuple(cut(x) for x in tokens))
-    total, weight, void = (jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])[:, :length]
-                           for x in found)
+    total, weight, void = (
+        jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])[:, :length] for x in found
+    )
     return total, weight, void, replace(state, count=state.count - (blocks * chunk - length))
 
 

@@ -108,8 +108,10 @@ class Window(Mask):
             object.__setattr__(self, "size", int(self.size))
         wrong = isinstance(self.size, int) and (self.size < 1 or isinstance(self.size, bool))
         if wrong or isinstance(self.size, float | str):
-            raise InputError(f"Window got size={self.size!r}: needed is a whole number of tokens, 1 or more, since the "
-                             "query itself counts")
+            raise InputError(
+                f"Window got size={self.size!r}: needed is a whole number of tokens, 1 or more, since the "
+                "query itself counts"
+            )
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         return jnp.abs(q_index[None, :, None] - k_index[None, None, :]) < self.size
@@ -276,23 +278,30 @@ def held(mask: Any, sizes: dict[str, int], start: Any) -> Mask:
     if isinstance(mask, Both):
         return Both(held(mask.first, sizes, start), held(mask.second, sizes, start))
     if any(leaf is mask for leaf in jax.tree.leaves(mask)):
-        raise InputError(f"{type(mask).__name__} is no pytree: register it with jax.tree_util.register_dataclass, its "
-                         "arrays and numbers as data_fields")
+        raise InputError(
+            f"{type(mask).__name__} is no pytree: register it with jax.tree_util.register_dataclass, its "
+            "arrays and numbers as data_fields"
+        )
     if isinstance(mask, Segments):
         return _held_segments(mask, sizes, start)
     if isinstance(mask, Dense):
         B, T, S = (sizes[letter] for letter in "BTS")
         if mask.pairs.shape[0] not in (1, B) or mask.pairs.shape[1:] != (T, S):
-            raise InputError(f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
-                             f"needed is [{T}, {S}] or [{B}, {T}, {S}]")
+            raise InputError(
+                f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
+                f"needed is [{T}, {S}] or [{B}, {T}, {S}]"
+            )
         return Dense(mask.pairs, start)
     if isinstance(mask, Window):
         size = mask.size
-        whole = isinstance(size, int) or (hasattr(size, "dtype") and jnp.issubdtype(size.dtype, jnp.integer)
-                                          and size.ndim == 0)
+        whole = isinstance(size, int) or (
+            hasattr(size, "dtype") and jnp.issubdtype(size.dtype, jnp.integer) and size.ndim == 0
+        )
         if not whole or (not isinstance(size, core.Tracer) and not 1 <= int(size) < 2**31):
-            raise InputError(f"Window got size={size!r}: needed is a whole number of tokens, 1 or more, since the "
-                             "query itself counts")
+            raise InputError(
+                f"Window got size={size!r}: needed is a whole number of tokens, 1 or more, since the "
+                "query itself counts"
+            )
     return mask
 
 
@@ -303,8 +312,10 @@ def _held_segments(mask: Segments, sizes: dict[str, int], start: Any) -> Segment
     known = isinstance(start, int)
     past = known and queries.shape[1] == S and start + T > S
     if keys.shape[1] != S or queries.shape[1] not in (S, T) or (known and start < 0) or past:
-        raise InputError(f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
-                         f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own")
+        raise InputError(
+            f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
+            f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own"
+        )
     if queries.shape[1] != S:  # A sequence of its own: its first id is looked up at the first query's index.
         room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
         queries = jax.lax.dynamic_update_slice_in_dim(room, queries, start, 1)
@@ -321,15 +332,25 @@ def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
     wide = whole and not isinstance(ids, core.Tracer) and ids.size and ids.dtype.itemsize > 4
     low, high = (int(np.asarray(ids).min()), int(np.asarray(ids).max())) if wide else (0, 0)
     if high >= 2**31 or low < -(2**31):
-        raise InputError(f"Segments got {name} from {low} to {high}: needed are numbers of int32, in which others "
-                         "would fall together")
+        raise InputError(
+            f"Segments got {name} from {low} to {high}: needed are numbers of int32, in which others "
+            "would fall together"
+        )
     if not whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
-        raise InputError(f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
-                         f"booleans [B, S], with B of {batch} or 1")
+        raise InputError(
+            f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
+            f"booleans [B, S], with B of {batch} or 1"
+        )
     return jnp.asarray(ids).astype(jnp.int32)
 
 
-for _mask, _data in ((Full, []), (Causal, []), (Window, ["size"]), (Segments, ["queries", "keys"]),
-                     (Dense, ["pairs", "first"]), (Both, ["first", "second"])):
+for _mask, _data in (
+    (Full, []),
+    (Causal, []),
+    (Window, ["size"]),
+    (Segments, ["queries", "keys"]),
+    (Dense, ["pairs", "first"]),
+    (Both, ["first", "second"]),
+):
     jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
 jax.tree_util.register_dataclass(SomeRows, data_fields=["mask", "first"], meta_fields=["count"])

@@ -21,6 +21,7 @@ def per_device(attention: Attention) -> Attention:
     The mesh is that of `jax.set_mesh`. Batches are split over `data` and `fsdp`, heads over `tensor`, where these
     divide; over other axes the work is repeated. Without a mesh, or on one of Explicit axes, it is left as it is.
     """
+
     def split(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: Any = 0) -> Any:
         free = free_axes()
         sizes = jax.sharding.get_abstract_mesh().shape
@@ -42,8 +43,9 @@ def per_device(attention: Attention) -> Attention:
         lines = PartitionSpec(batch, None, heads)
         given = (lines, lines, lines, bias_specs(bias, batch, heads), {i: places[i] for i in traced})
         # What is replicated is not tracked: no kernel says so of its results.
-        run = jax.shard_map(each, in_specs=given, out_specs=(lines, PartitionSpec(batch, heads)), axis_names=free,
-                            check_vma=False)
+        run = jax.shard_map(
+            each, in_specs=given, out_specs=(lines, PartitionSpec(batch, heads)), axis_names=free, check_vma=False
+        )
         return run(q, k, v, bias, traced)
 
     return split

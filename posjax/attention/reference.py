@@ -27,8 +27,9 @@ def refuse(job: Job) -> str | None:
     return None
 
 
-def logits(q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0, q_first: Any = 0,
-           seen: jax.Array | None = None) -> jax.Array:
+def logits(
+    q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0, q_first: Any = 0, seen: jax.Array | None = None
+) -> jax.Array:
     """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`.
 
     `q_first`: the number of the first of these queries; `seen [b, T, S]`: the pairs that the mask allows, for encodings
@@ -53,8 +54,9 @@ def _products(q: jax.Array, k: jax.Array) -> jax.Array:
     return settled(l_BKGTS).reshape(B, N, T, S)
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
-              ) -> tuple[jax.Array, jax.Array]:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, jax.Array]:
     """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows.
 
     `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `start` is the index of

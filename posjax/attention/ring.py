@@ -39,8 +39,10 @@ def refuse(job: Job) -> str | None:
     """Why this backend cannot do a job on the current mesh; `None` where it can."""
     kinds = kinds_of_axes()
     if job.context == 1 and CONTEXT not in kinds:
-        return (f"it needs a mesh with an axis {CONTEXT!r} and found the axes {tuple(kinds)}: run under "
-                f"jax.set_mesh(jax.make_mesh((n,), ({CONTEXT!r},), (jax.sharding.AxisType.Auto,)))")
+        return (
+            f"it needs a mesh with an axis {CONTEXT!r} and found the axes {tuple(kinds)}: run under "
+            f"jax.set_mesh(jax.make_mesh((n,), ({CONTEXT!r},), (jax.sharding.AxisType.Auto,)))"
+        )
     if kinds.get(CONTEXT) == AxisType.Manual:
         return f"the mesh axis {CONTEXT!r} is already inside a shard_map: call it outside, with global arrays"
     if AxisType.Explicit in kinds.values():
@@ -49,16 +51,21 @@ def refuse(job: Job) -> str | None:
         return "the encoding scores content and needs whole rows of keys"
     if not job.square:
         start = "known at run time only" if job.start is None else job.start
-        return (f"it takes whole sequences, queries and keys of one length from start 0 on, and got {job.queries} "
-                f"queries, {job.keys} keys and a start that is {start}")
+        return (
+            f"it takes whole sequences, queries and keys of one length from start 0 on, and got {job.queries} "
+            f"queries, {job.keys} keys and a start that is {start}"
+        )
     if job.queries % job.context:
-        return (f"{job.queries} tokens do not divide among the {job.context} devices of the mesh axis {CONTEXT!r}: pad "
-                "to a multiple")
+        return (
+            f"{job.queries} tokens do not divide among the {job.context} devices of the mesh axis {CONTEXT!r}: pad "
+            "to a multiple"
+        )
     return None
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
-              ) -> tuple[jax.Array, jax.Array]:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, on the current mesh, for the jobs that `refuse` lets through.
 
     The arrays are global ones; call it under `jax.set_mesh(mesh)`, inside jit or not. The mesh has an axis `context`,
@@ -84,8 +91,9 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, 
 
 # From global arrays to each device's own ------------------------------------------------------------------------------
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _ring(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any
-          ) -> tuple[jax.Array, jax.Array]:
+def _ring(
+    plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Any
+) -> tuple[jax.Array, jax.Array]:
     return _forward(plan, q, k, v, bias, rule)[0]
 
 
@@ -119,8 +127,12 @@ def _specs(plan: Plan, bias: TileBias, rule: Any) -> tuple[Any, Any, Any, Any]:
     batch, heads = plan.batch or None, plan.heads
     queries, keys = PartitionSpec(batch, heads, None, CONTEXT), PartitionSpec(batch, heads, CONTEXT)
     laid = (queries, keys, keys, queries, queries)
-    return (PartitionSpec(batch, CONTEXT, heads), PartitionSpec(batch, heads, CONTEXT), laid,
-            (bias_specs(bias, batch, heads, CONTEXT), (mask_specs(rule[0], batch), PartitionSpec())))
+    return (
+        PartitionSpec(batch, CONTEXT, heads),
+        PartitionSpec(batch, heads, CONTEXT),
+        laid,
+        (bias_specs(bias, batch, heads, CONTEXT), (mask_specs(rule[0], batch), PartitionSpec())),
+    )
 
 
 # On one device --------------------------------------------------------------------------------------------------------

@@ -42,8 +42,9 @@ def refuse(job: Job) -> str | None:
     return None
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
-              ) -> tuple[jax.Array, None]:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
     return call(q, k, v, bias, mask, int(start), interpret=False), None
 
@@ -57,8 +58,14 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start
         q, k = channels.widen(q, k, bias.slopes)
     every = rules(mask)
     one = _rule(every, (T, S), start)
-    kernel: Any = kernels.make_splash_mqa(masks.MultiHeadMask([one] * N), block_sizes=_blocks(T, S), is_mqa=False,
-                                     head_shards=1, q_seq_shards=1, interpret=interpret)
+    kernel: Any = kernels.make_splash_mqa(
+        masks.MultiHeadMask([one] * N),
+        block_sizes=_blocks(T, S),
+        is_mqa=False,
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
     heads_first = [x.transpose(0, 2, 1, 3) for x in (q, k, v)]
     segments = next((rule for rule in every if isinstance(rule, Segments)), None)
     if segments is None:
@@ -84,8 +91,10 @@ def _ids(segments: Segments, batch: int, sizes: tuple[int, int], start: int) -> 
     """The segments of queries `[B, T]` and keys `[B, S]`, queries being the tokens from `start` on."""
     q, k = segments.queries, segments.queries if segments.keys is None else segments.keys
     q, k = q[:, start : start + sizes[0]], k[:, : sizes[1]]
-    return (jnp.broadcast_to(q, (batch, sizes[0])).astype(jnp.int32),
-            jnp.broadcast_to(k, (batch, sizes[1])).astype(jnp.int32))
+    return (
+        jnp.broadcast_to(q, (batch, sizes[0])).astype(jnp.int32),
+        jnp.broadcast_to(k, (batch, sizes[1])).astype(jnp.int32),
+    )
 
 
 def _blocks(queries: int, keys: int) -> kernels.BlockSizes:
@@ -93,5 +102,13 @@ def _blocks(queries: int, keys: int) -> kernels.BlockSizes:
         return next(block for block in (512, 256, LANES) if length % block == 0)
 
     q, k = largest(queries), largest(keys)
-    return kernels.BlockSizes(block_q=q, block_kv=k, block_kv_compute=k, block_q_dkv=q, block_kv_dkv=k,
-                              block_kv_dkv_compute=k, block_q_dq=q, block_kv_dq=k)
+    return kernels.BlockSizes(
+        block_q=q,
+        block_kv=k,
+        block_kv_compute=k,
+        block_q_dkv=q,
+        block_kv_dkv=k,
+        block_kv_dkv_compute=k,
+        block_q_dq=q,
+        block_kv_dq=k,
+    )

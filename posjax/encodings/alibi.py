@@ -71,11 +71,13 @@ class Alibi(RelativeBias):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.direction not in ("causal", "symmetric", "asymmetric", "halves"):
-            raise InputError(f"Alibi got direction={self.direction!r}: needed is 'causal', 'symmetric', 'asymmetric' "
-                             "or 'halves'")
+            raise InputError(
+                f"Alibi got direction={self.direction!r}: needed is 'causal', 'symmetric', 'asymmetric' or 'halves'"
+            )
         if not self.factor >= 1:
-            raise InputError(f"Alibi got factor={self.factor}: needed is 1 or more, the extended length divided by the "
-                             "trained one")
+            raise InputError(
+                f"Alibi got factor={self.factor}: needed is 1 or more, the extended length divided by the trained one"
+            )
 
     @property
     def causal(self) -> bool:  # type: ignore[override]
@@ -83,8 +85,14 @@ class Alibi(RelativeBias):
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls("symmetric", factor=4.0), cls("asymmetric"), cls("halves"), cls(learned=True),
-                cls("asymmetric", learned=True))
+        return (
+            cls(),
+            cls("symmetric", factor=4.0),
+            cls("asymmetric"),
+            cls("halves"),
+            cls(learned=True),
+            cls("asymmetric", learned=True),
+        )
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"log_slopes": jnp.log(jnp.asarray(self._slopes(dims.heads), jnp.float32))} if self.learned else {}

@@ -62,8 +62,10 @@ class AxialRope(Encoding):
         if not self.base > 1:
             raise InputError(f"AxialRope got base={self.base}: needed is a number above 1, usually 10,000")
         if self.frequencies not in ("own", "shared") or self.layout not in ("split", "interleaved"):
-            raise InputError(f"AxialRope got frequencies={self.frequencies!r} and layout={self.layout!r}: needed are "
-                             "'own' or 'shared', and 'split' or 'interleaved'")
+            raise InputError(
+                f"AxialRope got frequencies={self.frequencies!r} and layout={self.layout!r}: needed are "
+                "'own' or 'shared', and 'split' or 'interleaved'"
+            )
 
     @property
     def relative(self) -> bool:
@@ -80,8 +82,10 @@ class AxialRope(Encoding):
     def constants(self, dims: Dims) -> Params:
         pairs = sum(self.sections)
         if 2 * pairs > dims.head_size:
-            raise InputError(f"AxialRope got sections={self.sections}, {2 * pairs} channels, and a head size of "
-                             f"{dims.head_size}: lower the sections or widen the head")
+            raise InputError(
+                f"AxialRope got sections={self.sections}, {2 * pairs} channels, and a head size of "
+                f"{dims.head_size}: lower the sections or widen the head"
+            )
         if self.frequencies == "shared":
             return {"turns": phases.fixed_point_turns(inverse_frequencies(2 * pairs, self.base))}
         each = [phases.fixed_point_turns(inverse_frequencies(2 * n, self.base)) for n in self.sections]
@@ -91,12 +95,16 @@ class AxialRope(Encoding):
         if positions.ndim < 3:
             positions = jnp.broadcast_to(positions[..., None], (*positions.shape, self.coordinates))
         if positions.shape[-1] != self.coordinates:
-            raise InputError(f"AxialRope has {self.coordinates} sections and got positions of shape {positions.shape}: "
-                             f"needed is [B, T, {self.coordinates}], a coordinate for each section")
+            raise InputError(
+                f"AxialRope has {self.coordinates} sections and got positions of shape {positions.shape}: "
+                f"needed is [B, T, {self.coordinates}], a coordinate for each section"
+            )
         numbers = self.complete(params, dims)
         ends = [sum(self.sections[: a + 1]) for a in range(self.coordinates)]
-        waves = [phases.cos_sin(positions[..., a], numbers["turns"][:, end - n : end])
-                 for a, (n, end) in enumerate(zip(self.sections, ends, strict=True))]
+        waves = [
+            phases.cos_sin(positions[..., a], numbers["turns"][:, end - n : end])
+            for a, (n, end) in enumerate(zip(self.sections, ends, strict=True))
+        ]
         cos, sin = (jnp.concatenate(parts, axis=-1) for parts in zip(*waves, strict=True))
         return {**numbers, "cos": cos, "sin": sin}
 

@@ -71,14 +71,17 @@ class Head:
     def __post_init__(self) -> None:
         known = isinstance(self.index, int | np.integer)
         if isinstance(self.index, float | bool) or (known and not 0 <= self.index < self.count):
-            raise InputError(f"Head got index={self.index!r} of {self.count}: needed is a whole number from 0 to "
-                             f"{self.count - 1}")
+            raise InputError(
+                f"Head got index={self.index!r} of {self.count}: needed is a whole number from 0 to {self.count - 1}"
+            )
 
     def of(self, parameter: jax.Array) -> jax.Array:
         """This head's part of a parameter whose leading axis is N, or 1 for all heads alike."""
         if parameter.shape[0] not in (1, self.count):
-            raise InputError(f"a bias parameter has shape {parameter.shape}: its leading axis must be 1 or the "
-                             f"number of heads, {self.count}")
+            raise InputError(
+                f"a bias parameter has shape {parameter.shape}: its leading axis must be 1 or the "
+                f"number of heads, {self.count}"
+            )
         index = self.index if parameter.shape[0] == self.count else 0
         return jax.lax.dynamic_index_in_dim(parameter, jnp.asarray(index, jnp.int32), keepdims=False)
 
@@ -88,10 +91,12 @@ def held(encoding: Encoding, name: str, array: jax.Array, *sizes: int) -> jax.Ar
 
     Errors: `InputError` names the encoding, the parameter and both sizes.
     """
-    if array.shape[-len(sizes):] != sizes:
-        raise InputError(f"{encoding} got params[{name!r}] of shape {array.shape}: needed is [..., "
-                         f"{', '.join(map(str, sizes))}]; give it the parameters of its own init, or the fields that "
-                         "these were made with")
+    if array.shape[-len(sizes) :] != sizes:
+        raise InputError(
+            f"{encoding} got params[{name!r}] of shape {array.shape}: needed is [..., "
+            f"{', '.join(map(str, sizes))}]; give it the parameters of its own init, or the fields that "
+            "these were made with"
+        )
     return jnp.asarray(array)
 
 

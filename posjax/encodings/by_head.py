@@ -19,12 +19,15 @@ class _BySide(_Several):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+
         def wrong(part: object) -> bool:
             return not isinstance(part, Encoding) or part.scores_content or part.moves or part.layers > 1
 
         if not self.parts or any(map(wrong, self.parts)):
-            raise InputError(f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
-                             "scores content, moves positions or varies over the layers; chain such a one beside it")
+            raise InputError(
+                f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
+                "scores content, moves positions or varies over the layers; chain such a one beside it"
+            )
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,22 @@ class ByHead(_BySide):
 
     def _group(self, heads: int) -> int:
         if heads % len(self.parts):
-            raise InputError(f"by_head has {len(self.parts)} encodings and got {heads} heads: needed is a number of "
-                             "query and of key-value heads that divides among them")
+            raise InputError(
+                f"by_head has {len(self.parts)} encodings and got {heads} heads: needed is a number of "
+                "query and of key-value heads that divides among them"
+            )
         return heads // len(self.parts)
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         self._group(x.shape[-2])
         groups = jnp.split(x, len(self.parts), axis=-2)
-        return jnp.concatenate([part.rotate(own, group, positions, role)
-                                for (part, own), group in zip(self._with(params), groups, strict=True)], axis=-2)
+        return jnp.concatenate(
+            [
+                part.rotate(own, group, positions, role)
+                for (part, own), group in zip(self._with(params), groups, strict=True)
+            ],
+            axis=-2,
+        )
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         return self._chosen(lambda part, own, local: part.bias(own, q_positions, k_positions, local), params, head)
@@ -68,8 +78,10 @@ class ByHead(_BySide):
         """Every group's answer for this head, of which the head's own group's is taken: the index may be traced."""
         size = self._group(head.count)
         index = jnp.asarray(head.index)
-        answers = [one(part, own, Head(jnp.clip(index - i * size, 0, size - 1), size))  # type: ignore[operator]
-                   for i, (part, own) in enumerate(self._with(params))]
+        answers = [
+            one(part, own, Head(jnp.clip(index - i * size, 0, size - 1), size))  # type: ignore[operator]
+            for i, (part, own) in enumerate(self._with(params))
+        ]
         return jax.lax.select_n(jnp.broadcast_to(index // size, answers[0].shape), *answers)
 
     @property
@@ -121,8 +133,10 @@ class ByLayer(_BySide):
         return len(self.parts)
 
     def _refuse(self) -> InputError:
-        return InputError(f"{self!r} has an encoding for each layer and no layer was named: take one of its parts, or "
-                          "by_layer(...).of_layer(i, params)")
+        return InputError(
+            f"{self!r} has an encoding for each layer and no layer was named: take one of its parts, or "
+            "by_layer(...).of_layer(i, params)"
+        )
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         raise self._refuse()

@@ -36,8 +36,11 @@ class Chain(_Several):
         return x
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        biased = [part.bias(own, q_positions, k_positions, head) for part, own in self._with(params)
-                  if part.bias_kind != "none"]
+        biased = [
+            part.bias(own, q_positions, k_positions, head)
+            for part, own in self._with(params)
+            if part.bias_kind != "none"
+        ]
         return sum(biased[1:], start=biased[0]) if biased else super().bias(params, q_positions, k_positions, head)
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
@@ -112,6 +115,8 @@ def chain(*encodings: Encoding) -> Encoding:
             parts.extend(encoding.parts if isinstance(encoding, Chain) else (encoding,))
     scoring = [part for part in parts if part.scores_content]
     if len(scoring) > 1:
-        raise InputError(f"chain got two encodings that score content, {scoring[0]!r} and {scoring[1]!r}: each takes "
-                         "the place of the product of queries and keys, so one is the most")
+        raise InputError(
+            f"chain got two encodings that score content, {scoring[0]!r} and {scoring[1]!r}: each takes "
+            "the place of the product of queries and keys, so one is the most"
+        )
     return parts[0] if len(parts) == 1 else Chain(tuple(parts)) if parts else NoPE()

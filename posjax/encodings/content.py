@@ -52,8 +52,10 @@ class Shaw(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.clip < 1 or self.deviation < 0:
-            raise InputError(f"Shaw got clip={self.clip} and deviation={self.deviation}: needed are a distance of 1 or "
-                             "more and a standard deviation of 0 or more")
+            raise InputError(
+                f"Shaw got clip={self.clip} and deviation={self.deviation}: needed are a distance of 1 or "
+                "more and a standard deviation of 0 or more"
+            )
 
     @property
     def relative(self) -> bool:
@@ -116,13 +118,16 @@ class TransformerXL(Encoding):
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         if dims.model_size < 2 or dims.model_size % 2:
-            raise InputError(f"TransformerXL got a model size of {dims.model_size}: needed is an even one, in "
-                             "Dims(model_size=...)")
+            raise InputError(
+                f"TransformerXL got a model size of {dims.model_size}: needed is an even one, in Dims(model_size=...)"
+            )
         first, second, third = jax.random.split(key, 3)
         shape = (dims.heads, dims.head_size)
-        return {"u": 0.02 * jax.random.normal(first, shape, jnp.float32),
-                "v": 0.02 * jax.random.normal(second, shape, jnp.float32),
-                "w": jax.random.normal(third, (*shape, dims.model_size), jnp.float32) / math.sqrt(dims.model_size)}
+        return {
+            "u": 0.02 * jax.random.normal(first, shape, jnp.float32),
+            "v": 0.02 * jax.random.normal(second, shape, jnp.float32),
+            "w": jax.random.normal(third, (*shape, dims.model_size), jnp.float32) / math.sqrt(dims.model_size),
+        }
 
     def constants(self, dims: Dims) -> Params:
         return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}

@@ -84,6 +84,7 @@ class Fire(Encoding):
 @jax.custom_vjp
 def _network(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Array) -> jax.Array:
     """`sum_m out_m relu(scale_m share + shift_m)`, one hidden unit at a time: `share [T, S]`, the others `[M]`."""
+
     def unit(total: jax.Array, weight: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         scale, shift, out = weight
         return total + out * jax.nn.relu(scale * share + shift), None
@@ -98,8 +99,12 @@ def _network_back(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[ja
     hidden_MP = scale[:, None] * x_P[None] + shift[:, None]
     open_MP = (hidden_MP > 0).astype(jnp.float32)
     d_share = ((out * scale) @ open_MP) * c_P
-    return (d_share.reshape(share.shape), out * (open_MP @ (x_P * c_P)), out * (open_MP @ c_P),
-            jnp.maximum(hidden_MP, 0.0) @ c_P)
+    return (
+        d_share.reshape(share.shape),
+        out * (open_MP @ (x_P * c_P)),
+        out * (open_MP @ c_P),
+        jnp.maximum(hidden_MP, 0.0) @ c_P,
+    )
 
 
 _network.defvjp(lambda *given: (_network(*given), given), _network_back)

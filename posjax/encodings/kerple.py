@@ -49,8 +49,10 @@ class Kerple(RelativeBias):
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         low, high = (-4.0, 1.0) if self.kind == "log" else (-1.0, 1.0)
-        return {"r1": jnp.linspace(-1.0, 1.0, dims.heads, dtype=jnp.float32),
-                "r2": jnp.linspace(low, high, dims.heads, dtype=jnp.float32)}
+        return {
+            "r1": jnp.linspace(-1.0, 1.0, dims.heads, dtype=jnp.float32),
+            "r2": jnp.linspace(low, high, dims.heads, dtype=jnp.float32),
+        }
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         # Within these bounds every value is a positive float32, and so is its product with any distance.

@@ -72,8 +72,10 @@ class Learned(Encoding):
         Errors: `InputError` where `trained` or `length` is outside the table.
         """
         if not 1 <= trained <= length <= self.length:
-            raise InputError(f"fill got trained={trained} and length={length}: needed is 1 <= trained <= length <= "
-                             f"{self.length}, the rows of the table")
+            raise InputError(
+                f"fill got trained={trained} and length={length}: needed is 1 <= trained <= length <= "
+                f"{self.length}, the rows of the table"
+            )
         table, rows = params["table"], jnp.arange(self.length)
         held(self, "table", table, self.length, table.shape[-1])
         if how == "clamp":

@@ -55,8 +55,10 @@ class NearFar(Encoding):
             does_more = not isinstance(part, Encoding) or part.bias_kind != "none"
             does_more = does_more or (part.scores_content and not isinstance(part, NearFar))
             if does_more or part.embeds or part.moves or part.coordinates > 1 or part.layers > 1:
-                raise InputError(f"near_far got {part!r}: needed are encodings that rotate by one position and do no "
-                                 "more; chain what embeds, biases or moves positions beside it")
+                raise InputError(
+                    f"near_far got {part!r}: needed are encodings that rotate by one position and do no "
+                    "more; chain what embeds, biases or moves positions beside it"
+                )
 
     @property
     def relative(self) -> bool:
@@ -79,8 +81,11 @@ class NearFar(Encoding):
         from posjax.encodings.rope import Rope
 
         chunked = cls(Chunks(4, 2), Wrapped(Rope(), 4, shift=4, most=5), Wrapped(Rope(), 4, shift=5, most=5))
-        return (cls(4, Rope(), Regrouped(Rope(), 3, 2)), cls(5, Rope(), Pinned(Rope(), 5)),
-                cls(Chunks(4), Rope(), chunked))
+        return (
+            cls(4, Rope(), Regrouped(Rope(), 3, 2)),
+            cls(5, Rope(), Pinned(Rope(), 5)),
+            cls(Chunks(4), Rope(), chunked),
+        )
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"near": self.near.init(key, dims), "far": self.far.init(jax.random.fold_in(key, 1), dims)}
@@ -90,8 +95,10 @@ class NearFar(Encoding):
 
     def join(self, params: Params, constants: Params) -> Params:
         params, constants = params or {}, constants or {}
-        return {name: part.join(params.get(name), constants.get(name))
-                for name, part in (("near", self.near), ("far", self.far))}
+        return {
+            name: part.join(params.get(name), constants.get(name))
+            for name, part in (("near", self.near), ("far", self.far))
+        }
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         def scored(part: Encoding, own: Params) -> jax.Array:
@@ -205,8 +212,10 @@ class Regrouped(_Moved):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group < 1 or self.shift < 0:
-            raise InputError(f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
-                             "more and a shift of 0 or more")
+            raise InputError(
+                f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
+                "more and a shift of 0 or more"
+            )
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
@@ -244,8 +253,10 @@ class Wrapped(_Moved):
         super().__post_init__()
         most = self.most if self.most is not None else self.size + self.shift - 1
         if self.size < 1 or self.shift < 0 or most < self.size - 1:
-            raise InputError(f"Wrapped got size={self.size}, shift={self.shift} and most={self.most}: needed are a "
-                             "size of 1 or more, a shift of 0 or more, and most at size - 1 or later")
+            raise InputError(
+                f"Wrapped got size={self.size}, shift={self.shift} and most={self.most}: needed are a "
+                "size of 1 or more, a shift of 0 or more, and most at size - 1 or later"
+            )
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:

@@ -25,8 +25,9 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
     """
     learned = _shapes(lambda dims: jax.eval_shape(lambda key: encoding.init(key, dims), jax.random.key(0)), dims)
     if not params and jax.tree.leaves(learned, is_leaf=lambda x: isinstance(x, tuple)):
-        raise InputError(f"{encoding!r} has learned parameters and none were given: pass "
-                         f"params=encoding.init(key, {dims!r})")
+        raise InputError(
+            f"{encoding!r} has learned parameters and none were given: pass params=encoding.init(key, {dims!r})"
+        )
     if params:
         _hold(encoding, params, learned, "params", dims, complete=True)
         if len(jax.tree.leaves(params)) > len(jax.tree.leaves(learned, is_leaf=lambda x: isinstance(x, tuple))):
@@ -37,6 +38,7 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
 
 def _shapes(make: Callable[[Dims], Any], dims: Dims) -> Any:
     """The shapes of what is made for a model of these heads, open where they follow its width."""
+
     def same(one: Any, other: Any) -> Any:
         if isinstance(one, Mapping):
             return {name: same(one[name], other[name]) for name in one}
@@ -64,6 +66,7 @@ def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, comp
     shared = len(shape) == len(need) > 0 and shape[0] == 1 and need[1:] == shape[1:]
     if not alike and not (shared and encoding.bias_kind != "none"):
         axes = ", ".join("D" if n == _OPEN else str(n) for n in need)
-        raise InputError(f"{encoding!r} got {path} of shape {shape}: needed is [{axes}]; {remedy}, and the fields that "
-                         "they were made with")
-
+        raise InputError(
+            f"{encoding!r} got {path} of shape {shape}: needed is [{axes}]; {remedy}, and the fields that "
+            "they were made with"
+        )

@@ -33,13 +33,21 @@ _KINDS: dict[str, _Kind] = {
     "default": (Plain, {}, {}),
     "linear": (Linear, {"factor": "factor"}, {}),
     "dynamic": (DynamicNTK, {"factor": "factor", LENGTH: "original_length"}, {}),
-    "yarn": (Yarn, {"factor": "factor", LENGTH: "original_length"},
-             {name: name for name in ("beta_fast", "beta_slow", "truncate", "attention_factor", "mscale",
-                                      "mscale_all_dim")}),
-    "llama3": (Llama3, {"factor": "factor", LENGTH: "original_length"},
-               {name: name for name in ("low_freq_factor", "high_freq_factor")}),
-    "longrope": (LongRope, {"factor": "factor", LENGTH: "original_length", "short_factor": "short_factor",
-                            "long_factor": "long_factor"}, {"attention_factor": "attention_factor"}),
+    "yarn": (
+        Yarn,
+        {"factor": "factor", LENGTH: "original_length"},
+        {name: name for name in ("beta_fast", "beta_slow", "truncate", "attention_factor", "mscale", "mscale_all_dim")},
+    ),
+    "llama3": (
+        Llama3,
+        {"factor": "factor", LENGTH: "original_length"},
+        {name: name for name in ("low_freq_factor", "high_freq_factor")},
+    ),
+    "longrope": (
+        LongRope,
+        {"factor": "factor", LENGTH: "original_length", "short_factor": "short_factor", "long_factor": "long_factor"},
+        {"attention_factor": "attention_factor"},
+    ),
     # The share is of the pairs that turn, over the exponents of the whole head: the schedule's, not the Rope's.
     "proportional": (Proportional, {"partial_rotary_factor": "fraction"}, {"factor": "factor"}),
 }
@@ -49,8 +57,19 @@ _ALIASES = {"su": "longrope"}
 _IDLE = {"dynamic": ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")}
 """Keys that checkpoints carry beside a type and that change nothing; "finetuned" beside every type."""
 
-_INNER = {"type", "rope_type", "rope_theta", "finetuned", "alpha", "factor", "short_mscale", "long_mscale", LONGEST,
-          *REFUSED, *(key for _, needs, may in _KINDS.values() for key in (*needs, *may))}
+_INNER = {
+    "type",
+    "rope_type",
+    "rope_theta",
+    "finetuned",
+    "alpha",
+    "factor",
+    "short_mscale",
+    "long_mscale",
+    LONGEST,
+    *REFUSED,
+    *(key for _, needs, may in _KINDS.values() for key in (*needs, *may)),
+}
 
 
 def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_type: str | None = None) -> Rope:
@@ -89,8 +108,10 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
     keys.check(model)
     inner, bases, layered = keys.of_layer(model, layer_type)
     if not inner and not keys.says(model):
-        raise InputError(f"the configuration (model_type={model.get('model_type')!r}) names nothing rotary: take the "
-                         "encoding that the model has; if it rotates give rope_theta, or the section that names it")
+        raise InputError(
+            f"the configuration (model_type={model.get('model_type')!r}) names nothing rotary: take the "
+            "encoding that the model has; if it rotates give rope_theta, or the section that names it"
+        )
     base = _base(model, inner, bases, layered)
     fraction = _fraction(model, inner, layered)
     kind = _kind(inner)
@@ -106,8 +127,10 @@ def _schedule(kind: str, given: dict[str, Any]) -> Schedule:
     schedule, needs, may = _BY_ALPHA if kind == "dynamic" and "alpha" in given else _KINDS[kind]
     unknown = sorted(set(given) - set(needs) - set(may))
     if unknown:
-        raise InputError(f"rope parameters of type {kind!r} have the unknown key {unknown[0]!r}: known are "
-                         f"{', '.join([*needs, *may]) or 'none'}")
+        raise InputError(
+            f"rope parameters of type {kind!r} have the unknown key {unknown[0]!r}: known are "
+            f"{', '.join([*needs, *may]) or 'none'}"
+        )
     missing = [key for key in needs if key not in given]
     if missing:
         raise InputError(f"rope parameters of type {kind!r} lack {missing[0]!r}: give it beside the type")
@@ -149,18 +172,24 @@ def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any],
     if base is None:
         base = known and known.base
     if base is None:
-        raise InputError(f"the configuration names no base, and that of model_type={model.get('model_type')!r} is "
-                         "unknown: add rope_theta")
+        raise InputError(
+            f"the configuration names no base, and that of model_type={model.get('model_type')!r} is "
+            "unknown: add rope_theta"
+        )
     ratio = model.get("rope_ratio")
     if ratio is None:
         return base
     if keys.model_type(model) != "chatglm":
-        raise InputError(f"the configuration has rope_ratio={ratio!r} and model_type={model.get('model_type')!r}: only "
-                         "for 'chatglm' is it known, as a factor of the base; give rope_theta instead")
+        raise InputError(
+            f"the configuration has rope_ratio={ratio!r} and model_type={model.get('model_type')!r}: only "
+            "for 'chatglm' is it known, as a factor of the base; give rope_theta instead"
+        )
     if ratio != 1 and "chatglm2" in str(model.get("_name_or_path")).lower():
-        raise InputError(f"the configuration has rope_ratio={ratio!r} and is a ChatGLM 2: its code divides positions "
-                         "by it, while later ones multiply the base; remove it and take "
-                         f"Rope(schedule=Linear({ratio!r}), layout='interleaved', fraction=0.5)")
+        raise InputError(
+            f"the configuration has rope_ratio={ratio!r} and is a ChatGLM 2: its code divides positions "
+            "by it, while later ones multiply the base; remove it and take "
+            f"Rope(schedule=Linear({ratio!r}), layout='interleaved', fraction=0.5)"
+        )
     return base * _number("rope_ratio", ratio)
 
 
@@ -178,15 +207,19 @@ def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> fl
         share = _number("rotary_dim", turning) / size
         share = share if int(size * share) == turning else math.nextafter(share, 1.0)
         if fraction is not None and int(size * fraction) != turning:
-            raise InputError(f"the configuration has rotary_dim={turning} for a head of {size} and a share of "
-                             f"{fraction}: they contradict, remove one")
+            raise InputError(
+                f"the configuration has rotary_dim={turning} for a head of {size} and a share of "
+                f"{fraction}: they contradict, remove one"
+            )
         return share if fraction is None else fraction
     if fraction is None:
         known = keys.family(model)
         fraction = known.fraction if known else 1.0
     if fraction is None:
-        raise InputError(f"model_type={model.get('model_type')!r} turns only a part of the head, and the configuration "
-                         "says not which: add partial_rotary_factor or rotary_dim")
+        raise InputError(
+            f"model_type={model.get('model_type')!r} turns only a part of the head, and the configuration "
+            "says not which: add partial_rotary_factor or rotary_dim"
+        )
     return fraction
 
 
@@ -196,8 +229,9 @@ def _head_size(model: dict[str, Any]) -> int:
         if model.get(width) and (heads is None or model.get(heads)):
             size = int(_number(width, model[width]) / (_number(heads, model[heads]) if heads else 1))
             if size < 1:
-                raise InputError(f"the configuration has {width}={model[width]}, which leaves no channel to a head: "
-                                 "give head_dim")
+                raise InputError(
+                    f"the configuration has {width}={model[width]}, which leaves no channel to a head: give head_dim"
+                )
             return size
     raise InputError(f"the configuration has rotary_dim={model['rotary_dim']} and no head size: add head_dim")
 
@@ -210,8 +244,10 @@ def _agreed(name: str, inner: dict[str, Any], outside: dict[str, Any], layered: 
         said[f"rope_parameters.{name}"] = inside
     values = {key: _number(key, value) for key, value in said.items()}
     if len(set(values.values())) > 1:
-        raise InputError(f"the configuration has {' and '.join(f'{key}={value}' for key, value in said.items())}: they "
-                         "contradict, remove one")
+        raise InputError(
+            f"the configuration has {' and '.join(f'{key}={value}' for key, value in said.items())}: they "
+            "contradict, remove one"
+        )
     return next(iter(values.values()), None)
 
 
@@ -225,16 +261,20 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     """Fills in the trained length and a factor from the model's own lengths, where they are left out."""
     longest, inside = model.get(LONGEST), given.pop(LONGEST, None)
     if inside is not None and longest is not None and inside != longest:
-        raise InputError(f"the configuration has {LONGEST}={longest} and, inside its rope parameters, {inside}: they "
-                         "contradict, remove one")
+        raise InputError(
+            f"the configuration has {LONGEST}={longest} and, inside its rope parameters, {inside}: they "
+            "contradict, remove one"
+        )
     longest = inside if longest is None else longest
     name = LONGEST if kind == "dynamic" else LENGTH
     outside = longest if kind == "dynamic" else model.get(LENGTH)
     # The released code of a dynamic schedule reads the length outside whatever stands within, also by layer type.
     settled = not layered or kind == "dynamic"
     if settled and LENGTH in given and outside is not None and given[LENGTH] != outside:
-        raise InputError(f"the configuration has {name}={outside} and, inside its rope parameters, {LENGTH}="
-                         f"{given[LENGTH]}: they contradict, remove one")
+        raise InputError(
+            f"the configuration has {name}={outside} and, inside its rope parameters, {LENGTH}="
+            f"{given[LENGTH]}: they contradict, remove one"
+        )
     original = longest if outside is None else outside
     if LENGTH in _KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
@@ -258,8 +298,10 @@ def _settle(kind: str, given: dict[str, Any]) -> None:
     if kind == "longrope" and {"short_mscale", "long_mscale"} & set(given):
         short, long = given.pop("short_mscale", None), given.pop("long_mscale", None)
         if short != long or given.setdefault("attention_factor", short) != short:
-            raise InputError(f"rope parameters have short_mscale={short}, long_mscale={long} and attention_factor="
-                             f"{given.get('attention_factor')}: LongRope has one, attention_factor, so they must agree")
+            raise InputError(
+                f"rope parameters have short_mscale={short}, long_mscale={long} and attention_factor="
+                f"{given.get('attention_factor')}: LongRope has one, attention_factor, so they must agree"
+            )
 
 
 def to_rope_parameters(rope: Rope) -> dict[str, Any]:
@@ -275,11 +317,13 @@ def to_rope_parameters(rope: Rope) -> dict[str, Any]:
     {'rope_type': 'default', 'rope_theta': 500000.0}
     """
     if rope.layout != "split":
-        raise InputError("rope parameters cannot say layout='interleaved': convert the weights with convert_layout and "
-                         "use 'split'")
+        raise InputError(
+            "rope parameters cannot say layout='interleaved': convert the weights with convert_layout and use 'split'"
+        )
     if getattr(rope.schedule, "length", None) is not None:
-        raise InputError(f"rope parameters cannot say the length of {rope.schedule!r}: write the Rope as it was before "
-                         "at_length")
+        raise InputError(
+            f"rope parameters cannot say the length of {rope.schedule!r}: write the Rope as it was before at_length"
+        )
     if isinstance(rope.schedule, Proportional) and rope.fraction != 1.0:
         raise InputError(f"rope parameters cannot say fraction={rope.fraction} beside {rope.schedule!r}: use 1")
     for kind, (schedule, needs, may) in _KINDS.items():
@@ -306,8 +350,9 @@ def convert_layout(weights: jax.Array, heads: int, to: str, fraction: float = 1.
     if to not in ("split", "interleaved"):
         raise InputError(f"convert_layout got to={to!r}: needed is 'split' or 'interleaved'")
     if weights.shape[-1] % heads:
-        raise InputError(f"convert_layout got {weights.shape[-1]} channels and heads={heads}: the heads must divide "
-                         "them")
+        raise InputError(
+            f"convert_layout got {weights.shape[-1]} channels and heads={heads}: the heads must divide them"
+        )
     size = weights.shape[-1] // heads
     turning = Rope(fraction=fraction).rotary_size(size)
     split = jnp.concatenate([jnp.arange(0, turning, 2), jnp.arange(1, turning, 2), jnp.arange(turning, size)])

@@ -39,27 +39,48 @@ def _families(layout: Layout, names: str, base: float | None = None, fraction: f
 
 NAMED = {
     **_families("split", "llama mistral qwen2 qwen3 gemma gemma2 phi3 falcon", 1e4),
-    **_families("split", "nemotron-nas mixtral ministral ministral3 qwen qwen2_moe qwen3_moe deepseek minicpm internlm "
-                         "internlm2 internlm3 baichuan olmo olmo2 olmo3 olmoe granite granitemoe starcoder2 seed_oss "
-                         "arcee phimoe hunyuan_v1_dense hunyuan_v1_moe exaone4 dbrx mpt gemma4_text modernbert mimo"),
-    **_families("split", "phi stablelm persimmon nemotron glm4_moe qwen3_next qwen3_5_text minimax_m3 mimo_v2_flash "
-                         "stablelm_epoch nomic_bert", fraction=None),
+    **_families(
+        "split",
+        "nemotron-nas mixtral ministral ministral3 qwen qwen2_moe qwen3_moe deepseek minicpm internlm "
+        "internlm2 internlm3 baichuan olmo olmo2 olmo3 olmoe granite granitemoe starcoder2 seed_oss "
+        "arcee phimoe hunyuan_v1_dense hunyuan_v1_moe exaone4 dbrx mpt gemma4_text modernbert mimo",
+    ),
+    **_families(
+        "split",
+        "phi stablelm persimmon nemotron glm4_moe qwen3_next qwen3_5_text minimax_m3 mimo_v2_flash "
+        "stablelm_epoch nomic_bert",
+        fraction=None,
+    ),
     **_families("split", "gemma3_text gemma3n_text", 1e6),
     **_families("split", "gpt_neox phi-msft", 1e4, None),
     **_families("split", "minimax_m2", 5e6, None),
-    "gpt_oss": Family("split", 150_000.0), "smollm3": Family("split", 2e6), "apertus": Family("split", 12e6),
-    **_families("interleaved", "cohere cohere2 ernie4_5 ernie4_5_moe deepseek_v2 deepseek_v3 kimi_k2 helium "
-                               "glm_moe_dsa glm4_moe_lite"),
+    "gpt_oss": Family("split", 150_000.0),
+    "smollm3": Family("split", 2e6),
+    "apertus": Family("split", 12e6),
+    **_families(
+        "interleaved",
+        "cohere cohere2 ernie4_5 ernie4_5_moe deepseek_v2 deepseek_v3 kimi_k2 helium glm_moe_dsa glm4_moe_lite",
+    ),
     **_families("interleaved", "glm glm4", fraction=None),
     **_families("interleaved", "gptj codegen", 1e4, None),
-    "roformer": Family("interleaved", 1e4), "chatglm": Family("interleaved", 1e4, 0.5),
+    "roformer": Family("interleaved", 1e4),
+    "chatglm": Family("interleaved", 1e4, 0.5),
     "llama4_text": Family("interleaved", 5e5),
 }
 NAMELESS = Family("split", 1e4)
 SPELLED = ((("rotary_dim", "n_embd"), "gptj"), (("rope_ratio",), "chatglm"), (("original_rope",), "chatglm"))
 """Without a model type, these keys together tell the family."""
-STILL = {"nemotron_h": "NoPE", "kimi_linear": "NoPE", "jamba": "NoPE", "bloom": "Alibi", "t5": "T5Bias",
-          "mt5": "T5Bias", "gpt2": "Learned", "opt": "Learned", "bert": "Learned"}
+STILL = {
+    "nemotron_h": "NoPE",
+    "kimi_linear": "NoPE",
+    "jamba": "NoPE",
+    "bloom": "Alibi",
+    "t5": "T5Bias",
+    "mt5": "T5Bias",
+    "gpt2": "Learned",
+    "opt": "Learned",
+    "bert": "Learned",
+}
 """Model types that do not rotate, whatever keys they carry, and the encoding that they have instead."""
 
 LAYERS = {
@@ -92,22 +113,61 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "position_embedding_type": ((None, "rope", "rotary", "rope_gptj"), "take the encoding that it names"),
 }
 """Keys that may have these values alone, and what to do about another."""
-LOOSE = ("factor", "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor",
-          "yarn", "llama_4_scaling")
+LOOSE = (
+    "factor",
+    "beta_fast",
+    "beta_slow",
+    "short_factor",
+    "long_factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "yarn",
+    "llama_4_scaling",
+)
 """What schedules are made of, and what nobody reads outside the rope parameters."""
 SCALED = ("gpt_oss", "apertus", "ministral3", "gemma4_text")
 """Model types whose class fills in a schedule, or one for each layer type, where the configuration is silent."""
 REFUSED = {
     "mrope_section": "for text remove it, for positions of several coordinates take "
-                     "AxialRope(sections, base, frequencies='shared')",
+    "AxialRope(sections, base, frequencies='shared')",
     "mrope_interleaved": "for text remove it; sections that alternate have no encoding here",
     "llama_4_scaling_beta": "it is a temperature of the queries by position: remove it and chain the Rope with one",
 }
-IDLE = (LONGEST, LENGTH, "n_positions", "qk_rope_head_dim", "no_rope_layers", "no_rope_layer_interval", "flash_rotary",
-         "indexer_rope_interleave", "alibi_bias_max")
+IDLE = (
+    LONGEST,
+    LENGTH,
+    "n_positions",
+    "qk_rope_head_dim",
+    "no_rope_layers",
+    "no_rope_layer_interval",
+    "flash_rotary",
+    "indexer_rope_interleave",
+    "alibi_bias_max",
+)
 """Keys with such names that change nothing about how a layer turns that does turn."""
-SAYING = (*BASES, *FRACTIONS, *INTERLEAVED, *LAYERS, "rotary_dim", "rope_ratio", "rotary", "rope",
-           "position_embedding_type")
+SAYING = (
+    *BASES,
+    *FRACTIONS,
+    *INTERLEAVED,
+    *LAYERS,
+    "rotary_dim",
+    "rope_ratio",
+    "rotary",
+    "rope",
+    "position_embedding_type",
+)
 KNOWN = {*NESTS, *SAYING, *ONLY, *IDLE}
-READ = {*KNOWN, *LOOSE, *REFUSED, "model_type", "text_config", "attn_config", "head_dim", "kv_channels", "n_embd",
-         "n_head", "hidden_size", "num_attention_heads"}
+READ = {
+    *KNOWN,
+    *LOOSE,
+    *REFUSED,
+    "model_type",
+    "text_config",
+    "attn_config",
+    "head_dim",
+    "kv_channels",
+    "n_embd",
+    "n_head",
+    "hidden_size",
+    "num_attention_heads",
+}

@@ -68,8 +68,10 @@ def _entries(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping) and not isinstance(config, type):
         config = config.to_dict() if callable(getattr(config, "to_dict", None)) else config
     if not isinstance(config, Mapping):
-        raise InputError(f"from_rope_parameters got a {type(config).__name__}: needed is a configuration, as a "
-                         "dict or an object with to_dict(); read the checkpoint's config.json")
+        raise InputError(
+            f"from_rope_parameters got a {type(config).__name__}: needed is a configuration, as a "
+            "dict or an object with to_dict(); read the checkpoint's config.json"
+        )
     for key in config:
         if not isinstance(key, str):
             raise InputError(f"the configuration has the key {key!r}: needed are texts")
@@ -89,8 +91,9 @@ def _plain(name: str, value: Any, read: bool) -> Any:
         size: Any = abs(value)
         plain = size <= sys.float_info.max  # False for NaN.
     if read and not (plain and isinstance(name, str)):
-        raise InputError(f"the configuration has {name}={value!r}: needed is what a JSON file can hold, with finite "
-                         "numbers")
+        raise InputError(
+            f"the configuration has {name}={value!r}: needed is what a JSON file can hold, with finite numbers"
+        )
     return value
 
 
@@ -109,8 +112,10 @@ def _agreeing(inside: Mapping[str, Any], beside: Mapping[str, Any], name: str) -
     for key, value in about.items():
         held = inside.get(key)
         if held != value and (held is not None or name == "text_config"):
-            raise InputError(f"the configuration has {key}={value!r} on one side of {name} and {held!r} on the other: "
-                             "they contradict, remove one")
+            raise InputError(
+                f"the configuration has {key}={value!r} on one side of {name} and {held!r} on the other: "
+                "they contradict, remove one"
+            )
     return about
 
 
@@ -130,20 +135,27 @@ def check(model: Mapping[str, Any]) -> None:
     if name in STILL:
         raise InputError(f"the configuration has model_type={name!r}, which does not rotate: take {STILL[name]}")
     if name in SCALED and not any(isinstance(model.get(nest), Mapping) for nest in NESTS):
-        raise InputError(f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
-                         "some that are not plain: write them into rope_parameters")
+        raise InputError(
+            f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
+            "some that are not plain: write them into rope_parameters"
+        )
     for key, value in model.items():
         if key in REFUSED and value is not None:
             raise InputError(f"the configuration has {key}={value!r}, which no Rope can say: {REFUSED[key]}")
         if key in LOOSE and value is not None:
-            raise InputError(f"the configuration has {key}={value!r} beside its rope parameters and not in them: put "
-                             "it into rope_parameters, with a rope_type")
+            raise InputError(
+                f"the configuration has {key}={value!r} beside its rope parameters and not in them: put "
+                "it into rope_parameters, with a rope_type"
+            )
         if key in ONLY and value not in ONLY[key][0]:
-            raise InputError(f"the configuration has {key}={value!r}, which is no plain rotary embedding: "
-                             f"{ONLY[key][1]}")
+            raise InputError(
+                f"the configuration has {key}={value!r}, which is no plain rotary embedding: {ONLY[key][1]}"
+            )
         if _about(key) and key not in KNOWN:
-            raise InputError(f"the configuration has {key}={value!r}, an unknown key about positions: if it changes "
-                             "nothing, remove it; else build the encoding by hand")
+            raise InputError(
+                f"the configuration has {key}={value!r}, an unknown key about positions: if it changes "
+                "nothing, remove it; else build the encoding by hand"
+            )
 
 
 def model_type(model: Mapping[str, Any]) -> str | None:
@@ -180,9 +192,11 @@ def layout(model: Mapping[str, Any]) -> Layout:
     if said:
         return "interleaved" if next(iter(said.values())) else "split"
     if (known := family(model)) is None:
-        raise InputError(f"model_type={model['model_type']!r} is unknown, and so is which channels pair: add "
-                         "rope_interleave, False for (i, i + r/2) or True for (2i, 2i + 1), and "
-                         "partial_rotary_factor where only a part of the head turns")
+        raise InputError(
+            f"model_type={model['model_type']!r} is unknown, and so is which channels pair: add "
+            "rope_interleave, False for (i, i + r/2) or True for (2i, 2i + 1), and "
+            "partial_rotary_factor where only a part of the head turns"
+        )
     return known.layout
 
 
@@ -203,23 +217,31 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     if _by_layer(inner):
         layer = _nested(inner, layer_type)
         if model.get("model_type") in SCALED and layer.get("rope_theta") is None:
-            raise InputError(f"rope_parameters have no rope_theta for layer_type={layer_type!r}, and layer types of a "
-                             f"{model['model_type']} have bases of their own: add it there")
+            raise InputError(
+                f"rope_parameters have no rope_theta for layer_type={layer_type!r}, and layer types of a "
+                f"{model['model_type']} have bases of their own: add it there"
+            )
         return layer, bases, True
     return _flat(model, inner, layer_type), bases, False
 
 
 def _nested(inner: dict[str, Any], layer_type: str | None) -> dict[str, Any]:
     if layer_type not in inner:
-        raise InputError(f"rope_parameters are nested by layer type and layer_type={layer_type!r} is none of them: "
-                         f"give one of {', '.join(inner)}")
+        raise InputError(
+            f"rope_parameters are nested by layer type and layer_type={layer_type!r} is none of them: "
+            f"give one of {', '.join(inner)}"
+        )
     stray = [key for key, value in inner.items() if not isinstance(value, Mapping) and value is not None]
     if stray:
-        raise InputError(f"rope_parameters are nested by layer type and have {stray[0]!r} beside the types: move it "
-                         "into those that it is for")
+        raise InputError(
+            f"rope_parameters are nested by layer type and have {stray[0]!r} beside the types: move it "
+            "into those that it is for"
+        )
     if inner[layer_type] is None:
-        raise InputError(f"rope_parameters have null for layer_type={layer_type!r}: in some models such layers do not "
-                         "rotate, in others plainly; take NoPE for the first, write the others' parameters out")
+        raise InputError(
+            f"rope_parameters have null for layer_type={layer_type!r}: in some models such layers do not "
+            "rotate, in others plainly; take NoPE for the first, write the others' parameters out"
+        )
     return dict(inner[layer_type])
 
 
@@ -229,15 +251,24 @@ def _flat(model: Mapping[str, Any], inner: dict[str, Any], layer_type: str | Non
     types = sorted({name for layers in kinds.values() for name in (layers.own, layers.other)})
     apart = [key for key in kinds if model[key] is not None] or list(NESTS[1:] if inner and kinds else ())
     if layer_type is None and apart:
-        raise InputError(f"the configuration has {apart[0]}, so its layers turn differently: give layer_type, one of "
-                         f"{', '.join(types)}")
+        raise InputError(
+            f"the configuration has {apart[0]}, so its layers turn differently: give layer_type, one of "
+            f"{', '.join(types)}"
+        )
     if layer_type is not None and layer_type not in types:
-        raise InputError(f"nothing in the configuration answers to layer_type={layer_type!r}: "
-                         + (f"give one of {', '.join(types)}" if types else "all layers that turn do so alike, leave "
-                            "it out, and take NoPE for those that do not"))
+        raise InputError(
+            f"nothing in the configuration answers to layer_type={layer_type!r}: "
+            + (
+                f"give one of {', '.join(types)}"
+                if types
+                else "all layers that turn do so alike, leave it out, and take NoPE for those that do not"
+            )
+        )
     for key, layers in kinds.items() if inner and layer_type else ():
         if layers.scaled is None:
-            raise InputError(f"the configuration has rope parameters and {key}, and not which layers are scaled: nest "
-                             "the parameters by layer type")
+            raise InputError(
+                f"the configuration has rope parameters and {key}, and not which layers are scaled: nest "
+                "the parameters by layer type"
+            )
         inner = inner if layers.scaled == layer_type else {}
     return inner

@@ -104,8 +104,10 @@ class Rope(Encoding):
         # 30/44 of 44 comes to 29.999...: only what is more than rounding is cut off.
         size = round(exact) if abs(exact - round(exact)) < 1e-9 else int(exact)
         if size < 2 or size % 2:
-            raise InputError(f"Rope got a head size of {head_size} and fraction={self.fraction}: {size} channels would "
-                             "turn, needed is an even number of 2 or more; change the head size or the fraction")
+            raise InputError(
+                f"Rope got a head size of {head_size} and fraction={self.fraction}: {size} channels would "
+                "turn, needed is an even number of 2 or more; change the head size or the fraction"
+            )
         return size
 
     def constants(self, dims: Dims) -> Params:
@@ -114,11 +116,15 @@ class Rope(Encoding):
         # Of a user's schedule nothing else is known, and a number that float32 cannot hold would turn up as NaN.
         frequencies = np.asarray(frequencies, np.float64)
         if frequencies.shape != (size // 2,) or not np.isfinite(frequencies).all():
-            raise InputError(f"{self.schedule!r} answers the frequencies {frequencies}: needed are {size // 2} finite "
-                             "numbers, one for each pair of channels")
+            raise InputError(
+                f"{self.schedule!r} answers the frequencies {frequencies}: needed are {size // 2} finite "
+                "numbers, one for each pair of channels"
+            )
         if not _FACTORS[0] <= factor <= _FACTORS[1]:
-            raise InputError(f"{self.schedule!r} answers the attention factor {factor}: needed is a positive number "
-                             "within the range of float32")
+            raise InputError(
+                f"{self.schedule!r} answers the attention factor {factor}: needed is a positive number "
+                "within the range of float32"
+            )
         return {"turns": phases.fixed_point_turns(frequencies), "factor": np.float32(factor)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:

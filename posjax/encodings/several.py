@@ -87,6 +87,8 @@ class _Several(Encoding):
         names = [str(i) for i in range(len(self.parts))]
         if not isinstance(params, Mapping) or sorted(params) != sorted(names):
             got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
-            raise InputError(f"{type(self).__name__} of {len(self.parts)} encodings got parameters {got}: needed is a "
-                             f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them")
+            raise InputError(
+                f"{type(self).__name__} of {len(self.parts)} encodings got parameters {got}: needed is a "
+                f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them"
+            )
         return params

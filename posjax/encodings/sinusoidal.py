@@ -57,8 +57,10 @@ class Sinusoidal(Encoding):
 
     def constants(self, dims: Dims) -> Params:
         if dims.model_size % 2:
-            raise InputError(f"Sinusoidal got a model size of {dims.model_size}: needed is an even one, half of it "
-                             "sines and half cosines")
+            raise InputError(
+                f"Sinusoidal got a model size of {dims.model_size}: needed is an even one, half of it "
+                "sines and half cosines"
+            )
         return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:

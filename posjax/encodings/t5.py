@@ -49,11 +49,15 @@ class T5Bias(RelativeBias):
         super().__post_init__()
         unit = 4 if self.bidirectional else 2
         if self.buckets < unit or self.buckets % unit:
-            raise InputError(f"T5Bias got buckets={self.buckets} and bidirectional={self.bidirectional}: needed is a "
-                             f"positive multiple of {unit}")
+            raise InputError(
+                f"T5Bias got buckets={self.buckets} and bidirectional={self.bidirectional}: needed is a "
+                f"positive multiple of {unit}"
+            )
         if not self.max_distance > self.one_way // 2:
-            raise InputError(f"T5Bias got max_distance={self.max_distance}: needed is more than the "
-                             f"{self.one_way // 2} exact buckets of each direction")
+            raise InputError(
+                f"T5Bias got max_distance={self.max_distance}: needed is more than the "
+                f"{self.one_way // 2} exact buckets of each direction"
+            )
         if not self.deviation >= 0:
             raise InputError(f"T5Bias got deviation={self.deviation}: needed is a standard deviation, 0 or more")
 
@@ -65,8 +69,10 @@ class T5Bias(RelativeBias):
         if self.max_distance <= trained_length:
             return ()
         enough = max(trained_length // 2, self.one_way // 2 + 1)
-        return (f"T5Bias has max_distance={self.max_distance} and the model is trained at length {trained_length}: the "
-                f"buckets past it are never trained; {enough} would train all",)
+        return (
+            f"T5Bias has max_distance={self.max_distance} and the model is trained at length {trained_length}: the "
+            f"buckets past it are never trained; {enough} would train all",
+        )
 
     @property
     def one_way(self) -> int:
@@ -101,8 +107,9 @@ class T5Bias(RelativeBias):
         edges = jnp.asarray(self.complete(params, Dims())["edges"])
         near = jnp.abs(distance) if self.bidirectional else jnp.maximum(distance, 0)
         # One edge at a time: no array has an axis of edges, and kernels can evaluate it.
-        bucket = jax.lax.scan(lambda n, edge: (n + (near >= edge).astype(jnp.int32), None), jnp.zeros_like(near),
-                              edges)[0]
+        bucket = jax.lax.scan(
+            lambda n, edge: (n + (near >= edge).astype(jnp.int32), None), jnp.zeros_like(near), edges
+        )[0]
         return bucket + jnp.where(distance < 0, self.one_way, 0) if self.bidirectional else bucket
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:

@@ -61,8 +61,9 @@ class LogN(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.original_length >= 2:
-            raise InputError(f"LogN got original_length={self.original_length}: needed is the trained length in "
-                             "tokens, 2 or more")
+            raise InputError(
+                f"LogN got original_length={self.original_length}: needed is the trained length in tokens, 2 or more"
+            )
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:
@@ -106,8 +107,10 @@ class ScalableSoftmax(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scale > 0:
-            raise InputError(f"ScalableSoftmax got scale={self.scale}: needed is a positive number; the paper's models "
-                             "learn about 0.43")
+            raise InputError(
+                f"ScalableSoftmax got scale={self.scale}: needed is a positive number; the paper's models "
+                "learn about 0.43"
+            )
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"scale": jnp.full((dims.heads,), self.scale, jnp.float32)}

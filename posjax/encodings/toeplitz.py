@@ -46,8 +46,9 @@ class Toeplitz(RelativeBias):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.length >= 1:
-            raise InputError(f"Toeplitz got length={self.length}: needed is one more than the largest distance, 1 or "
-                             "more")
+            raise InputError(
+                f"Toeplitz got length={self.length}: needed is one more than the largest distance, 1 or more"
+            )
         if not self.deviation >= 0:
             raise InputError(f"Toeplitz got deviation={self.deviation}: needed is a standard deviation, 0 or more")
 
@@ -107,8 +108,10 @@ class Sandwich(RelativeBias):
         return (cls(size=16),)
 
     def constants(self, dims: Dims) -> Params:
-        return {"turns": phases.fixed_point_turns(inverse_frequencies(self.size, self.base)),
-                "rate": (dims.heads / (8 * np.arange(1, dims.heads + 1))).astype(np.float32)}
+        return {
+            "turns": phases.fixed_point_turns(inverse_frequencies(self.size, self.base)),
+            "rate": (dims.heads / (8 * np.arange(1, dims.heads + 1))).astype(np.float32),
+        }
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         numbers = self.complete(params, Dims(heads=head.count))

@@ -56,8 +56,10 @@ class XPos(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.base > 1 or not self.unit >= 1:
-            raise InputError(f"XPos got base={self.base} and unit={self.unit}: needed are a base above 1 and a unit of "
-                             "1 token or more; published are 10,000 and 512")
+            raise InputError(
+                f"XPos got base={self.base} and unit={self.unit}: needed are a base above 1 and a unit of "
+                "1 token or more; published are 10,000 and 512"
+            )
         if self.layout not in ("split", "interleaved"):
             raise InputError(f"XPos got layout={self.layout!r}: needed is 'split' or 'interleaved'")
 
@@ -85,8 +87,11 @@ class XPos(Encoding):
         # Eight bits and the rest: a position times the first is exact, so the exponent loses nothing.
         step = 2.0 ** (np.floor(np.log2(np.abs(decay).max())) - 8)
         coarse = np.round(decay / step) * step
-        return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.head_size, self.base)),
-                "coarse": coarse.astype(np.float32), "fine": (decay - coarse).astype(np.float32)}
+        return {
+            "turns": phases.fixed_point_turns(inverse_frequencies(dims.head_size, self.base)),
+            "coarse": coarse.astype(np.float32),
+            "fine": (decay - coarse).astype(np.float32),
+        }
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         numbers = self.complete(params, dims)
@@ -98,8 +103,13 @@ class XPos(Encoding):
         whole = jnp.round(exponents[0])
         power = whole.astype(jnp.int32)
         part = exponents[0] - whole + exponents[1]
-        return {**numbers, "cos": cos, "sin": sin, "query": jnp.ldexp(jnp.exp2(part), power),
-                "key": jnp.ldexp(jnp.exp2(-part), -power)}
+        return {
+            **numbers,
+            "cos": cos,
+            "sin": sin,
+            "query": jnp.ldexp(jnp.exp2(part), power),
+            "key": jnp.ldexp(jnp.exp2(-part), -power),
+        }
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if "cos" not in params:

@@ -39,8 +39,10 @@ class Extrapolation:
     def __post_init__(self) -> None:
         check_fields(self, positive=("windows",), choices=True)
         if self.multiples[:1] != (1,) or sorted(set(self.multiples)) != list(self.multiples):
-            raise InputError(f"Extrapolation got multiples={self.multiples}: needed are rising multiples of the "
-                             "trained length that begin with 1, such as 1 2 4 8 16")
+            raise InputError(
+                f"Extrapolation got multiples={self.multiples}: needed are rising multiples of the "
+                "trained length that begin with 1, such as 1 2 4 8 16"
+            )
 
     def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
@@ -56,14 +58,19 @@ class Extrapolation:
         chosen = variants(subject, self.extensions, self.fills, self.control)
         base = measure.losses_and_mass(subject, RAW, 1, windows[:, -trained - 1 :])
         return {
-            "kind": "language", "trained_length": trained, "lengths": list(self.multiples), "windows": self.windows,
-            "yardsticks": yardsticks(documents, windows, max(trained // 2, 1)), "corpus": documents.describe(),
+            "kind": "language",
+            "trained_length": trained,
+            "lengths": list(self.multiples),
+            "windows": self.windows,
+            "yardsticks": yardsticks(documents, windows, max(trained // 2, 1)),
+            "corpus": documents.describe(),
             "variants": [self._variant(subject, variant, windows, base, last, seed) for variant in chosen],
             "scores": self._scores(subject, windows, last, seed),
         }
 
-    def _variant(self, subject: Subject, variant: Variant, windows: np.ndarray, base: Any, last: int, seed: int
-                 ) -> dict[str, Any]:
+    def _variant(
+        self, subject: Subject, variant: Variant, windows: np.ndarray, base: Any, last: int, seed: int
+    ) -> dict[str, Any]:
         trained = subject.trained_length
         tail = max(trained // 2, 1)
         at_one = base[0][:, -tail:].mean(axis=1)
@@ -76,12 +83,21 @@ class Extrapolation:
             ratio, low, high = bootstrap_ratio(losses[:, -tail:].mean(axis=1), at_one, seed)
             bins = np.array_split(np.arange(losses.shape[1]), max(1, losses.shape[1] // max(trained // 4, 1)))
             lengths[str(multiple)] = {
-                "loss": float(losses[:, -tail:].mean()), "mean": float(losses.mean()),
-                "ratio": ratio, "low": low, "high": high, "beyond": float(mass.mean()),
-                "positions": [float(b.mean()) for b in bins], "by_position": [float(losses[:, b].mean()) for b in bins],
+                "loss": float(losses[:, -tail:].mean()),
+                "mean": float(losses.mean()),
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+                "beyond": float(mass.mean()),
+                "positions": [float(b.mean()) for b in bins],
+                "by_position": [float(losses[:, b].mean()) for b in bins],
             }
-        return {"name": variant.name, "kind": variant.kind, "lengths": lengths,
-                "ended_at": None if last == self.multiples[-1] else last}
+        return {
+            "name": variant.name,
+            "kind": variant.kind,
+            "lengths": lengths,
+            "ended_at": None if last == self.multiples[-1] else last,
+        }
 
     def _scores(self, subject: Subject, windows: np.ndarray, last: int, seed: int) -> dict[str, Any]:
         furthest = max(last * subject.trained_length - subject.trained_length // 2, 1)

@@ -22,8 +22,9 @@ TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
 
 
-def losses_and_mass(subject: Subject, variant: Variant, multiple: int, windows: np.ndarray
-                    ) -> tuple[np.ndarray, np.ndarray]:
+def losses_and_mass(
+    subject: Subject, variant: Variant, multiple: int, windows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The loss of each token in nats, and each window's share of attention beyond the trained length.
 
     `windows [n, length + 1]`, whose length is `multiple` times the trained one -> losses `[n, length]`, shares `[n]`,
@@ -156,6 +157,7 @@ def _random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed:
     q = encoding.rotate(params, heads, at, "query")[:, :1]
     k = encoding.rotate(params, heads, at, "key")[:, 1:]
     scores = jnp.mean(jnp.sum(q * k, -1), axis=(0, 2)) / math.sqrt(sizes.head_size)
-    bias = jnp.mean(jnp.stack([encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))[0]
-                               for n in range(sizes.heads)]), axis=0)
+    bias = jnp.mean(
+        jnp.stack([encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))[0] for n in range(sizes.heads)]), axis=0
+    )
     return scores + bias - (scores + bias)[0]

@@ -37,8 +37,9 @@ class Retrieval:
     def __post_init__(self) -> None:
         check_fields(self, choices=True)
         if self.sequences < 1 or not self.multiples or min(self.multiples) < 1:
-            raise InputError(f"Retrieval got sequences={self.sequences} and multiples={self.multiples}: each must be 1 "
-                             "or more")
+            raise InputError(
+                f"Retrieval got sequences={self.sequences} and multiples={self.multiples}: each must be 1 or more"
+            )
         if not all(0 <= depth < 1 for depth in self.depths):
             raise InputError(f"Retrieval got depths={self.depths}: needed are parts of the body in [0, 1), 0 farthest")
 
@@ -53,23 +54,34 @@ class Retrieval:
         last = subject.last_multiple(self.multiples)
         chosen = variants(subject, self.extensions, self.fills, self.control)
         return {
-            "kind": "retrieval", "trained_length": subject.trained_length, "lengths": list(self.multiples),
-            "chance": task.chance, "depths": list(self.depths), "queries": self.sequences * task.needles,
+            "kind": "retrieval",
+            "trained_length": subject.trained_length,
+            "lengths": list(self.multiples),
+            "chance": task.chance,
+            "depths": list(self.depths),
+            "queries": self.sequences * task.needles,
             "variants": [self._variant(subject, variant, task, last, seed) for variant in chosen],
         }
 
     def _variant(self, subject: Subject, variant: Variant, task: Needles, last: int, seed: int) -> dict[str, Any]:
         lengths = {}
         for multiple in (m for m in self.multiples if m <= last):
-            asked = [task.queries(multiple * subject.trained_length, depth, self.sequences, seed)
-                     for depth in self.depths]
+            asked = [
+                task.queries(multiple * subject.trained_length, depth, self.sequences, seed) for depth in self.depths
+            ]
             # All depths in one call, since they have one length.
             answers = measure.predictions(subject, variant, multiple, np.concatenate([a["inputs"] for a in asked]))
             right = [_accuracy(given, a) for given, a in zip(np.split(answers, len(asked)), asked, strict=True)]
-            lengths[str(multiple)] = {"accuracy": [float(r.mean()) for r in right],
-                                      "error": [float(r.std() / np.sqrt(len(r))) for r in right]}
-        return {"name": variant.name, "kind": variant.kind, "lengths": lengths,
-                "ended_at": None if last == max(self.multiples) else last}
+            lengths[str(multiple)] = {
+                "accuracy": [float(r.mean()) for r in right],
+                "error": [float(r.std() / np.sqrt(len(r))) for r in right],
+            }
+        return {
+            "name": variant.name,
+            "kind": variant.kind,
+            "lengths": lengths,
+            "ended_at": None if last == max(self.multiples) else last,
+        }
 
 
 def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> np.ndarray:

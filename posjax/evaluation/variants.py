@@ -46,8 +46,10 @@ class Subject:
         most = self.config.encoding.max_length
         held = [m for m in multiples if most is None or m * self.trained_length <= most]
         if not held:
-            raise InputError(f"{self.config.encoding!r} holds {most} positions and the model was trained at "
-                             f"{self.trained_length}: nothing can be evaluated; lengthen the table")
+            raise InputError(
+                f"{self.config.encoding!r} holds {most} positions and the model was trained at "
+                f"{self.trained_length}: nothing can be evaluated; lengthen the table"
+            )
         return max(held)
 
 
@@ -59,8 +61,9 @@ def abstract(model: Decoder, vocabulary: int, trained_length: int) -> Subject:
 RAW, WINDOWED = Variant("raw", "raw"), Variant("windowed", "windowed")
 
 
-def variants(subject: Subject, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
-             ) -> list[Variant]:
+def variants(
+    subject: Subject, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
+) -> list[Variant]:
     """The variants that this model has: extensions where it is rotary, fills where it has a table."""
     parts = subject.config.encoding.parts if isinstance(subject.config.encoding, Chain) else (subject.config.encoding,)
     found = [RAW]
@@ -78,7 +81,9 @@ def extended(encoding: Encoding, how: Extension, factor: float, original_length:
     Linear(factor=4.0)
     """
     schedules: dict[str, Schedule] = {
-        "linear": Linear(factor), "ntk": NTK(factor), "yarn": Yarn(factor, original_length),
+        "linear": Linear(factor),
+        "ntk": NTK(factor),
+        "yarn": Yarn(factor, original_length),
     }
     parts = encoding.parts if isinstance(encoding, Chain) else (encoding,)
     return chain(*(part.replace(schedule=schedules[how]) if isinstance(part, Rope) else part for part in parts))

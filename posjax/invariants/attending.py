@@ -37,8 +37,15 @@ def assert_decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0,
     decode(encoding, params, dims, seed, backend).enforce(encoding)
 
 
-def decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
-           dtype: DTypeLike = jnp.float32, length: int = 7) -> Finding:
+def decode(
+    encoding: Encoding,
+    params: Params,
+    dims: Dims,
+    seed: int = 0,
+    backend: str = "auto",
+    dtype: DTypeLike = jnp.float32,
+    length: int = 7,
+) -> Finding:
     """Measures the decode law."""
     expect(encoding, dims, params)
     q, k, v = _sample(dims, length, seed, dtype)
@@ -65,8 +72,9 @@ def assert_packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0
     packing(encoding, params, dims, seed, backend).enforce(encoding)
 
 
-def packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
-            dtype: DTypeLike = jnp.float32) -> Finding:
+def packing(
+    encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto", dtype: DTypeLike = jnp.float32
+) -> Finding:
     """Measures the pack law."""
     expect(encoding, dims, params)
     size = 8
@@ -78,8 +86,10 @@ def packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backe
     packed = _compiled(mask=Causal() & Segments(segments), length=size, **run)
     apart = _compiled(mask=Causal(), **run)
     together = np.asarray(packed(q, k, v, q_positions=at, k_positions=at))
-    pairs = {f"document {n}": (together[:, s], apart(q[:, s], k[:, s], v[:, s]))
-             for n, s in enumerate((slice(0, size), slice(size, 2 * size)), 1)}
+    pairs = {
+        f"document {n}": (together[:, s], apart(q[:, s], k[:, s], v[:, s]))
+        for n, s in enumerate((slice(0, size), slice(size, 2 * size)), 1)
+    }
     return worst_of("pack", pairs, _allowed(dtype))
 
 
@@ -93,8 +103,9 @@ def assert_causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0,
     causal(encoding, params, dims, seed, backend).enforce(encoding)
 
 
-def causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto",
-           dtype: DTypeLike = jnp.float32) -> Finding:
+def causal(
+    encoding: Encoding, params: Params, dims: Dims, seed: int = 0, backend: str = "auto", dtype: DTypeLike = jnp.float32
+) -> Finding:
     """Measures how much later keys and values change earlier outputs."""
     expect(encoding, dims, params)
     q, k, v = _sample(dims, 7, seed, dtype)

@@ -34,8 +34,10 @@ class Finding:
     def enforce(self, encoding: Encoding) -> None:
         """Errors: `AssertionError` where the law does not hold."""
         if not self.holds and asserting():
-            raise AssertionError(f"{encoding!r} breaks the law {self.law!r}: the error is {self.worst:.2g} at "
-                                 f"{self.where}, and {self.allowed:.2g} is allowed")
+            raise AssertionError(
+                f"{encoding!r} breaks the law {self.law!r}: the error is {self.worst:.2g} at "
+                f"{self.where}, and {self.allowed:.2g} is allowed"
+            )
 
 
 def asserting() -> bool:
@@ -49,6 +51,7 @@ def asserting() -> bool:
 
 def assertion(law: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """An assertion that measures nothing while assertions are off."""
+
     @wraps(law)
     def obedient(*args: Arguments.args, **named: Arguments.kwargs) -> None:
         if asserting():

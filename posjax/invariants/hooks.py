@@ -22,8 +22,9 @@ OFFSETS = (1, 1000, 2**17, 2**24 + 1, 2**31 - 1 - 16)
 """Where float32 angles go wrong: past a window, past bfloat16's integers, past float32's, and at the end of int32."""
 
 
-def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_positions: jax.Array,
-           k_positions: jax.Array) -> jax.Array:
+def scores(
+    encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_positions: jax.Array, k_positions: jax.Array
+) -> jax.Array:
     """What attention sees of an encoding: `(R_q q)(R_k k) / sqrt(H) + bias`, in float32.
 
     `q [B, T, N, H]`, `k [B, S, N, H]`, positions `[T]` and `[S]` -> `[B, N, T, S]`.
@@ -39,8 +40,15 @@ def scores(encoding: Encoding, params: Params, q: jax.Array, k: jax.Array, q_pos
 
 
 @assertion
-def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int] = OFFSETS[:4],
-                    length: int = 16, tolerance: float = 1e-5, seed: int = 0) -> None:
+def assert_relative(
+    encoding: Encoding,
+    params: Params,
+    dims: Dims,
+    offsets: Sequence[int] = OFFSETS[:4],
+    length: int = 16,
+    tolerance: float = 1e-5,
+    seed: int = 0,
+) -> None:
     """The shift law: scores stay the same when all positions move by one offset.
 
     The difference is measured against the scores' own scale, at each offset; positions stay below 2^31. Inside a
@@ -56,19 +64,29 @@ def assert_relative(encoding: Encoding, params: Params, dims: Dims, offsets: Seq
         return
     finding = shift(moved, offsets, tolerance)
     if not finding.holds:
-        raise AssertionError(f"{encoding!r} is not relative: moving all positions by {finding.where} changes a score "
-                             f"by {finding.worst:.2g} of the scores' scale, and {tolerance:.2g} is allowed")
+        raise AssertionError(
+            f"{encoding!r} is not relative: moving all positions by {finding.where} changes a score "
+            f"by {finding.worst:.2g} of the scores' scale, and {tolerance:.2g} is allowed"
+        )
 
 
-def moved_by(encoding: Encoding, params: Params, dims: Dims, offsets: Sequence[int], length: int, seed: int,
-           dtype: DTypeLike = jnp.float32) -> list[tuple[jax.Array, jax.Array]]:
+def moved_by(
+    encoding: Encoding,
+    params: Params,
+    dims: Dims,
+    offsets: Sequence[int],
+    length: int,
+    seed: int,
+    dtype: DTypeLike = jnp.float32,
+) -> list[tuple[jax.Array, jax.Array]]:
     """For each offset the scores after and before the move, both over the scale of those before."""
     expect(encoding, dims, params)
     length = whole(length, "length", least=1)
     offsets = [whole(offset, "an offset", least=-LARGEST) for offset in offsets]
     if offsets and max(offsets) > LARGEST - length:
-        raise InputError(f"an offset is {max(offsets)}: needed are {LARGEST - length} at most, so that positions stay "
-                         "below 2^31")
+        raise InputError(
+            f"an offset is {max(offsets)}: needed are {LARGEST - length} at most, so that positions stay below 2^31"
+        )
     q, k = normal((2, 2, length, dims.heads, dims.head_size), seed, dtype)
 
     @jax.jit
@@ -115,13 +133,18 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
     return worst_of("tile", {name: (part[name], np.asarray(entire[name])[cuts[name]]) for name in cuts}, 1e-5)
 
 
-def _hooks(encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, q_at: jax.Array, k_at: jax.Array
-           ) -> dict[str, jax.Array]:
+def _hooks(
+    encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, q_at: jax.Array, k_at: jax.Array
+) -> dict[str, jax.Array]:
     """What each hook gives, by name."""
     count = heads.shape[-2]
     biases = {f"bias of head {n}": encoding.bias(params, q_at, k_at, Head(n, count)) for n in range(count)}
-    return {"embed": encoding.embed(params, x, q_at), "query": encoding.rotate(params, heads, q_at, "query"),
-            "key": encoding.rotate(params, heads, q_at, "key"), **biases}
+    return {
+        "embed": encoding.embed(params, x, q_at),
+        "query": encoding.rotate(params, heads, q_at, "query"),
+        "key": encoding.rotate(params, heads, q_at, "key"),
+        **biases,
+    }
 
 
 @assertion

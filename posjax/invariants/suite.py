@@ -24,9 +24,13 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
     expect(encoding, dims)
     params = encoding.init(jax.random.key(0), dims)
     joined = encoding.join(params, encoding.constants(dims))
-    findings = [tile(encoding, joined, dims), decode(encoding, params, dims, dtype=dtype),
-                packing(encoding, params, dims, dtype=dtype), causal(encoding, params, dims, dtype=dtype),
-                gradients(encoding, dims)]
+    findings = [
+        tile(encoding, joined, dims),
+        decode(encoding, params, dims, dtype=dtype),
+        packing(encoding, params, dims, dtype=dtype),
+        causal(encoding, params, dims, dtype=dtype),
+        gradients(encoding, dims),
+    ]
     if encoding.relative:
         last = (encoding.max_length or 2**31) - 17
         offsets = [offset for offset in OFFSETS if offset <= last]
@@ -44,6 +48,8 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
 def table(encoding: Encoding, findings: Sequence[Finding], dtype: DTypeLike = jnp.float32) -> str:
     """The findings as text of 80 columns."""
     lines = [f"{encoding!r} in {jnp.dtype(dtype).name}"]
-    lines += [f"  {'holds ' if f.holds else 'BROKEN'}  {f.law:<9} {f.worst:9.1e} of {f.allowed:7.0e}   {f.where}"
-              for f in findings]
+    lines += [
+        f"  {'holds ' if f.holds else 'BROKEN'}  {f.law:<9} {f.worst:9.1e} of {f.allowed:7.0e}   {f.where}"
+        for f in findings
+    ]
     return "\n".join(lines)

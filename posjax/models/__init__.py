@@ -7,6 +7,20 @@ from posjax.models.layers import Attention, Block, Pass, Places, Probe, SwiGLU, 
 from posjax.models.losses import cross_entropy
 from posjax.models.parameters import EncodingParams
 
-__all__ = ["GREEDY", "Attention", "Block", "Cache", "Decoder", "EncodingParams", "Pass",
-           "Places", "Probe", "Sampling", "SwiGLU",
-           "Transformer", "cross_entropy", "dims", "generate"]
+__all__ = [
+    "GREEDY",
+    "Attention",
+    "Block",
+    "Cache",
+    "Decoder",
+    "EncodingParams",
+    "Pass",
+    "Places",
+    "Probe",
+    "Sampling",
+    "SwiGLU",
+    "Transformer",
+    "cross_entropy",
+    "dims",
+    "generate",
+]

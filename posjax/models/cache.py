@@ -50,14 +50,18 @@ class Cache:
         """
         known = not isinstance(self.length, core.Tracer)
         if known and not 0 <= int(self.length) <= self.size - count:
-            raise InputError(f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
-                             "make it larger, Cache.empty(config, batch, size)")
+            raise InputError(
+                f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
+                "make it larger, Cache.empty(config, batch, size)"
+            )
         if self.positions is None and new is None:
             return None
         if self.positions is None or new is None:
             have = "keeps no positions and got some" if new is not None else "keeps positions and got none"
-            raise InputError(f"the cache {have}: make it with Cache.empty(..., positions=True) where tokens may stand "
-                             "anywhere, and give the positions of all of them")
+            raise InputError(
+                f"the cache {have}: make it with Cache.empty(..., positions=True) where tokens may stand "
+                "anywhere, and give the positions of all of them"
+            )
         if new.ndim < self.positions.ndim:
             new = new[None] if new.ndim == 1 else new
             new = new[..., None] if new.ndim < self.positions.ndim else new

@@ -60,18 +60,26 @@ class Decoder:
     def __post_init__(self) -> None:
         check_fields(self, positive=("layers", "model_size", "heads", "head_size", "feed_forward"), choices=True)
         if not self.epsilon > 0 or self.embedding_scale < 0:
-            raise InputError(f"Decoder got epsilon={self.epsilon} and embedding_scale={self.embedding_scale}: needed "
-                             "are a small positive number, such as 1e-6, and 0 or more")
+            raise InputError(
+                f"Decoder got epsilon={self.epsilon} and embedding_scale={self.embedding_scale}: needed "
+                "are a small positive number, such as 1e-6, and 0 or more"
+            )
         if self.head_size is None and self.model_size % self.heads:
-            raise InputError(f"Decoder got model_size={self.model_size} and heads={self.heads}: needed is a model size "
-                             "that the heads divide, or an explicit head_size")
+            raise InputError(
+                f"Decoder got model_size={self.model_size} and heads={self.heads}: needed is a model size "
+                "that the heads divide, or an explicit head_size"
+            )
         if self.key_value_heads < 1 or self.heads % self.key_value_heads:
             fit = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
-            raise InputError(f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
-                             f"key-value heads that divides the query heads, one of {', '.join(map(str, fit))}")
+            raise InputError(
+                f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
+                f"key-value heads that divides the query heads, one of {', '.join(map(str, fit))}"
+            )
         if self.size_of_head > LARGEST_HEAD:
-            raise InputError(f"Decoder got model_size={self.model_size}, heads={self.heads} and head_size="
-                             f"{self.head_size}, heads of {self.size_of_head}: needed is {LARGEST_HEAD} or less")
+            raise InputError(
+                f"Decoder got model_size={self.model_size}, heads={self.heads} and head_size="
+                f"{self.head_size}, heads of {self.size_of_head}: needed is {LARGEST_HEAD} or less"
+            )
         attention.known(self.backend)
         self.encoding.constants(dims(self))  # Says now what it would say after minutes: an odd rotary size, say.
 
@@ -100,8 +108,10 @@ class Decoder:
 
     def explain(self, length: int) -> attention.Choice:
         """The backend of a full pass over that many tokens, and why; of the first layer where layers differ."""
-        q, k = (jax.ShapeDtypeStruct((1, length, n, self.size_of_head), jnp.dtype(self.dtype))
-                for n in (self.heads, self.key_value_heads))
+        q, k = (
+            jax.ShapeDtypeStruct((1, length, n, self.size_of_head), jnp.dtype(self.dtype))
+            for n in (self.heads, self.key_value_heads)
+        )
         return attention.explain(q, k, encoding=self.encoding, backend=self.backend)
 
     def build(self, vocabulary: int, seed: int) -> Transformer:
@@ -114,18 +124,41 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: Decoder, vocabulary: int, rngs: nnx.Rngs):
         self.config = config
-        self.embedding = nnx.Embed(vocabulary, config.model_size, dtype=jnp.dtype(config.dtype),
-                                   param_dtype=jnp.float32, rngs=rngs,
-                                   embedding_init=nnx.initializers.normal(config.embedding_scale))
+        self.embedding = nnx.Embed(
+            vocabulary,
+            config.model_size,
+            dtype=jnp.dtype(config.dtype),
+            param_dtype=jnp.float32,
+            rngs=rngs,
+            embedding_init=nnx.initializers.normal(config.embedding_scale),
+        )
         self.encoding_params = EncodingParams(config.encoding.init(rngs.params(), dims(config)))
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = norm(config, rngs)
-        self.head = None if config.tied else nnx.Linear(
-            config.model_size, vocabulary, use_bias=False, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32,
-            kernel_init=nnx.initializers.normal(config.model_size**-0.5), rngs=rngs)
+        self.head = (
+            None
+            if config.tied
+            else nnx.Linear(
+                config.model_size,
+                vocabulary,
+                use_bias=False,
+                dtype=jnp.dtype(config.dtype),
+                param_dtype=jnp.float32,
+                kernel_init=nnx.initializers.normal(config.model_size**-0.5),
+                rngs=rngs,
+            )
+        )
 
-    def __call__(self, tokens: jax.Array, positions: jax.Array | None = None, *, mask: Mask = Causal(),
-                 constants: Params = None, key: jax.Array | None = None, length: int | None = None) -> jax.Array:
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        *,
+        mask: Mask = Causal(),
+        constants: Params = None,
+        key: jax.Array | None = None,
+        length: int | None = None,
+    ) -> jax.Array:
         """Logits for each next token: `tokens [B, T]` -> float32 `[B, T, V]`.
 
         `positions` are `[T]` or `[B, T]`, by default 0, 1, 2, …; a negative one marks padding, whose logits mean
@@ -148,8 +181,15 @@ class Transformer(nnx.Module):
         places = self._places(tokens.shape[1], at, mask, constants, None, length)
         return self.logits(self.hidden(tokens, places=places)[0])
 
-    def _by_compiler(self, tokens: jax.Array, positions: jax.Array | None, mask: Mask, constants: Params,
-                     key: jax.Array | None, length: int | None) -> jax.Array:
+    def _by_compiler(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None,
+        mask: Mask,
+        constants: Params,
+        key: jax.Array | None,
+        length: int | None,
+    ) -> jax.Array:
         """The logits on a mesh of Explicit axes, which lie as the tokens do; within, the compiler places everything."""
         graph, state = nnx.split(self)
 
@@ -159,8 +199,16 @@ class Transformer(nnx.Module):
 
         return meshes.by_compiler(run, meshes.spec_of(tokens), state, tokens, positions, mask, constants, key)
 
-    def places(self, count: int, positions: jax.Array | None = None, *, mask: Mask = Causal(),
-               constants: Params = None, cache: Cache | None = None, length: int | None = None) -> Pass:
+    def places(
+        self,
+        count: int,
+        positions: jax.Array | None = None,
+        *,
+        mask: Mask = Causal(),
+        constants: Params = None,
+        cache: Cache | None = None,
+        length: int | None = None,
+    ) -> Pass:
         """What the layers share, for `count` tokens that follow those in the cache, if there is one.
 
         Errors: `InputError` for a mask that lets a causal encoding look ahead, positions of another number of tokens,
@@ -169,16 +217,26 @@ class Transformer(nnx.Module):
         return self._places(count, positions, mask, constants, cache, length)
 
     # `nnx.tabulate` shows the arguments of every public call, and cannot show a mask, nor places without their name.
-    def _places(self, count: int, positions: jax.Array | None, mask: Mask, constants: Params, cache: Cache | None,
-                length: int | None) -> Pass:
+    def _places(
+        self,
+        count: int,
+        positions: jax.Array | None,
+        mask: Mask,
+        constants: Params,
+        cache: Cache | None,
+        length: int | None,
+    ) -> Pass:
         encoding, sizes = self.config.encoding, dims(self.config)
         mask = as_mask(mask)
         if encoding.causal and not mask.causal:
-            raise InputError(f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
-                             "later ones through: intersect it with Causal()")
+            raise InputError(
+                f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
+                "later ones through: intersect it with Causal()"
+            )
         if cache is not None and not mask.causal:
-            raise InputError(f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it "
-                             "with Causal()")
+            raise InputError(
+                f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
+            )
         at = None if positions is None else check(positions, "positions", encoding.coordinates)
         rows = 1 if at is None or at.ndim == 1 else at.shape[0]
         at = None if at is None else check(at, "positions", encoding.coordinates, (rows, count))
@@ -201,8 +259,9 @@ class Transformer(nnx.Module):
             kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at, void))
         return Pass(prepared, {str(i): kind for i, kind in enumerate(kinds)})
 
-    def hidden(self, tokens: jax.Array, places: Pass, cache: Cache | None = None, probe: Probe | None = None
-               ) -> tuple[jax.Array, Cache | None, list[Any]]:
+    def hidden(
+        self, tokens: jax.Array, places: Pass, cache: Cache | None = None, probe: Probe | None = None
+    ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
         first = places.of(0)
         x_BTD = self.config.encoding.embed(places.params, self.embedding(tokens), first.positions)
@@ -221,8 +280,9 @@ class Transformer(nnx.Module):
         """Errors: `InputError` for known tokens outside the vocabulary."""
         size = self.embedding.num_embeddings
         if not isinstance(tokens, core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < size:
-            raise InputError(f"tokens reach from {tokens.min()} to {tokens.max()}: the vocabulary has {size}, 0 to "
-                             f"{size - 1}")
+            raise InputError(
+                f"tokens reach from {tokens.min()} to {tokens.max()}: the vocabulary has {size}, 0 to {size - 1}"
+            )
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`."""

@@ -66,8 +66,15 @@ class Sampling:
 GREEDY = Sampling(temperature=0.0)
 
 
-def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampling = GREEDY, seed: int = 0,
-             real: jax.Array | None = None) -> jax.Array:
+def generate(
+    model: Transformer,
+    prompt: jax.Array,
+    new: int,
+    *,
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+    real: jax.Array | None = None,
+) -> jax.Array:
     """Continues each row of a prompt by `new` tokens: int32 `[B, T]` -> int32 `[B, new]`.
 
     `real [B, T]` bool marks the tokens of rows that are padded on the left. The continuation equals the one without a
@@ -82,8 +89,9 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
     prompt = jnp.asarray(integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]"), jnp.int32)
     new, seed = whole(new, "new", least=1), seed if isinstance(seed, core.Tracer) else whole(seed, "seed")
     if not prompt.shape[1]:
-        raise InputError(f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T], T of 1 "
-                         "or more")
+        raise InputError(
+            f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T], T of 1 or more"
+        )
     if not isinstance(sampling, Sampling):
         raise InputError(f"generate got sampling={sampling!r}: needed is a Sampling, such as Sampling(temperature=0.8)")
     model.check_tokens(prompt)
@@ -92,11 +100,12 @@ def generate(model: Transformer, prompt: jax.Array, new: int, *, sampling: Sampl
     config, length = model.config, read + new - 1
     most = config.encoding.max_length
     if most is not None and length > most:
-        raise InputError(f"generate would reach {length} tokens and {type(config.encoding).__name__} holds {most}: "
-                         f"generate {max(most - read + 1, 0)} at most, or train a longer table")
+        raise InputError(
+            f"generate would reach {length} tokens and {type(config.encoding).__name__} holds {most}: "
+            f"generate {max(most - read + 1, 0)} at most, or train a longer table"
+        )
     graph, state = nnx.split(model)
-    return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, read, length),
-                     (new, sampling))
+    return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, read, length), (new, sampling))
 
 
 def _longest(real: jax.Array | None, tokens: int) -> int:
@@ -107,15 +116,19 @@ def _longest(real: jax.Array | None, tokens: int) -> int:
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
     real = real if hasattr(real, "dtype") else np.asarray(real)
     if real.shape != shape or not (real.dtype == bool or jnp.issubdtype(real.dtype, jnp.integer)):
-        raise InputError(f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "
-                         "where the prompt has a token")
+        raise InputError(
+            f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "
+            "where the prompt has a token"
+        )
     real = jnp.asarray(real.astype(bool))
     if not isinstance(real, core.Tracer):
         rows = np.flatnonzero(~np.asarray(real)[:, -1])
         gaps = np.flatnonzero((np.diff(np.asarray(real).astype(int), axis=1) < 0).any(1))
         if rows.size or gaps.size:
-            raise InputError(f"generate got row {min([*rows, *gaps])} of real with padding after a token, or no token: "
-                             "rows are padded on the left, so that the last column is the last token of each")
+            raise InputError(
+                f"generate got row {min([*rows, *gaps])} of real with padding after a token, or no token: "
+                "rows are padded on the left, so that the last column is the last token of each"
+            )
     return real
 
 
@@ -128,8 +141,15 @@ def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]
 
 
 @partial(jax.jit, static_argnums=(0, 6))
-def _generate(graph: Any, state: Any, prompt: jax.Array, real: jax.Array | None, key: jax.Array,
-              numbers: tuple[Params, Params], plan: tuple[int, Sampling]) -> jax.Array:
+def _generate(
+    graph: Any,
+    state: Any,
+    prompt: jax.Array,
+    real: jax.Array | None,
+    key: jax.Array,
+    numbers: tuple[Params, Params],
+    plan: tuple[int, Sampling],
+) -> jax.Array:
     model: Transformer = nnx.merge(graph, state)
     (B, T), (new, sampling), (first, later) = prompt.shape, plan, numbers
     at = None if real is None else positions.left_padded(real)
@@ -156,4 +176,3 @@ def _generate(graph: Any, state: Any, prompt: jax.Array, real: jax.Array | None,
     cache = jax.tree.map(jnp.asarray, cache)
     _, rest = jax.lax.scan(step, (token, at, cache), (jnp.arange(1, new), later), length=new - 1)
     return jnp.concatenate([token[:, None], rest.T], axis=1)
-

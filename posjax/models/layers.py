@@ -39,7 +39,8 @@ class Places:
 
 
 jax.tree_util.register_dataclass(
-    Places, meta_fields=["encoding"],
+    Places,
+    meta_fields=["encoding"],
     data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions", "void"],
 )
 
@@ -68,8 +69,14 @@ Probe = Callable[[jax.Array, jax.Array, Places], Any]
 
 
 def _linear(size: tuple[int, int], deviation: float, config: Decoder, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(*size, use_bias=False, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32,
-                      kernel_init=nnx.initializers.normal(deviation), rngs=rngs)
+    return nnx.Linear(
+        *size,
+        use_bias=False,
+        dtype=jnp.dtype(config.dtype),
+        param_dtype=jnp.float32,
+        kernel_init=nnx.initializers.normal(deviation),
+        rngs=rngs,
+    )
 
 
 class Attention(nnx.Module):
@@ -81,8 +88,9 @@ class Attention(nnx.Module):
         self.query, self.key, self.value = (_linear((D, n * H), D**-0.5, config, rngs) for n in (N, K, K))
         self.out = _linear((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
 
-    def __call__(self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
-                 ) -> tuple[jax.Array, KeysValues | None, Any]:
+    def __call__(
+        self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
+    ) -> tuple[jax.Array, KeysValues | None, Any]:
         N, K, H = self.sizes
         B, T = x_BTD.shape[:2]
         q_BTNH = self.query(x_BTD).reshape(B, T, N, H)
@@ -101,8 +109,9 @@ class Attention(nnx.Module):
             k_BSKH = encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
         # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
         backend = self.backend if cached is None else "auto"
-        out_BTNH, _ = attention.weigh(q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start,
-                                      backend=backend, sums=False)
+        out_BTNH, _ = attention.weigh(
+            q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start, backend=backend, sums=False
+        )
         if places.void is not None:
             out_BTNH = jnp.where(places.void[..., None, None], 0, out_BTNH)
         seen = None if probe is None else probe(q_BTNH, k_BSKH, places)
@@ -133,18 +142,19 @@ class Block(nnx.Module):
         self.attention = Attention(config, rngs)
         self.feed_forward = SwiGLU(config, rngs)
 
-    def __call__(self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
-                 ) -> tuple[jax.Array, KeysValues | None, Any]:
-        attended, cached, seen = self.attention(self.attention_norm(x_BTD), places=places, cached=cached,
-                                                probe=probe)
+    def __call__(
+        self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
+    ) -> tuple[jax.Array, KeysValues | None, Any]:
+        attended, cached, seen = self.attention(self.attention_norm(x_BTD), places=places, cached=cached, probe=probe)
         x_BTD = x_BTD + attended
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD)), cached, seen
 
 
 def norm(config: Decoder, rngs: nnx.Rngs) -> nnx.RMSNorm:
     """Root-mean-square normalisation with a learned scale, its statistics in float32."""
-    return nnx.RMSNorm(config.model_size, epsilon=config.epsilon, dtype=jnp.dtype(config.dtype),
-                       param_dtype=jnp.float32, rngs=rngs)
+    return nnx.RMSNorm(
+        config.model_size, epsilon=config.epsilon, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32, rngs=rngs
+    )
 
 
 def dims(config: Decoder) -> Dims:

@@ -13,9 +13,12 @@ from posjax.report.load import Report, Run
 def facts(report: Report) -> str:
     """The line under the title: the sizes that a reader needs before any number."""
     runs = report.runs
-    pairs = [("trained length", _range([run.trained_length for run in runs])),
-             ("parameters", _range([run.parameters for run in runs])),
-             ("training tokens", _range([run.tokens for run in runs])), ("seeds", "1")]
+    pairs = [
+        ("trained length", _range([run.trained_length for run in runs])),
+        ("parameters", _range([run.parameters for run in runs])),
+        ("training tokens", _range([run.tokens for run in runs])),
+        ("seeds", "1"),
+    ]
     if report.language:
         pairs.insert(3, ("evaluation windows", _range([run.windows for run in report.language])))
     seconds = sum(value for run in runs for value in run.seconds.values() if math.isfinite(value))
@@ -35,8 +38,11 @@ def reproduce(report: Report) -> str:
     parts += [_plain("Text", _corpora(report)), _plain("Runs", _runs(report)), _plain("Versions", _versions(report))]
     if experiment.config:
         parts.append(f"<details><summary>The config file</summary><pre>{_text(experiment.config)}</pre></details>")
-    configs = "".join(f"<h3>{_text(run.name)}</h3><pre>{_text(run.manifest['config'])}</pre>"
-                      for run in report.runs if run.manifest.get("config"))
+    configs = "".join(
+        f"<h3>{_text(run.name)}</h3><pre>{_text(run.manifest['config'])}</pre>"
+        for run in report.runs
+        if run.manifest.get("config")
+    )
     if configs:
         parts.append(f"<details><summary>The config of each run</summary>{configs}</details>")
     return "\n".join(part for part in parts if part)
@@ -44,23 +50,41 @@ def reproduce(report: Report) -> str:
 
 def _corpora(report: Report) -> list[Sequence[str]]:
     found = {json.dumps(run.corpus, sort_keys=True): run.corpus for run in report.language}
-    rows = [(str(c.get("name", "")), str(c.get("fingerprint", "")), _files(c, "train"), _files(c, "validation"))
-            for c in found.values()]
+    rows = [
+        (str(c.get("name", "")), str(c.get("fingerprint", "")), _files(c, "train"), _files(c, "validation"))
+        for c in found.values()
+    ]
     return [("corpus", "fingerprint", "train", "validation"), *rows] if rows else []
 
 
 def _files(corpus: Mapping, split: str) -> str:
     size, files = corpus.get(f"{split}_bytes"), corpus.get(f"{split}_files")
-    return " in ".join(part for part in (f"{size:,} bytes" if size is not None else "",
-                                         f"{files:,} files" if files is not None else "") if part)
+    return " in ".join(
+        part
+        for part in (f"{size:,} bytes" if size is not None else "", f"{files:,} files" if files is not None else "")
+        if part
+    )
 
 
 def _runs(report: Report) -> list[Sequence[str]]:
     head = ("run", "task", "parameters", "tokens", "train s", "evaluate s", "backend", "devices", "commit")
-    return [head, *((run.name, "needles" if run in report.retrieval else "text", f"{run.parameters:,}",
-                     f"{run.tokens:,}", _seconds(run, "train"), _seconds(run, "evaluate"),
-                     str(run.manifest.get("backend") or "–"), _devices(run),
-                     str(run.manifest.get("commit") or "–")[:10]) for run in report.runs)]
+    return [
+        head,
+        *(
+            (
+                run.name,
+                "needles" if run in report.retrieval else "text",
+                f"{run.parameters:,}",
+                f"{run.tokens:,}",
+                _seconds(run, "train"),
+                _seconds(run, "evaluate"),
+                str(run.manifest.get("backend") or "–"),
+                _devices(run),
+                str(run.manifest.get("commit") or "–")[:10],
+            )
+            for run in report.runs
+        ),
+    ]
 
 
 def _devices(run: Run) -> str:
@@ -88,11 +112,12 @@ def _plain(title: str, table: list[Sequence[str]]) -> str:
     if not table:
         return ""
     head = "".join(f'<th scope="col">{_text(column)}</th>' for column in table[0])
-    body = "".join(f"<tr class=\"plain\">{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
-                   for row in table[1:])
-    return (f'<h3 class="spaced">{_text(title)}</h3><div class="scroll" tabindex="0" role="region" '
-            f'aria-label="{_text(title)}"><table class="plain"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
+    body = "".join(f'<tr class="plain">{"".join(f"<td>{_text(cell)}</td>" for cell in row)}</tr>' for row in table[1:])
+    return (
+        f'<h3 class="spaced">{_text(title)}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{_text(title)}"><table class="plain"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _range(values: list[int]) -> str:

@@ -40,8 +40,15 @@ def draw(report: Report, name: str, dpi: int = 200) -> bytes | None:
     drawn = io.BytesIO()
     # A canvas of its own leaves pyplot's global state, and the user's backend, alone.
     FigureCanvasAgg(figure)
-    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.08,
-                   metadata={"Software": "posjax"})
+    figure.savefig(
+        drawn,
+        format="png",
+        dpi=dpi,
+        facecolor="white",
+        bbox_inches="tight",
+        pad_inches=0.08,
+        metadata={"Software": "posjax"},
+    )
     return drawn.getvalue()
 
 
@@ -103,8 +110,11 @@ def mass_beyond(report: Report) -> Figure | None:
 
 def scores(report: Report) -> Figure | None:
     """Mean attention score by distance as a heat map, for random and for trained queries and keys."""
-    panels = [(title, rows) for which, title in (("random", "Random q and k"), ("trained", "Trained q and k"))
-              if (rows := series.scores(report, which))]
+    panels = [
+        (title, rows)
+        for which, title in (("random", "Random q and k"), ("trained", "Trained q and k"))
+        if (rows := series.scores(report, which))
+    ]
     if not panels:
         return None
     methods = list(dict.fromkeys(row["method"] for _, rows in panels for row in rows))
@@ -119,8 +129,14 @@ def scores(report: Report) -> Figure | None:
             axis.fill_between([row["low"], row["high"]], y - 0.46, y + 0.46, color=colours(norm(row["score"])), lw=0)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:,.0f}")
-        axis.set(title=title, xlabel="distance", yticks=range(len(methods)), yticklabels=map(_cut, methods),
-                 xlim=(min(r["low"] for r in rows), max(r["high"] for r in rows)), ylim=(len(methods) - 0.5, -0.5))
+        axis.set(
+            title=title,
+            xlabel="distance",
+            yticks=range(len(methods)),
+            yticklabels=map(_cut, methods),
+            xlim=(min(r["low"] for r in rows), max(r["high"] for r in rows)),
+            ylim=(len(methods) - 0.5, -0.5),
+        )
         for name in axis.get_yticklabels():
             name.set_parse_math(False)
         plain(axis)
@@ -135,8 +151,9 @@ def scores(report: Report) -> Figure | None:
 
 def retrieval(report: Report) -> Figure | None:
     """Share of needles found by length, one panel for each depth."""
-    panels = [(depth, rows) for index, depth in enumerate(depth_names(report))
-              if (rows := series.recall(report, index))]
+    panels = [
+        (depth, rows) for index, depth in enumerate(depth_names(report)) if (rows := series.recall(report, index))
+    ]
     if not panels:
         return None
     figure = Figure(figsize=(1.2 + 3.2 * len(panels), 3.5), layout="constrained")
@@ -154,8 +171,12 @@ def retrieval(report: Report) -> Figure | None:
 
 
 FIGURES: dict[str, Callable[[Report], Figure | None]] = {
-    "loss_by_length": loss_by_length, "loss_by_position": loss_by_position, "mass_beyond": mass_beyond,
-    "scores": scores, "retrieval": retrieval}
+    "loss_by_length": loss_by_length,
+    "loss_by_position": loss_by_position,
+    "mass_beyond": mass_beyond,
+    "scores": scores,
+    "retrieval": retrieval,
+}
 
 
 def _single() -> tuple[Figure, Axes]:
@@ -163,8 +184,16 @@ def _single() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _curves(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, only: str = "", points: bool = True,
-            label: bool = True) -> None:
+def _curves(
+    report: Report,
+    axis: Axes,
+    rows: series.Rows,
+    x: str,
+    y: str,
+    only: str = "",
+    points: bool = True,
+    label: bool = True,
+) -> None:
     """One line for each name in `rows`; those of the variant `only`, or all, are named at their right ends."""
     dashes, colours = marks.dashes(report), marks.colours(report)
     ends, edge = [], max(row[x] for row in rows)
@@ -172,9 +201,16 @@ def _curves(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, only:
         line = [row for row in rows if row["name"] == name]
         colour = marks.LIGHT[colours[line[0]["method"]]]
         dash = dashes[line[0]["variant"]]
-        axis.plot([row[x] for row in line], [row[y] for row in line], color=colour, lw=1.6,
-                  ls="-" if dash == marks.SOLID else (0, [length / 2 for length in dash]), dash_capstyle="round",
-                  marker="o" if points else None, ms=3.2)
+        axis.plot(
+            [row[x] for row in line],
+            [row[y] for row in line],
+            color=colour,
+            lw=1.6,
+            ls="-" if dash == marks.SOLID else (0, [length / 2 for length in dash]),
+            dash_capstyle="round",
+            marker="o" if points else None,
+            ms=3.2,
+        )
         if only and line[0]["variant"] != only:
             continue
         until = f" (to {line[-1][x]:g}x)" if x == "length" and line[-1][x] < edge else ""
@@ -190,13 +226,23 @@ def _name_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
     wanted = axis.transAxes.inverted().transform(axis.transData.transform([(1.0, value) for value, _, _ in ends]))
     heights = series.spread(wanted[:, 1].tolist(), LABEL_GAP, 0.0, 1.0)
     for height, (_, name, colour) in zip(heights, ends, strict=True):
-        axis.annotate(_cut(name), (1.0, height), xycoords="axes fraction", xytext=(5, 0), textcoords="offset points",
-                      va="center", fontsize=8.5, color=colour, annotation_clip=False, parse_math=False)
+        axis.annotate(
+            _cut(name),
+            (1.0, height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=colour,
+            annotation_clip=False,
+            parse_math=False,
+        )
 
 
 def _cut(name: str) -> str:
     """A name that leaves room for the curves."""
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME - 1]}…"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _lengths_axis(axis: Axes, rows: series.Rows) -> None:

@@ -167,8 +167,9 @@ def load(folder: str | Path) -> Report:
     tree = read_json(path, REMEDY)
     experiment = _built(path, lambda: _experiment(tree))
     order = _built(path, lambda: {str(name): index for index, name in enumerate(tree.get("runs", ()))})
-    folders = sorted((run for run in folder.iterdir() if _is_run(run)), key=lambda run: (
-        order.get(run.name, len(order)), run.name))
+    folders = sorted(
+        (run for run in folder.iterdir() if _is_run(run)), key=lambda run: (order.get(run.name, len(order)), run.name)
+    )
     finished = [_run(run) for run in folders if (run / "results.json").is_file()]
     rest = [run for run in folders if not (run / "results.json").is_file()]
     diverged = tuple((run.name, _reason(run)) for run in rest if (run / "diverged.json").is_file())
@@ -229,38 +230,61 @@ def _run(folder: Path) -> Language | Retrieval:
 def _language(tree: dict[str, Any], shared: dict[str, Any]) -> Language:
     scores = tree.get("scores")
     return Language(
-        **_shared(tree, _point), **shared, windows=int(tree["windows"]),
-        yardsticks={name: _number(loss) for name, loss in tree["yardsticks"].items()}, corpus=dict(tree["corpus"]),
-        scores=Scores(*(_numbers(scores[field]) for field in ("distances", "random", "trained"))) if scores else None)
+        **_shared(tree, _point),
+        **shared,
+        windows=int(tree["windows"]),
+        yardsticks={name: _number(loss) for name, loss in tree["yardsticks"].items()},
+        corpus=dict(tree["corpus"]),
+        scores=Scores(*(_numbers(scores[field]) for field in ("distances", "random", "trained"))) if scores else None,
+    )
 
 
 def _retrieval(tree: dict[str, Any], shared: dict[str, Any]) -> Retrieval:
-    return Retrieval(**_shared(tree, _recall), **shared, chance=_number(tree["chance"]),
-                     depths=_numbers(tree["depths"]), queries=int(tree["queries"]))
+    return Retrieval(
+        **_shared(tree, _recall),
+        **shared,
+        chance=_number(tree["chance"]),
+        depths=_numbers(tree["depths"]),
+        queries=int(tree["queries"]),
+    )
 
 
 def _shared(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> dict[str, Any]:
     variants = sorted((_variant(variant, value) for variant in tree["variants"]), key=lambda v: ORDER.get(v.kind, 9))
     if not variants or variants[0].kind != "raw":
         raise ValueError("no variant of kind 'raw'")
-    return {"name": str(tree["name"]), "label": str(tree["label"]), "trained_length": int(tree["trained_length"]),
-            "parameters": int(tree["parameters"]), "tokens": int(tree["tokens"]),
-            "lengths": tuple(int(length) for length in tree["lengths"]), "variants": tuple(variants),
-            "seconds": {name: _number(seconds) for name, seconds in tree.get("seconds", {}).items()}}
+    return {
+        "name": str(tree["name"]),
+        "label": str(tree["label"]),
+        "trained_length": int(tree["trained_length"]),
+        "parameters": int(tree["parameters"]),
+        "tokens": int(tree["tokens"]),
+        "lengths": tuple(int(length) for length in tree["lengths"]),
+        "variants": tuple(variants),
+        "seconds": {name: _number(seconds) for name, seconds in tree.get("seconds", {}).items()},
+    }
 
 
 def _variant(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> Variant[Value]:
     ended_at = tree.get("ended_at")
     name = str(tree["name"])
-    return Variant(name, str(tree.get("label") or SPELLED.get(name, name)), str(tree["kind"]),
-                   None if ended_at is None else float(ended_at),
-                   {int(length): value(point) for length, point in tree["lengths"].items()})
+    return Variant(
+        name,
+        str(tree.get("label") or SPELLED.get(name, name)),
+        str(tree["kind"]),
+        None if ended_at is None else float(ended_at),
+        {int(length): value(point) for length, point in tree["lengths"].items()},
+    )
 
 
 def _point(tree: dict[str, Any]) -> Point:
     numbers = (_number(tree[field]) for field in ("loss", "mean", "ratio", "low", "high"))
-    return Point(*numbers, beyond=_number(tree.get("beyond")), positions=_numbers(tree.get("positions", ())),
-                 by_position=_numbers(tree.get("by_position", ())))
+    return Point(
+        *numbers,
+        beyond=_number(tree.get("beyond")),
+        positions=_numbers(tree.get("positions", ())),
+        by_position=_numbers(tree.get("by_position", ())),
+    )
 
 
 def _recall(tree: dict[str, Any]) -> Recall:

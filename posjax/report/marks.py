@@ -51,8 +51,11 @@ def dashes(report: Report) -> dict[str, tuple[float, ...]]:
 
 def styles(report: Report) -> dict[str, str]:
     """What each line style stands for, by variant name: "as trained", "windowed", "Yarn"."""
-    return {variant.name: "as trained" if variant.kind == "raw" else short(run, variant)
-            for run in report.runs for variant in run.variants}
+    return {
+        variant.name: "as trained" if variant.kind == "raw" else short(run, variant)
+        for run in report.runs
+        for variant in run.variants
+    }
 
 
 def number(value: float) -> str:

@@ -29,17 +29,29 @@ def write(report: Report, path: str | Path) -> Path:
 def rendered(report: Report) -> str:
     """The page's HTML; every text that comes from the work folder is escaped."""
     sections = charts.sections(report)
-    specs = json.dumps([chart.spec for section in sections for chart in section.charts], allow_nan=False,
-                       separators=(",", ":"))
+    specs = json.dumps(
+        [chart.spec for section in sections for chart in section.charts], allow_nan=False, separators=(",", ":")
+    )
     return _template("page.html").substitute(
-        title=_text(report.experiment.title or report.experiment.name), kicker=_text(_kicker(report)),
-        question=_text(report.experiment.question), facts=details.facts(report), unfinished=_unfinished(report),
-        findings=_findings(report), caveats=_paragraphs(words.caveats(report)), tables=_tables(report),
-        fallback=_fallback(report), legend=_legend(report), charts=_sections(sections),
-        reproduce=details.reproduce(report), footer=_text(_footer(report)), style=_style(),
+        title=_text(report.experiment.title or report.experiment.name),
+        kicker=_text(_kicker(report)),
+        question=_text(report.experiment.question),
+        facts=details.facts(report),
+        unfinished=_unfinished(report),
+        findings=_findings(report),
+        caveats=_paragraphs(words.caveats(report)),
+        tables=_tables(report),
+        fallback=_fallback(report),
+        legend=_legend(report),
+        charts=_sections(sections),
+        reproduce=details.reproduce(report),
+        footer=_text(_footer(report)),
+        style=_style(),
         # A script ends at the first "</script", wherever it stands, and "<!--" confuses it: neither may occur.
-        specs=specs.replace("<", "\\u003c"), bundle=bundle().replace("</script", "<\\/script"),
-        script=_resource("page.js"))
+        specs=specs.replace("<", "\\u003c"),
+        bundle=bundle().replace("</script", "<\\/script"),
+        script=_resource("page.js"),
+    )
 
 
 def bundle() -> str:
@@ -50,20 +62,25 @@ def bundle() -> str:
 def table(found: rows.Table, colours: dict[str, int] | None = None) -> str:
     """One table, in a box of its own that scrolls sideways on a narrow screen."""
     beneath = f"<small>{_aligned(found.beneath)}</small>" if found.beneath else ""
-    head = "".join(f'<th scope="col">{_text(column)}{beneath if index else ""}</th>'
-                   for index, column in enumerate(found.columns))
+    head = "".join(
+        f'<th scope="col">{_text(column)}{beneath if index else ""}</th>' for index, column in enumerate(found.columns)
+    )
     body = "".join(_row(row, colours or {}) for row in found.rows)
     notes = "".join(f'<p class="note">{_text(note)}</p>' for note in found.notes)
-    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(found.title)}"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}")
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(found.title)}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}"
+    )
 
 
 def _row(row: rows.Row, colours: dict[str, int]) -> str:
     swatch = ""
     if row.kind == "raw" and row.label in colours:
         swatch = f'<span class="swatch" style="--colour: var(--method-{colours[row.label]})"></span>'
-    return (f'<tr class="{_text(row.kind)}"><th scope="row">{swatch}{_text(row.name)}</th>'
-            f"{''.join(map(_cell, row.cells))}</tr>")
+    return (
+        f'<tr class="{_text(row.kind)}"><th scope="row">{swatch}{_text(row.name)}</th>'
+        f"{''.join(map(_cell, row.cells))}</tr>"
+    )
 
 
 def _cell(cell: rows.Cell) -> str:
@@ -81,28 +98,41 @@ def _tables(report: Report) -> str:
     if report.retrieval:
         parts.append(f"<section><h2>Needles found</h2>{table(rows.recall(report), colours)}</section>")
     if report.language:
-        parts.append("<section><details><summary>More tables: mean loss over the window, attention beyond the trained "
-                     "length</summary>" + "".join(f"<h3>{_text(found.title)}</h3>{table(found, colours)}"
-                                                  for found in (rows.means(report), rows.beyond(report)))
-                     + "</details></section>")
+        parts.append(
+            "<section><details><summary>More tables: mean loss over the window, attention beyond the trained "
+            "length</summary>"
+            + "".join(
+                f"<h3>{_text(found.title)}</h3>{table(found, colours)}"
+                for found in (rows.means(report), rows.beyond(report))
+            )
+            + "</details></section>"
+        )
     return "\n".join(parts)
 
 
 def _findings(report: Report) -> str:
-    entries = "".join(f"<div><dt>{_text(finding.topic)}</dt><dd>{_text(finding.text)}</dd></div>"
-                      for finding in words.findings(report))
+    entries = "".join(
+        f"<div><dt>{_text(finding.topic)}</dt><dd>{_text(finding.text)}</dd></div>"
+        for finding in words.findings(report)
+    )
     return f'<dl class="findings">{entries}</dl>'
 
 
 def _legend(report: Report) -> str:
-    buttons = "".join(f'<button type="button" aria-pressed="false" data-method="{_text(label)}" '
-                      f'style="--colour: var(--method-{index})"><span class="swatch"></span>{_text(label)}</button>'
-                      for label, index in marks.colours(report).items())
-    lines = "".join(f'<span><svg viewBox="0 0 36 8" aria-hidden="true"><line x1="0" x2="36" y1="4" y2="4" '
-                    f'stroke-dasharray="{" ".join(map(str, marks.dashes(report)[name]))}"/></svg>{_text(style)}</span>'
-                    for name, style in marks.styles(report).items())
-    return (f'<div class="legend" role="group" aria-label="Highlight a method in every chart">{buttons}</div>'
-            f'<div class="styles">{lines}</div>')
+    buttons = "".join(
+        f'<button type="button" aria-pressed="false" data-method="{_text(label)}" '
+        f'style="--colour: var(--method-{index})"><span class="swatch"></span>{_text(label)}</button>'
+        for label, index in marks.colours(report).items()
+    )
+    lines = "".join(
+        f'<span><svg viewBox="0 0 36 8" aria-hidden="true"><line x1="0" x2="36" y1="4" y2="4" '
+        f'stroke-dasharray="{" ".join(map(str, marks.dashes(report)[name]))}"/></svg>{_text(style)}</span>'
+        for name, style in marks.styles(report).items()
+    )
+    return (
+        f'<div class="legend" role="group" aria-label="Highlight a method in every chart">{buttons}</div>'
+        f'<div class="styles">{lines}</div>'
+    )
 
 
 def _sections(sections: tuple[charts.Section, ...]) -> str:
@@ -112,10 +142,12 @@ def _sections(sections: tuple[charts.Section, ...]) -> str:
         figures_ = []
         for chart in section.charts:
             size = "" if chart.wide else ' class="third"' if narrow % 3 == 0 else ' class="half"'
-            figures_.append(f"<figure{size}><h3>{_text(chart.title)}</h3>"
-                            f'<p class="caption">{_text(chart.caption)}</p>'
-                            f'<div class="chart" id="chart-{index}" role="img" aria-label="{_text(chart.title)}"></div>'
-                            "</figure>")
+            figures_.append(
+                f"<figure{size}><h3>{_text(chart.title)}</h3>"
+                f'<p class="caption">{_text(chart.caption)}</p>'
+                f'<div class="chart" id="chart-{index}" role="img" aria-label="{_text(chart.title)}"></div>'
+                "</figure>"
+            )
             index += 1
         parts.append(f'<div><h2>{_text(section.title)}</h2><div class="grid">{"".join(figures_)}</div></div>')
     return "\n".join(parts)
@@ -133,8 +165,14 @@ def _kicker(report: Report) -> str:
 
 
 def _footer(report: Report) -> str:
-    version = next((str(run.manifest["versions"]["posjax"]) for run in report.runs
-                    if "posjax" in run.manifest.get("versions", {})), "")
+    version = next(
+        (
+            str(run.manifest["versions"]["posjax"])
+            for run in report.runs
+            if "posjax" in run.manifest.get("versions", {})
+        ),
+        "",
+    )
     return f"Written by posjax {version}".strip() + " from the files in this folder; the page loads nothing."
 
 
@@ -150,8 +188,10 @@ def _paragraphs(sentences: Iterable[str]) -> str:
 
 
 def _style() -> str:
-    hues = {theme: " ".join(f"--method-{index}: {hue};" for index, hue in enumerate(palette))
-            for theme, palette in (("light", marks.LIGHT), ("dark", marks.DARK))}
+    hues = {
+        theme: " ".join(f"--method-{index}: {hue};" for index, hue in enumerate(palette))
+        for theme, palette in (("light", marks.LIGHT), ("dark", marks.DARK))
+    }
     return _template("page.css").substitute(hues)
 
 

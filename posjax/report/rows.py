@@ -58,47 +58,77 @@ def headline(report: Report) -> Table:
     for run, variant in _each(report.language):
         cells = (_cell(run, variant, k, _loss if k == 1 else _ratio) for k in (1, *(k for k in lengths if k > 1)))
         rows.append(_row(run, variant, tuple(cells)))
-    notes = ("1x: loss in nats per byte. Other columns: exp(loss there − loss at 1x) on the same bytes, the last "
-             "L/2 of each window for the trained length L, with the 95 % interval of a bootstrap over windows.",)
-    return Table("Loss past the trained length", ("method", "1x", *(f"{k}x" for k in lengths if k > 1)), tuple(rows),
-                 (*notes, *yardsticks(report), *_broken_note(rows)))
+    notes = (
+        "1x: loss in nats per byte. Other columns: exp(loss there − loss at 1x) on the same bytes, the last "
+        "L/2 of each window for the trained length L, with the 95 % interval of a bootstrap over windows.",
+    )
+    return Table(
+        "Loss past the trained length",
+        ("method", "1x", *(f"{k}x" for k in lengths if k > 1)),
+        tuple(rows),
+        (*notes, *yardsticks(report), *_broken_note(rows)),
+    )
 
 
 def means(report: Report) -> Table:
     """The mean loss over all positions of the window, which flatters long windows: they hold fewer early bytes."""
-    table = _by_length(report, "Mean loss over the whole window", lambda run, point: Cell(
-        marks.number(point.mean), broken=not point.mean <= run.yardsticks.get("unigram", math.inf),
-        heat=_heat(point.mean - _start(run, "mean"))))
-    return dataclasses.replace(table, notes=(
-        "Nats per byte over all positions, the early ones with little context included: longer windows have "
-        "relatively fewer of them, so this can improve while the last bytes do not.", *_broken_note(table.rows)))
+    table = _by_length(
+        report,
+        "Mean loss over the whole window",
+        lambda run, point: Cell(
+            marks.number(point.mean),
+            broken=not point.mean <= run.yardsticks.get("unigram", math.inf),
+            heat=_heat(point.mean - _start(run, "mean")),
+        ),
+    )
+    return dataclasses.replace(
+        table,
+        notes=(
+            "Nats per byte over all positions, the early ones with little context included: longer windows have "
+            "relatively fewer of them, so this can improve while the last bytes do not.",
+            *_broken_note(table.rows),
+        ),
+    )
 
 
 def beyond(report: Report) -> Table:
     """The share of attention that falls on positions farther away than the trained length."""
-    table = _by_length(report, "Attention beyond the trained length", lambda run, point: Cell(
-        marks.percent(point.beyond)))
+    table = _by_length(
+        report, "Attention beyond the trained length", lambda run, point: Cell(marks.percent(point.beyond))
+    )
     kept = tuple(row for row in table.rows if row.kind != "windowed")
-    return dataclasses.replace(table, rows=kept, notes=(
-        "Percent of the attention mass; zero for windowed controls by construction.",))
+    return dataclasses.replace(
+        table, rows=kept, notes=("Percent of the attention mass; zero for windowed controls by construction.",)
+    )
 
 
 def recall(report: Report) -> Table:
     """Retrieval accuracy in percent by length, at every depth from the farthest needle to the nearest."""
     lengths = _lengths(report.retrieval)
-    rows = tuple(_row(run, variant, tuple(_recall_cell(variant, k) for k in lengths))
-                 for run, variant in _each(report.retrieval))
+    rows = tuple(
+        _row(run, variant, tuple(_recall_cell(variant, k) for k in lengths)) for run, variant in _each(report.retrieval)
+    )
     chance = " or ".join(sorted({f"{100 * run.chance:.3g} %" for run in report.retrieval}))
-    errors = [error for run in report.retrieval for variant in run.variants for value in variant.lengths.values()
-              for error in value.error if not math.isnan(error)]
+    errors = [
+        error
+        for run in report.retrieval
+        for variant in run.variants
+        for value in variant.lengths.values()
+        for error in value.error
+        if not math.isnan(error)
+    ]
     worst = f"; standard errors up to {100 * max(errors):.1f}" if errors else ""
-    return Table("Needles found, in percent", ("method", *(f"{k}x" for k in lengths)), rows,
-                 (f"Chance is {chance}{worst}. Far needles stand at the start of the text, the query at its end.",),
-                 beneath=" ".join(depth_names(report)))
+    return Table(
+        "Needles found, in percent",
+        ("method", *(f"{k}x" for k in lengths)),
+        rows,
+        (f"Chance is {chance}{worst}. Far needles stand at the start of the text, the query at its end.",),
+        beneath=" ".join(depth_names(report)),
+    )
 
 
 def depth_names(report: Report) -> tuple[str, ...]:
-    """"far", "mid" and "near" for three depths, otherwise the depths as percentages of the text."""
+    """ "far", "mid" and "near" for three depths, otherwise the depths as percentages of the text."""
     depths = report.retrieval[0].depths if report.retrieval else ()
     if len(depths) == 3:
         return ("far", "mid", "near")
@@ -122,8 +152,10 @@ def _broken_note(rows: list[Row] | tuple[Row, ...]) -> tuple[str, ...]:
 
 def _by_length(report: Report, title: str, show: Show) -> Table:
     lengths = _lengths(report.language)
-    rows = tuple(_row(run, variant, tuple(_cell(run, variant, k, show) for k in lengths))
-                 for run, variant in _each(report.language))
+    rows = tuple(
+        _row(run, variant, tuple(_cell(run, variant, k, show) for k in lengths))
+        for run, variant in _each(report.language)
+    )
     return Table(title, ("method", *(f"{k}x" for k in lengths)), rows, ())
 
 
@@ -141,8 +173,12 @@ def _loss(run: Language, point: Point) -> Cell:
 def _ratio(run: Language, point: Point) -> Cell:
     low, high = marks.number(point.low), marks.number(point.high)
     heat = 1.0 if math.isnan(point.ratio) else _heat(math.log(max(point.ratio, 1e-9)))
-    return Cell(marks.number(point.ratio), "" if math.isnan(point.low) else low if low == high else f"{low}–{high}",
-                is_broken(run, point), heat)
+    return Cell(
+        marks.number(point.ratio),
+        "" if math.isnan(point.low) else low if low == high else f"{low}–{high}",
+        is_broken(run, point),
+        heat,
+    )
 
 
 def _recall_cell(variant: Variant, length: int) -> Cell:

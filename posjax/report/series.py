@@ -21,9 +21,18 @@ def by_length(report: Report, kinds: tuple[str, ...]) -> Rows:
     for run, variant in variants(report.language, kinds):
         for length in run.lengths:
             if point := variant.at(length):
-                rows.append(_marked(run, variant) | {
-                    "length": length, "loss": point.loss, "ratio": point.ratio, "low": point.low, "high": point.high,
-                    "mean": point.mean, "beyond": point.beyond})
+                rows.append(
+                    _marked(run, variant)
+                    | {
+                        "length": length,
+                        "loss": point.loss,
+                        "ratio": point.ratio,
+                        "low": point.low,
+                        "high": point.high,
+                        "mean": point.mean,
+                        "beyond": point.beyond,
+                    }
+                )
     return _finite(rows, "loss")
 
 
@@ -45,9 +54,17 @@ def training(report: Report) -> Rows:
         losses = [(entry["step"], entry["loss"]) for entry in run.metrics if entry.get("loss") is not None]
         width = max(1, math.ceil(len(losses) / STEPS))
         for start in range(0, len(losses), width):
-            chunk = losses[start:start + width]
-            rows.append({"method": run.label, "variant": "raw", "name": run.label, "task": task, "step": chunk[-1][0],
-                         "loss": sum(loss for _, loss in chunk) / len(chunk)})
+            chunk = losses[start : start + width]
+            rows.append(
+                {
+                    "method": run.label,
+                    "variant": "raw",
+                    "name": run.label,
+                    "task": task,
+                    "step": chunk[-1][0],
+                    "loss": sum(loss for _, loss in chunk) / len(chunk),
+                }
+            )
     return _finite(rows, "loss")
 
 
@@ -105,9 +122,15 @@ def recall(report: Report, depth: int) -> Rows:
     for run, variant in variants(report.retrieval, ("raw", "windowed", "extension", "fill")):
         for length in run.lengths:
             if point := variant.at(length):
-                rows.append(_marked(run, variant) | {
-                    "length": length, "accuracy": point.accuracy[depth], "error": point.error[depth],
-                    "depth": depth_names(report)[depth]})
+                rows.append(
+                    _marked(run, variant)
+                    | {
+                        "length": length,
+                        "accuracy": point.accuracy[depth],
+                        "error": point.error[depth],
+                        "depth": depth_names(report)[depth],
+                    }
+                )
     return _finite(rows, "accuracy")
 
 
@@ -122,8 +145,12 @@ def variants(runs, kinds: tuple[str, ...]) -> list[tuple[Any, Variant]]:
 
 
 def _marked(run: Run, variant: Variant) -> dict[str, Any]:
-    return {"method": run.label, "variant": variant.name, "name": marks.name(run, variant),
-            "short": marks.short(run, variant)}
+    return {
+        "method": run.label,
+        "variant": variant.name,
+        "name": marks.name(run, variant),
+        "short": marks.short(run, variant),
+    }
 
 
 def _bins(found: Scores, which: str) -> list[tuple[float, float, float]]:
@@ -141,8 +168,10 @@ def _bins(found: Scores, which: str) -> list[tuple[float, float, float]]:
     # A narrow bin between two whole distances holds none; its neighbour on the left then reaches over it.
     starts = [k for k in range(len(edges) - 1) if cuts[k] < cuts[k + 1]]
     ends = [*starts[1:], len(edges) - 1]
-    return [(edges[k], edges[end], sum(s for _, s in pairs[cuts[k]:cuts[end]]) / (cuts[end] - cuts[k]))
-            for k, end in zip(starts, ends, strict=True)]
+    return [
+        (edges[k], edges[end], sum(s for _, s in pairs[cuts[k] : cuts[end]]) / (cuts[end] - cuts[k]))
+        for k, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _finite(rows: Rows, field: str) -> Rows:

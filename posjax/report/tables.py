@@ -42,8 +42,14 @@ def tables(report: Report) -> tuple[rows.Table, ...]:
 
 def dressed(table: rows.Table) -> Table:
     """A rich table: methods in bold, their windowed controls dimmed beneath them, intervals under the ratios."""
-    dress = Table(title=table.title, title_style="bold", title_justify="left", box=rich.box.SIMPLE_HEAD,
-                  pad_edge=False, padding=(0, 1))
+    dress = Table(
+        title=table.title,
+        title_style="bold",
+        title_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
     for index, column in enumerate(table.columns):
         # Names are folded rather than cut, numbers are neither.
         beneath = f"\n{table.beneath}" if index and table.beneath else ""

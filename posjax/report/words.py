@@ -36,8 +36,12 @@ def verdict(ratio: float) -> str:
 
 def findings(report: Report) -> tuple[Finding, ...]:
     """What this folder shows, most important first: methods, extensions, memory."""
-    found = [*_groups(report), *(finding for run in report.language for finding in _extensions(run)),
-             *_memory(report), *_broken(report)]
+    found = [
+        *_groups(report),
+        *(finding for run in report.language for finding in _extensions(run)),
+        *_memory(report),
+        *_broken(report),
+    ]
     return tuple(found)
 
 
@@ -45,14 +49,20 @@ def caveats(report: Report) -> tuple[str, ...]:
     """What a reader must know before comparing these numbers with others."""
     sentences = []
     if report.language:
-        sentences.append("Ratios are per byte, not per token: a token of code is some 3 to 4 bytes, so a ratio of 1.5 "
-                         "here is about 4 per token. Compare the order of methods with other work, not the values.")
+        sentences.append(
+            "Ratios are per byte, not per token: a token of code is some 3 to 4 bytes, so a ratio of 1.5 "
+            "here is about 4 per token. Compare the order of methods with other work, not the values."
+        )
     if report.runs:
-        sentences.append(f"Each model saw {_span(run.tokens for run in report.runs)} tokens of training "
-                         f"({_span(run.parameters for run in report.runs)} parameters). How a method behaves past "
-                         "its trained length changes with that budget.")
-    sentences.append(f"One seed: intervals cover the choice of windows, not of the seed, and values above "
-                     f"{EXPLODES:g} can differ twofold between seeds. Do not rank exploded methods among themselves.")
+        sentences.append(
+            f"Each model saw {_span(run.tokens for run in report.runs)} tokens of training "
+            f"({_span(run.parameters for run in report.runs)} parameters). How a method behaves past "
+            "its trained length changes with that budget."
+        )
+    sentences.append(
+        f"One seed: intervals cover the choice of windows, not of the seed, and values above "
+        f"{EXPLODES:g} can differ twofold between seeds. Do not rank exploded methods among themselves."
+    )
     return tuple(sentences)
 
 
@@ -93,18 +103,25 @@ def _said(groups: dict[str, list[str]], at: str) -> list[Finding]:
     judged = groups["explodes"] or groups["leaks"] or groups["flat"] or groups["later"]
     said = []
     if groups["explodes"]:
-        said.append(Finding("Explodes past the trained length", f"{_listed(groups['explodes'])}: at {at}x the "
-                            f"per-byte perplexity is more than {EXPLODES:g} times that at 1x, on the same bytes."))
+        said.append(
+            Finding(
+                "Explodes past the trained length",
+                f"{_listed(groups['explodes'])}: at {at}x the "
+                f"per-byte perplexity is more than {EXPLODES:g} times that at 1x, on the same bytes.",
+            )
+        )
     elif judged:
         said.append(Finding("Nothing explodes", f"No method exceeds a ratio of {EXPLODES:g} at {at}x."))
     if groups["leaks"]:
-        said.append(Finding("Leaks", f"{_listed(groups['leaks'])}: at {at}x the ratio lies between {LEAKS:g} and "
-                            f"{EXPLODES:g}."))
+        said.append(
+            Finding("Leaks", f"{_listed(groups['leaks'])}: at {at}x the ratio lies between {LEAKS:g} and {EXPLODES:g}.")
+        )
     if groups["later"]:
         said.append(Finding("Holds at first", f"{_listed(groups['later'])}: below {LEAKS:g} at {at}x, not beyond."))
     if groups["flat"]:
-        said.append(Finding("Stays flat", f"{_listed(groups['flat'])}: the ratio stays below {LEAKS:g} at every "
-                            "length."))
+        said.append(
+            Finding("Stays flat", f"{_listed(groups['flat'])}: the ratio stays below {LEAKS:g} at every length.")
+        )
     elif judged:
         said.append(Finding("Nothing stays flat", f"Every method that goes on reaches a ratio of {LEAKS:g} or more."))
     if groups["ended"]:
@@ -122,8 +139,11 @@ def _trail(run: Language) -> str:
 def _ended(run: Language) -> str:
     if run.raw.ended_at is None:
         return f"{run.label} was not measured past the trained length."
-    fills = [f"{short(run, variant)} {number(point.ratio)}" for variant in run.of_kind("fill")
-             if (point := variant.at(judged_at(run)))]
+    fills = [
+        f"{short(run, variant)} {number(point.ratio)}"
+        for variant in run.of_kind("fill")
+        if (point := variant.at(judged_at(run)))
+    ]
     filled = f" Filling its table gives these ratios at {judged_at(run)}x: {_listed(fills)}." if fills else ""
     return f"{run.label} has no positions past {run.raw.ended_at:g}x and cannot go on.{filled}"
 
@@ -143,16 +163,21 @@ def _extensions(run: Language) -> list[Finding]:
         topic = f"{short(run, best)} helps {run.label}" + ("" if point.ratio <= RESCUED else ", but does not rescue it")
     else:
         topic = f"No extension helps {run.label}"
-    text = (f"Without further training, the ratio at {at}x is {number(raw.ratio)} for {run.label} as trained; "
-            f"extended, {ratios}.{_further(best, at, run)}{_against_window(run, best)}")
+    text = (
+        f"Without further training, the ratio at {at}x is {number(raw.ratio)} for {run.label} as trained; "
+        f"extended, {ratios}.{_further(best, at, run)}{_against_window(run, best)}"
+    )
     return [Finding(topic, text)]
 
 
 def _further(best: Variant[Point], at: int, run: Language) -> str:
     end = max(run.lengths)
     point = best.at(end)
-    return f" At {end}x the best of these, {short(run, best)}, stands at {number(point.ratio)}." \
-        if point and end > at else ""
+    return (
+        f" At {end}x the best of these, {short(run, best)}, stands at {number(point.ratio)}."
+        if point and end > at
+        else ""
+    )
 
 
 def _against_window(run: Language, best: Variant[Point]) -> str:
@@ -164,8 +189,10 @@ def _against_window(run: Language, best: Variant[Point]) -> str:
     wins = [length for length in run.lengths if length > 1 and _control_wins(run, length)]
     past = [length for length in run.lengths if length > 1]
     order = "below" if control.loss < ours.loss else "no better than"
-    said = (f" The windowed control, the same model allowed to see only the trained length, has a loss of "
-            f"{number(control.loss)} nats per byte at {at}x, {order} {short(run, best)}'s {number(ours.loss)}")
+    said = (
+        f" The windowed control, the same model allowed to see only the trained length, has a loss of "
+        f"{number(control.loss)} nats per byte at {at}x, {order} {short(run, best)}'s {number(ours.loss)}"
+    )
     if wins == past:
         return said + ", and beats every extension at every length."
     if not wins:
@@ -183,19 +210,34 @@ def _memory(report: Report) -> list[Finding]:
     """Far needles at the longest length: those whose perplexity is flat, against those who find them best."""
     trained = [run for run in report.retrieval if _learned(run)]
     failed = [run.label for run in report.retrieval if run not in trained]
-    said = [Finding("Did not learn the needle task", f"{_listed(failed)}: below {100 * FOUND:g} % at the trained "
-                    "length, so longer texts say nothing about memory.")] if failed else []
-    far = [(run, variant, point) for run in trained for variant in run.variants
-           if (point := variant.at(max(run.lengths)))]
+    said = (
+        [
+            Finding(
+                "Did not learn the needle task",
+                f"{_listed(failed)}: below {100 * FOUND:g} % at the trained "
+                "length, so longer texts say nothing about memory.",
+            )
+        ]
+        if failed
+        else []
+    )
+    far = [
+        (run, variant, point) for run in trained for variant in run.variants if (point := variant.at(max(run.lengths)))
+    ]
     flat = [entry for entry in far if _is_flat(report, entry[0], entry[1]) and not _repeats(report, *entry[:2])]
     others = [entry for entry in far if entry not in flat and entry[1].kind != "windowed"]
     if flat:
         return [_memory_of(flat, others), *said]
     if others:
         best = sorted(others, key=lambda entry: -entry[2].accuracy[0])
-        said.append(Finding("Memory", f"No method with a flat loss was tested on needles. At {max(best[0][0].lengths)}x"
-                            f" the farthest needle is found by {_needles(best)}; guessing finds "
-                            f"{100 * best[0][0].chance:.3g} %."))
+        said.append(
+            Finding(
+                "Memory",
+                f"No method with a flat loss was tested on needles. At {max(best[0][0].lengths)}x"
+                f" the farthest needle is found by {_needles(best)}; guessing finds "
+                f"{100 * best[0][0].chance:.3g} %.",
+            )
+        )
     return said
 
 
@@ -253,8 +295,13 @@ def _broken(report: Report) -> list[Finding]:
     if not cells:
         return []
     unigram = number(report.language[0].yardsticks.get("unigram", math.nan))
-    return [Finding("Broken", f"{'; '.join(cells)}: worse than the unigram yardstick of {unigram} nats per byte, "
-                    "which knows only how often each byte occurs. The exact values of these cells are noise.")]
+    return [
+        Finding(
+            "Broken",
+            f"{'; '.join(cells)}: worse than the unigram yardstick of {unigram} nats per byte, "
+            "which knows only how often each byte occurs. The exact values of these cells are noise.",
+        )
+    ]
 
 
 def _or_infinite(ratio: float) -> float:
@@ -262,5 +309,5 @@ def _or_infinite(ratio: float) -> float:
 
 
 def _listed(names: list[str]) -> str:
-    """"a", "a and b", "a, b and c"."""
+    """ "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

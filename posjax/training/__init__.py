@@ -8,5 +8,17 @@ from posjax.training.optimizer import AdamW
 from posjax.training.progress import TrainingProgress
 from posjax.training.step import State, Trainer
 
-__all__ = ["AdamW", "Checkpoints", "Devices", "State", "Train", "Trainer", "TrainingProgress", "about", "begun", "fit",
-           "restored", "trainer"]
+__all__ = [
+    "AdamW",
+    "Checkpoints",
+    "Devices",
+    "State",
+    "Train",
+    "Trainer",
+    "TrainingProgress",
+    "about",
+    "begun",
+    "fit",
+    "restored",
+    "trainer",
+]

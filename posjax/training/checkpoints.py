@@ -74,8 +74,9 @@ class Restored(NamedTuple):
     @property
     def told(self) -> list[str]:
         """A line for each step that was refused."""
-        return [f"the checkpoint of step {step} was refused: {why}; taken is step {self.step}"
-                for step, why in self.refused]
+        return [
+            f"the checkpoint of step {step} was refused: {why}; taken is step {self.step}" for step, why in self.refused
+        ]
 
 
 def restore(folder: Path, abstract: Any, about: Any = None) -> Restored:
@@ -93,8 +94,10 @@ def restore(folder: Path, abstract: Any, about: Any = None) -> Restored:
             refused.append((step, str(why)))
     if refused:
         why = "; ".join(f"step {step}: {reason}" for step, reason in refused)
-        raise InputError(f"no checkpoint in {folder} can be read ({why}): restore one from a copy, or choose another "
-                         "folder with --work to train again from the first step")
+        raise InputError(
+            f"no checkpoint in {folder} can be read ({why}): restore one from a copy, or choose another "
+            "folder with --work to train again from the first step"
+        )
     return Restored(0, None)
 
 
@@ -123,15 +126,19 @@ def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
     meta = _meta(path, step)
     other = [] if about is None else differences(meta["about"], about)
     if other:
-        raise InputError(f"the checkpoint of step {step} in {folder} is of another config: {'; '.join(other[:3])}. "
-                         "Nothing was changed; choose another folder with --work")
+        raise InputError(
+            f"the checkpoint of step {step} in {folder} is of another config: {'; '.join(other[:3])}. "
+            "Nothing was changed; choose another folder with --work"
+        )
     wanted = _dtypes(abstract)
     different = sorted(set(wanted.items()) ^ set(meta["dtypes"].items()))
     if different:
         name = different[0][0]
         there, here = meta["dtypes"].get(name), wanted.get(name)
-        raise InputError(f"the checkpoint of step {step} in {folder} holds other leaves than this run: {name} is "
-                         f"{there} there and {here} here; use another folder with --work")
+        raise InputError(
+            f"the checkpoint of step {step} in {folder} holds other leaves than this run: {name} is "
+            f"{there} there and {here} here; use another folder with --work"
+        )
     _quiet()
     try:
         with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
@@ -223,13 +230,16 @@ class Checkpoints:
         self.wait()
         if not self.folder.is_dir():
             raise StorageError(f"{self.folder} is gone: put it back, and the same command goes on from its last step")
-        meta = {"step": step, "about": tree(self._about), "dtypes": _dtypes(state),
-                "fingerprint": fingerprint(state)}
+        meta = {"step": step, "about": tree(self._about), "dtypes": _dtypes(state), "fingerprint": fingerprint(state)}
         # Copied, since the next step of training consumes the state.
         host = jax.tree.map(np.array, state)
         # A daemon, so that a disk that hangs cannot keep the process from ending.
-        self._thread = threading.Thread(target=self._write, args=(step, host, {**meta, "seal": _sealed(meta)}),
-                                        daemon=True, name=f"checkpoint of step {step}")
+        self._thread = threading.Thread(
+            target=self._write,
+            args=(step, host, {**meta, "seal": _sealed(meta)}),
+            daemon=True,
+            name=f"checkpoint of step {step}",
+        )
         self._thread.start()
 
     def wait(self) -> None:
@@ -244,11 +254,15 @@ class Checkpoints:
     def _write(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         _quiet()
         try:
-            handler = ocp.CompositeCheckpointHandler(state=ocp.StandardCheckpointHandler(),
-                                                     meta=ocp.JsonCheckpointHandler())
+            handler = ocp.CompositeCheckpointHandler(
+                state=ocp.StandardCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
+            )
             with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
-                checkpointer.save((self.folder / str(step)).absolute(), args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)), force=True)
+                checkpointer.save(
+                    (self.folder / str(step)).absolute(),
+                    args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
+                    force=True,
+                )
             sync(self.folder)
             for old in _steps(self.folder)[KEPT:]:
                 gone = self.folder / f".gone.{old}"
@@ -257,7 +271,8 @@ class Checkpoints:
         except Exception as error:  # Whatever orbax raises where it cannot write.
             for left in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(left, ignore_errors=True)
-            self._failed = StorageError(f"the checkpoint of step {step} could not be written to {self.folder} "
-                                        f"({_line(error)}): make room there, and the same command goes on from the "
-                                        "last step that was kept")
-
+            self._failed = StorageError(
+                f"the checkpoint of step {step} could not be written to {self.folder} "
+                f"({_line(error)}): make room there, and the same command goes on from the "
+                "last step that was kept"
+            )

@@ -61,12 +61,27 @@ def trainer(train: Train, model: Any, vocabulary: int) -> Trainer:
 
 def about(train: Train, model: Any, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
     """What the bits of a training depend on: each checkpoint says that it is of this."""
-    return {"seed": seed, "model": model, "vocabulary": vocabulary, "steps": train.steps, "length": train.length,
-            "batch": train.batch, "optimizer": train.optimizer, "corpus": corpus}
+    return {
+        "seed": seed,
+        "model": model,
+        "vocabulary": vocabulary,
+        "steps": train.steps,
+        "length": train.length,
+        "batch": train.batch,
+        "optimizer": train.optimizer,
+        "corpus": corpus,
+    }
 
 
-def fit(train: Train, machine: Trainer, batches: Batches, seed: int, folder: Path, progress: Any = None,
-        corpus: str | None = None) -> State:
+def fit(
+    train: Train,
+    machine: Trainer,
+    batches: Batches,
+    seed: int,
+    folder: Path,
+    progress: Any = None,
+    corpus: str | None = None,
+) -> State:
     """Trains to the last step, from the newest checkpoint in `folder` if there is one, and returns the final state.
 
     The result is a function of (train, model, data, seed): a run that was killed and started again ends with the same
@@ -98,8 +113,10 @@ def _gaps(path: Path, done: int) -> list[str]:
     missing, damaged = lines.missing(done), len(lines.damaged)
     if not missing and not damaged:
         return []
-    return [f"{path} lacks {missing} of {done} steps, and {damaged} of its lines are damaged: training goes on, and "
-            "the report leaves these out"]
+    return [
+        f"{path} lacks {missing} of {done} steps, and {damaged} of its lines are damaged: training goes on, and "
+        "the report leaves these out"
+    ]
 
 
 def _quiet(start: int) -> TrainingProgress:
@@ -136,8 +153,10 @@ class _Session:
                 self.checkpoints.save(step, state)
             if asked and step < train.steps:
                 self.checkpoints.wait()
-                raise Stopped(f"stopped at step {step} of {train.steps}; the checkpoint is kept, and the same command "
-                              "goes on from there")
+                raise Stopped(
+                    f"stopped at step {step} of {train.steps}; the checkpoint is kept, and the same command "
+                    "goes on from there"
+                )
         return state
 
     def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
@@ -151,16 +170,25 @@ class _Session:
             for name, number in numbers.items():
                 if not math.isfinite(number):
                     raise Diverged(self._diverged(step, f"the {name.replace('_', ' ')} is {number}"))
-            self.metrics.write(step, {**numbers, "learning_rate": float(np.asarray(schedule(step - 1))),
-                                      "tokens_per_second": tokens / seconds, "seconds": seconds})
+            self.metrics.write(
+                step,
+                {
+                    **numbers,
+                    "learning_rate": float(np.asarray(schedule(step - 1))),
+                    "tokens_per_second": tokens / seconds,
+                    "seconds": seconds,
+                },
+            )
         self.shown.update(fetched[-1][0], fetched[-1][1]["loss"], tokens / seconds)
         return now
 
     def _diverged(self, step: int, what: str) -> str:
         last = self.checkpoints.latest()
         kept = "no checkpoint was saved before it" if last is None else f"the last good checkpoint is step {last}"
-        return (f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
-                "raise its warmup, and use another folder with --work")
+        return (
+            f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
+            "raise its warmup, and use another folder with --work"
+        )
 
 
 @jax.jit

@@ -27,16 +27,22 @@ class Devices:
     def mesh(self, batch: int) -> Mesh:
         """The mesh for batches of that many rows."""
         if jax.process_count() > 1:
-            raise InputError(f"this is process {jax.process_index()} of {jax.process_count()}: posjax trains in one "
-                             "process, on all devices that it sees; start one alone")
+            raise InputError(
+                f"this is process {jax.process_index()} of {jax.process_count()}: posjax trains in one "
+                "process, on all devices that it sees; start one alone"
+            )
         there = jax.device_count()
         wanted = there if self.data is None else self.data
         if not 1 <= wanted <= there:
-            raise InputError(f"the mesh asks for {wanted} devices on its data axis and {there} are there: set "
-                             f"devices.data to 1 .. {there}")
+            raise InputError(
+                f"the mesh asks for {wanted} devices on its data axis and {there} are there: set "
+                f"devices.data to 1 .. {there}"
+            )
         if batch % wanted:
-            raise InputError(f"a batch of {batch} rows does not divide among {wanted} devices: make the batch a "
-                             "multiple, or set devices.data to a divisor")
+            raise InputError(
+                f"a batch of {batch} rows does not divide among {wanted} devices: make the batch a "
+                "multiple, or set devices.data to a divisor"
+            )
         # The shape is positional, since its keyword has two names across the jax versions in use.
         return jax.make_mesh((wanted,), ("data",), (AxisType.Auto,), devices=jax.devices()[:wanted])
 
@@ -54,5 +60,7 @@ def by_row(mesh: Mesh) -> NamedSharding:
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """A batch of host arrays, its rows on the devices that compute them."""
     sharding = by_row(mesh)
-    return {name: jax.make_array_from_callback(rows.shape, sharding, lambda index, rows=rows: rows[index])
-            for name, rows in batch.items()}
+    return {
+        name: jax.make_array_from_callback(rows.shape, sharding, lambda index, rows=rows: rows[index])
+        for name, rows in batch.items()
+    }

@@ -34,8 +34,10 @@ class AdamW:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.learning_rate > 0:
-            raise InputError(f"AdamW got learning_rate={self.learning_rate}: needed is a positive number, about 3e-3 "
-                             "for a small model")
+            raise InputError(
+                f"AdamW got learning_rate={self.learning_rate}: needed is a positive number, about 3e-3 "
+                "for a small model"
+            )
         for name in ("warmup", "final"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"AdamW got {name}={getattr(self, name)}: needed is a share in [0, 1]")
@@ -50,13 +52,15 @@ class AdamW:
     def schedule(self, steps: int) -> optax.Schedule:
         """The learning rate by step, the first being step 0."""
         warmup = max(1, round(self.warmup * steps))
-        after = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, max(steps, warmup + 1),
-                                                   self.final * self.learning_rate)
+        after = optax.warmup_cosine_decay_schedule(
+            0.0, self.learning_rate, warmup, max(steps, warmup + 1), self.final * self.learning_rate
+        )
         # By how many steps have ended after it: optax's own count would waste the first step on a rate of 0.
         return lambda step: after(step + 1)
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The optax transformation for a run of that many steps."""
+
         def matrices(params: Any) -> Any:
             return jax.tree.map(lambda p: p.ndim >= 2, params)
 

@@ -25,10 +25,14 @@ class TrainingProgress:
     def __enter__(self) -> Self:
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description:<12}", markup=False), BarColumn(bar_width=16),
+                TextColumn("{task.description:<12}", markup=False),
+                BarColumn(bar_width=16),
                 TextColumn("{task.completed}/{task.total}"),
-                TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[speed]:,.0f} tok/s"),
-                TimeRemainingColumn(), console=self.console, transient=True,
+                TextColumn("loss {task.fields[loss]:.3f}"),
+                TextColumn("{task.fields[speed]:,.0f} tok/s"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
             ).__enter__()
             self._task = self._bar.add_task(self._label, total=self._steps, completed=self._start, loss=0.0, speed=0.0)
         return self
@@ -46,8 +50,9 @@ class TrainingProgress:
         if now - self._spoke >= PLAIN_SECONDS or step == self._steps:
             left = (now - self._began) / max(step - self._start, 1) * (self._steps - step)
             self._spoke = now
-            self.say(f"{self._label}: step {step}/{self._steps}  loss {loss:.3f}  {speed:,.0f} tok/s  "
-                     f"{left:.0f} s left")
+            self.say(
+                f"{self._label}: step {step}/{self._steps}  loss {loss:.3f}  {speed:,.0f} tok/s  {left:.0f} s left"
+            )
 
     def say(self, line: str) -> None:
         """Prints a line as it is."""

@@ -48,6 +48,7 @@ class Trainer:
 
     def start(self, seed: int) -> State:
         """The state before the first step, a function of the seed, on every device of the mesh."""
+
         def build() -> State:
             params = nnx.state(self.model.build(self.vocabulary, seed))
             return State(params, self.optimizer.build(self.steps).init(params), jnp.zeros((), jnp.int32))

@@ -83,8 +83,9 @@ CASES = {
     "T5 packed both ways": Case(BOTH_WAYS, segments, lambda: packed(SEGMENTS)[:1]),
     "Kerple packed, contiguous": Case(Kerple(), lambda: Causal() & segments()),
     "Fire": Case(Fire(), length=88, block=12),
-    "chain packed": Case(chain(Rope(), LEARNED, T5Bias(8, 20)), lambda: Causal() & segments(),
-                         lambda: packed(SEGMENTS)),
+    "chain packed": Case(
+        chain(Rope(), LEARNED, T5Bias(8, 20)), lambda: Causal() & segments(), lambda: packed(SEGMENTS)
+    ),
     "each row its positions": Case(LEARNED, positions=lambda: by_row(88), length=88),
     "each head its bias": Case(by_head(LEARNED, Kerple()), positions=lambda: by_row(LENGTH)),
     "a rule of a user's own": Case(LEARNED, lambda: Prefix(jnp.array([5, 60]))),
@@ -95,8 +96,10 @@ def value_and_gradients(case: Case, attention: Any, dtype: str = "float32") -> l
     """Output, log-sum-exp, and the gradients of a random sum of both for q, k, v and the bias's parameters."""
     encoding, length, at = case.encoding, case.length, case.positions()
     keys = jax.random.split(jax.random.key(1), 5)
-    q, k, v, weights = (jax.random.normal(key, (ROWS, length, heads, DIMS.head_size), dtype) for key, heads in
-                        zip(keys, (DIMS.heads, KV_HEADS, KV_HEADS, DIMS.heads), strict=False))
+    q, k, v, weights = (
+        jax.random.normal(key, (ROWS, length, heads, DIMS.head_size), dtype)
+        for key, heads in zip(keys, (DIMS.heads, KV_HEADS, KV_HEADS, DIMS.heads), strict=False)
+    )
     log_weights = jax.random.normal(keys[4], (ROWS, DIMS.heads, length))
 
     def run(q: Any, k: Any, v: Any, params: Any, mask: Mask | None, at: Any) -> Any:
@@ -118,8 +121,10 @@ def errors(case: Case, mesh: jax.sharding.Mesh) -> list[float]:
     expected = value_and_gradients(case, reference.attention)
     with jax.set_mesh(mesh):
         got = value_and_gradients(case, ring.attention)
-    return [float(np.max(np.abs(np.asarray(a) - np.asarray(b)) / (TOLERANCE * (1 + np.abs(np.asarray(b))))))
-            for a, b in zip(got, expected, strict=True)]
+    return [
+        float(np.max(np.abs(np.asarray(a) - np.asarray(b)) / (TOLERANCE * (1 + np.abs(np.asarray(b))))))
+        for a, b in zip(got, expected, strict=True)
+    ]
 
 
 def mesh_of(**axes: int) -> jax.sharding.Mesh:

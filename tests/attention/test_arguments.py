@@ -13,20 +13,23 @@ from tests.ways import assert_close, each_backend
 X = jnp.ones((2, 5, 2, 8))
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    ({"q_positions": jnp.arange(4)}, r"q_positions have shape \(4,\) for 2 rows of 5 tokens"),
-    ({"k_positions": jnp.arange(1)}, r"k_positions have shape \(1,\)"),
-    ({"q_positions": jnp.zeros((3, 5), jnp.int32)}, r"\[5\] or \[2, 5\]"),
-    ({"q_positions": np.full(5, 2**31)}, "positions of int32"),
-    ({"mask": None}, "mask is None"),
-    ({"mask": jnp.ones((5, 5))}, "mask is float32"),
-    ({"mask": jnp.ones((4, 5), bool)}, r"\[5, 5\] or \[2, 5, 5\]"),
-    ({"mask": Causal() & Segments(jnp.ones((2, 3), jnp.int32))}, r"Segments got ids of shape \(2, 3\)"),
-    ({"mask": Causal() & Segments(jnp.ones((2, 5)))}, "type float32"),
-    ({"mask": Causal() & Segments(jnp.ones((3, 5), jnp.int32))}, "B of 2 or 1"),
-    ({"encoding": Rope}, r"a value, such as Rope\(\)"),
-    ({"encoding": None}, "encoding is None"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"q_positions": jnp.arange(4)}, r"q_positions have shape \(4,\) for 2 rows of 5 tokens"),
+        ({"k_positions": jnp.arange(1)}, r"k_positions have shape \(1,\)"),
+        ({"q_positions": jnp.zeros((3, 5), jnp.int32)}, r"\[5\] or \[2, 5\]"),
+        ({"q_positions": np.full(5, 2**31)}, "positions of int32"),
+        ({"mask": None}, "mask is None"),
+        ({"mask": jnp.ones((5, 5))}, "mask is float32"),
+        ({"mask": jnp.ones((4, 5), bool)}, r"\[5, 5\] or \[2, 5, 5\]"),
+        ({"mask": Causal() & Segments(jnp.ones((2, 3), jnp.int32))}, r"Segments got ids of shape \(2, 3\)"),
+        ({"mask": Causal() & Segments(jnp.ones((2, 5)))}, "type float32"),
+        ({"mask": Causal() & Segments(jnp.ones((3, 5), jnp.int32))}, "B of 2 or 1"),
+        ({"encoding": Rope}, r"a value, such as Rope\(\)"),
+        ({"encoding": None}, "encoding is None"),
+    ],
+)
 def test_small_arrays_are_held_to_the_tokens(arguments, said):
     with pytest.raises(posjax.InputError, match=said):
         attend(X, X, X, **{"encoding": Rope(), **arguments})
@@ -59,8 +62,10 @@ def test_boolean_arrays_are_masks_and_ids_may_be_boolean(backend, length):
         assert_close(attend(x, x, x, mask=below, backend=backend), attend(x, x, x))
     real = np.arange(length)[None] >= np.array([[0], [3]])
     for ids in (real, jnp.asarray(real), real.astype(np.int64)):
-        assert_close(attend(x, x, x, mask=Causal() & Segments(ids), backend=backend),
-                     attend(x, x, x, mask=Causal() & (real[:, None] & real[:, :, None]), backend="reference"))
+        assert_close(
+            attend(x, x, x, mask=Causal() & Segments(ids), backend=backend),
+            attend(x, x, x, mask=Causal() & (real[:, None] & real[:, :, None]), backend="reference"),
+        )
 
 
 @each_backend

@@ -25,9 +25,13 @@ run = partial(jax.jit, static_argnames=("encoding", "mask", "backend"))(attend)
 def test_without_positions_queries_are_the_last_places(backend):
     q, k, v = qkv(4, 9)
     plain = run(q, k, v, encoding=BOTH, backend=backend)
-    for q_at, k_at in ((jnp.arange(5, 9), None), (None, jnp.arange(9)), (jnp.arange(5, 9), jnp.arange(9)),
-                       (jnp.broadcast_to(jnp.arange(5, 9), (2, 4)), jnp.arange(9)),
-                       (jnp.arange(5, 9), jnp.broadcast_to(jnp.arange(9), (2, 9)))):
+    for q_at, k_at in (
+        (jnp.arange(5, 9), None),
+        (None, jnp.arange(9)),
+        (jnp.arange(5, 9), jnp.arange(9)),
+        (jnp.broadcast_to(jnp.arange(5, 9), (2, 4)), jnp.arange(9)),
+        (jnp.arange(5, 9), jnp.broadcast_to(jnp.arange(9), (2, 9))),
+    ):
         given = run(q, k, v, q_positions=q_at, k_positions=k_at, encoding=BOTH, backend=backend)
         np.testing.assert_allclose(given, plain, atol=2e-6)
 
@@ -59,8 +63,9 @@ def test_unsigned_and_short_integers_are_positions():
     q, k, v = qkv()
     for kind in ("uint8", "int16"):
         at = jnp.arange(6, dtype=kind)
-        np.testing.assert_allclose(run(q, k, v, q_positions=at, k_positions=at, encoding=BOTH),
-                                   run(q, k, v, encoding=BOTH), atol=2e-6)
+        np.testing.assert_allclose(
+            run(q, k, v, q_positions=at, k_positions=at, encoding=BOTH), run(q, k, v, encoding=BOTH), atol=2e-6
+        )
 
 
 def test_values_that_need_no_training_need_no_parameters():
@@ -95,21 +100,32 @@ def wrong(**changes):
 x = jnp.zeros
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (wrong(q=x((2, 6, 4))), "q has shape (2, 6, 4)", "4 axes, [B, T, N, H]"),
-    (wrong(k=x((3, 6, 3, 4)), v=x((3, 6, 3, 4))), "axis B is 3 here and 2", "make them equal"),
-    (wrong(v=x((2, 5, 3, 4))), "v [B, S, K, H] has shape (2, 5, 3, 4): axis S is 5 here and 6", "make them equal"),
-    (wrong(k=x((2, 6, 3, 8))), "axis H is 8 here and 4", "make them equal"),
-    (wrong(k=x((2, 6, 4, 4)), v=x((2, 6, 4, 4))), "q has 6 heads and k has 4", "key-value heads divide"),
-    (wrong(q_positions=jnp.arange(6.0)), "q_positions are float32", "posjax.positions.contiguous(length)"),
-    (wrong(k_positions=jnp.arange(6.0, dtype="bfloat16")), "k_positions are bfloat16", "give int32"),
-    (wrong(q_positions=x((1, 1, 6), int)), "q_positions have shape (1, 1, 6)", "[T], the same for all rows, or [B, T]"),
-    (wrong(encoding=Alibi(), mask=Full()), "mask Full()", "intersect it with Causal()"),
-    (wrong(encoding=chain(Rope(), Alibi()), mask=Window(2)), "Window(size=2)", "or take the encoding's form for both"),
-    (wrong(encoding=T5Bias()), "T5Bias(", "params=encoding.init(key, Dims(heads=6, head_size=4, model_size=0))"),
-    (wrong(encoding=chain(Rope(), T5Bias())), "learned parameters and none were given", "params=encoding.init"),
-    (wrong(backend="flash"), "backend='flash' is unknown", "'auto' or one of reference, chunked"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (wrong(q=x((2, 6, 4))), "q has shape (2, 6, 4)", "4 axes, [B, T, N, H]"),
+        (wrong(k=x((3, 6, 3, 4)), v=x((3, 6, 3, 4))), "axis B is 3 here and 2", "make them equal"),
+        (wrong(v=x((2, 5, 3, 4))), "v [B, S, K, H] has shape (2, 5, 3, 4): axis S is 5 here and 6", "make them equal"),
+        (wrong(k=x((2, 6, 3, 8))), "axis H is 8 here and 4", "make them equal"),
+        (wrong(k=x((2, 6, 4, 4)), v=x((2, 6, 4, 4))), "q has 6 heads and k has 4", "key-value heads divide"),
+        (wrong(q_positions=jnp.arange(6.0)), "q_positions are float32", "posjax.positions.contiguous(length)"),
+        (wrong(k_positions=jnp.arange(6.0, dtype="bfloat16")), "k_positions are bfloat16", "give int32"),
+        (
+            wrong(q_positions=x((1, 1, 6), int)),
+            "q_positions have shape (1, 1, 6)",
+            "[T], the same for all rows, or [B, T]",
+        ),
+        (wrong(encoding=Alibi(), mask=Full()), "mask Full()", "intersect it with Causal()"),
+        (
+            wrong(encoding=chain(Rope(), Alibi()), mask=Window(2)),
+            "Window(size=2)",
+            "or take the encoding's form for both",
+        ),
+        (wrong(encoding=T5Bias()), "T5Bias(", "params=encoding.init(key, Dims(heads=6, head_size=4, model_size=0))"),
+        (wrong(encoding=chain(Rope(), T5Bias())), "learned parameters and none were given", "params=encoding.init"),
+        (wrong(backend="flash"), "backend='flash' is unknown", "'auto' or one of reference, chunked"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

@@ -97,8 +97,10 @@ def test_padding_asks_for_no_position_that_no_token_has():
     assert np.isfinite(padded.tile(0, 0, T + 3, S + 4)).all()
 
 
-@pytest.mark.parametrize("rows, columns", [
-    (1, 1), (5, 3), (1, 40), (STRIP, STRIP), (3 * STRIP, STRIP + 3), (3 * STRIP + 1, 2 * STRIP), (4 * STRIP - 1, 5)])
+@pytest.mark.parametrize(
+    "rows, columns",
+    [(1, 1), (5, 3), (1, 40), (STRIP, STRIP), (3 * STRIP, STRIP + 3), (3 * STRIP + 1, 2 * STRIP), (4 * STRIP - 1, 5)],
+)
 def test_collapse_sums_each_diagonal(rows, columns):
     block = np.random.default_rng(0).integers(-9, 9, (2, rows, columns)).astype(np.float32)
     sums = [[head.trace(-d) for d in range(1 - columns, rows)] for head in block]

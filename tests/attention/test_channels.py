@@ -40,8 +40,9 @@ def worst_logit(slopes: np.ndarray, S: int, H: int, dtype: str, kernel: str = "c
 
 
 @pytest.mark.parametrize("kernel", ["cudnn", "splash"])
-@pytest.mark.parametrize("sizes", wide([(8, 64, 2048), (12, 64, 32_768), (12, 128, 131_072), (20, 96, 4096)],
-                                       [(12, 64, 32_768)]), ids=str)
+@pytest.mark.parametrize(
+    "sizes", wide([(8, 64, 2048), (12, 64, 32_768), (12, 128, 131_072), (20, 96, 4096)], [(12, 64, 32_768)]), ids=str
+)
 def test_logits_are_right_in_bfloat16(sizes, kernel):
     heads, H, S = sizes
     assert worst_logit(published(heads), S, H, "bfloat16", kernel) < LOGITS_OFF
@@ -84,12 +85,20 @@ SEGMENTS = jnp.asarray([[1] * 50 + [2] * 70 + [0] * 8, [0] * 3 + [5] * 125], jnp
 
 
 @pytest.mark.parametrize("encoding", [NoPE(), Alibi(learned=True)], ids=repr)
-@pytest.mark.parametrize(("kernel", "mask"), [
-    ("cudnn", Causal()), ("cudnn", Causal() & Window(20)), ("cudnn", Full()),
-    ("splash", Causal()), ("splash", Causal() & Window(20)), ("splash", Causal() & Window(2**31 - 1)),
-    ("splash", Causal() & Segments(SEGMENTS)),
-    ("splash", Full()),
-], ids=lambda x: "segments" if "Segments" in repr(x) else str(x))
+@pytest.mark.parametrize(
+    ("kernel", "mask"),
+    [
+        ("cudnn", Causal()),
+        ("cudnn", Causal() & Window(20)),
+        ("cudnn", Full()),
+        ("splash", Causal()),
+        ("splash", Causal() & Window(20)),
+        ("splash", Causal() & Window(2**31 - 1)),
+        ("splash", Causal() & Segments(SEGMENTS)),
+        ("splash", Full()),
+    ],
+    ids=lambda x: "segments" if "Segments" in repr(x) else str(x),
+)
 def test_kernels_without_a_bias_equal_the_reference(kernel, mask, encoding):
     """What is asked of cuDNN, computed by XLA, and splash as interpreted: outputs, and gradients down to the slopes."""
     if not mask.causal and encoding != NoPE():
@@ -102,8 +111,9 @@ def test_kernels_without_a_bias_equal_the_reference(kernel, mask, encoding):
         bias = describe(encoding, encoding.join(params, encoding.constants(Dims(6, 32))), 6, None, None, (128, 128), 0)
         return reference.attention(q, k, v, bias, mask)[0] if way is None else call(way, q, k, v, bias, mask)
 
-    (want, pull_want), (got, pull_got) = (jax.vjp(lambda *x, way=way: run(way, *x), params, q, k, v)
-                                          for way in (None, kernel))
+    (want, pull_want), (got, pull_got) = (
+        jax.vjp(lambda *x, way=way: run(way, *x), params, q, k, v) for way in (None, kernel)
+    )
     np.testing.assert_allclose(got, want, atol=1e-5)
     for a, b in zip(jax.tree.leaves(pull_got(cotangent)), jax.tree.leaves(pull_want(cotangent)), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-3)

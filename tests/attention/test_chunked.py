@@ -73,12 +73,20 @@ class EveryOther(Mask):
     rest: jax.Array
 
     def allowed(self, q_index, k_index):
-        return ((q_index[None, :, None] + k_index[None, None, :]) % 3 != self.rest[:, None, None])
+        return (q_index[None, :, None] + k_index[None, None, :]) % 3 != self.rest[:, None, None]
 
 
 @pytest.mark.parametrize("heads", [1, 2], ids=["a head at once", "a row at once"])
-@pytest.mark.parametrize("mask", [Causal(), Causal() & Segments(SEGMENTS), Full() & EveryOther(jnp.array([0, 1])),
-                                  Window(5) & Segments(SEGMENTS[:1])], ids=["causal", "packed", "own", "shared"])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Causal(),
+        Causal() & Segments(SEGMENTS),
+        Full() & EveryOther(jnp.array([0, 1])),
+        Window(5) & Segments(SEGMENTS[:1]),
+    ],
+    ids=["causal", "packed", "own", "shared"],
+)
 def test_parts_of_the_batch_and_the_heads_equal_the_whole(mask, heads, monkeypatch):
     monkeypatch.setattr(chunked, "BLOCK", 4)
     expected = value_and_gradients((13, 13), mask, 0, (None, None), "reference")
@@ -184,10 +192,17 @@ HIDDEN = jnp.array([[1] * 9 + [2] * 10 + [0] * 6 + [3] * 7, [1] * 16 + [2] * 3 +
 """Segments of which some blocks of eight tokens are foreign to each other in both rows."""
 
 
-@pytest.mark.parametrize(("mask", "T", "start"), [
-    (Causal() & Segments(HIDDEN), 32, 0), (Causal(), 8, jnp.int32(11)), (Window(jnp.int32(5)) & Causal(), 32, 0),
-    (Segments(HIDDEN), 32, 0), (Window(3) & Causal() & Segments(HIDDEN), 8, jnp.int32(16)),
-], ids=["segments", "start", "window", "both ways", "all"])
+@pytest.mark.parametrize(
+    ("mask", "T", "start"),
+    [
+        (Causal() & Segments(HIDDEN), 32, 0),
+        (Causal(), 8, jnp.int32(11)),
+        (Window(jnp.int32(5)) & Causal(), 32, 0),
+        (Segments(HIDDEN), 32, 0),
+        (Window(3) & Causal() & Segments(HIDDEN), 8, jnp.int32(16)),
+    ],
+    ids=["segments", "start", "window", "both ways", "all"],
+)
 def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, start, monkeypatch):
     """Forward and backward, each block whose logits are taken says so."""
     plain, visited = chunked._logits, set()
@@ -232,8 +247,9 @@ def test_results_repeat_to_the_bit(dtype, monkeypatch):
     @jax.jit
     def run(table, *arrays):
         bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, None, None, (40, 40), 0)
-        return jax.value_and_grad(lambda *x: weigh(*x, bias=bias, backend="chunked")[0].astype(jnp.float32).sum(),
-                                  (0, 1, 2))(*arrays)
+        return jax.value_and_grad(
+            lambda *x: weigh(*x, bias=bias, backend="chunked")[0].astype(jnp.float32).sum(), (0, 1, 2)
+        )(*arrays)
 
     first, again = (jax.tree.leaves(run(params["0"]["table"], *arrays)) for _ in range(2))
     assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(first, again, strict=True))

@@ -22,14 +22,17 @@ SEGMENTS = jnp.array([[1] * 60 + [2] * 60 + [0] * 8, [3] * 128], jnp.int32)
 @pytest.fixture(autouse=True)
 def anywhere(monkeypatch):
     """Splash interpreted, what is asked of cuDNN computed by XLA, and a mesh for the ring."""
+
     def interpreted(*call):
         return splash.call(*call, interpret=True), None
 
     def by_xla(q, k, v, bias, mask, start):
         return cudnn.call(q, k, v, bias, mask, "xla"), None
 
-    here = {"splash": Backend(interpreted, lambda job: splash.refuse(replace(job, platform="tpu"))),
-            "cudnn": Backend(by_xla, lambda job: cudnn.refuse(replace(job, platform="gpu", dtype="bfloat16")))}
+    here = {
+        "splash": Backend(interpreted, lambda job: splash.refuse(replace(job, platform="tpu"))),
+        "cudnn": Backend(by_xla, lambda job: cudnn.refuse(replace(job, platform="gpu", dtype="bfloat16"))),
+    }
     for name, backend in here.items():
         monkeypatch.setitem(BACKENDS, name, backend)
     with jax.set_mesh(jax.make_mesh((2,), ("context",), (jax.sharding.AxisType.Auto,))):
@@ -48,8 +51,9 @@ def both(encoding: Encoding, backend: str, mask: posjax.Mask, at: jax.Array | No
         def out(q, k, v, *some):
             own = dict(zip(trained, some, strict=True))
             params = structure.unflatten([own.get(i, leaf) for i, leaf in enumerate(leaves)])
-            return posjax.attend(q, k, v, q_positions=at, k_positions=at, encoding=encoding, params=params, mask=mask,
-                                 backend=backend)
+            return posjax.attend(
+                q, k, v, q_positions=at, k_positions=at, encoding=encoding, params=params, mask=mask, backend=backend
+            )
 
         out, pull = jax.vjp(out, *arguments)
         return out, pull(c)

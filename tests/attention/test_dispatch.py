@@ -23,51 +23,57 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
             assert last.refuse(odd) is None
 
 
-@pytest.mark.parametrize(("given", "expected"), [
-    (CPU, "chunked"),
-    (GPU, "cudnn"),
-    (replace(GPU, bias="linear"), "cudnn"),
-    (replace(GPU, bias="linear", head_size=128), "cudnn"),
-    (replace(GPU, mask=("Causal", "Window"), window=128), "cudnn"),
-    (replace(GPU, mask=(), causal=False), "cudnn"),
-    (replace(GPU, mask=(), causal=False, queries=1, start=7), "cudnn"),
-    (replace(GPU, bias="distance"), "fused"),
-    (replace(GPU, dtype="float32", mask=("Causal", "Segments")), "fused"),
-    (replace(GPU, bias="distance", device="NVIDIA A100"), "chunked"),
-    (replace(GPU, bias="position"), "chunked"),
-    (replace(TPU, dtype="float32"), "splash"),
-    (replace(TPU, bias="linear"), "splash"),
-    (replace(TPU, mask=("Causal", "Segments")), "splash"),
-    (replace(TPU, queries=128, start=3968), "splash"),
-])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (CPU, "chunked"),
+        (GPU, "cudnn"),
+        (replace(GPU, bias="linear"), "cudnn"),
+        (replace(GPU, bias="linear", head_size=128), "cudnn"),
+        (replace(GPU, mask=("Causal", "Window"), window=128), "cudnn"),
+        (replace(GPU, mask=(), causal=False), "cudnn"),
+        (replace(GPU, mask=(), causal=False, queries=1, start=7), "cudnn"),
+        (replace(GPU, bias="distance"), "fused"),
+        (replace(GPU, dtype="float32", mask=("Causal", "Segments")), "fused"),
+        (replace(GPU, bias="distance", device="NVIDIA A100"), "chunked"),
+        (replace(GPU, bias="position"), "chunked"),
+        (replace(TPU, dtype="float32"), "splash"),
+        (replace(TPU, bias="linear"), "splash"),
+        (replace(TPU, mask=("Causal", "Segments")), "splash"),
+        (replace(TPU, queries=128, start=3968), "splash"),
+    ],
+)
 def test_the_table_chooses(given, expected):
     assert choose(given).backend == expected
 
 
-@pytest.mark.parametrize(("given", "refused", "why"), [
-    (CPU, "cudnn", "this is a cpu"),
-    (CPU, "splash", "this is a cpu"),
-    (replace(GPU, dtype="float32"), "cudnn", "queries are float32"),
-    (replace(GPU, sums=True), "cudnn", "no gradient"),
-    (replace(GPU, bias="distance"), "cudnn", "as a whole [N, T, S] array"),
-    (replace(GPU, bias="position"), "cudnn", "as a whole [N, T, S] array"),
-    (replace(GPU, bias="content"), "cudnn", "as a whole [N, T, S] array"),
-    (replace(GPU, bias="linear", dtype="float16"), "cudnn", "bfloat16"),
-    (replace(GPU, bias="linear", mask=(), causal=False), "cudnn", "under a causal mask only"),
-    (replace(GPU, bias="linear", head_size=128, device="NVIDIA A100"), "cudnn", "136 channels are needed"),
-    (replace(GPU, head_size=44), "cudnn", "multiples of 8"),
-    (replace(GPU, mask=("Causal", "Segments")), "cudnn", "Causal & Segments"),
-    (replace(GPU, mask=("Causal", "Window"), window=-1), "cudnn", "known at compile time"),
-    (replace(GPU, mask=("Window",), window=128, causal=False), "cudnn", "causal"),
-    (replace(GPU, queries=1, start=4095), "cudnn", "the same tokens"),
-    (replace(TPU, bias="distance"), "splash", "not linear"),
-    (replace(TPU, bias="linear", mask=("Segments",), causal=False), "splash", "causal mask only"),
-    (replace(TPU, queries=100), "splash", "multiples of 128"),
-    (replace(TPU, mask=("Mine",)), "splash", "the mask is Mine"),
-    (replace(TPU, start=None), "splash", "known at compile time"),
-    (replace(TPU, dtype="float16"), "splash", "queries are float16"),
-    (replace(TPU, sums=True), "splash", "no gradient"),
-])
+@pytest.mark.parametrize(
+    ("given", "refused", "why"),
+    [
+        (CPU, "cudnn", "this is a cpu"),
+        (CPU, "splash", "this is a cpu"),
+        (replace(GPU, dtype="float32"), "cudnn", "queries are float32"),
+        (replace(GPU, sums=True), "cudnn", "no gradient"),
+        (replace(GPU, bias="distance"), "cudnn", "as a whole [N, T, S] array"),
+        (replace(GPU, bias="position"), "cudnn", "as a whole [N, T, S] array"),
+        (replace(GPU, bias="content"), "cudnn", "as a whole [N, T, S] array"),
+        (replace(GPU, bias="linear", dtype="float16"), "cudnn", "bfloat16"),
+        (replace(GPU, bias="linear", mask=(), causal=False), "cudnn", "under a causal mask only"),
+        (replace(GPU, bias="linear", head_size=128, device="NVIDIA A100"), "cudnn", "136 channels are needed"),
+        (replace(GPU, head_size=44), "cudnn", "multiples of 8"),
+        (replace(GPU, mask=("Causal", "Segments")), "cudnn", "Causal & Segments"),
+        (replace(GPU, mask=("Causal", "Window"), window=-1), "cudnn", "known at compile time"),
+        (replace(GPU, mask=("Window",), window=128, causal=False), "cudnn", "causal"),
+        (replace(GPU, queries=1, start=4095), "cudnn", "the same tokens"),
+        (replace(TPU, bias="distance"), "splash", "not linear"),
+        (replace(TPU, bias="linear", mask=("Segments",), causal=False), "splash", "causal mask only"),
+        (replace(TPU, queries=100), "splash", "multiples of 128"),
+        (replace(TPU, mask=("Mine",)), "splash", "the mask is Mine"),
+        (replace(TPU, start=None), "splash", "known at compile time"),
+        (replace(TPU, dtype="float16"), "splash", "queries are float16"),
+        (replace(TPU, sums=True), "splash", "no gradient"),
+    ],
+)
 def test_what_a_backend_cannot_do_is_refused_with_the_reason_and_another_name(given, refused, why):
     with pytest.raises(NotImplementedError) as caught:
         choose(given, refused)
@@ -88,12 +94,22 @@ def test_a_job_is_read_off_the_arguments():
     assert job(q, k, None, Full(), jnp.int32(2)).start is None
 
 
-@pytest.mark.parametrize(("encoding", "at", "kind"), [
-    (Rope(), None, "none"), (Alibi(), None, "linear"), (chain(Rope(), Alibi()), None, "linear"),
-    (Alibi("symmetric"), None, "linear"), (Alibi("halves"), None, "distance"), (Alibi("asymmetric"), None, "distance"),
-    (chain(Alibi(), T5Bias()), None, "distance"), (chain(Alibi(), Alibi(learned=True)), None, "linear"),
-    (Alibi(), jnp.arange(8), "position"), (Shaw(), None, "content"), (by_layer(Alibi(), Rope()), None, "linear"),
-])
+@pytest.mark.parametrize(
+    ("encoding", "at", "kind"),
+    [
+        (Rope(), None, "none"),
+        (Alibi(), None, "linear"),
+        (chain(Rope(), Alibi()), None, "linear"),
+        (Alibi("symmetric"), None, "linear"),
+        (Alibi("halves"), None, "distance"),
+        (Alibi("asymmetric"), None, "distance"),
+        (chain(Alibi(), T5Bias()), None, "distance"),
+        (chain(Alibi(), Alibi(learned=True)), None, "linear"),
+        (Alibi(), jnp.arange(8), "position"),
+        (Shaw(), None, "content"),
+        (by_layer(Alibi(), Rope()), None, "linear"),
+    ],
+)
 def test_explain_names_the_kind_of_bias(encoding, at, kind):
     q = jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.float32)
     mask = Causal()

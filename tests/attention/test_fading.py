@@ -21,12 +21,20 @@ def setting(T, S, encoding=FOX):
     return encoding.init(jax.random.key(1), Dims(4, 8)), arrays
 
 
-@pytest.mark.parametrize(("sizes", "mask", "encoding"), [
-    ((300, 300), Causal(), FOX), ((1, 300), Causal(), FOX), ((40, 30), Causal(), FOX),
-    ((40, 300), Causal() & Window(50), chain(Rope(), FOX)),
-    ((300, 300), Causal() & Segments(IDS), FOX), ((30, 300), Causal() & Segments(IDS), FOX),
-    ((300, 300), Causal() & (IDS[:, :, None] == IDS[:, None, :]), FOX), ((300, 300), Causal(), chain(FOX, Alibi())),
-], ids=["square", "a step", "more queries", "window", "alternating documents", "their last", "an array", "two biases"])
+@pytest.mark.parametrize(
+    ("sizes", "mask", "encoding"),
+    [
+        ((300, 300), Causal(), FOX),
+        ((1, 300), Causal(), FOX),
+        ((40, 30), Causal(), FOX),
+        ((40, 300), Causal() & Window(50), chain(Rope(), FOX)),
+        ((300, 300), Causal() & Segments(IDS), FOX),
+        ((30, 300), Causal() & Segments(IDS), FOX),
+        ((300, 300), Causal() & (IDS[:, :, None] == IDS[:, None, :]), FOX),
+        ((300, 300), Causal(), chain(FOX, Alibi())),
+    ],
+    ids=["square", "a step", "more queries", "window", "alternating documents", "their last", "an array", "two biases"],
+)
 def test_it_equals_the_definition(sizes, mask, encoding):
     params, arrays = setting(*sizes, encoding)
 
@@ -66,8 +74,11 @@ def test_masks_that_hide_nothing_between_take_the_sum(mask):
     assert isinstance(summed(mask)[2], BetweenTokens)
 
 
-@pytest.mark.parametrize("mask", [Segments(IDS), Causal() & np.ones((300, 300), bool),
-                                  Causal() & Segments(IDS) & Segments(IDS)], ids=["later", "array", "two"])
+@pytest.mark.parametrize(
+    "mask",
+    [Segments(IDS), Causal() & np.ones((300, 300), bool), Causal() & Segments(IDS) & Segments(IDS)],
+    ids=["later", "array", "two"],
+)
 def test_other_masks_do_not(mask):
     assert summed(mask) is None
 

@@ -30,8 +30,9 @@ AT = tuple(jnp.stack([3 * jnp.arange(37), 90 - 2 * jnp.arange(37)]) for _ in ran
 
 def qkv(T: int, S: int, N: int = 4, K: int = 2, H: int = 8, dtype: str = "float32") -> list[jax.Array]:
     keys = jax.random.split(jax.random.key(T * S), 3)
-    return [jax.random.normal(key, (2, *shape, H), dtype)
-            for key, shape in zip(keys, ((T, N), (S, K), (S, K)), strict=True)]
+    return [
+        jax.random.normal(key, (2, *shape, H), dtype) for key, shape in zip(keys, ((T, N), (S, K), (S, K)), strict=True)
+    ]
 
 
 def learned(encoding: Encoding, dims: Dims) -> tuple[list[jax.Array], object]:
@@ -52,8 +53,7 @@ def value_and_gradients(way, encoding, mask, arrays, start=None, at=(None, None)
     T, N, S = *arrays[0].shape[1:3], arrays[1].shape[1]
     start = S - T if start is None else start
     floats, restore = learned(encoding, Dims(heads=N)) if encoding else ([], None)
-    weights = (jax.random.normal(jax.random.key(4), arrays[0].shape),
-               jax.random.normal(jax.random.key(5), (2, N, T)))
+    weights = (jax.random.normal(jax.random.key(4), arrays[0].shape), jax.random.normal(jax.random.key(5), (2, N, T)))
 
     # An array as a start is traced, and with it the numbers of the mask.
     @jax.jit if not isinstance(start, int) else partial(jax.jit, static_argnums=0)
@@ -115,8 +115,9 @@ CASES = {
 
 
 @each_driver
-@pytest.mark.parametrize("name", wide(CASES, ("causal", "segments", "a slope, window", "before every key", "positions",
-                                              "traced start")))
+@pytest.mark.parametrize(
+    "name", wide(CASES, ("causal", "segments", "a slope, window", "before every key", "positions", "traced start"))
+)
 def test_it_equals_the_definition(driver, name):
     encoding, mask, (T, S), rest = CASES[name]
     check(driver, encoding, mask, qkv(T, S), **rest)
@@ -245,9 +246,11 @@ class Product(RelativeBias):
         return jax.lax.scan(lambda total, x: (total * (1 + x * near), None), near, params["table"][0])[0]
 
 
-@pytest.mark.parametrize(("encoding", "reason"), [
-    (Toeplitz(512), "table of 1023"), (Product(), "more than add"), (posjax.Sandwich(), "larger than the tile")],
-    ids=repr)
+@pytest.mark.parametrize(
+    ("encoding", "reason"),
+    [(Toeplitz(512), "table of 1023"), (Product(), "more than add"), (posjax.Sandwich(), "larger than the tile")],
+    ids=repr,
+)
 def test_a_bias_that_kernels_cannot_evaluate_is_refused_with_the_way_out(encoding, reason):
     params = learned(encoding, Dims(heads=4))[1](learned(encoding, Dims(heads=4))[0])
     params = params or {"table": jnp.ones((1, 4))}
@@ -292,8 +295,10 @@ def trained(plan, encoding, length=2048, H=64, mask=Causal(), at=None, dtype="bf
         return planned(plan, q, k, v, bias, mask)[0].astype(jnp.float32).sum()
 
     like = [jax.ShapeDtypeStruct((2, length, heads, H), dtype) for heads in (4, 2, 2)]
-    return (jax.grad(loss, tuple(range(3 + len(floats)))),
-            [*like, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in floats)])
+    return (
+        jax.grad(loss, tuple(range(3 + len(floats)))),
+        [*like, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in floats)],
+    )
 
 
 LOWERED = {
@@ -322,8 +327,9 @@ def test_it_lowers_for_a_gpu_without_one(case, plan):
     encoding, H, rest = case
     function, arguments = trained(plan, encoding, H=H, **rest)
     known = inspect.signature(AbstractDevice).parameters
-    device = AbstractDevice(device_kind="NVIDIA H200", num_cores=None, **{"platform": "gpu"} if "platform" in known
-                            else {})
+    device = AbstractDevice(
+        device_kind="NVIDIA H200", num_cores=None, **{"platform": "gpu"} if "platform" in known else {}
+    )
     mesh = AbstractMesh((1,), ("x",), (AxisType.Auto,), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()

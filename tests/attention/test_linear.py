@@ -19,8 +19,9 @@ def several_chunks(monkeypatch):
 
 def qkv(length=11, heads=6, kv_heads=3, dtype="float32"):
     keys = jax.random.split(jax.random.key(0), 3)
-    return [jax.random.normal(k, (2, length, n, 8), dtype)
-            for k, n in zip(keys, (heads, kv_heads, kv_heads), strict=True)]
+    return [
+        jax.random.normal(k, (2, length, n, 8), dtype) for k, n in zip(keys, (heads, kv_heads, kv_heads), strict=True)
+    ]
 
 
 def lower(length: int) -> np.ndarray:
@@ -100,8 +101,10 @@ def test_gradients_equal_those_of_the_pairs(mask):
         below = jnp.einsum("btnh,bsnh->bnts", q, k) * seen
         return jnp.einsum("bnts,bsnh->btnh", above / below.sum(-1, keepdims=True), v)
 
-    got, want = (jax.vjp(f, q, k, v)[1](cotangent) for f in
-                 (lambda *x: linear_attend(*x, encoding=Rope(), mask=mask)[0], pairwise))
+    got, want = (
+        jax.vjp(f, q, k, v)[1](cotangent)
+        for f in (lambda *x: linear_attend(*x, encoding=Rope(), mask=mask)[0], pairwise)
+    )
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
@@ -125,14 +128,17 @@ def test_bfloat16_in_and_out_with_float32_inside():
     np.testing.assert_array_equal(out, wide.astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize(("given", "error", "words"), [
-    (dict(encoding=posjax.Alibi()), InputError, "rotates, and no more"),
-    (dict(encoding=posjax.Shaw()), InputError, "rotates, and no more"),
-    (dict(mask=Causal() & Window(3)), NotImplementedError, "posjax.attend"),
-    (dict(mask=Segments(jnp.ones((2, 11), jnp.int32))), InputError, "Causal"),
-    (dict(mask=Causal() & Segments(jnp.ones((2, 12), jnp.int32))), InputError, "one id for each token"),
-    (dict(positions=jnp.zeros(11)), InputError, "exact integers"),
-])
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        (dict(encoding=posjax.Alibi()), InputError, "rotates, and no more"),
+        (dict(encoding=posjax.Shaw()), InputError, "rotates, and no more"),
+        (dict(mask=Causal() & Window(3)), NotImplementedError, "posjax.attend"),
+        (dict(mask=Segments(jnp.ones((2, 11), jnp.int32))), InputError, "Causal"),
+        (dict(mask=Causal() & Segments(jnp.ones((2, 12), jnp.int32))), InputError, "one id for each token"),
+        (dict(positions=jnp.zeros(11)), InputError, "exact integers"),
+    ],
+)
 def test_what_it_cannot_do_it_refuses(given, error, words):
     with pytest.raises(error, match=words):
         linear_attend(*qkv(), **given)

@@ -57,8 +57,9 @@ def test_the_second_derivative_of_a_forgetting_bias_counts_each_sum_once():
 def test_values_may_be_of_another_width(backend, width):
     v = jax.random.normal(jax.random.key(7), (1, 6, 2, width))
     out = weigh(Q, K, v, backend=backend)[0]
-    halves = jnp.concatenate([weigh(Q, K, jnp.tile(v, 4)[..., i : i + 4], backend=backend)[0][..., :1]
-                              for i in range(width)], axis=-1)
+    halves = jnp.concatenate(
+        [weigh(Q, K, jnp.tile(v, 4)[..., i : i + 4], backend=backend)[0][..., :1] for i in range(width)], axis=-1
+    )
     np.testing.assert_allclose(out, halves, atol=1e-6)
 
 
@@ -111,22 +112,39 @@ def test_padding_reaches_no_row_of_linear_attention_forward_or_backward():
         np.testing.assert_allclose(a[:, 2:], b, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [jnp.array([1, 1, 9, 9]), np.array([2]), jnp.float32(2.5), jnp.bool_(True),
-                                  jnp.int32(0), jnp.int32(-3), None, 2**40], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [
+        jnp.array([1, 1, 9, 9]),
+        np.array([2]),
+        jnp.float32(2.5),
+        jnp.bool_(True),
+        jnp.int32(0),
+        jnp.int32(-3),
+        None,
+        2**40,
+    ],
+    ids=str,
+)
 def test_a_window_is_one_whole_number(size):
     with pytest.raises(InputError, match="Window got size"):
         attend(Q, K, V, mask=Causal() & Window(size))
 
 
-@pytest.mark.parametrize("call", [
-    lambda: attend(Q, K, V, mask=Segments(np.array([[1, 1, 2**32 + 1, 1, 1, 1]])) & Causal()),
-    lambda: linear_attend(Q, K, V, mask=Segments(np.array([[1.0, 1, 1.5, 1.5, 2, 2]])) & Causal()),
-    lambda: attend(Q, K, V, encoding=Rope(), q_positions=np.array([-(2**32), 1, 2, 3, 4, 5])),
-    lambda: positions.check([0, 1, 2**31]),
-    lambda: weigh(Q[:, :2], K, V, start=1.5), lambda: weigh(Q, K, V, start=True), lambda: weigh(Q, K, V[:, :3]),
-    lambda: weigh(Q[:, :2], K[:, :4], V[:, :4], start=3, mask=Segments(jnp.array([[1, 1, 2, 2]]))),
-    lambda: weigh(Q.astype(int), K, V),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: attend(Q, K, V, mask=Segments(np.array([[1, 1, 2**32 + 1, 1, 1, 1]])) & Causal()),
+        lambda: linear_attend(Q, K, V, mask=Segments(np.array([[1.0, 1, 1.5, 1.5, 2, 2]])) & Causal()),
+        lambda: attend(Q, K, V, encoding=Rope(), q_positions=np.array([-(2**32), 1, 2, 3, 4, 5])),
+        lambda: positions.check([0, 1, 2**31]),
+        lambda: weigh(Q[:, :2], K, V, start=1.5),
+        lambda: weigh(Q, K, V, start=True),
+        lambda: weigh(Q, K, V[:, :3]),
+        lambda: weigh(Q[:, :2], K[:, :4], V[:, :4], start=3, mask=Segments(jnp.array([[1, 1, 2, 2]]))),
+        lambda: weigh(Q.astype(int), K, V),
+    ],
+)
 def test_what_would_wrap_or_be_cut_is_refused(call):
     with pytest.raises(InputError):
         call()

@@ -94,10 +94,18 @@ def test_splash_makes_none_either(encoding):
 SEGMENTS = Segments(jnp.ones((1, 16_384), jnp.int32))
 
 
-@pytest.mark.parametrize(("encoding", "mask", "explicit"), [
-    (T5Bias(), Causal(), False), (T5Bias(bidirectional=True), Full(), True), (Fire(hidden=4), Causal(), False),
-    (NoPE(), Causal() & Window(512), False), (NoPE(), Causal() & SEGMENTS, False), (Shaw(), Causal(), False),
-], ids=lambda value: "segments" if "Segments" in repr(value) else str(value))
+@pytest.mark.parametrize(
+    ("encoding", "mask", "explicit"),
+    [
+        (T5Bias(), Causal(), False),
+        (T5Bias(bidirectional=True), Full(), True),
+        (Fire(hidden=4), Causal(), False),
+        (NoPE(), Causal() & Window(512), False),
+        (NoPE(), Causal() & SEGMENTS, False),
+        (Shaw(), Causal(), False),
+    ],
+    ids=lambda value: "segments" if "Segments" in repr(value) else str(value),
+)
 def test_memory_of_chunked_grows_with_the_length(encoding, mask, explicit):
     def temporaries(S):
         function, arguments = trained(encoding, BACKENDS["chunked"].attention, S, mask, explicit)

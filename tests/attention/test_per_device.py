@@ -37,12 +37,16 @@ def trained(way, encoding, mask, at):
 
 
 @pytest.mark.parametrize("axis", wide(["data", "tensor", "pipeline"], ["tensor"]))
-@pytest.mark.parametrize(("kernel", "encoding", "mask", "at"), [
-    (fused.attention, T5Bias(), Causal() & Segments(SEGMENTS), None),
-    (fused.attention, Fire(hidden=4), Causal() & Window(50), jnp.stack([jnp.arange(T), 2 * jnp.arange(T)])),
-    (splash_here, NoPE(), Causal() & Window(50) & Segments(SEGMENTS), None),
-    (splash_here, posjax.Alibi(learned=True), Causal(), None),
-], ids=["fused by distance", "fused by position", "splash", "splash with channels"])
+@pytest.mark.parametrize(
+    ("kernel", "encoding", "mask", "at"),
+    [
+        (fused.attention, T5Bias(), Causal() & Segments(SEGMENTS), None),
+        (fused.attention, Fire(hidden=4), Causal() & Window(50), jnp.stack([jnp.arange(T), 2 * jnp.arange(T)])),
+        (splash_here, NoPE(), Causal() & Window(50) & Segments(SEGMENTS), None),
+        (splash_here, posjax.Alibi(learned=True), Causal(), None),
+    ],
+    ids=["fused by distance", "fused by position", "splash", "splash with channels"],
+)
 def test_two_devices_compute_what_one_does(kernel, encoding, mask, at, axis):
     run, arguments = trained(reference.attention, encoding, mask, at)
     wanted = run(*arguments)

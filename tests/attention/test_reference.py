@@ -42,8 +42,12 @@ class Given:
 
 
 @few
-@given(st.sampled_from([(1, 1, 7), (2, 6, 6), (2, 5, 3)]), st.sampled_from([(4, 1), (6, 6), (6, 3)]),
-       st.sampled_from([1, 5]), st.integers(0, 99))
+@given(
+    st.sampled_from([(1, 1, 7), (2, 6, 6), (2, 5, 3)]),
+    st.sampled_from([(4, 1), (6, 6), (6, 3)]),
+    st.sampled_from([1, 5]),
+    st.integers(0, 99),
+)
 def test_the_definition_matches_float64(sizes, heads, H, seed):
     B, T, S = sizes
     N, K = heads
@@ -86,8 +90,9 @@ def test_log_sum_exp_and_its_gradient(mask, backend):
     dq, dk = jax.jit(jax.grad(weighed, argnums=(0, 1)), static_argnums=2)(q, k, backend)
     wide = np.repeat(np.float64(k), 2, axis=2)
     np.testing.assert_allclose(dq, np.einsum("bnts,bsnh->btnh", p, wide) / 2, atol=2e-6)
-    np.testing.assert_allclose(dk, np.einsum("bnts,btnh->bsnh", p, np.float64(q)).reshape(2, 5, 2, 2, 4).sum(3) / 2,
-                               atol=2e-6)
+    np.testing.assert_allclose(
+        dk, np.einsum("bnts,btnh->bsnh", p, np.float64(q)).reshape(2, 5, 2, 2, 4).sum(3) / 2, atol=2e-6
+    )
 
 
 @each_backend

@@ -23,11 +23,21 @@ from tests.cases import wide
 
 ROOT = Path(__file__).resolve().parents[2]
 MORE = {
-    4: ("context=4:NoPE causal", "context=4:T5, a window both ways", "context=4:Fire",
-        "context=4:each row its positions", "data=2,context=2:chain packed"),
-    8: ("context=8:T5", "context=8:Alibi, a window", "context=8:Kerple packed, contiguous",
-        "fsdp=2,tensor=2,context=2:each head its bias", "data=2,other=2,context=2:a rule of a user's own",
-        "tensor=4,context=2:T5 full"),
+    4: (
+        "context=4:NoPE causal",
+        "context=4:T5, a window both ways",
+        "context=4:Fire",
+        "context=4:each row its positions",
+        "data=2,context=2:chain packed",
+    ),
+    8: (
+        "context=8:T5",
+        "context=8:Alibi, a window",
+        "context=8:Kerple packed, contiguous",
+        "fsdp=2,tensor=2,context=2:each head its bias",
+        "data=2,other=2,context=2:a rule of a user's own",
+        "tensor=4,context=2:T5 full",
+    ),
 }
 
 
@@ -49,8 +59,15 @@ def test_more_devices_equal_one(count):
     flags = re.sub(r"device_count=\d+", f"device_count={count}", os.environ["XLA_FLAGS"])
     strict = {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.attention.ring_program", *MORE[count]]
-    done = subprocess.run(command, env={**os.environ, **strict, "XLA_FLAGS": flags}, cwd=ROOT, timeout=300,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **strict, "XLA_FLAGS": flags},
+        cwd=ROOT,
+        timeout=300,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found = [float(line.split()[0]) for line in done.stdout.splitlines()]
     assert len(found) == len(MORE[count]) and max(found) < 1, done.stdout
@@ -91,9 +108,16 @@ def forget_to_go_home(monkeypatch):
     monkeypatch.setattr(ring, "_send", lambda plan, arrays, distance: send(plan, arrays, max(distance, 0)))
 
 
-@pytest.mark.parametrize(("fault", "name"), [
-    (forget_a_step, "NoPE full"), (forget_where_keys_come_from, "NoPE causal"), (forget_the_distance, "T5 full"),
-    (leave_positions_behind, "each row its positions"), (forget_to_go_home, "NoPE nearest")])
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (forget_a_step, "NoPE full"),
+        (forget_where_keys_come_from, "NoPE causal"),
+        (forget_the_distance, "T5 full"),
+        (leave_positions_behind, "each row its positions"),
+        (forget_to_go_home, "NoPE nearest"),
+    ],
+)
 def test_a_planted_fault_is_noticed(fault, name, two, monkeypatch):
     # One step of the ring, after which the gradients of keys and values are not where they belong.
     nearest = replace(CASES["NoPE causal"], mask=lambda: Window(1), constant=True)
@@ -153,8 +177,13 @@ def test_it_runs_outside_jit_and_inside_a_shard_map_of_the_batch(monkeypatch):
         np.testing.assert_allclose(ring.attention(x, x, x, None, Causal())[0], expected, atol=1e-5)
     rows = PartitionSpec("data")
     with jax.set_mesh(mesh_of(data=2, context=1)):
-        inside = jax.shard_map(lambda x: ring.attention(x, x, x, None, Causal())[0], in_specs=rows, out_specs=rows,
-                               axis_names={"data"}, check_vma=False)
+        inside = jax.shard_map(
+            lambda x: ring.attention(x, x, x, None, Causal())[0],
+            in_specs=rows,
+            out_specs=rows,
+            axis_names={"data"},
+            check_vma=False,
+        )
         np.testing.assert_allclose(jax.jit(inside)(x), expected, atol=1e-5)
 
 
@@ -168,9 +197,19 @@ def test_the_balanced_order_gives_each_device_the_same_work(devices, blocks):
     assert ring_plan.work_of(spans, places).sum() * devices == whole * (whole + 1) // 2, "the lower triangle, no more"
 
 
-@pytest.mark.parametrize(("mask", "parts", "steps"), [
-    (Causal(), 2, 8), (Full(), 1, 8), (Causal() & Window(64), 1, 2), (Causal() & Window(65), 1, 2), (Window(2), 1, 8),
-    (Causal() & Window(200), 1, 5), (Causal() & Segments(jnp.ones((1, 512), jnp.int32)), 2, 8)], ids=str)
+@pytest.mark.parametrize(
+    ("mask", "parts", "steps"),
+    [
+        (Causal(), 2, 8),
+        (Full(), 1, 8),
+        (Causal() & Window(64), 1, 2),
+        (Causal() & Window(65), 1, 2),
+        (Window(2), 1, 8),
+        (Causal() & Window(200), 1, 5),
+        (Causal() & Segments(jnp.ones((1, 512), jnp.int32)), 2, 8),
+    ],
+    ids=str,
+)
 def test_the_order_and_the_number_of_steps_follow_the_mask(mask, parts, steps, monkeypatch):
     monkeypatch.setattr(chunked, "BLOCK", 8)
     mesh = jax.sharding.AbstractMesh((8,), ("context",), (jax.sharding.AxisType.Auto,))

@@ -121,11 +121,14 @@ def test_what_each_direction_declares():
     assert all(e.relative and e.bias_kind == "relative" and e.max_length is None for e in Alibi.examples())
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: Alibi("both"), "direction='both'", "needed is 'causal', 'symmetric', 'asymmetric' or 'halves'"),
-    (lambda: Alibi(factor=0.5), "factor=0.5", "1 or more, the extended length divided by the trained one"),
-    (lambda: Alibi(factor=float("nan")), "factor=nan", "a finite number"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: Alibi("both"), "direction='both'", "needed is 'causal', 'symmetric', 'asymmetric' or 'halves'"),
+        (lambda: Alibi(factor=0.5), "factor=0.5", "1 or more, the extended length divided by the trained one"),
+        (lambda: Alibi(factor=float("nan")), "factor=nan", "a finite number"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

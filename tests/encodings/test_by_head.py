@@ -27,9 +27,14 @@ from posjax import (
 from posjax.models import Decoder, generate
 from tests.cases import wide
 
-GROUPS = ((Rope(), NoPE()), (Rope(), NoPE(), Alibi()), (Alibi(), chain(Rope(), T5Bias()), Kerple()),
-          (T5Bias(deviation=1.0), XPos()), (Rope(base=10.0), Rope(base=1e6)),
-          (Rope(schedule=DynamicNTK(2.0, 5)), NoPE()))
+GROUPS = (
+    (Rope(), NoPE()),
+    (Rope(), NoPE(), Alibi()),
+    (Alibi(), chain(Rope(), T5Bias()), Kerple()),
+    (T5Bias(deviation=1.0), XPos()),
+    (Rope(base=10.0), Rope(base=1e6)),
+    (Rope(schedule=DynamicNTK(2.0, 5)), NoPE()),
+)
 VOCABULARY = 13
 
 
@@ -43,9 +48,17 @@ def test_each_group_of_heads_is_computed_alone(parts, backend):
         q = jax.random.normal(jax.random.key(0), (2, 9, 6, 8))
         k, v = jax.random.normal(jax.random.key(2), (2, 2, 9, shared, 8))
         size = shared // len(parts)
-        alone = [attend(q[:, :, i * group : (i + 1) * group], k[:, :, i * size : (i + 1) * size],
-                        v[:, :, i * size : (i + 1) * size], encoding=part, params=params[str(i)], backend=backend)
-                 for i, part in enumerate(parts)]
+        alone = [
+            attend(
+                q[:, :, i * group : (i + 1) * group],
+                k[:, :, i * size : (i + 1) * size],
+                v[:, :, i * size : (i + 1) * size],
+                encoding=part,
+                params=params[str(i)],
+                backend=backend,
+            )
+            for i, part in enumerate(parts)
+        ]
         got = attend(q, k, v, encoding=encoding, params=params, backend=backend)
         np.testing.assert_allclose(got, jnp.concatenate(alone, 2), atol=2e-6)
 
@@ -56,17 +69,25 @@ def test_parameters_are_those_of_the_groups_own_heads():
 
 
 def model_of(encoding, layers: int = 4):
-    return Decoder(encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0,
-                   backend="reference").build(VOCABULARY, seed=0)
+    return Decoder(
+        encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0, backend="reference"
+    ).build(VOCABULARY, seed=0)
 
 
 def tokens_of(B: int, T: int) -> jax.Array:
     return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
 
 
-@pytest.mark.parametrize("parts", [(Rope(), NoPE()), (Rope(), T5Bias(deviation=1.0), Kerple()),
-                                   (Rope(10.0), chain(Rope(1e6), Alibi())), (Sinusoidal(), Rope(), NoPE(), Alibi())],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (Rope(), NoPE()),
+        (Rope(), T5Bias(deviation=1.0), Kerple()),
+        (Rope(10.0), chain(Rope(1e6), Alibi())),
+        (Sinusoidal(), Rope(), NoPE(), Alibi()),
+    ],
+    ids=repr,
+)
 def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     """The stream is carried by hand from block to block, at places that decoders with one encoding prepare."""
     model, tokens = model_of(by_layer(*parts)), tokens_of(2, 7)
@@ -85,14 +106,22 @@ def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     value = model.encoding_params.get_value()
     for name in ("embedding", "blocks", "norm", "head"):
         nnx.update(getattr(other, name), nnx.state(getattr(model, name)))
-    other.encoding_params.set_value({str(i - 1): value[str(i)] for i in range(1, len(value))} | {
-        str(len(value) - 1): value["0"]})
+    other.encoding_params.set_value(
+        {str(i - 1): value[str(i)] for i in range(1, len(value))} | {str(len(value) - 1): value["0"]}
+    )
     assert np.abs(got - other(tokens)).max() > 1e-3
 
 
-@pytest.mark.parametrize("encoding", [by_layer(Rope(), NoPE()), by_layer(Rope(), T5Bias(deviation=1.0), Alibi()),
-                                      by_head(Rope(), NoPE(), Alibi()), chain(Sinusoidal(), by_layer(Rope(), Alibi()))],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        by_layer(Rope(), NoPE()),
+        by_layer(Rope(), T5Bias(deviation=1.0), Alibi()),
+        by_head(Rope(), NoPE(), Alibi()),
+        chain(Sinusoidal(), by_layer(Rope(), Alibi())),
+    ],
+    ids=repr,
+)
 def test_greedy_generation_follows_the_full_pass(encoding):
     model, prompt = model_of(encoding), tokens_of(2, 4)
     out = generate(model, prompt, 5)
@@ -104,16 +133,23 @@ def test_greedy_generation_follows_the_full_pass(encoding):
 x = jnp.ones((1, 3, 6, 8))
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: by_head(), "ByHead got ()", "one encoding or more"),
-    (lambda: by_layer(), "ByLayer got ()", "one encoding or more"),
-    (lambda: by_head(Rope(), Shaw()), "Shaw(", "scores content"),
-    (lambda: by_layer(Rope(), Shaw()), "Shaw(", "scores content"),
-    (lambda: by_head(Rope(), 3), "3)", "each is a value of Encoding"),  # type: ignore[arg-type]
-    (lambda: attend(x, x, x, encoding=by_head(*[Rope()] * 4)), "4 encodings and got 6 heads", "divides among them"),
-    (lambda: attend(x, x[:, :, :3], x[:, :, :3], encoding=by_head(Rope(), NoPE())), "got 3 heads", "key-value heads"),
-    (lambda: attend(x, x, x, encoding=by_layer(Rope(), NoPE())), "no layer was named", "of_layer(i, params)"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: by_head(), "ByHead got ()", "one encoding or more"),
+        (lambda: by_layer(), "ByLayer got ()", "one encoding or more"),
+        (lambda: by_head(Rope(), Shaw()), "Shaw(", "scores content"),
+        (lambda: by_layer(Rope(), Shaw()), "Shaw(", "scores content"),
+        (lambda: by_head(Rope(), 3), "3)", "each is a value of Encoding"),  # type: ignore[arg-type]
+        (lambda: attend(x, x, x, encoding=by_head(*[Rope()] * 4)), "4 encodings and got 6 heads", "divides among them"),
+        (
+            lambda: attend(x, x[:, :, :3], x[:, :, :3], encoding=by_head(Rope(), NoPE())),
+            "got 3 heads",
+            "key-value heads",
+        ),
+        (lambda: attend(x, x, x, encoding=by_layer(Rope(), NoPE())), "no layer was named", "of_layer(i, params)"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

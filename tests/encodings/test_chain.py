@@ -77,9 +77,15 @@ def test_biases_add_and_parts_without_one_are_passed_over():
     assert not turning.bias(params_of(turning), at, at, Head(0, 3)).any()
 
 
-@pytest.mark.parametrize(("parts", "kind"), [
-    ((Rope(), Sinusoidal()), "none"), ((Rope(), Alibi()), "relative"), ((Alibi(), Pairwise()), "pairwise"),
-    ((Rope(), Pairwise()), "pairwise")])
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ((Rope(), Sinusoidal()), "none"),
+        ((Rope(), Alibi()), "relative"),
+        ((Alibi(), Pairwise()), "pairwise"),
+        ((Rope(), Pairwise()), "pairwise"),
+    ],
+)
 def test_the_kind_of_bias_is_that_of_the_most_general_part(parts, kind):
     assert chain(*parts).bias_kind == kind
 

@@ -44,10 +44,14 @@ def setting(encoding, heads: int, size: int, rows: int = 1):
     """Moved parameters, so that none is zero, and q, k, v `[rows, T, N, H]`."""
     dims = Dims(heads, size, 12)
     rng = np.random.default_rng(heads)
-    params = jax.tree.map(lambda p: p + jnp.asarray(rng.normal(0, 0.5, p.shape), jnp.float32),
-                          encoding.init(jax.random.key(0), dims))
-    return params, encoding.join(params, encoding.constants(dims)), *np.float32(
-        rng.normal(size=(3, rows, len(AT), heads, size)))
+    params = jax.tree.map(
+        lambda p: p + jnp.asarray(rng.normal(0, 0.5, p.shape), jnp.float32), encoding.init(jax.random.key(0), dims)
+    )
+    return (
+        params,
+        encoding.join(params, encoding.constants(dims)),
+        *np.float32(rng.normal(size=(3, rows, len(AT), heads, size))),
+    )
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -77,8 +81,16 @@ def test_later_queries_score_as_in_the_whole(encoding):
 def test_attend_is_the_softmax_of_the_scores(encoding, backend):
     params, joined, q, k, v = setting(encoding, 6, 8, rows=2)
     k, v = k[:, :, :3], v[:, :, :3]
-    got = attend(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), q_positions=jnp.asarray(AT),
-                 k_positions=jnp.asarray(AT), encoding=encoding, params=joined, backend=backend)
+    got = attend(
+        jnp.asarray(q),
+        jnp.asarray(k),
+        jnp.asarray(v),
+        q_positions=jnp.asarray(AT),
+        k_positions=jnp.asarray(AT),
+        encoding=encoding,
+        params=joined,
+        backend=backend,
+    )
     for row in range(2):
         keys, values = (np.repeat(x[row].astype(np.float64), 2, axis=1) for x in (k, v))
         scores = np.where(np.tril(np.ones((len(AT),) * 2, bool)), scored(encoding, params, q[row], keys, AT, AT), -1e9)
@@ -117,11 +129,16 @@ def test_a_bias_adds_to_the_scores(at, backend):
 
 
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-@pytest.mark.parametrize(("encoding", "name", "shape", "need"), [
-    (Shaw(clip=4), "keys", (1, 7, 8), "1, 9, 8"), (Shaw(clip=4), "keys", (1, 11, 8), "1, 9, 8"),
-    (Shaw(clip=4), "keys", (3, 9, 8), "1, 9, 8"),  # Only the first head's vectors would be read.
-    (CoPE(length=6), "rows", (1, 5, 8), "1, 6, 8"), (CoPE(length=6), "rows", (1, 40, 8), "1, 6, 8"),
-])
+@pytest.mark.parametrize(
+    ("encoding", "name", "shape", "need"),
+    [
+        (Shaw(clip=4), "keys", (1, 7, 8), "1, 9, 8"),
+        (Shaw(clip=4), "keys", (1, 11, 8), "1, 9, 8"),
+        (Shaw(clip=4), "keys", (3, 9, 8), "1, 9, 8"),  # Only the first head's vectors would be read.
+        (CoPE(length=6), "rows", (1, 5, 8), "1, 6, 8"),
+        (CoPE(length=6), "rows", (1, 40, 8), "1, 6, 8"),
+    ],
+)
 def test_tables_of_other_sizes_are_refused(encoding, name, shape, need, backend):
     x = jnp.ones((1, 3, 3, 8))
     with pytest.raises(InputError) as caught:
@@ -130,16 +147,19 @@ def test_tables_of_other_sizes_are_refused(encoding, name, shape, need, backend)
         assert part in str(caught.value), str(caught.value)
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: Shaw(clip=0), "clip=0", "1 or more"),
-    (lambda: Shaw(deviation=-0.1), "deviation=-0.1", "0 or more"),
-    (lambda: TransformerXL(base=1.0), "base=1.0", "above 1"),
-    (lambda: TransformerXL().init(jax.random.key(0), Dims(2, 4, 7)), "model size of 7", "even"),
-    (lambda: TransformerXL().init(jax.random.key(0), Dims(2, 4)), "model size of 0", "even"),
-    (lambda: CoPE(length=1), "length=1", "2 or more"),
-    (lambda: Forgetting(keep=0.0), "keep=0.0", "(0, 1)"),
-    (lambda: Forgetting(keep=1.0), "keep=1.0", "(0, 1)"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: Shaw(clip=0), "clip=0", "1 or more"),
+        (lambda: Shaw(deviation=-0.1), "deviation=-0.1", "0 or more"),
+        (lambda: TransformerXL(base=1.0), "base=1.0", "above 1"),
+        (lambda: TransformerXL().init(jax.random.key(0), Dims(2, 4, 7)), "model size of 7", "even"),
+        (lambda: TransformerXL().init(jax.random.key(0), Dims(2, 4)), "model size of 0", "even"),
+        (lambda: CoPE(length=1), "length=1", "2 or more"),
+        (lambda: Forgetting(keep=0.0), "keep=0.0", "(0, 1)"),
+        (lambda: Forgetting(keep=1.0), "keep=1.0", "(0, 1)"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()
@@ -149,8 +169,9 @@ def test_errors_name_the_value_and_the_need(make, value, need):
 def test_oracles_by_hand():
     """Gates of 1/2 count half a token each; a fading of 1/2 per token is -ln 2 per step."""
     q = k = np.zeros((3, 1, 2))
-    np.testing.assert_allclose(content.forgetting(np.zeros((1, 2)), np.zeros(1), q, k)[0, 2], [-2 * np.log(2),
-                                                                                            -np.log(2), 0])
+    np.testing.assert_allclose(
+        content.forgetting(np.zeros((1, 2)), np.zeros(1), q, k)[0, 2], [-2 * np.log(2), -np.log(2), 0]
+    )
     assert oracles.distances([3], [1])[0, 0] == 2
     rows = np.array([[[0.0, 0], [1, 0], [2, 0]]])
     q = np.array([[[1.0, 0]]] * 3)

@@ -38,8 +38,14 @@ def test_it_matches_the_oracle(encoding, heads):
 def test_it_begins_with_its_fields():
     params = Fire(hidden=7, c=0.2, threshold=90.0).init(jax.random.key(0), Dims(heads=3))
     shapes = {name: x.shape for name, x in params.items()}
-    assert shapes == {"in_scale": (1, 7), "in_shift": (1, 7), "out": (3, 7), "shift": (3,), "c": (1,),
-                      "threshold": (1,)}
+    assert shapes == {
+        "in_scale": (1, 7),
+        "in_shift": (1, 7),
+        "out": (3, 7),
+        "shift": (3,),
+        "c": (1,),
+        "threshold": (1,),
+    }
     np.testing.assert_allclose([float(jnp.exp(params[n])[0]) for n in ("c", "threshold")], [0.2, 90.0], rtol=1e-6)
 
 
@@ -60,10 +66,14 @@ def test_it_is_for_causal_attention():
     np.testing.assert_array_equal(ahead[:, :, 1:], ahead[:, :, :1].repeat(2, -1))
 
 
-@pytest.mark.parametrize(("make", "value"), [
-    (lambda: Fire(hidden=0), "hidden=0"), (lambda: Fire(c=0.0), "c=0.0"),
-    (lambda: Fire(threshold=-1.0), "threshold=-1.0"),
-])
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (lambda: Fire(hidden=0), "hidden=0"),
+        (lambda: Fire(c=0.0), "c=0.0"),
+        (lambda: Fire(threshold=-1.0), "threshold=-1.0"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value):
     with pytest.raises(InputError, match=f"Fire got {value}: needed is a positive number"):
         make()

@@ -34,8 +34,9 @@ def test_it_begins_as_it_says(kind):
     params = Kerple(kind).init(jax.random.key(0), Dims(heads=6))
     r1, r2 = np.exp(params["r1"]), ORACLE[kind][1](np.asarray(params["r2"]))
     np.testing.assert_allclose([r1.min(), r1.max()], [np.exp(-1), np.exp(1)], rtol=1e-5)
-    np.testing.assert_allclose([r2.min(), r2.max()], {"log": [np.exp(-4), np.exp(1)], "power": [0.5379, 1.4621]}[kind],
-                               rtol=1e-4)
+    np.testing.assert_allclose(
+        [r2.min(), r2.max()], {"log": [np.exp(-4), np.exp(1)], "power": [0.5379, 1.4621]}[kind], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["log", "power"])

@@ -83,15 +83,18 @@ def test_interpolation_keeps_the_ends():
     np.testing.assert_allclose(got, [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2, 2, 2], atol=1e-6)
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: Learned(0), "length=0", "number of rows, 1 or more"),
-    (lambda: Learned(-3), "length=-3", "number of rows, 1 or more"),
-    (lambda: Learned(deviation=-1.0), "deviation=-1.0", "0 or more"),
-    (lambda: Learned(deviation=float("nan")), "deviation=nan", "a finite number"),
-    (lambda: Learned(12).fill({}, 0, 5, "clamp"), "trained=0 and length=5", "1 <= trained <= length <= 12"),
-    (lambda: Learned(12).fill({}, 6, 5, "wrap"), "trained=6 and length=5", "1 <= trained <= length <= 12"),
-    (lambda: Learned(12).fill({}, 6, 13, "wrap"), "trained=6 and length=13", "1 <= trained <= length <= 12"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: Learned(0), "length=0", "number of rows, 1 or more"),
+        (lambda: Learned(-3), "length=-3", "number of rows, 1 or more"),
+        (lambda: Learned(deviation=-1.0), "deviation=-1.0", "0 or more"),
+        (lambda: Learned(deviation=float("nan")), "deviation=nan", "a finite number"),
+        (lambda: Learned(12).fill({}, 0, 5, "clamp"), "trained=0 and length=5", "1 <= trained <= length <= 12"),
+        (lambda: Learned(12).fill({}, 6, 5, "wrap"), "trained=6 and length=5", "1 <= trained <= length <= 12"),
+        (lambda: Learned(12).fill({}, 6, 13, "wrap"), "trained=6 and length=13", "1 <= trained <= length <= 12"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

@@ -42,14 +42,18 @@ def test_attend_turns_by_the_schedule_of_its_keys(schedule, S, backend):
 def test_dynamic_ntk_is_ntk_of_the_grown_factor(S):
     q, k, v = jax.random.normal(jax.random.key(S), (3, 1, S, 3, 8))
     static = Plain() if S <= TRAINED else NTK(4.0 * S / TRAINED - 3.0)
-    np.testing.assert_array_equal(attend(q, k, v, encoding=Rope(schedule=BY_LENGTH[0])),
-                                  attend(q, k, v, encoding=Rope(schedule=static)))
+    np.testing.assert_array_equal(
+        attend(q, k, v, encoding=Rope(schedule=BY_LENGTH[0])), attend(q, k, v, encoding=Rope(schedule=static))
+    )
 
 
 @pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
 def test_what_holds_it_depends_on_the_length_too(schedule):
-    for encoding in (Rope(schedule=schedule), chain(Rope(schedule=schedule), Alibi()),
-                     by_head(Rope(schedule=schedule), Rope())):
+    for encoding in (
+        Rope(schedule=schedule),
+        chain(Rope(schedule=schedule), Alibi()),
+        by_head(Rope(schedule=schedule), Rope()),
+    ):
         assert encoding.length_dependent and encoding.at_length(20) != encoding
         short, long = (jax.tree.leaves(encoding.at_length(n).constants(Dims(6, 8))) for n in (TRAINED, TRAINED + 1))
         assert any((a != b).any() for a, b in zip(short, long, strict=True))
@@ -59,8 +63,9 @@ def test_what_holds_it_depends_on_the_length_too(schedule):
 @pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
 @pytest.mark.parametrize("T", [TRAINED, 13])
 def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
-    config = Decoder(encoding=Rope(schedule=schedule), layers=2, model_size=24, heads=3, backend="reference",
-                     embedding_scale=1.0)
+    config = Decoder(
+        encoding=Rope(schedule=schedule), layers=2, model_size=24, heads=3, backend="reference", embedding_scale=1.0
+    )
     tokens = jax.random.randint(jax.random.key(T), (2, T), 0, 11)
     fixed = config.build(11, 0)
     frozen = Rope(schedule=schedule.at_length(T)).constants(Dims(3, 8, 24))

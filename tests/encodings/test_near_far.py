@@ -60,8 +60,11 @@ def test_rerope_matches_the_oracle(window):
 @pytest.mark.parametrize(("chunk", "trained"), [(4, 6), (4, 5), (7, 14), (16, 20), (64, 128)])
 def test_dual_chunk_attention_is_a_composition(chunk, trained):
     q, k = rows(3, 8)
-    beyond = near_far(Chunks(chunk, 2), Wrapped(Rope(), chunk, shift=chunk, most=trained - 1),
-                      Wrapped(Rope(), chunk, shift=trained - 1, most=trained - 1))
+    beyond = near_far(
+        Chunks(chunk, 2),
+        Wrapped(Rope(), chunk, shift=chunk, most=trained - 1),
+        Wrapped(Rope(), chunk, shift=trained - 1, most=trained - 1),
+    )
     got = scores(near_far(Chunks(chunk), Rope(), beyond), q, k)
     seen = np.tril(np.ones((len(AT),) * 2, bool))
     expected = content.dual_chunk(chunk, trained, 10_000.0, q, k, AT, AT)
@@ -111,15 +114,18 @@ def test_attend_within_the_window_is_the_near_one(backend):
     assert np.abs(attend(*x, encoding=near_far(3, Rope(), Pinned(Rope(), 3)), backend=backend) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: near_far(0, Rope(), NoPE()), "window=0", "1 or more"),
-    (lambda: near_far(4, Alibi(), Rope()), "Alibi(", "encodings that rotate"),
-    (lambda: near_far(4, Rope(), Shaw()), "Shaw(", "encodings that rotate"),
-    (lambda: near_far(4, Rope(), "far"), "'far'", "a value of Encoding"),  # type: ignore[arg-type]
-    (lambda: Regrouped(Rope(), group=0), "group=0", "1 or more"),
-    (lambda: Regrouped(Rope(), group=2, shift=-1), "shift=-1", "0 or more"),
-    (lambda: Pinned(Rope(), distance=-1), "distance=-1", "0 or more"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: near_far(0, Rope(), NoPE()), "window=0", "1 or more"),
+        (lambda: near_far(4, Alibi(), Rope()), "Alibi(", "encodings that rotate"),
+        (lambda: near_far(4, Rope(), Shaw()), "Shaw(", "encodings that rotate"),
+        (lambda: near_far(4, Rope(), "far"), "'far'", "a value of Encoding"),  # type: ignore[arg-type]
+        (lambda: Regrouped(Rope(), group=0), "group=0", "1 or more"),
+        (lambda: Regrouped(Rope(), group=2, shift=-1), "shift=-1", "0 or more"),
+        (lambda: Pinned(Rope(), distance=-1), "distance=-1", "0 or more"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()
@@ -132,8 +138,16 @@ def test_it_is_a_value():
     assert AxialRope().coordinates == 2 and encoding.coordinates == 1
 
 
-@pytest.mark.parametrize("part", [posjax.Sinusoidal(), posjax.Learned(), posjax.Alibi(), posjax.AxialRope(),
-                                  posjax.chain(posjax.PoSE(64), posjax.Rope())])
+@pytest.mark.parametrize(
+    "part",
+    [
+        posjax.Sinusoidal(),
+        posjax.Learned(),
+        posjax.Alibi(),
+        posjax.AxialRope(),
+        posjax.chain(posjax.PoSE(64), posjax.Rope()),
+    ],
+)
 def test_parts_that_do_more_than_rotate_are_refused(part):
     with pytest.raises(posjax.InputError, match="do no more"):
         posjax.near_far(4, posjax.Rope(), part)

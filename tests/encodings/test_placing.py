@@ -65,8 +65,9 @@ def test_pose_cuts_at_every_place():
 
 
 def built(encoding):
-    return Decoder(encoding=encoding, layers=1, model_size=16, heads=2, embedding_scale=1.0,
-                   backend="reference").build(11, seed=0)
+    return Decoder(encoding=encoding, layers=1, model_size=16, heads=2, embedding_scale=1.0, backend="reference").build(
+        11, seed=0
+    )
 
 
 @pytest.mark.parametrize("moving", [Randomized(400), PoSE(400)], ids=repr)
@@ -91,6 +92,7 @@ def test_a_decoder_trains_on_randomised_positions():
     def step(state, key):
         def loss(state):
             return cross_entropy(nnx.merge(graph, state, copy=True)(tokens[:, :-1], key=key), tokens[:, 1:])
+
         value, slope = jax.value_and_grad(lambda s: jnp.mean(loss(s)))(state)
         return value, jax.tree.map(lambda p, g: p - 0.3 * g, state, slope)
 
@@ -101,13 +103,16 @@ def test_a_decoder_trains_on_randomised_positions():
     assert np.isfinite(losses).all() and losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: Randomized(0), "length=0", "1 or more"),
-    (lambda: Randomized(11).place({}, ROWS, KEYS[0]), "11 positions and got 12 tokens", "raise its length"),
-    (lambda: PoSE(0), "window=0", "1 or more"),
-    (lambda: PoSE(8, chunks=0), "chunks=0", "1 or more"),
-    (lambda: PoSE(11).place({}, ROWS, KEYS[0]), "window of 11 and got 12 tokens", "raise its window"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: Randomized(0), "length=0", "1 or more"),
+        (lambda: Randomized(11).place({}, ROWS, KEYS[0]), "11 positions and got 12 tokens", "raise its length"),
+        (lambda: PoSE(0), "window=0", "1 or more"),
+        (lambda: PoSE(8, chunks=0), "chunks=0", "1 or more"),
+        (lambda: PoSE(11).place({}, ROWS, KEYS[0]), "window of 11 and got 12 tokens", "raise its window"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

@@ -36,8 +36,11 @@ def spellings(case: dict) -> list[dict]:
     scaling = {key: value for key, value in inner.items() if key not in OUTSIDE}
     old = model | {key: inner[key] for key in OUTSIDE if key in inner}
     older = {"type" if key == "rope_type" else key: value for key, value in scaling.items()}
-    return [model | {"rope_parameters": inner, "hidden_size": 64}, old | {"rope_scaling": scaling},
-            old | {"rope_scaling": older, "rope_parameters": None}]
+    return [
+        model | {"rope_parameters": inner, "hidden_size": 64},
+        old | {"rope_scaling": scaling},
+        old | {"rope_scaling": older, "rope_parameters": None},
+    ]
 
 
 @pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
@@ -59,20 +62,33 @@ def test_a_golden_case_survives_the_round_trip(case):
     assert given.items() <= written.items()
 
 
-@pytest.mark.parametrize("rope", [
-    Rope(5e5, fraction=0.5), Rope(schedule=Linear(4.0)), Rope(schedule=DynamicNTK(2.0, 2048)),
-    Rope(schedule=Yarn(4.0, 512, 16.0, 2.0, False, 1.5)), Rope(schedule=Yarn(4.0, 512, mscale=1.0, mscale_all_dim=0.5)),
-    Rope(1e6, Proportional(0.25)), Rope(1e6, Proportional(1.0)),
-    Rope(schedule=Llama3(8.0, 512, 0.5, 5.0)), Rope(schedule=LongRope(4.0, 64, (1.0, 2.0), (3.0, 4.0), 1.25)),
-], ids=repr)
+@pytest.mark.parametrize(
+    "rope",
+    [
+        Rope(5e5, fraction=0.5),
+        Rope(schedule=Linear(4.0)),
+        Rope(schedule=DynamicNTK(2.0, 2048)),
+        Rope(schedule=Yarn(4.0, 512, 16.0, 2.0, False, 1.5)),
+        Rope(schedule=Yarn(4.0, 512, mscale=1.0, mscale_all_dim=0.5)),
+        Rope(1e6, Proportional(0.25)),
+        Rope(1e6, Proportional(1.0)),
+        Rope(schedule=Llama3(8.0, 512, 0.5, 5.0)),
+        Rope(schedule=LongRope(4.0, 64, (1.0, 2.0), (3.0, 4.0), 1.25)),
+    ],
+    ids=repr,
+)
 def test_every_field_survives_the_round_trip(rope):
     assert from_rope_parameters({"rope_parameters": to_rope_parameters(rope)}) == rope
     assert from_rope_parameters(to_rope_parameters(rope)) == rope, "the bare dictionary is not recognised"
 
 
 def test_nested_by_layer_type():
-    config = {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
-                                  "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}
+    config = {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }
+    }
     assert from_rope_parameters(config, "full_attention") == Rope(1e6, Linear(8.0))
     assert from_rope_parameters(config, "sliding_attention") == Rope()
     for layer_type in (None, "chunked_attention"):
@@ -91,22 +107,36 @@ def test_what_is_left_out_is_read_from_the_model():
 LLAMA = {"rope_type": "llama3", "factor": 8.0, ORIGINAL: 8192}
 
 
-@pytest.mark.parametrize(("config", "named"), [
-    ({"rope_parameters": {"rope_type": "spiral"}}, "unknown type 'spiral'"),
-    ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "fctor": 1}}, "unknown key 'fctor'"),
-    ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "beta_fast": 1}}, "unknown key 'beta_fast'"),
-    ({"rope_parameters": {"rope_type": "default", "factor": 2.0}}, "unknown key 'factor'"),
-    ({"rope_parameters": {"rope_type": "linear"}}, "lack 'factor'"),
-    ({"rope_parameters": {"rope_type": "linear", "factor": None}}, "lack 'factor'"),
-    ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
-    ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
-    ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0, ORIGINAL: 64, "long_factor": [1]}},
-     "lack 'short_factor'"),
-    ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}}, "rope_theta=10000.0 and"),
-    ({"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}}, "partial_rotary_factor=0.5"),
-    ({"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}}, "type='linear' and rope_type='yarn'"),
-    ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": LLAMA}, "rope_parameters and rope_scaling"),
-])
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"rope_parameters": {"rope_type": "spiral"}}, "unknown type 'spiral'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "fctor": 1}}, "unknown key 'fctor'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "beta_fast": 1}}, "unknown key 'beta_fast'"),
+        ({"rope_parameters": {"rope_type": "default", "factor": 2.0}}, "unknown key 'factor'"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "lack 'factor'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": None}}, "lack 'factor'"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, f"lack '{ORIGINAL}'"),
+        (
+            {"rope_parameters": {"rope_type": "longrope", "factor": 2.0, ORIGINAL: 64, "long_factor": [1]}},
+            "lack 'short_factor'",
+        ),
+        ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}}, "rope_theta=10000.0 and"),
+        (
+            {"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}},
+            "partial_rotary_factor=0.5",
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}},
+            "type='linear' and rope_type='yarn'",
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": LLAMA},
+            "rope_parameters and rope_scaling",
+        ),
+    ],
+)
 def test_reading_errors_name_the_key(config, named):
     with pytest.raises(InputError) as caught:
         from_rope_parameters(config)
@@ -161,10 +191,13 @@ def test_converted_projections_attend_alike(fraction, layout, other):
     assert np.abs(out(other, kernels, biases) - expected).max() > 1e-2
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: convert_layout(jnp.ones(8), 1, "half"), "to='half'", "'split' or 'interleaved'"),
-    (lambda: convert_layout(jnp.ones(8), 3, "split"), "8 channels and heads=3", "must divide"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: convert_layout(jnp.ones(8), 1, "half"), "to='half'", "'split' or 'interleaved'"),
+        (lambda: convert_layout(jnp.ones(8), 3, "split"), "8 channels and heads=3", "must divide"),
+    ],
+)
 def test_converting_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()
@@ -193,12 +226,16 @@ def test_a_layer_types_own_base_holds():
     assert posjax.from_rope_parameters(config, layer_type="sliding").base == 1e4
 
 
-@pytest.mark.parametrize(("config", "named"), [
-    ({"rope_theta": 1e4, "factor": 8.0, "beta_fast": 32}, "factor"),
-    ({"rope_theta": 1e6, "yarn": {"factor": 16}}, "yarn"), ({"model_type": "apertus"}, "apertus"),
-    ({"model_type": "qwen", "rope_theta": 1e4, "use_logn_attn": True}, "use_logn_attn"),
-    ({"model_type": "gpt_oss", "rope_theta": 150_000, "rope_scaling": None}, "gpt_oss"),
-])
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"rope_theta": 1e4, "factor": 8.0, "beta_fast": 32}, "factor"),
+        ({"rope_theta": 1e6, "yarn": {"factor": 16}}, "yarn"),
+        ({"model_type": "apertus"}, "apertus"),
+        ({"model_type": "qwen", "rope_theta": 1e4, "use_logn_attn": True}, "use_logn_attn"),
+        ({"model_type": "gpt_oss", "rope_theta": 150_000, "rope_scaling": None}, "gpt_oss"),
+    ],
+)
 def test_what_would_change_frequencies_is_never_passed_over(config, named):
     with pytest.raises(InputError, match=named):
         from_rope_parameters(config)
@@ -209,6 +246,11 @@ def test_an_idle_key_of_published_files_is_idle():
 
 
 def test_numbers_of_numpy_compute_as_pythons():
-    read = from_rope_parameters({"rope_theta": 1e4, "max_position_embeddings": 4096,
-                                 "rope_scaling": {"type": "dynamic", "factor": np.float16(4)}})
+    read = from_rope_parameters(
+        {
+            "rope_theta": 1e4,
+            "max_position_embeddings": 4096,
+            "rope_scaling": {"type": "dynamic", "factor": np.float16(4)},
+        }
+    )
     assert type(read.schedule.factor) is float

@@ -10,27 +10,38 @@ GEMMA = {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": {"rope_
 MODERN = {"global_rope_theta": 160_000.0, "local_rope_theta": 10_000.0}
 MIMO = {"model_type": "mimo_v2_flash", "rope_theta": 5e6, "swa_rope_theta": 1e4, "partial_rotary_factor": 0.334}
 OLMO = {"model_type": "olmo3", "rope_theta": 5e5, "rope_scaling": {"rope_type": "yarn", "factor": 8.0, ORIGINAL: 8192}}
-V4 = {"model_type": "deepseek_v4", "rope_interleave": True, "rope_theta": 1e4, "compress_rope_theta": 16e4,
-      "rope_scaling": {"type": "yarn", "factor": 16, ORIGINAL: 65536}}
+V4 = {
+    "model_type": "deepseek_v4",
+    "rope_interleave": True,
+    "rope_theta": 1e4,
+    "compress_rope_theta": 16e4,
+    "rope_scaling": {"type": "yarn", "factor": 16, ORIGINAL: 65536},
+}
 
 
-@pytest.mark.parametrize(("config", "layer_type", "rope"), [
-    (GEMMA, "sliding_attention", Rope(1e4)),
-    (GEMMA, "full_attention", Rope(1e6, Linear(8.0))),
-    ({"model_type": "gemma3_text", "rope_theta": 1e6}, "sliding_attention", Rope(1e4)),
-    ({"model_type": "mimo_v2_flash", "rope_theta": 5e6, "partial_rotary_factor": 0.5}, "sliding_attention",
-     Rope(fraction=0.5)),
-    (MODERN | {"model_type": "modernbert", "position_embedding_type": "absolute"}, "full_attention", Rope(1.6e5)),
-    (MODERN, "sliding_attention", Rope(1e4)),
-    (MODERN, "full_attention", Rope(1.6e5)),
-    (MODERN | {"local_rope_theta": None}, "sliding_attention", Rope(1.6e5)),
-    (MIMO, "full_attention", Rope(5e6, fraction=0.334)),
-    (MIMO, "sliding_attention", Rope(1e4, fraction=0.334)),
-    (OLMO, "full_attention", Rope(5e5, Yarn(8.0, 8192))),
-    (OLMO, "sliding_attention", Rope(5e5)),
-    (V4, "main", Rope(1e4, layout="interleaved")),
-    (V4, "compress", Rope(16e4, Yarn(16, 65536), layout="interleaved")),
-])
+@pytest.mark.parametrize(
+    ("config", "layer_type", "rope"),
+    [
+        (GEMMA, "sliding_attention", Rope(1e4)),
+        (GEMMA, "full_attention", Rope(1e6, Linear(8.0))),
+        ({"model_type": "gemma3_text", "rope_theta": 1e6}, "sliding_attention", Rope(1e4)),
+        (
+            {"model_type": "mimo_v2_flash", "rope_theta": 5e6, "partial_rotary_factor": 0.5},
+            "sliding_attention",
+            Rope(fraction=0.5),
+        ),
+        (MODERN | {"model_type": "modernbert", "position_embedding_type": "absolute"}, "full_attention", Rope(1.6e5)),
+        (MODERN, "sliding_attention", Rope(1e4)),
+        (MODERN, "full_attention", Rope(1.6e5)),
+        (MODERN | {"local_rope_theta": None}, "sliding_attention", Rope(1.6e5)),
+        (MIMO, "full_attention", Rope(5e6, fraction=0.334)),
+        (MIMO, "sliding_attention", Rope(1e4, fraction=0.334)),
+        (OLMO, "full_attention", Rope(5e5, Yarn(8.0, 8192))),
+        (OLMO, "sliding_attention", Rope(5e5)),
+        (V4, "main", Rope(1e4, layout="interleaved")),
+        (V4, "compress", Rope(16e4, Yarn(16, 65536), layout="interleaved")),
+    ],
+)
 def test_layer_types_of_flat_spellings(config, layer_type, rope):
     assert from_rope_parameters(config, layer_type) == rope
     with pytest.raises(InputError, match="nothing in the configuration answers to layer_type='chunked'"):
@@ -43,8 +54,11 @@ def test_a_layer_type_that_is_needed_is_asked_for(config):
         from_rope_parameters(config)
 
 
-NESTED = {"full_attention": {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25},
-          "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, "none": None}
+NESTED = {
+    "full_attention": {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    "none": None,
+}
 
 
 def test_layer_types_of_nested_spellings():
@@ -60,14 +74,22 @@ def test_layer_types_of_nested_spellings():
         from_rope_parameters({"rope_parameters": NESTED | {"rope_theta": 1e4}}, "full_attention")
 
 
-@pytest.mark.parametrize(("model_type", "outside", "full"), [
-    ("gemma3_text", {"rope_theta": 1e6}, 1e6), ("gemma3_text", {}, 1e6),
-    ("modernbert", {"global_rope_theta": 1.6e5}, 1.6e5), ("modernbert", {}, 1.6e5),
-])
+@pytest.mark.parametrize(
+    ("model_type", "outside", "full"),
+    [
+        ("gemma3_text", {"rope_theta": 1e6}, 1e6),
+        ("gemma3_text", {}, 1e6),
+        ("modernbert", {"global_rope_theta": 1.6e5}, 1.6e5),
+        ("modernbert", {}, 1.6e5),
+    ],
+)
 def test_nested_types_without_a_base_have_that_of_their_model_type(model_type, outside, full):
     each = {"rope_type": "default"}
-    config = {"model_type": model_type, **outside,
-              "rope_parameters": {"sliding_attention": each, "full_attention": each}}
+    config = {
+        "model_type": model_type,
+        **outside,
+        "rope_parameters": {"sliding_attention": each, "full_attention": each},
+    }
     assert from_rope_parameters(config, "sliding_attention") == Rope(1e4)
     assert from_rope_parameters(config, "full_attention") == Rope(full)
 

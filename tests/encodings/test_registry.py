@@ -27,15 +27,27 @@ def wrong_for(value: object, hint: object) -> list[object]:
     """What no field of that kind may hold."""
     if value is None or "None" in str(hint):
         return [math.nan, "8"]
-    kinds = {bool: [2, "yes", None], int: [1.5, math.nan, 2**31, "8", None, True], str: ["nonsense", 3, None],
-             float: [math.nan, math.inf, "8", None, True], tuple: [None, [1.0], ("a",), (), (math.nan,) * 8]}
+    kinds = {
+        bool: [2, "yes", None],
+        int: [1.5, math.nan, 2**31, "8", None, True],
+        str: ["nonsense", 3, None],
+        float: [math.nan, math.inf, "8", None, True],
+        tuple: [None, [1.0], ("a",), (), (math.nan,) * 8],
+    }
     return kinds.get(type(value), [3.5, None, "a"])
 
 
 LONG = posjax.LongRope(4.0, 64, (1.0,) * 8, (2.0,) * 8)
-VALUES = [*(v for kind in REGISTRY for v in kind.examples()[:3]), posjax.Regrouped(posjax.Rope(), 2, 1),
-          posjax.Pinned(posjax.Rope(), 3), posjax.Wrapped(posjax.Rope(), 4, 1, 5), posjax.Chunks(4), LONG,
-          *(v.schedule for v in posjax.Rope.examples()), posjax.DynamicNTK(2.0, 4, 8)]
+VALUES = [
+    *(v for kind in REGISTRY for v in kind.examples()[:3]),
+    posjax.Regrouped(posjax.Rope(), 2, 1),
+    posjax.Pinned(posjax.Rope(), 3),
+    posjax.Wrapped(posjax.Rope(), 4, 1, 5),
+    posjax.Chunks(4),
+    LONG,
+    *(v.schedule for v in posjax.Rope.examples()),
+    posjax.DynamicNTK(2.0, 4, 8),
+]
 EACH = {(type(value).__name__, f.name): (value, f) for value in VALUES for f in dataclasses.fields(value)}
 
 
@@ -51,14 +63,21 @@ def test_every_field_refuses_what_it_cannot_hold(name):
         assert "got" in text and "needed" in text and (repr(wrong) in text or str(wrong) in text), (wrong, text)
 
 
-@pytest.mark.parametrize(("make", "words"), [
-    (lambda: posjax.Linear(0.5), "factor=0.5"), (lambda: posjax.Yarn(2.0, 0), "original_length=0"),
-    (lambda: posjax.LongRope(4.0, 64, (1.0,), (1.0, 2.0)), "one length"),
-    (lambda: posjax.DynamicNTK(2.0, 4, length=0), "length=0"), (lambda: posjax.Window(0), "size=0"),
-    (lambda: posjax.Window("8"), "size='8'"), (lambda: posjax.Learned(0), "length=0"),
-    (lambda: posjax.Rope(schedule="yarn"), "a value of Schedule, such as Plain()"),
-    (lambda: posjax.Learned(512.0), "such as 512"), (lambda: posjax.Rope(base=jnp.float32(1e4)), "a finite number"),
-])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: posjax.Linear(0.5), "factor=0.5"),
+        (lambda: posjax.Yarn(2.0, 0), "original_length=0"),
+        (lambda: posjax.LongRope(4.0, 64, (1.0,), (1.0, 2.0)), "one length"),
+        (lambda: posjax.DynamicNTK(2.0, 4, length=0), "length=0"),
+        (lambda: posjax.Window(0), "size=0"),
+        (lambda: posjax.Window("8"), "size='8'"),
+        (lambda: posjax.Learned(0), "length=0"),
+        (lambda: posjax.Rope(schedule="yarn"), "a value of Schedule, such as Plain()"),
+        (lambda: posjax.Learned(512.0), "such as 512"),
+        (lambda: posjax.Rope(base=jnp.float32(1e4)), "a finite number"),
+    ],
+)
 def test_refusals_show_the_value_and_a_way_out(make, words):
     with pytest.raises(InputError) as caught:
         make()

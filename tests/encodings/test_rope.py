@@ -46,8 +46,11 @@ def test_rotation_matches_golden(layout, function):
     np.testing.assert_allclose(function(encoding, {}, x, at, "query"), expected, rtol=0, atol=1e-6)
 
 
-positions = st.lists(st.one_of(st.integers(0, LARGEST), st.sampled_from([0, 1, 2**16 - 1, 2**16, 2**24 + 1, LARGEST])),
-                     min_size=5, max_size=5)
+positions = st.lists(
+    st.one_of(st.integers(0, LARGEST), st.sampled_from([0, 1, 2**16 - 1, 2**16, 2**24 + 1, LARGEST])),
+    min_size=5,
+    max_size=5,
+)
 
 
 @few
@@ -69,8 +72,9 @@ def test_angles_are_exact_over_many_positions_at_once(seed):
 
 
 @few
-@given(st.data(), st.sampled_from(SCHEDULES), st.sampled_from(["split", "interleaved"]),
-       st.sampled_from([0.25, 0.5, 1.0]))
+@given(
+    st.data(), st.sampled_from(SCHEDULES), st.sampled_from(["split", "interleaved"]), st.sampled_from([0.25, 0.5, 1.0])
+)
 def test_rotations_match_the_oracle(data, schedule, layout, fraction):
     B, N, H = (data.draw(st.sampled_from(s)) for s in ((1, 2), (1, 3), (8, 16)))
     at = data.draw(positions)
@@ -128,16 +132,19 @@ def test_it_depends_on_the_length_when_its_schedule_does():
     assert Rope().relative and Rope().max_length is None and Rope().bias_kind == "none"
 
 
-@pytest.mark.parametrize(("make", "value", "need", "remedy"), [
-    (lambda: Rope(base=1.0), "base=1.0", "above 1", "10,000 or more"),
-    (lambda: Rope(base=float("nan")), "base=nan", "a finite number", "such as 10000.0"),
-    (lambda: Rope(layout="halves"), "layout='halves'", "needed is 'split'", "'interleaved' (GPT-J)"),
-    (lambda: Rope(fraction=0.0), "fraction=0.0", "needed is a share", "(0, 1]"),
-    (lambda: Rope(fraction=1.5), "fraction=1.5", "needed is a share", "(0, 1]"),
-    (lambda: Rope().constants(Dims(head_size=7)), "head size of 7", "even number", "change the head size"),
-    (lambda: Rope(fraction=0.1).rotary_size(8), "0 channels", "2 or more", "or the fraction"),
-    (lambda: Rope(fraction=0.6).rotary_size(5), "3 channels", "even number", "or the fraction"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need", "remedy"),
+    [
+        (lambda: Rope(base=1.0), "base=1.0", "above 1", "10,000 or more"),
+        (lambda: Rope(base=float("nan")), "base=nan", "a finite number", "such as 10000.0"),
+        (lambda: Rope(layout="halves"), "layout='halves'", "needed is 'split'", "'interleaved' (GPT-J)"),
+        (lambda: Rope(fraction=0.0), "fraction=0.0", "needed is a share", "(0, 1]"),
+        (lambda: Rope(fraction=1.5), "fraction=1.5", "needed is a share", "(0, 1]"),
+        (lambda: Rope().constants(Dims(head_size=7)), "head size of 7", "even number", "change the head size"),
+        (lambda: Rope(fraction=0.1).rotary_size(8), "0 channels", "2 or more", "or the fraction"),
+        (lambda: Rope(fraction=0.6).rotary_size(5), "3 channels", "even number", "or the fraction"),
+    ],
+)
 def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy):
     with pytest.raises(InputError) as caught:
         make()

@@ -77,9 +77,11 @@ factors = st.floats(1.0, 64.0)
 @few
 @given(sizes, bases, factors)
 def test_unlimited_schedules_match_the_oracle(size, base, factor):
-    for schedule, expected in ((Plain(), oracles.plain(size, base)),
-                               (Linear(factor), oracles.linear(size, base, factor)),
-                               (NTK(factor), oracles.ntk(size, base, factor))):
+    for schedule, expected in (
+        (Plain(), oracles.plain(size, base)),
+        (Linear(factor), oracles.linear(size, base, factor)),
+        (NTK(factor), oracles.ntk(size, base, factor)),
+    ):
         frequencies, attention = schedule.frequencies(size, base)
         np.testing.assert_allclose(frequencies, expected[0], rtol=1e-13, atol=0)
         assert attention == expected[1] == 1.0
@@ -89,8 +91,10 @@ def test_unlimited_schedules_match_the_oracle(size, base, factor):
 @given(sizes, bases, factors, st.integers(64, 16384), st.booleans(), st.sampled_from([(32.0, 1.0), (8.0, 0.5)]))
 def test_schedules_by_parts_match_the_oracle(size, base, factor, length, truncate, betas):
     given = dict(factor=factor, original_length=length, beta_fast=betas[0], beta_slow=betas[1], truncate=truncate)
-    for schedule, expected in ((NTKByParts(**given), oracles.ntk_by_parts(size, base, **given)),
-                               (Yarn(**given), oracles.yarn(size, base, **given))):
+    for schedule, expected in (
+        (NTKByParts(**given), oracles.ntk_by_parts(size, base, **given)),
+        (Yarn(**given), oracles.yarn(size, base, **given)),
+    ):
         frequencies, attention = schedule.frequencies(size, base)
         np.testing.assert_allclose(frequencies, expected[0], rtol=1e-12, atol=0)
         assert attention == pytest.approx(expected[1], rel=1e-12)
@@ -110,9 +114,9 @@ def test_schedules_by_length_match_the_oracle(size, base, factor, trained, beyon
     length = trained + beyond
     short, long = tuple(1 + np.arange(size // 2) / size), tuple(2 + np.arange(size // 2) / 3)
     for schedule, expected in (
-            (DynamicNTK(factor, trained), oracles.dynamic_ntk(size, base, factor, trained, length)),
-            (LongRope(factor, trained, short, long),
-             oracles.long_rope(size, base, factor, trained, length, short, long))):
+        (DynamicNTK(factor, trained), oracles.dynamic_ntk(size, base, factor, trained, length)),
+        (LongRope(factor, trained, short, long), oracles.long_rope(size, base, factor, trained, length, short, long)),
+    ):
         for got in (schedule.at_length(length).frequencies(size, base), schedule.frequencies(size, base, length)):
             np.testing.assert_allclose(got[0], expected[0], rtol=1e-11, atol=0)
             assert got[1] == pytest.approx(expected[1], rel=1e-12)
@@ -170,11 +174,16 @@ class Given(Schedule):
         return self.answer
 
 
-@pytest.mark.parametrize(("answer", "named"), [
-    ((np.ones(3), 1.0), "needed are 2 finite"), ((np.array([1.0, np.inf]), 1.0), "needed are 2 finite"),
-    ((np.ones(2), 1e39), "attention factor 1e\\+39"), ((np.ones(2), 0.0), "attention factor 0.0"),
-    ((np.ones(2), float("nan")), "attention factor nan"),
-])
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ((np.ones(3), 1.0), "needed are 2 finite"),
+        ((np.array([1.0, np.inf]), 1.0), "needed are 2 finite"),
+        ((np.ones(2), 1e39), "attention factor 1e\\+39"),
+        ((np.ones(2), 0.0), "attention factor 0.0"),
+        ((np.ones(2), float("nan")), "attention factor nan"),
+    ],
+)
 def test_what_a_schedule_answers_is_held_to_the_pairs(answer, named):
     with pytest.raises(InputError, match=named):
         Rope(schedule=Given(answer)).constants(Dims(head_size=4))
@@ -204,9 +213,17 @@ def test_ntk_divides_the_slowest_pair_by_exactly_the_factor():
         np.testing.assert_allclose(plain[-1] / scaled[-1], 3.0, rtol=1e-12)
 
 
-@pytest.mark.parametrize("given", [{}, {"attention_factor": 1.5}, {"mscale": 1.0, "mscale_all_dim": 0.5},
-                                   {"attention_factor": 0.7, "mscale": 1.0, "mscale_all_dim": 0.5},
-                                   {"mscale": 0.0, "mscale_all_dim": 0.0}, {"mscale": 0.707, "mscale_all_dim": 0.707}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"attention_factor": 1.5},
+        {"mscale": 1.0, "mscale_all_dim": 0.5},
+        {"attention_factor": 0.7, "mscale": 1.0, "mscale_all_dim": 0.5},
+        {"mscale": 0.0, "mscale_all_dim": 0.0},
+        {"mscale": 0.707, "mscale_all_dim": 0.707},
+    ],
+)
 def test_the_temperature_follows_its_precedence(given):
     got = Yarn(factor=4.0, original_length=512, **given).frequencies(64, 10_000.0)[1]
     assert got == pytest.approx(oracles.yarn(64, 10_000.0, 4.0, 512, **given)[1], rel=1e-12)
@@ -244,34 +261,46 @@ def test_a_schedule_that_defines_nothing_says_so():
 nan = float("nan")
 
 
-@pytest.mark.parametrize(("make", "value", "need", "remedy"), [
-    (lambda: Linear(0.5), "Linear got factor=0.5", "1 or more", "extended length divided by the trained"),
-    (lambda: Linear(nan), "factor=nan", "needed is", "a finite number"),
-    (lambda: NTK(0.99), "NTK got factor=0.99", "1 or more", "extended length"),
-    (lambda: NTKByParts(0.5, 512), "NTKByParts got factor=0.5", "1 or more", "extended length"),
-    (lambda: Yarn(-2.0, 512), "Yarn got factor=-2.0", "1 or more", "extended length"),
-    (lambda: Yarn(2.0, 0), "Yarn got original_length=0", "1 or more", "trained length in tokens"),
-    (lambda: NTKByParts(2.0, 512, 1.0, 1.5), "beta_fast=1.0 and beta_slow=1.5", "beta_fast >= beta", "32 and 1"),
-    (lambda: Yarn(2.0, 512, 32.0, 0.0), "beta_slow=0.0", "beta_slow > 0", "32 and 1"),
-    (lambda: Yarn(2.0, 512, attention_factor=0.0), "attention_factor=0.0", "positive", "None"),
-    (lambda: Yarn(2.0, 512, mscale=1.0), "mscale=1.0 and mscale_all_dim=None", "both or neither", "no effect"),
-    (lambda: Yarn(2.0, 512, mscale_all_dim=0.7), "mscale_all_dim=0.7", "both or neither", "no effect"),
-    (lambda: NTK(2.0).frequencies(2, 100.0), "rotary size of 2", "4 or more", "use Linear"),
-    (lambda: DynamicNTK(0.5, 64), "DynamicNTK got factor=0.5", "1 or more", "extended length"),
-    (lambda: DynamicNTK(2.0, 0), "DynamicNTK got original_length=0", "1 or more", "trained length in tokens"),
-    (lambda: DynamicNTK(2.0, 64).frequencies(2, 100.0), "rotary size of 2", "4 or more", "r - 2 divides"),
-    (lambda: Llama3(0.5, 64), "Llama3 got factor=0.5", "1 or more", "extended length"),
-    (lambda: Llama3(2.0, 0), "Llama3 got original_length=0", "1 or more", "trained length in tokens"),
-    (lambda: Llama3(2.0, 64, 5.0, 4.0), "low_freq_factor=5.0 and high_freq_factor=4.0", "high >= low > 0", "1 and 4"),
-    (lambda: LongRope(0.5, 64, (1.0,), (1.0,)), "LongRope got factor=0.5", "1 or more", "extended length"),
-    (lambda: LongRope(2.0, 0, (1.0,), (1.0,)), "original_length=0", "1 or more", "trained length in tokens"),
-    (lambda: LongRope(2.0, 64, (1.0, 0.0), (1.0,)), "short_factor=(1.0, 0.0)", "positive divisors", "LongRope"),
-    (lambda: LongRope(2.0, 64, (1.0,), (-1.0,)), "long_factor=(-1.0,)", "positive divisors", "LongRope"),
-    (lambda: LongRope(2.0, 64, (1.0,), (1.0,), -1.0), "attention_factor=-1.0", "positive number", "None for"),
-    (lambda: LongRope(2.0, 64, (1.0,), (1.0,)).frequencies(4, 100.0), "1 divisors in short_factor", "needed are 2",
-     "one for each pair"),
-    (lambda: LongRope(2.0, 64, (1.0,), (1.0,)).frequencies(4, 100.0, 65), "in long_factor", "needed are 2", "pair"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need", "remedy"),
+    [
+        (lambda: Linear(0.5), "Linear got factor=0.5", "1 or more", "extended length divided by the trained"),
+        (lambda: Linear(nan), "factor=nan", "needed is", "a finite number"),
+        (lambda: NTK(0.99), "NTK got factor=0.99", "1 or more", "extended length"),
+        (lambda: NTKByParts(0.5, 512), "NTKByParts got factor=0.5", "1 or more", "extended length"),
+        (lambda: Yarn(-2.0, 512), "Yarn got factor=-2.0", "1 or more", "extended length"),
+        (lambda: Yarn(2.0, 0), "Yarn got original_length=0", "1 or more", "trained length in tokens"),
+        (lambda: NTKByParts(2.0, 512, 1.0, 1.5), "beta_fast=1.0 and beta_slow=1.5", "beta_fast >= beta", "32 and 1"),
+        (lambda: Yarn(2.0, 512, 32.0, 0.0), "beta_slow=0.0", "beta_slow > 0", "32 and 1"),
+        (lambda: Yarn(2.0, 512, attention_factor=0.0), "attention_factor=0.0", "positive", "None"),
+        (lambda: Yarn(2.0, 512, mscale=1.0), "mscale=1.0 and mscale_all_dim=None", "both or neither", "no effect"),
+        (lambda: Yarn(2.0, 512, mscale_all_dim=0.7), "mscale_all_dim=0.7", "both or neither", "no effect"),
+        (lambda: NTK(2.0).frequencies(2, 100.0), "rotary size of 2", "4 or more", "use Linear"),
+        (lambda: DynamicNTK(0.5, 64), "DynamicNTK got factor=0.5", "1 or more", "extended length"),
+        (lambda: DynamicNTK(2.0, 0), "DynamicNTK got original_length=0", "1 or more", "trained length in tokens"),
+        (lambda: DynamicNTK(2.0, 64).frequencies(2, 100.0), "rotary size of 2", "4 or more", "r - 2 divides"),
+        (lambda: Llama3(0.5, 64), "Llama3 got factor=0.5", "1 or more", "extended length"),
+        (lambda: Llama3(2.0, 0), "Llama3 got original_length=0", "1 or more", "trained length in tokens"),
+        (
+            lambda: Llama3(2.0, 64, 5.0, 4.0),
+            "low_freq_factor=5.0 and high_freq_factor=4.0",
+            "high >= low > 0",
+            "1 and 4",
+        ),
+        (lambda: LongRope(0.5, 64, (1.0,), (1.0,)), "LongRope got factor=0.5", "1 or more", "extended length"),
+        (lambda: LongRope(2.0, 0, (1.0,), (1.0,)), "original_length=0", "1 or more", "trained length in tokens"),
+        (lambda: LongRope(2.0, 64, (1.0, 0.0), (1.0,)), "short_factor=(1.0, 0.0)", "positive divisors", "LongRope"),
+        (lambda: LongRope(2.0, 64, (1.0,), (-1.0,)), "long_factor=(-1.0,)", "positive divisors", "LongRope"),
+        (lambda: LongRope(2.0, 64, (1.0,), (1.0,), -1.0), "attention_factor=-1.0", "positive number", "None for"),
+        (
+            lambda: LongRope(2.0, 64, (1.0,), (1.0,)).frequencies(4, 100.0),
+            "1 divisors in short_factor",
+            "needed are 2",
+            "one for each pair",
+        ),
+        (lambda: LongRope(2.0, 64, (1.0,), (1.0,)).frequencies(4, 100.0, 65), "in long_factor", "needed are 2", "pair"),
+    ],
+)
 def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy):
     with pytest.raises(InputError) as caught:
         make()

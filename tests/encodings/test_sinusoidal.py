@@ -18,8 +18,12 @@ layouts = pytest.mark.parametrize("layout", ["interleaved", "split"])
 
 @layouts
 @few
-@given(st.sampled_from([2, 6, 20]), st.sampled_from([50.0, 10_000.0]), st.integers(1, 3),
-       st.lists(st.integers(0, 5000), min_size=4, max_size=4))
+@given(
+    st.sampled_from([2, 6, 20]),
+    st.sampled_from([50.0, 10_000.0]),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 5000), min_size=4, max_size=4),
+)
 def test_near_positions_match_the_paper(layout, size, base, rows, at):
     x = np.random.default_rng(size).normal(size=(rows, 4, size)).astype(np.float32)
     got = embed(Sinusoidal(base, layout), {}, jnp.asarray(x), jnp.array(at, jnp.int32))
@@ -48,12 +52,15 @@ def test_a_position_past_any_table_is_right_and_a_negative_one_is_nan():
     assert np.isnan(got[0, 0]).all() and np.isfinite(got[0, 1]).all()
 
 
-@pytest.mark.parametrize(("make", "value", "need", "remedy"), [
-    (lambda: Sinusoidal(base=0.5), "base=0.5", "above 1", "usually 10,000"),
-    (lambda: Sinusoidal(base=1.0), "base=1.0", "above 1", "usually 10,000"),
-    (lambda: Sinusoidal(layout="alternating"), "layout='alternating'", "needed is 'interleaved'", "'split'"),
-    (lambda: Sinusoidal().constants(Dims(model_size=5)), "model size of 5", "an even one", "half of it sines"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need", "remedy"),
+    [
+        (lambda: Sinusoidal(base=0.5), "base=0.5", "above 1", "usually 10,000"),
+        (lambda: Sinusoidal(base=1.0), "base=1.0", "above 1", "usually 10,000"),
+        (lambda: Sinusoidal(layout="alternating"), "layout='alternating'", "needed is 'interleaved'", "'split'"),
+        (lambda: Sinusoidal().constants(Dims(model_size=5)), "model size of 5", "an even one", "half of it sines"),
+    ],
+)
 def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy):
     with pytest.raises(InputError) as caught:
         make()

@@ -77,15 +77,18 @@ def test_attend_refuses_the_parameters_of_other_buckets():
             attend(x, x, x, encoding=T5Bias(buckets=64), params=params, backend=backend)
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: T5Bias(buckets=0), "buckets=0", "positive multiple of 2"),
-    (lambda: T5Bias(buckets=7), "buckets=7", "positive multiple of 2"),
-    (lambda: T5Bias(buckets=6, bidirectional=True), "buckets=6 and bidirectional=True", "positive multiple of 4"),
-    (lambda: T5Bias(buckets=2, bidirectional=True), "buckets=2", "positive multiple of 4"),
-    (lambda: T5Bias(max_distance=16), "max_distance=16", "more than the 16 exact buckets"),
-    (lambda: T5Bias(max_distance=8, bidirectional=True), "max_distance=8", "more than the 8 exact buckets"),
-    (lambda: T5Bias(deviation=-0.1), "deviation=-0.1", "0 or more"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: T5Bias(buckets=0), "buckets=0", "positive multiple of 2"),
+        (lambda: T5Bias(buckets=7), "buckets=7", "positive multiple of 2"),
+        (lambda: T5Bias(buckets=6, bidirectional=True), "buckets=6 and bidirectional=True", "positive multiple of 4"),
+        (lambda: T5Bias(buckets=2, bidirectional=True), "buckets=2", "positive multiple of 4"),
+        (lambda: T5Bias(max_distance=16), "max_distance=16", "more than the 16 exact buckets"),
+        (lambda: T5Bias(max_distance=8, bidirectional=True), "max_distance=8", "more than the 8 exact buckets"),
+        (lambda: T5Bias(deviation=-0.1), "deviation=-0.1", "0 or more"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

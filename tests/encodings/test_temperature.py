@@ -54,12 +54,17 @@ def test_attend_sharpens_by_position(backend):
     frequencies = oracles.plain(8, 10_000.0)[0]
     turned = oracles.rope(q, at, frequencies)
     for encoding, params, scaled in (
-            (chain(Rope(), LogN(4)), {"0": {}, "1": {}}, oracles.log_n(turned, at, 4)),
-            (chain(Rope(), ScalableSoftmax()), {"0": {}, "1": {"scale": jnp.full(6, 0.43)}},
-             content.scalable_softmax(np.full(6, 0.43), turned, at))):
+        (chain(Rope(), LogN(4)), {"0": {}, "1": {}}, oracles.log_n(turned, at, 4)),
+        (
+            chain(Rope(), ScalableSoftmax()),
+            {"0": {}, "1": {"scale": jnp.full(6, 0.43)}},
+            content.scalable_softmax(np.full(6, 0.43), turned, at),
+        ),
+    ):
         got = attend(*map(jnp.asarray, (q, k, v)), encoding=encoding, params=params, backend=backend)
-        expected = oracles.attention(scaled, oracles.rope(k, at, frequencies), v,
-                                     allowed=np.tril(np.ones((1, 9, 9), bool)))
+        expected = oracles.attention(
+            scaled, oracles.rope(k, at, frequencies), v, allowed=np.tril(np.ones((1, 9, 9), bool))
+        )
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -70,11 +75,14 @@ def test_a_negative_position_is_nan(encoding):
     assert np.isnan(got[0]).all() and np.isfinite(got[1]).all()
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: LogN(1), "original_length=1", "2 or more"),
-    (lambda: ScalableSoftmax(0.0), "scale=0.0", "positive"),
-    (lambda: ScalableSoftmax(float("nan")), "scale=nan", "a finite number"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: LogN(1), "original_length=1", "2 or more"),
+        (lambda: ScalableSoftmax(0.0), "scale=0.0", "positive"),
+        (lambda: ScalableSoftmax(float("nan")), "scale=nan", "a finite number"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

@@ -24,7 +24,7 @@ def test_the_bias_is_the_tables_entry(heads):
 def test_past_the_table_is_nan_on_both_sides(jitted):
     encoding = Toeplitz(length=4)
     params = encoding.init(jax.random.key(0), Dims(heads=3))
-    by = (jax.jit(encoding.by_distance, static_argnums=2) if jitted else encoding.by_distance)
+    by = jax.jit(encoding.by_distance, static_argnums=2) if jitted else encoding.by_distance
     got = by(params, jnp.array([-(2**31), -5, -4, -3, 0, 3, 4, 2**31 - 1]), Head(1, 3))
     np.testing.assert_array_equal(np.isnan(got), [True, True, True, False, False, False, True, True])
 
@@ -72,14 +72,17 @@ def test_sandwich_of_eight_heads_falls_off_by_a_whole_a_half_down_to_an_eighth()
     np.testing.assert_allclose(each, (np.cos(1.0) - 1) / np.arange(1, 9), atol=1e-6)
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: Toeplitz(0), "length=0", "1 or more"),
-    (lambda: Toeplitz(4, -1.0), "deviation=-1.0", "0 or more"),
-    (lambda: Toeplitz(4, float("nan")), "deviation=nan", "a finite number"),
-    (lambda: Sandwich(7), "size=7", "even number"),
-    (lambda: Sandwich(0), "size=0", "2 or more"),
-    (lambda: Sandwich(8, 1.0), "base=1.0", "above 1"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: Toeplitz(0), "length=0", "1 or more"),
+        (lambda: Toeplitz(4, -1.0), "deviation=-1.0", "0 or more"),
+        (lambda: Toeplitz(4, float("nan")), "deviation=nan", "a finite number"),
+        (lambda: Sandwich(7), "size=7", "even number"),
+        (lambda: Sandwich(0), "size=0", "2 or more"),
+        (lambda: Sandwich(8, 1.0), "base=1.0", "above 1"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

@@ -107,23 +107,40 @@ def test_the_layout_pairs_other_channels():
 def test_attend_matches_the_oracle(backend):
     q, k = rows(6, 8, 20)
     at = np.arange(20) * 50
-    expected = oracles.attention(oracles.xpos(q, at[None], "query"), oracles.xpos(k, at[None], "key"), k,
-                                 allowed=np.tril(np.ones((1, 20, 20), bool)))
-    got = attend(*map(jnp.asarray, (q, k, k)), q_positions=jnp.asarray(at), k_positions=jnp.asarray(at),
-                 encoding=XPos(), backend=backend)
+    expected = oracles.attention(
+        oracles.xpos(q, at[None], "query"),
+        oracles.xpos(k, at[None], "key"),
+        k,
+        allowed=np.tril(np.ones((1, 20, 20), bool)),
+    )
+    got = attend(
+        *map(jnp.asarray, (q, k, k)),
+        q_positions=jnp.asarray(at),
+        k_positions=jnp.asarray(at),
+        encoding=XPos(),
+        backend=backend,
+    )
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    plain = attend(*map(jnp.asarray, (q, k, k)), q_positions=jnp.asarray(at), k_positions=jnp.asarray(at),
-                   encoding=Rope(), backend=backend)
+    plain = attend(
+        *map(jnp.asarray, (q, k, k)),
+        q_positions=jnp.asarray(at),
+        k_positions=jnp.asarray(at),
+        encoding=Rope(),
+        backend=backend,
+    )
     assert np.abs(np.asarray(got) - np.asarray(plain)).max() > 1e-2
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: XPos(base=1.0), "base=1.0", "above 1"),
-    (lambda: XPos(unit=0), "unit=0", "1 token or more"),
-    (lambda: XPos(layout="half"), "layout='half'", "'split' or 'interleaved'"),  # type: ignore[arg-type]
-    (lambda: XPos().constants(Dims(2, 7)), "head size of 7", "even"),
-    (lambda: attend(*[jnp.ones((1, 3, 1, 4))] * 3, encoding=XPos(), mask=Full()), "XPos(", "Causal()"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: XPos(base=1.0), "base=1.0", "above 1"),
+        (lambda: XPos(unit=0), "unit=0", "1 token or more"),
+        (lambda: XPos(layout="half"), "layout='half'", "'split' or 'interleaved'"),  # type: ignore[arg-type]
+        (lambda: XPos().constants(Dims(2, 7)), "head size of 7", "even"),
+        (lambda: attend(*[jnp.ones((1, 3, 1, 4))] * 3, encoding=XPos(), mask=Full()), "XPos(", "Causal()"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

@@ -33,8 +33,13 @@ def test_every_length_is_scored_on_the_same_targets(monkeypatch, no_scores):
     monkeypatch.setattr(measure, "losses_and_mass", fake)
     found = Extrapolation(multiples=(1, 2, 4), windows=5).run(subject(Alibi()), documents(), seed=3)
     whole = validation_windows(documents(), 4 * L, 5, seed=3)
-    assert [(name, multiple) for name, multiple, _ in asked] == [("raw", 1), ("raw", 2), ("raw", 4), ("windowed", 2),
-                                                                  ("windowed", 4)]
+    assert [(name, multiple) for name, multiple, _ in asked] == [
+        ("raw", 1),
+        ("raw", 2),
+        ("raw", 4),
+        ("windowed", 2),
+        ("windowed", 4),
+    ]
     for _, multiple, given in asked:
         assert given.shape == (5, multiple * L + 1)
         np.testing.assert_array_equal(given, whole[:, -multiple * L - 1 :])
@@ -86,8 +91,10 @@ def test_a_table_ends_where_it_ends(no_scores):
         plan.run(subject(Learned(length=4)), documents(), seed=0)
 
 
-@pytest.mark.parametrize("fields", [{"multiples": ()}, {"multiples": (2, 4)}, {"multiples": (1, 4, 2)},
-                                    {"multiples": (1, 1)}, {"windows": 0}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"multiples": ()}, {"multiples": (2, 4)}, {"multiples": (1, 4, 2)}, {"multiples": (1, 1)}, {"windows": 0}],
+)
 def test_a_plan_that_cannot_work_is_refused(fields):
     with pytest.raises(InputError, match=next(iter(fields))):
         Extrapolation(**fields)

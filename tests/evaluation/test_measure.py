@@ -26,8 +26,10 @@ def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
         want, logits = naive(one, data[n])
         np.testing.assert_allclose(losses[n], want, rtol=1e-5, atol=2e-5)
         back = np.arange(multiple * L)[:, None] - np.arange(multiple * L)
-        shares = [np.where(back >= L, np.exp(log_softmax(np.where(back >= 0, each, -np.inf))), 0).sum(-1)[:, -L // 2 :]
-                  for each in logits]
+        shares = [
+            np.where(back >= L, np.exp(log_softmax(np.where(back >= 0, each, -np.inf))), 0).sum(-1)[:, -L // 2 :]
+            for each in logits
+        ]
         assert mass[n] == pytest.approx(np.mean(shares), abs=2e-5)
     assert (mass > 0.05).all() if multiple == 3 else (mass == 0).all()
 
@@ -40,8 +42,9 @@ def test_a_windowed_layer_reads_only_the_trained_length(encoding):
     for n in range(2):
         for end in range(L, 3 * L + 1):  # The last L tokens alone, at positions that begin at 0.
             alone = one.model(jnp.asarray(data[n : n + 1, end - L : end]))
-            assert losses[n, end - 1] == pytest.approx(loss_of(np.asarray(alone[0, -1:]), data[n, end : end + 1])[0],
-                                                       abs=2e-4)
+            assert losses[n, end - 1] == pytest.approx(
+                loss_of(np.asarray(alone[0, -1:]), data[n, end : end + 1])[0], abs=2e-4
+            )
     raw, _ = measure.losses_and_mass(one, RAW, 3, data)
     np.testing.assert_allclose(raw[:, :L], losses[:, :L], atol=2e-5)
     assert np.abs(raw - losses)[:, L:].max() > 1e-3
@@ -109,8 +112,9 @@ def test_many_windows_are_cut_into_equal_batches(monkeypatch):
 
 def test_predictions_are_the_likeliest_tokens():
     one, data = subject(Rope()), windows(3, 2 * L)[:, :-1]
-    np.testing.assert_array_equal(measure.predictions(one, RAW, 2, data),
-                                  np.asarray(one.model(jnp.asarray(data))).argmax(-1))
+    np.testing.assert_array_equal(
+        measure.predictions(one, RAW, 2, data), np.asarray(one.model(jnp.asarray(data))).argmax(-1)
+    )
 
 
 @pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5, Sinusoidal()], ids=repr)
@@ -141,11 +145,16 @@ def test_random_scores_of_alibi_are_its_mean_slope():
 
 
 def test_an_extension_of_a_model_without_rotation_is_never_offered():
-    offered = {kind: [v.name for v in variants(subject(kind), ("linear", "yarn"), ("clamp",), True)]
-               for kind in (Alibi(), Rope(), Learned(length=L), chain(Rope(), Learned(length=L)))}
-    assert offered == {Alibi(): ["raw", "windowed"], Rope(): ["raw", "linear", "yarn", "windowed"],
-                       Learned(length=L): ["raw", "clamp", "windowed"],
-                       chain(Rope(), Learned(length=L)): ["raw", "linear", "yarn", "clamp", "windowed"]}
+    offered = {
+        kind: [v.name for v in variants(subject(kind), ("linear", "yarn"), ("clamp",), True)]
+        for kind in (Alibi(), Rope(), Learned(length=L), chain(Rope(), Learned(length=L)))
+    }
+    assert offered == {
+        Alibi(): ["raw", "windowed"],
+        Rope(): ["raw", "linear", "yarn", "windowed"],
+        Learned(length=L): ["raw", "clamp", "windowed"],
+        chain(Rope(), Learned(length=L)): ["raw", "linear", "yarn", "clamp", "windowed"],
+    }
     assert [v.name for v in variants(subject(Rope()), (), (), False)] == ["raw"]
 
 

@@ -34,6 +34,7 @@ def perfect(inputs):
 @pytest.fixture
 def answers(monkeypatch):
     """`answers(function)`: whatever the model, these are its predictions."""
+
     def put(function):
         monkeypatch.setattr(measure, "predictions", lambda subject, variant, multiple, inputs: function(inputs))
 
@@ -68,6 +69,7 @@ def test_a_silent_reader_finds_none_and_a_blind_one_guesses(answers):
 
 def test_the_depths_stay_in_their_order(answers):
     """A reader that sees only the last tokens finds the near needles alone."""
+
     def short(inputs):
         return perfect(np.where(np.arange(inputs.shape[1]) < inputs.shape[1] // 2, 0, inputs))
 
@@ -82,11 +84,15 @@ def test_a_real_model_goes_through_and_a_table_ends():
     assert all(v["ended_at"] == 2 and list(v["lengths"]) == ["1", "2"] for v in found["variants"])
     assert json.loads(json.dumps(found)) == found
     assert [v["name"] for v in Retrieval(multiples=(1,), sequences=1).run(reader(), TASK, 0)["variants"]] == [
-        "raw", "yarn", "windowed"]
+        "raw",
+        "yarn",
+        "windowed",
+    ]
 
 
-@pytest.mark.parametrize("fields", [{"multiples": ()}, {"multiples": (0,)}, {"sequences": 0}, {"depths": (1.0,)},
-                                    {"depths": (-0.1, 0.5)}])
+@pytest.mark.parametrize(
+    "fields", [{"multiples": ()}, {"multiples": (0,)}, {"sequences": 0}, {"depths": (1.0,)}, {"depths": (-0.1, 0.5)}]
+)
 def test_a_plan_that_cannot_work_is_refused(fields):
     with pytest.raises(InputError, match=next(iter(fields))):
         Retrieval(**fields)

@@ -50,8 +50,11 @@ def naive(subject: Subject, window: np.ndarray) -> tuple[np.ndarray, list[np.nda
     model, encoding = subject.model, subject.config.encoding
     inputs = jnp.asarray(window[None, :-1])
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    model.hidden(inputs, model.places(inputs.shape[1]), probe=lambda q, k, places: seen.append(
-        (np.asarray(q[0], np.float64), np.asarray(k[0], np.float64))))
+    model.hidden(
+        inputs,
+        model.places(inputs.shape[1]),
+        probe=lambda q, k, places: seen.append((np.asarray(q[0], np.float64), np.asarray(k[0], np.float64))),
+    )
     from posjax.encodings import Head
     from posjax.models import dims
 

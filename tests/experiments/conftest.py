@@ -34,6 +34,7 @@ class Answer:
 @pytest.fixture
 def shell(capsys, monkeypatch):
     """`shell("run", "tiny.py", "--list")` is `python -m experiments.run tiny.py --list`."""
+
     def call(program: str, *arguments: object) -> Answer:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
@@ -76,7 +77,10 @@ def finished(finished_once, tmp_path, monkeypatch):
     """A copy of that home to work in. The text stays where the config of the runs says it is."""
     folder = tmp_path / "copy"
     shutil.copytree(finished_once / "runs", folder / "runs")
-    (folder / "tiny.py").write_text((finished_once / "tiny.py").read_text().replace(
-        'Path(__file__).parent / "text"', f'Path({str(finished_once)!r}) / "text"'))
+    (folder / "tiny.py").write_text(
+        (finished_once / "tiny.py")
+        .read_text()
+        .replace('Path(__file__).parent / "text"', f'Path({str(finished_once)!r}) / "text"')
+    )
     monkeypatch.chdir(folder)
     return folder

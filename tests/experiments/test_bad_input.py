@@ -14,38 +14,42 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(("arguments", "parts"), [
-    (("tiny.py", "--trian.steps", "50"), ("--trian.steps", "--train.steps")),
-    (("tiny.py", "--train.setps=50"), ("--train.setps", "--train.steps")),
-    (("tiny.py", "--wrok", "x"), ("--wrok", "--work")),
-    (("tiny.py", "--model.encoding.bsae", "5.0"), ("--model.encoding.bsae", "--model.encoding.base")),
-    (("tiny.py", "--train.steps", "fifty"), ("--train.steps", "fifty")),
-    (("tiny.py", "--train.steps", "1.5"), ("--train.steps", "1.5")),
-    (("tiny.py", "--train.steps"), ("--train.steps",)),
-    (("tiny.py", "--train.steps", "0"), ("steps=0", "1 or more")),
-    (("tiny.py", "--model.dtype", "float16"), ("dtype", "float16", "bfloat16")),
-    (("tiny.py", "50"), ("50", "--train.steps 50")),
-    (("tinny.py",), ("tinny.py", "tiny.py")),
-    (("nowhere/tiny.py",), ("nowhere/tiny.py",)),
-    (("text",), ("text",)),
-    ((), ("Missing", "PATH")),
-    (("tiny.py", "--only", "alibu"), ("'alibu'", "'alibi'")),
-    (("tiny.py", "--model.kv-heads", "3"), ("heads=2", "kv_heads=3", "one of 1, 2")),
-    (("tiny.py", "--model.heads", "3"), ("model_size=16", "heads=3")),
-    (("tiny.py", "--model.head-size", "7"), ("head size of 7", "even number")),
-    (("tiny.py", "--data.paths", "text/none.txt"), ("text/none.txt", "does not exist")),
-    (("tiny.py", "--data.validation-share", "2.0"), ("validation_share", "2.0")),
-    (("tiny.py", "--train.length", "100000"), ("100,000", "shorten the window")),
-    (("tiny.py", "--train.length", "2000000000"), ("position", "2^31 - 1", "smaller multiples")),
-    (("tiny.py", "--train.devices.data", "64"), ("64 devices", "devices.data")),
-    (("tiny.py", "--train.devices.data", "2", "--train.batch", "3"), ("3 rows", "2 devices")),
-    (("tiny.py", "--train.optimizer.learning-rate", "0"), ("learning_rate=0", "positive")),
-    (("tiny.py", "--evaluation.multiples", "2", "4"), ("multiples=(2, 4)", "begin with 1")),
-    (("tiny.py", "--model.backend", "fast"), ("'fast'", "auto")),
-    (("tiny.py", "--model.backend", "cudnn"), ("this is a cpu", "backend='chunked' can")),
-    (("tiny.py", "--model.backend", "ring"), ("an axis 'context'", "backend='chunked' can")),
-    (("tiny.py", "--work", "tiny.py/x"), ("cannot write to tiny.py/x", "--work")),
-], ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else None)
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("tiny.py", "--trian.steps", "50"), ("--trian.steps", "--train.steps")),
+        (("tiny.py", "--train.setps=50"), ("--train.setps", "--train.steps")),
+        (("tiny.py", "--wrok", "x"), ("--wrok", "--work")),
+        (("tiny.py", "--model.encoding.bsae", "5.0"), ("--model.encoding.bsae", "--model.encoding.base")),
+        (("tiny.py", "--train.steps", "fifty"), ("--train.steps", "fifty")),
+        (("tiny.py", "--train.steps", "1.5"), ("--train.steps", "1.5")),
+        (("tiny.py", "--train.steps"), ("--train.steps",)),
+        (("tiny.py", "--train.steps", "0"), ("steps=0", "1 or more")),
+        (("tiny.py", "--model.dtype", "float16"), ("dtype", "float16", "bfloat16")),
+        (("tiny.py", "50"), ("50", "--train.steps 50")),
+        (("tinny.py",), ("tinny.py", "tiny.py")),
+        (("nowhere/tiny.py",), ("nowhere/tiny.py",)),
+        (("text",), ("text",)),
+        ((), ("Missing", "PATH")),
+        (("tiny.py", "--only", "alibu"), ("'alibu'", "'alibi'")),
+        (("tiny.py", "--model.kv-heads", "3"), ("heads=2", "kv_heads=3", "one of 1, 2")),
+        (("tiny.py", "--model.heads", "3"), ("model_size=16", "heads=3")),
+        (("tiny.py", "--model.head-size", "7"), ("head size of 7", "even number")),
+        (("tiny.py", "--data.paths", "text/none.txt"), ("text/none.txt", "does not exist")),
+        (("tiny.py", "--data.validation-share", "2.0"), ("validation_share", "2.0")),
+        (("tiny.py", "--train.length", "100000"), ("100,000", "shorten the window")),
+        (("tiny.py", "--train.length", "2000000000"), ("position", "2^31 - 1", "smaller multiples")),
+        (("tiny.py", "--train.devices.data", "64"), ("64 devices", "devices.data")),
+        (("tiny.py", "--train.devices.data", "2", "--train.batch", "3"), ("3 rows", "2 devices")),
+        (("tiny.py", "--train.optimizer.learning-rate", "0"), ("learning_rate=0", "positive")),
+        (("tiny.py", "--evaluation.multiples", "2", "4"), ("multiples=(2, 4)", "begin with 1")),
+        (("tiny.py", "--model.backend", "fast"), ("'fast'", "auto")),
+        (("tiny.py", "--model.backend", "cudnn"), ("this is a cpu", "backend='chunked' can")),
+        (("tiny.py", "--model.backend", "ring"), ("an axis 'context'", "backend='chunked' can")),
+        (("tiny.py", "--work", "tiny.py/x"), ("cannot write to tiny.py/x", "--work")),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else None,
+)
 def test_a_mistake_is_one_line_and_changes_no_file(shell, home, arguments, parts):
     before = contents(home)
     line = shell("run", *arguments).line
@@ -55,17 +59,29 @@ def test_a_mistake_is_one_line_and_changes_no_file(shell, home, arguments, parts
     assert not list(home.rglob("results.json"))
 
 
-@pytest.mark.parametrize(("source", "parts"), [
-    ("x = 1\nraise RuntimeError('no\\nluck')", ("line 2", "RuntimeError", "no luck")),
-    ("def experiment():\n    x = 1\n    return 1 / 0", ("line 3", "ZeroDivisionError")),
-    ("def experiment(:\n    pass", ("line 1", "SyntaxError")),
-    ("from posjax import Roope", ("line 1", "ImportError", "Roope")),
-    ("x = 1", ("experiment()",)),
-    ("def experiment():\n    return 3", ("returned a int", "Experiment")),
-    ("from posjax import Rope\nRope(base=-1.0)", ("line 2", "base=-1.0")),
-    ("from posjax.run import Experiment\ndef experiment():\n    return Experiment('t', 'q?', ())", ("no runs",)),
-], ids=["raises", "raises later", "does not parse", "imports nothing", "no function", "another type", "bad field",
-        "no runs"])
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("x = 1\nraise RuntimeError('no\\nluck')", ("line 2", "RuntimeError", "no luck")),
+        ("def experiment():\n    x = 1\n    return 1 / 0", ("line 3", "ZeroDivisionError")),
+        ("def experiment(:\n    pass", ("line 1", "SyntaxError")),
+        ("from posjax import Roope", ("line 1", "ImportError", "Roope")),
+        ("x = 1", ("experiment()",)),
+        ("def experiment():\n    return 3", ("returned a int", "Experiment")),
+        ("from posjax import Rope\nRope(base=-1.0)", ("line 2", "base=-1.0")),
+        ("from posjax.run import Experiment\ndef experiment():\n    return Experiment('t', 'q?', ())", ("no runs",)),
+    ],
+    ids=[
+        "raises",
+        "raises later",
+        "does not parse",
+        "imports nothing",
+        "no function",
+        "another type",
+        "bad field",
+        "no runs",
+    ],
+)
 def test_a_config_that_raises_is_one_line_with_its_place(shell, home, source, parts):
     (home / "mine.py").write_text(source)
     line = shell("run", "mine.py").line
@@ -131,19 +147,33 @@ def test_a_report_without_a_folder_is_one_line(shell, home):
     assert "--dark" in shell("report", "text", "--dark").line
 
 
-@pytest.mark.parametrize(("arguments", "part"), [
-    (("--tokens", "0"), "new is 0"), (("--prompt", ""), "prompt"), (("--temperature", "-1"), "temperature=-1"),
-    (("--top-k", "0"), "top_k=0"), (("--top-p", "1.5"), "top_p=1.5"), (("--tokens", "many"), "--tokens"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--tokens", "0"), "new is 0"),
+        (("--prompt", ""), "prompt"),
+        (("--temperature", "-1"), "temperature=-1"),
+        (("--top-k", "0"), "top_k=0"),
+        (("--top-p", "1.5"), "top_p=1.5"),
+        (("--tokens", "many"), "--tokens"),
+    ],
+)
 def test_generation_refuses_what_it_cannot_draw(shell, finished, arguments, part):
     assert part in shell("generate", "tiny.py", "--only", "rope", *arguments).line
 
 
-@pytest.mark.parametrize(("error", "part", "code"), [
-    (KeyboardInterrupt(), "the same command goes on", 75), (Diverged("the loss is nan"), "the loss is nan", 3),
-    (OSError(28, "No space left on device", "x.json"), "x.json: No", 74), (InputError("given wrongly"), "wrongly", 2),
-    (StorageError("cannot write"), "cannot write", 74), (Busy("in use"), "in use", 75), (MemoryError(), "memory", 2),
-])
+@pytest.mark.parametrize(
+    ("error", "part", "code"),
+    [
+        (KeyboardInterrupt(), "the same command goes on", 75),
+        (Diverged("the loss is nan"), "the loss is nan", 3),
+        (OSError(28, "No space left on device", "x.json"), "x.json: No", 74),
+        (InputError("given wrongly"), "wrongly", 2),
+        (StorageError("cannot write"), "cannot write", 74),
+        (Busy("in use"), "in use", 75),
+        (MemoryError(), "memory", 2),
+    ],
+)
 def test_every_end_is_one_line_and_a_code_for_a_scheduler(shell, home, monkeypatch, error, part, code):
     def fail(arguments):
         raise error

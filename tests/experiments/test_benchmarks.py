@@ -43,8 +43,22 @@ def narrow(text):
 
 # Attention ------------------------------------------------------------------------------------------------------------
 def test_attention_writes_a_table_json_and_a_figure(shell, tmp_path):
-    answer = shell("benchmarks.attention", "--lengths", "64", "--rounds", "1", "--encodings", "Rope", "T5Bias",
-                   "--heads", "2", "--head-size", "8", "--out", tmp_path)
+    answer = shell(
+        "benchmarks.attention",
+        "--lengths",
+        "64",
+        "--rounds",
+        "1",
+        "--encodings",
+        "Rope",
+        "T5Bias",
+        "--heads",
+        "2",
+        "--head-size",
+        "8",
+        "--out",
+        tmp_path,
+    )
     assert answer.code == 0
     narrow(answer.out)
     content = json.loads((tmp_path / "attention.json").read_text())
@@ -82,8 +96,10 @@ def test_a_peer_that_fails_costs_its_own_row_alone(monkeypatch):
 
 def test_a_peer_that_computes_something_else_is_called_out(monkeypatch):
     """Without its bias, the materialised attention is not the same attention."""
-    wrong = replace(PEERS[1], prepare=lambda case, budget: PEERS[1].prepare(
-        replace(case, name="NoPE", encoding=ENCODINGS["NoPE"]), budget))
+    wrong = replace(
+        PEERS[1],
+        prepare=lambda case, budget: PEERS[1].prepare(replace(case, name="NoPE", encoding=ENCODINGS["NoPE"]), budget),
+    )
     monkeypatch.setattr(attention_rows, "PEERS", (PEERS[0], wrong))
     rows = attention_rows.measure(Case("Alibi", ENCODINGS["Alibi"], 16, True, 2, 8), LIMITS, ())
     assert {row.peer: row.agrees for row in rows} == {OURS: True, UNBIASED: None, BASELINE: False}
@@ -117,13 +133,17 @@ def test_what_would_not_fit_or_would_take_too_long_is_left_out():
         peers.materialised(case, budget=1e-4)
     before = [Row("T5Bias", peer.name, 16, True, True, 1.0, 1.0) for peer in PEERS]
     rows = attention_rows.measure(case, LIMITS, before)
-    assert all("would take about 256 s" in row.why or "not installed" in row.why for row in rows
-               if row.peer != UNBIASED), rows
+    assert all(
+        "would take about 256 s" in row.why or "not installed" in row.why for row in rows if row.peer != UNBIASED
+    ), rows
 
 
 def goals_of(whole, plain, sdpa):
-    rows = [Row("T5Bias", peer, 4096, backward, True, ours=ours)
-            for peer, ours in ((BASELINE, whole), (UNBIASED, plain), (SDPA, sdpa)) for backward in (False, True)]
+    rows = [
+        Row("T5Bias", peer, 4096, backward, True, ours=ours)
+        for peer, ours in ((BASELINE, whole), (UNBIASED, plain), (SDPA, sdpa))
+        for backward in (False, True)
+    ]
     return [goal.verdict for goal in attention_page.goals(rows)][1::2]
 
 
@@ -134,8 +154,10 @@ def test_the_goals_are_met_or_not():
 
 
 def test_the_worst_case_counts():
-    rows = [Row("Alibi", BASELINE, length, True, True, ours=ours)
-            for length, ours in ((1024, 0.9), (2048, 0.1), (4096, 0.4))]
+    rows = [
+        Row("Alibi", BASELINE, length, True, True, ours=ours)
+        for length, ours in ((1024, 0.9), (2048, 0.1), (4096, 0.4))
+    ]
     goal = attention_page.goals(rows)[1]
     assert goal.worst == pytest.approx(0.4) and goal.where == "Alibi, 4k" and goal.verdict == "met"
 
@@ -146,9 +168,16 @@ def test_a_ratio_is_taken_within_each_round():
     assert timing.ratio([1.0], [2.0, 6.0, 6.0]) == pytest.approx(1 / 6)
 
 
-@pytest.mark.parametrize("options, said", [
-    (("--encodings", "Ropes"), "Ropes"), (("--lengths", "1"), "--lengths"), (("--rounds", "0"), "--rounds"),
-    (("--fast",), "--fast"), (("--dtype", "float16"), "float32")])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--encodings", "Ropes"), "Ropes"),
+        (("--lengths", "1"), "--lengths"),
+        (("--rounds", "0"), "--rounds"),
+        (("--fast",), "--fast"),
+        (("--dtype", "float16"), "float32"),
+    ],
+)
 def test_a_mistake_is_one_line(shell, options, said):
     assert said in shell("benchmarks.attention", *options).line
 
@@ -170,9 +199,29 @@ def test_samples_are_taken_in_turns_until_a_row_has_had_its_time():
 
 # Memory ---------------------------------------------------------------------------------------------------------------
 def test_memory_tells_linear_from_quadratic_and_runs_a_model(shell, tmp_path):
-    answer = shell("benchmarks.memory", "--lengths", "2048", "4096", "--encodings", "T5Bias", "--heads", "2",
-                   "--head-size", "8", "--out", tmp_path, "--run", "--long.length", "64", "--long.layers", "1",
-                   "--long.model-size", "16", "--long.vocabulary", "16")
+    answer = shell(
+        "benchmarks.memory",
+        "--lengths",
+        "2048",
+        "4096",
+        "--encodings",
+        "T5Bias",
+        "--heads",
+        "2",
+        "--head-size",
+        "8",
+        "--out",
+        tmp_path,
+        "--run",
+        "--long.length",
+        "64",
+        "--long.layers",
+        "1",
+        "--long.model-size",
+        "16",
+        "--long.vocabulary",
+        "16",
+    )
     assert answer.code == 0
     narrow(answer.out.split("Ours grows")[0])
     content = json.loads((tmp_path / "memory.json").read_text())
@@ -194,8 +243,9 @@ def test_memory_needs_two_rising_lengths(shell, lengths):
 
 # Rotation -------------------------------------------------------------------------------------------------------------
 def test_rope_writes_its_table(shell, tmp_path):
-    answer = shell("benchmarks.rope", "--lengths", "32", "--rounds", "1", "--heads", "2", "--head-size", "8", "--out",
-                   tmp_path)
+    answer = shell(
+        "benchmarks.rope", "--lengths", "32", "--rounds", "1", "--heads", "2", "--head-size", "8", "--out", tmp_path
+    )
     assert answer.code == 0
     narrow(answer.out.split("In bfloat16")[0])
     rows = [rope.Row(**row) for row in json.loads((tmp_path / "rope.json").read_text())["rows"]]
@@ -218,10 +268,18 @@ def test_the_gpu_command_ends_with_a_table_where_there_is_no_gpu_and_with_jax_al
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in ('chex', 'flax', 'grain', 'matplotlib', 'optax', 'orbax', 'rich', 'tyro'):\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Missing())\n")
+        "sys.meta_path.insert(0, Missing())\n"
+    )
     environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([ROOT / "experiments/benchmarks/gpu.sh", "--smoke", "--out", tmp_path], cwd=tmp_path,
-                          env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [ROOT / "experiments/benchmarks/gpu.sh", "--smoke", "--out", tmp_path],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is not installed: posjax's encodings and attention were imported without the rest" in done.stdout
     content = json.loads((tmp_path / "gpu.json").read_text())
@@ -239,8 +297,14 @@ def test_the_gpu_command_ends_with_a_table_where_there_is_no_gpu_and_with_jax_al
 
 
 def test_without_a_gpu_the_gpu_command_says_what_it_needs(tmp_path):
-    done = subprocess.run([ROOT / "experiments/benchmarks/gpu.sh", "--out", tmp_path], capture_output=True, text=True,
-                          env=os.environ | {"PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}, timeout=120, check=False)
+    done = subprocess.run(
+        [ROOT / "experiments/benchmarks/gpu.sh", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"},
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 2 and "runs on cpu" in done.stderr and "--smoke" in done.stderr
     assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
 
@@ -254,8 +318,10 @@ class Dying(gpu.Workers):
         if skip:
             lines = [{"begin": "RoPE, then cuDNN|False"}, {"begin": "timing"}, {"row": gpu.asdict(row)}]
         text = "\n".join(map(json.dumps, lines))
-        return subprocess.Popen([sys.executable, "-c", f"open({str(path)!r}, 'w').write({text!r}); import os; "
-                                                       "os.kill(os.getpid(), 11)"], stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, "-c", f"open({str(path)!r}, 'w').write({text!r}); import os; os.kill(os.getpid(), 11)"],
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def test_a_kernel_that_brings_its_process_down_costs_its_rows_alone(tmp_path):
@@ -268,9 +334,17 @@ def test_a_kernel_that_brings_its_process_down_costs_its_rows_alone(tmp_path):
 
 
 def test_the_gpu_goals_take_the_lowest_speed():
-    rows = [gpu_rows.Row(name, "", 64, length, True, seconds, 1.0) for name, length, seconds in (
-        ("T5 learned, fused", 2048, 1.2), ("T5 fixed, fused", 2048, 1.0), ("T5 learned, FlexAttention", 2048, 1.5),
-        ("T5 learned, fused", 8192, 1.4), ("T5 fixed, fused", 8192, 1.0), ("T5 learned, FlexAttention", 8192, 1.5))]
+    rows = [
+        gpu_rows.Row(name, "", 64, length, True, seconds, 1.0)
+        for name, length, seconds in (
+            ("T5 learned, fused", 2048, 1.2),
+            ("T5 fixed, fused", 2048, 1.0),
+            ("T5 learned, FlexAttention", 2048, 1.5),
+            ("T5 learned, fused", 8192, 1.4),
+            ("T5 fixed, fused", 8192, 1.0),
+            ("T5 learned, FlexAttention", 8192, 1.5),
+        )
+    ]
     verdicts = {goal.what: (goal.verdict, goal.where) for goal in gpu_page.goals(rows)}
     assert verdicts["T5 learned, fused: of FlexAttention"] == ("met", "D=64 S=8k both")
     assert verdicts["T5 learned, fused: of fixed"] == ("NOT met", "D=64 S=8k both")

@@ -13,22 +13,44 @@ def test_one_encoding(capsys):
     assert "Rope(base=500000.0" in told and "shift" in told and "1 encodings, 0 laws broken" in told
 
 
-@pytest.mark.parametrize(("arguments", "need"), [
-    ([], "or --all"), (["Rope()", "--all"], "or --all"), (["Rpe()"], "not an encoding"),
-    (["Dims()"], "Dims is no encoding"), (["Linear(2.0)"], "is a Linear"),
-    (["Rope()", "--fast"], "unknown option --fast"), (["Rope(base=0.5)"], "base=0.5"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "need"),
+    [
+        ([], "or --all"),
+        (["Rope()", "--all"], "or --all"),
+        (["Rpe()"], "not an encoding"),
+        (["Dims()"], "Dims is no encoding"),
+        (["Linear(2.0)"], "is a Linear"),
+        (["Rope()", "--fast"], "unknown option --fast"),
+        (["Rope(base=0.5)"], "base=0.5"),
+    ],
+)
 def test_mistakes(arguments, need):
     with pytest.raises(InputError, match=need):
         check.command(arguments)
 
 
-@pytest.mark.parametrize("text", [
-    "__import__('os').system('touch ran')", "__builtins__['__import__']('os').system('touch ran')", "().__class__",
-    "Rope(base=1/0)", "Rope(**{'base': 5.0})", "[Rope() for _ in 'x']", "(lambda: Rope())()",
-    "Rope().replace(base=5.0)", "Rope(base=1e999)", "'x' * 10**12", "Kerple(kind=[])", "Rope(", "",
-    "(" * 500, "chain()" * 3, "\0",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('touch ran')",
+        "__builtins__['__import__']('os').system('touch ran')",
+        "().__class__",
+        "Rope(base=1/0)",
+        "Rope(**{'base': 5.0})",
+        "[Rope() for _ in 'x']",
+        "(lambda: Rope())()",
+        "Rope().replace(base=5.0)",
+        "Rope(base=1e999)",
+        "'x' * 10**12",
+        "Kerple(kind=[])",
+        "Rope(",
+        "",
+        "(" * 500,
+        "chain()" * 3,
+        "\0",
+    ],
+)
 def test_nothing_but_names_and_literals_is_run(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as said:
@@ -36,8 +58,11 @@ def test_nothing_but_names_and_literals_is_run(text, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [] and len(str(said.value)) < 900
 
 
-@pytest.mark.parametrize("encoding", [value for kind in REGISTRY for value in kind.examples()
-                                      if not isinstance(value, Wrapped | Regrouped)], ids=repr)
+@pytest.mark.parametrize(
+    "encoding",
+    [value for kind in REGISTRY for value in kind.examples() if not isinstance(value, Wrapped | Regrouped)],
+    ids=repr,
+)
 def test_every_encoding_is_read_as_it_prints(encoding):
     assert check.value(repr(encoding)) == encoding
 

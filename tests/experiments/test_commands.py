@@ -20,7 +20,12 @@ def test_a_run_leaves_everything_that_was_asked(finished):
     work = finished / "runs/tiny"
     for name in ("rope", "alibi"):
         assert {p.name for p in (work / name).iterdir()} == {
-            "run.json", "metrics.jsonl", "checkpoints", "results.json", "owner.lock"}
+            "run.json",
+            "metrics.jsonl",
+            "checkpoints",
+            "results.json",
+            "owner.lock",
+        }
         lines = [json.loads(line) for line in (work / name / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert "<html" in (work / "report.html").read_text()
@@ -144,13 +149,19 @@ def test_an_override_reaches_every_run_that_has_the_field(home):
     rope, alibi = asked.experiment.runs
     assert rope.model.encoding.base == 500.0
     assert alibi.model.encoding == request().experiment.runs[1].model.encoding
-    assert asked.overrides == ("--train.steps", "50", "--model.encoding.base", "500.0",
-                               "--train.optimizer.learning-rate=0.5")
+    assert asked.overrides == (
+        "--train.steps",
+        "50",
+        "--model.encoding.base",
+        "500.0",
+        "--train.optimizer.learning-rate=0.5",
+    )
 
 
 def test_overrides_keep_their_types(home):
-    run = request("--evaluation.multiples", "1", "4", "--model.kv-heads", "1", "--model.tied",
-                  "--evaluation.windows", "3").experiment.runs[0]
+    run = request(
+        "--evaluation.multiples", "1", "4", "--model.kv-heads", "1", "--model.tied", "--evaluation.windows", "3"
+    ).experiment.runs[0]
     assert run.evaluation.multiples == (1, 4) and run.model.kv_heads == 1 and run.model.tied is True
     assert run.evaluation.windows == 3
 

@@ -16,8 +16,18 @@ from posjax.encodings import REGISTRY, Schedule, schedules
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/encodings"
-SECTIONS = ["Formula", "Fields", "Convention", "Good at", "Bad at", "Picture", "Errors", "Source", "Example",
-            "Reference test"]
+SECTIONS = [
+    "Formula",
+    "Fields",
+    "Convention",
+    "Good at",
+    "Bad at",
+    "Picture",
+    "Errors",
+    "Source",
+    "Example",
+    "Reference test",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +74,12 @@ def test_pictures_are_small_and_belong_to_a_page(written):
 
 def test_the_examples_run_outside_their_modules(written):
     runner, parser, said = doctest.DocTestRunner(), doctest.DocTestParser(), io.StringIO()
-    cheap = [name for name in written if name.removesuffix(".md") in
-             ("chain", "near_far", "by_layer", "NoPE", "Rope", "Regrouped", "Linear", "Yarn", "LongRope", "T5Bias")]
+    cheap = [
+        name
+        for name in written
+        if name.removesuffix(".md")
+        in ("chain", "near_far", "by_layer", "NoPE", "Rope", "Regrouped", "Linear", "Yarn", "LongRope", "T5Bias")
+    ]
     assert len(cheap) == 10
     with contextlib.redirect_stdout(said):
         for name in cheap:
@@ -81,10 +95,17 @@ def test_every_example_imports_what_it_uses(written):
             assert "import jax.numpy as jnp" in block[0], name
 
 
-@pytest.mark.parametrize(("name", "kind", "oracle"), [
-    ("Rope", posjax.Rope, "oracles.rope"), ("Shaw", posjax.Shaw, "content_oracles.shaw"),
-    ("Yarn", posjax.Yarn, "oracles.yarn"), ("Regrouped", posjax.Regrouped, "content_oracles.self_extend"),
-    ("T5Bias", posjax.T5Bias, "t5_buckets.json"), ("LongRope", posjax.LongRope, "rope_frequencies.json")])
+@pytest.mark.parametrize(
+    ("name", "kind", "oracle"),
+    [
+        ("Rope", posjax.Rope, "oracles.rope"),
+        ("Shaw", posjax.Shaw, "content_oracles.shaw"),
+        ("Yarn", posjax.Yarn, "oracles.yarn"),
+        ("Regrouped", posjax.Regrouped, "content_oracles.self_extend"),
+        ("T5Bias", posjax.T5Bias, "t5_buckets.json"),
+        ("LongRope", posjax.LongRope, "rope_frequencies.json"),
+    ],
+)
 def test_reference_tests_are_found_with_their_oracles(name, kind, oracle):
     found = references.of(name, kind, ROOT / "tests")
     assert any(oracle in oracles for _, oracles in found.tests), found
@@ -94,8 +115,10 @@ def test_reference_tests_are_found_with_their_oracles(name, kind, oracle):
 def test_a_test_of_errors_is_no_reference(tmp_path):
     file = tmp_path / "encodings" / "test_rope.py"
     file.parent.mkdir()
-    file.write_text("import pytest\ndef test_errors():\n    with pytest.raises(ValueError):\n        Rope()\n"
-                    "def test_another():\n    assert Alibi()\n")
+    file.write_text(
+        "import pytest\ndef test_errors():\n    with pytest.raises(ValueError):\n        Rope()\n"
+        "def test_another():\n    assert Alibi()\n"
+    )
     with pytest.raises(InputError, match=r"no reference test of Rope in .*test_rope.py: write one"):
         references.of("Rope", posjax.Rope, tmp_path)
     file.write_text(file.read_text() + "def test_it():\n    assert posjax.Rope().relative\n")
@@ -104,8 +127,10 @@ def test_a_test_of_errors_is_no_reference(tmp_path):
         references.of("Alibi", posjax.Alibi, tmp_path)
 
 
-GIVEN = ("Summary.\n\n    a = b\n\nMore.\n\nConvention: c.\n\nGood at: d,\ne.\nBad at: f.\n\nErrors: none.\n"
-         "Source: arXiv:1234.56789.\n\n>>> Toy(1)\nToy(1)")
+GIVEN = (
+    "Summary.\n\n    a = b\n\nMore.\n\nConvention: c.\n\nGood at: d,\ne.\nBad at: f.\n\nErrors: none.\n"
+    "Source: arXiv:1234.56789.\n\n>>> Toy(1)\nToy(1)"
+)
 
 
 def told(text: str) -> object:
@@ -117,13 +142,24 @@ def told(text: str) -> object:
 
 def test_a_docstring_is_taken_apart():
     text = docs.read(told(GIVEN), "Toy")
-    assert text == docs.Text("Summary.", "    a = b\n\nMore.", {"Convention": "c.", "Good at": "d, e.", "Bad at": "f.",
-                             "Errors": "none.", "Source": "arXiv:1234.56789."}, ">>> Toy(1)\nToy(1)")
+    assert text == docs.Text(
+        "Summary.",
+        "    a = b\n\nMore.",
+        {"Convention": "c.", "Good at": "d, e.", "Bad at": "f.", "Errors": "none.", "Source": "arXiv:1234.56789."},
+        ">>> Toy(1)\nToy(1)",
+    )
 
 
-@pytest.mark.parametrize(("old", "new", "missing"), [
-    ("Good at: d,\ne.\n", "", "no Good at"), ("Source:", "Sources:", "no Source"),
-    ("    a = b", "a = b", "no indented"), (">>> ", "> ", "no example"), ("Convention: c.", "", "no Convention")])
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("Good at: d,\ne.\n", "", "no Good at"),
+        ("Source:", "Sources:", "no Source"),
+        ("    a = b", "a = b", "no indented"),
+        (">>> ", "> ", "no example"),
+        ("Convention: c.", "", "no Convention"),
+    ],
+)
 def test_what_a_docstring_lacks_is_named(old, new, missing):
     with pytest.raises(InputError, match=f"the docstring of Toy has .*{missing}"):
         docs.read(told(GIVEN.replace(old, new)), "Toy")
@@ -131,13 +167,19 @@ def test_what_a_docstring_lacks_is_named(old, new, missing):
 
 def test_numbers_of_papers_and_addresses_become_links():
     assert docs.linked("Su, arXiv:2104.09864, and https://kexue.fm/archives/9706.") == (
-        "Su, [arXiv:2104.09864](https://arxiv.org/abs/2104.09864), and <https://kexue.fm/archives/9706>.")
+        "Su, [arXiv:2104.09864](https://arxiv.org/abs/2104.09864), and <https://kexue.fm/archives/9706>."
+    )
 
 
 def test_what_an_encoding_declares():
     about = {subject.name: subject for subject in docs.subjects()}
-    assert docs.facts(about["Alibi"]) == {"acts on": "bias", "relative": "yes", "learned": "some", "causal": "some",
-                                          "by length": ""}
+    assert docs.facts(about["Alibi"]) == {
+        "acts on": "bias",
+        "relative": "yes",
+        "learned": "some",
+        "causal": "some",
+        "by length": "",
+    }
     assert docs.facts(about["Learned"])["relative"] == "" and docs.facts(about["Learned"])["learned"] == "yes"
     assert docs.facts(about["Rope"])["by length"] == "some" and docs.facts(about["PoSE"])["acts on"] == "positions"
     flat = replace(about["Alibi"], values=(posjax.Alibi("symmetric"),))

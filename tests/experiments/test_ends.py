@@ -52,9 +52,14 @@ def test_a_config_defines_an_encoding_and_imports_its_neighbours(shell, home):
 
 def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, home):
     config = home / "tiny.py"
-    config.write_text(config.read_text().replace(
-        'run("rope", Rope())', 'replace(run("rope", Rope()), train=replace(TRAIN, optimizer=AdamW(learning_rate=1e30)))'
-    ).replace("from pathlib", "from dataclasses import replace\nfrom pathlib"))
+    config.write_text(
+        config.read_text()
+        .replace(
+            'run("rope", Rope())',
+            'replace(run("rope", Rope()), train=replace(TRAIN, optimizer=AdamW(learning_rate=1e30)))',
+        )
+        .replace("from pathlib", "from dataclasses import replace\nfrom pathlib")
+    )
     for told in ("[1/2] rope: training", "[2/2] alibi: done before"):
         answer = shell("run", "tiny.py")
         assert answer.code == 3 and told in answer.out
@@ -67,11 +72,14 @@ def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, home):
 @pytest.mark.slow
 def test_two_equal_commands_and_a_reader(home, finished_once):
     """The second is told who holds the folder, a reader changes nothing, and the first ends as if alone."""
-    again, more = command("run", "tiny.py", "--only", "rope", cwd=home, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
+    again, more = command(
+        "run", "tiny.py", "--only", "rope", cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     look, _ = command("generate", "tiny.py", "--only", "rope")
-    slow = "import time; from posjax.data import Batches; real = Batches.batch; " \
-           "Batches.batch = lambda self, step: (time.sleep(2), real(self, step))[1]; "
+    slow = (
+        "import time; from posjax.data import Batches; real = Batches.batch; "
+        "Batches.batch = lambda self, step: (time.sleep(2), real(self, step))[1]; "
+    )
     run = f"import sys; sys.argv = ['run', 'tiny.py', '--only', 'rope']; from experiments import cli, run; {slow}"
     with subprocess.Popen([sys.executable, "-c", f"{run}cli.main(run.command)"], **more) as first:
         lock = home / "runs/tiny/rope/owner.lock"

@@ -41,8 +41,14 @@ cli.main(run.command)
 def interrupted(folder: Path, name: str) -> subprocess.CompletedProcess:
     """`experiments.run tiny.py` in a process of its own, which gets a signal in the middle of the first run."""
     (folder / "driver.py").write_text(DRIVER.format(name=name, step=3 if name == "SIGKILL" else 2))
-    return subprocess.run([sys.executable, "driver.py", "tiny.py", "--only", "rope"], cwd=folder, timeout=120,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "driver.py", "tiny.py", "--only", "rope"],
+        cwd=folder,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
 
 
 def results(folder: Path) -> dict:

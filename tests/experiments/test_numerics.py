@@ -41,8 +41,17 @@ def test_the_page_has_every_row_with_its_promise(rows):
             assert limit == row.promised and all(float(w) <= limit for w in worst)
 
 
-@pytest.mark.parametrize("encoding", [posjax.Rope(), posjax.Rope(5e5, posjax.Yarn(4.0, 512)), posjax.T5Bias(),
-                                      posjax.Kerple(), posjax.chain(posjax.Rope(), posjax.Alibi())], ids=repr)
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        posjax.Rope(),
+        posjax.Rope(5e5, posjax.Yarn(4.0, 512)),
+        posjax.T5Bias(),
+        posjax.Kerple(),
+        posjax.chain(posjax.Rope(), posjax.Alibi()),
+    ],
+    ids=repr,
+)
 def test_the_relative_invariant_at_a_thousand_offsets(encoding):
     S, dims = 32, Dims(heads=3, head_size=32)
     last = 2**31 - 1 - S

@@ -51,14 +51,19 @@ def test_two_equal_commands_at_once(trial, home, finished_once):
 
 @each_try
 def test_readers_beside_a_trainer(trial, home, finished_once):
-    slow = "import sys, time; from posjax.data import Batches; real = Batches.batch; " \
-           "Batches.batch = lambda self, step: (time.sleep(1.5), real(self, step))[1]; " \
-           "sys.argv = ['run', 'tiny.py', '--only', 'rope']; from experiments import cli, run; cli.main(run.command)"
+    slow = (
+        "import sys, time; from posjax.data import Batches; real = Batches.batch; "
+        "Batches.batch = lambda self, step: (time.sleep(1.5), real(self, step))[1]; "
+        "sys.argv = ['run', 'tiny.py', '--only', 'rope']; from experiments import cli, run; cli.main(run.command)"
+    )
     _, more = command("run", cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     trainer = subprocess.Popen([sys.executable, "-c", slow], **more)
     time.sleep(random.Random(trial).uniform(0, 6))
-    name, *arguments = [("generate", "tiny.py", "--only", "rope"), ("evaluate", "tiny.py", "--only", "rope"),
-                        ("report", "runs/tiny")][trial % 3]
+    name, *arguments = [
+        ("generate", "tiny.py", "--only", "rope"),
+        ("evaluate", "tiny.py", "--only", "rope"),
+        ("report", "runs/tiny"),
+    ][trial % 3]
     reader = started(name, home, *arguments)
     _, said = reader.communicate(timeout=200)
     _, err = trainer.communicate(timeout=200)
@@ -72,8 +77,9 @@ def disk(tmp_path):
     """A file system of its own, which can be full."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True,
-                             check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("needs the right to mount a file system")
     yield folder
@@ -130,8 +136,13 @@ def damage(path: Path, chance: random.Random) -> str:
 @pytest.mark.parametrize("trial", range(max(10, 5 * TRIES)))
 def test_a_damaged_folder_has_a_page_or_a_line_that_names_the_file(trial, finished, shell):
     chance = random.Random(trial)
-    files = sorted(path for path in (finished / "runs/tiny").rglob("*") if path.is_file()
-                   and "checkpoints" not in path.parts and path.suffix in (".json", ".jsonl", ".html", ".csv", ".py"))
+    files = sorted(
+        path
+        for path in (finished / "runs/tiny").rglob("*")
+        if path.is_file()
+        and "checkpoints" not in path.parts
+        and path.suffix in (".json", ".jsonl", ".html", ".csv", ".py")
+    )
     path = chance.choice(files)
     how = damage(path, chance)
     answer = shell("report", "runs/tiny")

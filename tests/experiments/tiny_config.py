@@ -10,8 +10,15 @@ from posjax.run import Experiment, Run
 from posjax.training import AdamW, Devices, Train
 
 TEXT = Text(paths=(str(Path(__file__).parent / "text"),), validation_share=0.3)
-TRAIN = Train(steps=4, length=8, batch=4, optimizer=AdamW(learning_rate=1e-2), devices=Devices(data=1),
-              checkpoint_every=2, log_every=1)
+TRAIN = Train(
+    steps=4,
+    length=8,
+    batch=4,
+    optimizer=AdamW(learning_rate=1e-2),
+    devices=Devices(data=1),
+    checkpoint_every=2,
+    log_every=1,
+)
 
 
 def run(name: str, encoding: Encoding) -> Run:

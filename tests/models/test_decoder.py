@@ -30,8 +30,15 @@ from posjax import (
 from posjax.attention import job
 from posjax.models import Decoder, cross_entropy, dims
 
-SMALL = Decoder(encoding=chain(Rope(), T5Bias()), layers=2, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0,
-                backend="reference")
+SMALL = Decoder(
+    encoding=chain(Rope(), T5Bias()),
+    layers=2,
+    model_size=24,
+    heads=6,
+    kv_heads=3,
+    embedding_scale=1.0,
+    backend="reference",
+)
 VOCABULARY = 13
 
 
@@ -146,8 +153,9 @@ def test_tied_heads_read_the_embedding():
     np.testing.assert_allclose(untied.logits(x), np.einsum("btd,dv->btv", x, kernel), atol=1e-4)
 
 
-@pytest.mark.parametrize(("encoding", "layers"), [(SMALL.encoding, 1), (SMALL.encoding, 2),
-                                                  (by_layer(Rope(), T5Bias()), 5)], ids=str)
+@pytest.mark.parametrize(
+    ("encoding", "layers"), [(SMALL.encoding, 1), (SMALL.encoding, 2), (by_layer(Rope(), T5Bias()), 5)], ids=str
+)
 def test_recomputing_blocks_gives_the_same_gradients(encoding, layers):
     tokens = tokens_of(2, 6)
     gradients = []
@@ -235,16 +243,19 @@ def test_sizes_follow_their_defaults():
     assert dims(given).head_size == 10 and dims(given).model_size == 24 and dims(given).heads == 6
 
 
-@pytest.mark.parametrize(("changes", "value", "need"), [
-    ({"layers": 0}, "layers=0", "needed is 1 or more"),
-    ({"heads": 0}, "heads=0", "needed is 1 or more"),
-    ({"model_size": 0}, "model_size=0", "needed is 1 or more"),
-    ({"model_size": 25}, "model_size=25 and heads=6", "or an explicit head_size"),
-    ({"kv_heads": 4}, "heads=6 and kv_heads=4", "one of 1, 2, 3, 6"),
-    ({"kv_heads": 0}, "heads=6 and kv_heads=0", "one of 1, 2, 3, 6"),
-    ({"backend": "fast"}, "backend='fast'", "'auto' or one of"),
-    ({"head_size": 5}, "head size of 5", "even number"),
-])
+@pytest.mark.parametrize(
+    ("changes", "value", "need"),
+    [
+        ({"layers": 0}, "layers=0", "needed is 1 or more"),
+        ({"heads": 0}, "heads=0", "needed is 1 or more"),
+        ({"model_size": 0}, "model_size=0", "needed is 1 or more"),
+        ({"model_size": 25}, "model_size=25 and heads=6", "or an explicit head_size"),
+        ({"kv_heads": 4}, "heads=6 and kv_heads=4", "one of 1, 2, 3, 6"),
+        ({"kv_heads": 0}, "heads=6 and kv_heads=0", "one of 1, 2, 3, 6"),
+        ({"backend": "fast"}, "backend='fast'", "'auto' or one of"),
+        ({"head_size": 5}, "head size of 5", "even number"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(changes, value, need):
     with pytest.raises(InputError) as caught:
         replace(SMALL, encoding=chain(Rope(), Alibi()), **changes)
@@ -268,6 +279,7 @@ def test_what_is_static_stays_static_in_the_layers(remat, monkeypatch):
 
 def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
     """Another epsilon, another structure, and what a block counts."""
+
     class Counting(nnx.Module):
         def __init__(self, inner):
             self.inner, self.count = inner, nnx.Variable(jnp.zeros((), jnp.int32))

@@ -17,8 +17,9 @@ VOCABULARY = 13
 
 
 def model_of(encoding, layers: int = 1, backend: str = "reference"):
-    config = Decoder(encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=2, embedding_scale=1.0,
-                     backend=backend)
+    config = Decoder(
+        encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=2, embedding_scale=1.0, backend=backend
+    )
     return config.build(VOCABULARY, seed=1)
 
 
@@ -28,14 +29,27 @@ def tokens_of(B: int, T: int) -> jax.Array:
 
 def sort(encoding: Encoding) -> tuple:
     """What a cache sees of an encoding: which hooks it has, and whether keys wait for the length."""
-    return (encoding.embeds, type(encoding).rotate is Encoding.rotate, encoding.bias_kind, encoding.scores_content,
-            encoding.length_dependent, encoding.coordinates)
+    return (
+        encoding.embeds,
+        type(encoding).rotate is Encoding.rotate,
+        encoding.bias_kind,
+        encoding.scores_content,
+        encoding.length_dependent,
+        encoding.coordinates,
+    )
 
 
 @pytest.mark.parametrize("encoding", wide(ENCODINGS, {sort(value): value for value in CORE}.values()), ids=short)
 def test_cached_logits_equal_the_uncached_ones(encoding):
-    config = Decoder(encoding=encoding, layers=1, model_size=DIMS.model_size, heads=DIMS.heads, kv_heads=3,
-                     embedding_scale=1.0, backend="reference")
+    config = Decoder(
+        encoding=encoding,
+        layers=1,
+        model_size=DIMS.model_size,
+        heads=DIMS.heads,
+        kv_heads=3,
+        embedding_scale=1.0,
+        backend="reference",
+    )
     model, tokens = config.build(VOCABULARY, seed=1), tokens_of(2, 6)
     run = nnx.jit(lambda model, tokens: model(tokens))
     hidden = nnx.jit(lambda model, *given: model.hidden(*given))
@@ -94,8 +108,11 @@ class Switch(Schedule):
         return Plain() if length <= self.at else Yarn(factor=float(length), original_length=16, beta_fast=1.5)
 
 
-@pytest.mark.parametrize("encoding", wide([Rope(schedule=Switch()), chain(Alibi(), Rope(schedule=Switch()))],
-                                          [Rope(schedule=Switch())]), ids=short)
+@pytest.mark.parametrize(
+    "encoding",
+    wide([Rope(schedule=Switch()), chain(Alibi(), Rope(schedule=Switch()))], [Rope(schedule=Switch())]),
+    ids=short,
+)
 def test_an_encoding_of_the_length_decodes_as_without_a_cache_at_every_length(encoding):
     assert encoding.length_dependent
     model, prompt = model_of(encoding), tokens_of(2, 3)
@@ -144,10 +161,26 @@ def allowed(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("sampling", [
-    Sampling(), Sampling(0.5), Sampling(3.0), Sampling(top_k=1), Sampling(top_k=3), Sampling(2.0, top_k=4),
-    Sampling(top_k=99), Sampling(top_p=0.3), Sampling(top_p=0.8), Sampling(1.5, top_p=0.6), Sampling(top_p=1.0),
-    Sampling(top_k=4, top_p=0.7), Sampling(2.0, top_k=5, top_p=0.9), Sampling(top_p=1e-6)], ids=str)
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(0.5),
+        Sampling(3.0),
+        Sampling(top_k=1),
+        Sampling(top_k=3),
+        Sampling(2.0, top_k=4),
+        Sampling(top_k=99),
+        Sampling(top_p=0.3),
+        Sampling(top_p=0.8),
+        Sampling(1.5, top_p=0.6),
+        Sampling(top_p=1.0),
+        Sampling(top_k=4, top_p=0.7),
+        Sampling(2.0, top_k=5, top_p=0.9),
+        Sampling(top_p=1e-6),
+    ],
+    ids=str,
+)
 def test_draws_follow_the_definition(sampling):
     rows = np.random.default_rng(0).normal(size=(2, 8)) * 1.5
     draws = 4000
@@ -175,18 +208,24 @@ def test_seeds_make_samples_and_steps_differ():
     assert (a != b).any() and all(len(set(row)) > 2 for row in a) and (a[0] != a[1]).any()
 
 
-@pytest.mark.parametrize(("make", "value", "need"), [
-    (lambda: Sampling(-0.1), "temperature=-0.1", "0 (greedy) or more"),
-    (lambda: Sampling(top_k=0), "top_k=0", "1 or more, or None"),
-    (lambda: Sampling(top_p=0.0), "top_p=0.0", "in (0, 1], or None"),
-    (lambda: Sampling(top_p=1.1), "top_p=1.1", "in (0, 1], or None"),
-    (lambda: generate(model_of(Rope()), jnp.zeros((1, 0), int), 3), "shape (1, 0) and new=3", "T of 1 or more"),
-    (lambda: generate(model_of(Rope()), jnp.zeros(3, int), 3), "shape (3,)", "needed are integers [B, T]"),
-    (lambda: generate(model_of(Rope()), jnp.zeros((1, 3), int), 0), "new is 0", "1 or more"),
-    (lambda: generate(model_of(Learned(8)), jnp.zeros((1, 6), int), 4), "reach 9 tokens and Learned holds 8",
-     "generate 3 at most, or train a longer table"),
-    (lambda: generate(model_of(Learned(8)), jnp.zeros((1, 12), int), 1), "reach 12 tokens", "generate 0 at most"),
-])
+@pytest.mark.parametrize(
+    ("make", "value", "need"),
+    [
+        (lambda: Sampling(-0.1), "temperature=-0.1", "0 (greedy) or more"),
+        (lambda: Sampling(top_k=0), "top_k=0", "1 or more, or None"),
+        (lambda: Sampling(top_p=0.0), "top_p=0.0", "in (0, 1], or None"),
+        (lambda: Sampling(top_p=1.1), "top_p=1.1", "in (0, 1], or None"),
+        (lambda: generate(model_of(Rope()), jnp.zeros((1, 0), int), 3), "shape (1, 0) and new=3", "T of 1 or more"),
+        (lambda: generate(model_of(Rope()), jnp.zeros(3, int), 3), "shape (3,)", "needed are integers [B, T]"),
+        (lambda: generate(model_of(Rope()), jnp.zeros((1, 3), int), 0), "new is 0", "1 or more"),
+        (
+            lambda: generate(model_of(Learned(8)), jnp.zeros((1, 6), int), 4),
+            "reach 9 tokens and Learned holds 8",
+            "generate 3 at most, or train a longer table",
+        ),
+        (lambda: generate(model_of(Learned(8)), jnp.zeros((1, 12), int), 1), "reach 12 tokens", "generate 0 at most"),
+    ],
+)
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()

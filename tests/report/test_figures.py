@@ -55,8 +55,10 @@ def test_names_at_the_ends_of_lines_do_not_cover_each_other(folder):
     assert all(b - a >= figures.LABEL_GAP - 1e-9 for a, b in itertools.pairwise(heights))
 
 
-@pytest.mark.parametrize(("values", "placed"), [
-    ([0.5, 0.5, 0.5], [0.5, 0.6, 0.7]), ([0.95, 0.2, 0.96], [0.9, 0.2, 1.0]), ([], []), ([0.0, 1.0], [0.0, 1.0])])
+@pytest.mark.parametrize(
+    ("values", "placed"),
+    [([0.5, 0.5, 0.5], [0.5, 0.6, 0.7]), ([0.95, 0.2, 0.96], [0.9, 0.2, 1.0]), ([], []), ([0.0, 1.0], [0.0, 1.0])],
+)
 def test_values_are_spread_upwards_and_kept_below_the_top(values, placed):
     assert series.spread(values, 0.1, 0.0, 1.0) == pytest.approx(placed)
 
@@ -75,8 +77,14 @@ def test_long_curves_are_thinned_without_losing_their_ends(folder):
 @pytest.mark.parametrize("count", [1, 2, 40, 5000])
 def test_bins_of_distance_cover_every_distance_once(folder, count):
     path = folder / "rope" / "results.json"
-    synthetic.edit(path, scores={"distances": list(range(count + 1)), "random": [0.0, *range(1, count + 1)],
-                                 "trained": [0.0] * (count + 1)})
+    synthetic.edit(
+        path,
+        scores={
+            "distances": list(range(count + 1)),
+            "random": [0.0, *range(1, count + 1)],
+            "trained": [0.0] * (count + 1),
+        },
+    )
     rows = [row for row in series.scores(load(folder), "random") if row["method"] == "RoPE"]
     assert 1 <= len(rows) <= series.DISTANCES and rows[0]["low"] == 1
     assert all(a["high"] == b["low"] for a, b in itertools.pairwise(rows))

@@ -57,7 +57,12 @@ def test_variants_without_a_label_are_spelled_from_their_names(folder):
     synthetic.edit(path, variants=[{k: v for k, v in variant.items() if k != "label"} for variant in tree["variants"]])
     run = next(run for run in load(folder).language if run.name == "rope")
     assert [marks.name(run, variant) for variant in run.variants] == [
-        "RoPE", "RoPE, windowed", "RoPE + Linear", "RoPE + NTK", "RoPE + Yarn"]
+        "RoPE",
+        "RoPE, windowed",
+        "RoPE + Linear",
+        "RoPE + NTK",
+        "RoPE + Yarn",
+    ]
 
 
 def test_a_resumed_run_keeps_the_last_of_each_step_and_half_a_last_line_is_forgiven(folder):

@@ -55,13 +55,16 @@ def test_no_element_loads_anything_from_elsewhere(rendered):
     for tag, attributes in elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
-    style = rendered[rendered.index("<style>"):rendered.index("</style>")]
+    style = rendered[rendered.index("<style>") : rendered.index("</style>")]
     assert "url(" not in style and "@import" not in style
 
 
 def test_the_content_policy_forbids_every_request(rendered):
-    policy = next(attributes["content"] or "" for tag, attributes in Elements(rendered).elements
-                  if attributes.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attributes["content"] or ""
+        for tag, attributes in Elements(rendered).elements
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
     assert "default-src 'none'" in policy and "http" not in policy and "connect-src" not in policy
 
 
@@ -81,12 +84,26 @@ def test_every_specification_has_a_place(rendered):
 
 
 def test_texts_from_the_folder_are_escaped_everywhere(folder):
-    synthetic.edit(folder / "experiment.json", title=EVIL, question=EVIL, paper=EVIL, commands={"rope": EVIL},
-                   config=EVIL, name=EVIL)
+    synthetic.edit(
+        folder / "experiment.json",
+        title=EVIL,
+        question=EVIL,
+        paper=EVIL,
+        commands={"rope": EVIL},
+        config=EVIL,
+        name=EVIL,
+    )
     for run in ("rope", "alibi-needles"):
         synthetic.edit(folder / run / "results.json", label=EVIL, name=EVIL)
-        synthetic.edit(folder / run / "run.json", config=EVIL, versions={EVIL: EVIL}, devices=[EVIL], mesh={EVIL: 1},
-                       backend=EVIL, commit=EVIL)
+        synthetic.edit(
+            folder / run / "run.json",
+            config=EVIL,
+            versions={EVIL: EVIL},
+            devices=[EVIL],
+            mesh={EVIL: 1},
+            backend=EVIL,
+            commit=EVIL,
+        )
     synthetic.edit(folder / "t5" / "results.json", corpus={"name": EVIL, "fingerprint": EVIL})
     parsed = Elements(page.rendered(load(folder)))
     assert len(parsed.scripts) == 3
@@ -99,10 +116,18 @@ def test_texts_from_the_folder_are_escaped_everywhere(folder):
 
 def test_question_answer_table_and_how_to_reproduce_are_there_without_scripts(rendered):
     text = Elements(rendered).text
-    for expected in ("A model trained at 64 bytes", "Yarn rescues RoPE", "2.83–3.16", "unigram 3.31",
-                     "python -m experiments.run configs/quickstart.py", "0f1e2d3c4b5a6978", "0.10.2",
-                     "Unfinished, so not in this report: kerple", "a <b>bold</b> & \"quoted\" claim",
-                     "Run(name='rope')"):
+    for expected in (
+        "A model trained at 64 bytes",
+        "Yarn rescues RoPE",
+        "2.83–3.16",
+        "unigram 3.31",
+        "python -m experiments.run configs/quickstart.py",
+        "0f1e2d3c4b5a6978",
+        "0.10.2",
+        "Unfinished, so not in this report: kerple",
+        'a <b>bold</b> & "quoted" claim',
+        "Run(name='rope')",
+    ):
         assert expected in text
 
 
@@ -115,7 +140,7 @@ def test_commands_are_told_once_each(folder):
 
 def test_light_and_dark_name_the_same_colours(rendered):
     assert len(marks.LIGHT) == len(marks.DARK)
-    style = rendered[rendered.index("<style>"):rendered.index("</style>")]
+    style = rendered[rendered.index("<style>") : rendered.index("</style>")]
     light, dark = style.split("prefers-color-scheme: dark", 1)
     for index in range(len(marks.LIGHT)):
         assert f"--method-{index}: {marks.LIGHT[index]};" in light
@@ -126,8 +151,12 @@ def test_light_and_dark_name_the_same_colours(rendered):
 
 def test_a_method_has_one_colour_in_every_chart(folder):
     loaded = load(folder)
-    domains = {json.dumps(domain) for section in charts.sections(loaded) for chart in section.charts
-               for domain in _domains(chart.spec)}
+    domains = {
+        json.dumps(domain)
+        for section in charts.sections(loaded)
+        for chart in section.charts
+        for domain in _domains(chart.spec)
+    }
     assert domains == {json.dumps(list(marks.colours(loaded)))}
 
 
@@ -214,5 +243,6 @@ def test_a_folder_without_needles_or_scores_or_metrics_has_a_page(folder):
 def test_write_returns_the_page_and_the_figures(folder):
     paths = report.write(folder)
     assert [path.relative_to(folder) for path in paths] == [Path("report.html")] + [
-        Path("figures") / f"{name}.png" for name in ("loss_by_length", "loss_by_position", "mass_beyond", "scores",
-                                                     "retrieval")]
+        Path("figures") / f"{name}.png"
+        for name in ("loss_by_length", "loss_by_position", "mass_beyond", "scores", "retrieval")
+    ]

@@ -52,8 +52,12 @@ def test_ended_yardsticks_unfinished_and_chance_are_said(printed):
 
 
 def test_only_cells_past_the_unigram_yardstick_are_broken(folder):
-    broken = [(row.label, row.name, index) for row in rows.headline(load(folder)).rows
-              for index, cell in enumerate(row.cells) if cell.broken]
+    broken = [
+        (row.label, row.name, index)
+        for row in rows.headline(load(folder)).rows
+        for index, cell in enumerate(row.cells)
+        if cell.broken
+    ]
     assert broken == [("RoPE", "RoPE", 4)]
 
 

@@ -34,8 +34,10 @@ def recall():
 
 def test_the_picture_of_the_quickstart(said):
     found = said()
-    assert "Sinusoidal (2.65 at 4x, 2.32 at 16x) and RoPE (2.98 at 4x, 8.68 at 16x)" in found[
-        "Explodes past the trained length"]
+    assert (
+        "Sinusoidal (2.65 at 4x, 2.32 at 16x) and RoPE (2.98 at 4x, 8.68 at 16x)"
+        in found["Explodes past the trained length"]
+    )
     assert "T5 (1.33 at 4x, 1.82 at 16x)" in found["Leaks"]
     assert "ALiBi (1.00 at 4x, 1.01 at 16x)" in found["Stays flat"]
     assert "Learned has no positions past 1x" in found["Ends"]
@@ -69,8 +71,10 @@ def test_the_best_extension_is_the_one_with_the_best_number(said, ratios):
     assert "NTK rescues RoPE" in said(ratios)
 
 
-@pytest.mark.parametrize(("yarn", "topic"), [(1.59, "Yarn rescues RoPE"), (1.9, "Yarn helps RoPE, but does not"),
-                                             (3.5, "No extension helps RoPE")])
+@pytest.mark.parametrize(
+    ("yarn", "topic"),
+    [(1.59, "Yarn rescues RoPE"), (1.9, "Yarn helps RoPE, but does not"), (3.5, "No extension helps RoPE")],
+)
 def test_a_rescue_is_a_ratio_below_1_6(said, ratios, yarn, topic):
     for name in ("linear", "ntk", "yarn"):
         ratios["rope"][name] = (1.0, 1.5, max(yarn, 3.0) if name != "yarn" else yarn, 4.0, 5.0)

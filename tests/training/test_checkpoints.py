@@ -20,8 +20,12 @@ from posjax.training.checkpoints import restore as read
 
 def state(step: int, dtype=jnp.float32):
     """Leaves of every kind that a run keeps, large enough to reach the files of arrays."""
-    return {"matrix": jax.random.normal(jax.random.key(step), (64, 33), dtype), "bias": jnp.full(3, step, jnp.bfloat16),
-            "step": jnp.int32(step), "flags": jnp.array([True, False, step % 2 == 0])}
+    return {
+        "matrix": jax.random.normal(jax.random.key(step), (64, 33), dtype),
+        "bias": jnp.full(3, step, jnp.bfloat16),
+        "step": jnp.int32(step),
+        "flags": jnp.array([True, False, step % 2 == 0]),
+    }
 
 
 def abstract(value):
@@ -29,8 +33,15 @@ def abstract(value):
 
 
 def same_bits(one, two):
-    return jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and a.shape == b.shape
-                                     and np.asarray(a).tobytes() == np.asarray(b).tobytes(), one, two))
+    return jax.tree.all(
+        jax.tree.map(
+            lambda a, b: (
+                a.dtype == b.dtype and a.shape == b.shape and np.asarray(a).tobytes() == np.asarray(b).tobytes()
+            ),
+            one,
+            two,
+        )
+    )
 
 
 @pytest.fixture
@@ -79,9 +90,15 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [
-    flip, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), lambda path: path.unlink(),
-], ids=["a flipped bit", "a truncated file", "a missing file"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.unlink(),
+    ],
+    ids=["a flipped bit", "a truncated file", "a missing file"],
+)
 def test_a_damaged_step_falls_back_to_the_one_before_it_with_a_reason(saved, damage):
     damage(largest(saved / "2"))
     step, found, refused = restore(saved, state(0))
@@ -111,8 +128,10 @@ def test_a_step_without_one_of_its_parts_is_refused(saved, part):
 
 
 def test_damaged_notes_are_refused(saved):
-    notes = max((p for p in (saved / "2" / "meta").rglob("*") if p.is_file()), key=lambda p: "fingerprint" in
-                p.read_text(errors="replace"))
+    notes = max(
+        (p for p in (saved / "2" / "meta").rglob("*") if p.is_file()),
+        key=lambda p: "fingerprint" in p.read_text(errors="replace"),
+    )
     notes.write_text("{")
     step, _, refused = restore(saved, state(0))
     assert step == 1 and len(refused) == 1

@@ -66,8 +66,10 @@ def straight(tmp_path, whole):
 
 
 def losses(folder):
-    return [(line["step"], line["loss"], line["gradient_norm"], line["learning_rate"])
-            for line in read(folder / "metrics.jsonl").steps]
+    return [
+        (line["step"], line["loss"], line["gradient_norm"], line["learning_rate"])
+        for line in read(folder / "metrics.jsonl").steps
+    ]
 
 
 def same(one, two):
@@ -179,6 +181,7 @@ def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, data):
 @pytest.mark.parametrize("number", ["gradient_norm", "parameter"])
 def test_what_is_not_finite_is_never_kept(tmp_path, machine, data, number):
     """A finite loss is not enough: the update of a step that looked well may not be."""
+
     class Wild:
         def __getattr__(self, name):
             return getattr(machine, name)
@@ -196,16 +199,22 @@ def test_what_is_not_finite_is_never_kept(tmp_path, machine, data, number):
 
             return wild
 
-    with pytest.raises(Diverged, match="the gradient norm is inf at step 4" if number == "gradient_norm" else
-                       "a parameter or a moment of the optimiser is not finite at step 6"):
+    with pytest.raises(
+        Diverged,
+        match="the gradient norm is inf at step 4"
+        if number == "gradient_norm"
+        else "a parameter or a moment of the optimiser is not finite at step 6",
+    ):
         fit(train(), Wild(), data, SEED, tmp_path)
     found = restored(tmp_path / "checkpoints", machine.abstract())
     assert found.step == 3 and all(np.isfinite(x).all() for x in jax.tree.leaves(found.state))
 
 
 def test_a_folder_in_use_says_by_whom(tmp_path, machine, data):
-    program = ("import sys, time\nfrom pathlib import Path\nfrom posjax.files import owned\n"
-               "with owned(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)")
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom posjax.files import owned\n"
+        "with owned(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "mine\n"
         with pytest.raises(Busy, match=f"is in use by process {other.pid} on .* since .*: wait"):

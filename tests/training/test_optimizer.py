@@ -76,10 +76,18 @@ def test_it_is_optax_adamw_where_nothing_is_clipped():
     np.testing.assert_allclose(here["a"], there["a"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [
-    {"learning_rate": 0.0}, {"learning_rate": -1.0}, {"learning_rate": math.nan}, {"warmup": 1.5}, {"warmup": -0.1},
-    {"final": 2.0}, {"clip": 0.0},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"learning_rate": math.nan},
+        {"warmup": 1.5},
+        {"warmup": -0.1},
+        {"final": 2.0},
+        {"clip": 0.0},
+    ],
+)
 def test_what_cannot_work_is_refused_by_name(changes):
     ((name, value),) = changes.items()
     with pytest.raises(InputError, match=f"{name}={value}"):

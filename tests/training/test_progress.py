@@ -14,6 +14,7 @@ from posjax.training.progress import TrainingProgress
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that stands still until it is told to move."""
+
     class Clock:
         now = 100.0
 
@@ -32,8 +33,12 @@ def test_plain_lines_come_now_and_then_and_at_the_end(clock):
             clock.now += 2.0
             shown.update(step, 5.0 - step / 10, 1234.5)
     lines = out.getvalue().splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["rope: step 3/10", "rope: step 6/10", "rope: step 9/10",
-                                                       "rope: step 10/10"]
+    assert [line.split("  ")[0] for line in lines] == [
+        "rope: step 3/10",
+        "rope: step 6/10",
+        "rope: step 9/10",
+        "rope: step 10/10",
+    ]
     assert lines[0] == "rope: step 3/10  loss 4.700  1,234 tok/s  14 s left"
     assert lines[-1].endswith("0 s left")
     assert "\x1b" not in out.getvalue()

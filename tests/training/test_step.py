@@ -61,10 +61,15 @@ def test_all_devices_are_taken_unless_told():
     assert Devices().mesh(4).shape == {"data": 2}
 
 
-@pytest.mark.parametrize(("devices", "batch", "said"), [
-    (2, 3, "3 rows does not divide among 2"), (3, 6, "asks for 3 devices .* 2 are there"), (0, 4, "1 .. 2"),
-    (-1, 4, "1 .. 2"),
-])
+@pytest.mark.parametrize(
+    ("devices", "batch", "said"),
+    [
+        (2, 3, "3 rows does not divide among 2"),
+        (3, 6, "asks for 3 devices .* 2 are there"),
+        (0, 4, "1 .. 2"),
+        (-1, 4, "1 .. 2"),
+    ],
+)
 def test_a_mesh_that_does_not_fit_is_refused(devices, batch, said):
     with pytest.raises(InputError, match=said):
         Devices(data=devices).mesh(batch)
@@ -91,9 +96,11 @@ def test_every_parameter_moves_the_encodings_too(data, machine):
     before = jax.device_get(machine.start(0).params)
     _, state = steps(machine, data)
     after = jax.device_get(state.params)
-    still = [jax.tree_util.keystr(path) for (path, a), b in
-             zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
-             if np.array_equal(a, b)]
+    still = [
+        jax.tree_util.keystr(path)
+        for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+        if np.array_equal(a, b)
+    ]
     assert still == []
     assert int(state.step) == STEPS
 
@@ -107,7 +114,8 @@ def test_the_abstract_state_is_the_state_without_numbers():
 def test_many_steps_are_one_compilation(data):
     machine, compiled = trainer(train(), decoder(Learned(length=8)), 257), []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None)
+        lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
+    )
     advance, state = machine.step(0), machine.start(0)
     counts = []
     for n in range(4):

@@ -45,8 +45,11 @@ def patch_optax(monkeypatch: pytest.MonkeyPatch) -> None:
 def corpus(folder: Path) -> Text:
     """Three files of plain text, about 6 kB."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, line in (("a", "to be or not to be, that is the question\n"), ("b", "all the world is a stage\n"),
-                       ("c", "if music be the food of love, play on\n")):
+    for name, line in (
+        ("a", "to be or not to be, that is the question\n"),
+        ("b", "all the world is a stage\n"),
+        ("c", "if music be the food of love, play on\n"),
+    ):
         (folder / f"{name}.txt").write_text("".join(f"{i} {line}" for i in range(50)))
     return Text(paths=(str(folder),), validation_share=0.3)
 
@@ -56,8 +59,18 @@ def decoder(encoding: Encoding = ROPE, **changes) -> Decoder:
 
 
 def train(**changes) -> Train:
-    return Train(**{"steps": 6, "length": LENGTH, "batch": 4, "optimizer": AdamW(learning_rate=1e-2),
-                    "devices": Devices(data=1), "checkpoint_every": 3, "log_every": 2} | changes)
+    return Train(
+        **{
+            "steps": 6,
+            "length": LENGTH,
+            "batch": 4,
+            "optimizer": AdamW(learning_rate=1e-2),
+            "devices": Devices(data=1),
+            "checkpoint_every": 3,
+            "log_every": 2,
+        }
+        | changes
+    )
 
 
 def run(text: Text, name: str = "rope", encoding: Encoding = ROPE, **changes) -> Run:

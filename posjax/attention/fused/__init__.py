@@ -45,8 +45,9 @@ def pass_over(job: Job) -> str | None:
     return None
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
-              ) -> tuple[jax.Array, jax.Array]:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, in kernels that hold one tile: the same arguments, the same result.
 
     On a GPU the kernels are compiled by Triton, on a TPU by Mosaic. Elsewhere they are interpreted, which is for

@@ -19,12 +19,14 @@ from posjax.attention.masks import Mask
 from posjax.attention.reference import LOWEST, mark_keys, without_void
 
 
-def planned(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask,
-            start: int | jax.Array = 0) -> tuple[jax.Array, jax.Array]:
+def planned(
+    plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+) -> tuple[jax.Array, jax.Array]:
     """`fused.attention` by a plan; without one, by the driver of the platform it is compiled for."""
     if isinstance(bias, ByContent):
-        raise NotImplementedError(f"the fused backend cannot score content, as {bias.encoding!r} does: take "
-                                  "backend='chunked'")
+        raise NotImplementedError(
+            f"the fused backend cannot score content, as {bias.encoding!r} does: take backend='chunked'"
+        )
     rule = take_apart(mask, start, (q.shape[1], k.shape[1]))
     inside: KernelBias = bias
     if isinstance(bias, ByDistance):
@@ -38,19 +40,22 @@ def planned(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: B
 
 def _dispatch(plan: Plan | None, name: str, *operands: Any, **static: Any) -> Any:
     """A driver's pass: of the plan, or of the platform compiled for."""
+
     def of(plan: Plan) -> Callable[..., Any]:
         return partial(getattr(mosaic if plan.driver == "mosaic" else triton, name), plan, **static)
 
     if plan is not None:
         return of(plan)(*operands)
     gpu = of(Plan("triton"))
-    return jax.lax.platform_dependent(*operands, cuda=gpu, rocm=gpu, tpu=of(Plan("mosaic")),
-                                      default=of(Plan("triton", interpret=True)))
+    return jax.lax.platform_dependent(
+        *operands, cuda=gpu, rocm=gpu, tpu=of(Plan("mosaic")), default=of(Plan("triton", interpret=True))
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: KernelBias, rule: Rule
-            ) -> tuple[jax.Array, jax.Array]:
+def _attend(
+    plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: KernelBias, rule: Rule
+) -> tuple[jax.Array, jax.Array]:
     out, highest, total = _dispatch(plan, "forward", Call(q, k, v, bias, rule))
     return out, tile.log_sum(highest, total)
 

@@ -116,8 +116,10 @@ def _called(eqn: Any) -> Any:
 
 def _scans(closed: Any) -> bool:
     inner = [_called(eqn) for eqn in closed.jaxpr.eqns]
-    return any(eqn.primitive.name == "scan" or (called is not None and _scans(called))
-               for eqn, called in zip(closed.jaxpr.eqns, inner, strict=True))
+    return any(
+        eqn.primitive.name == "scan" or (called is not None and _scans(called))
+        for eqn, called in zip(closed.jaxpr.eqns, inner, strict=True)
+    )
 
 
 def body_counts(step: Step, avals: Sequence[Any]) -> tuple[int, int, int]:

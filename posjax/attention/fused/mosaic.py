@@ -58,20 +58,22 @@ class _Launch:
         """The arrays that the kernel reads, padded to whole blocks, and their blocks."""
         z, call = self.sizes, self.call
         queries, keys = self.tokens(place, True), self.tokens(place, False)
-        ids = [(tuple(pad_edge(x, n)[:, None] for x in ids), tuple(self.line(place, x.shape[0], own) for x in ids))
-               for ids, n, own in ((call.rule.q_ids, z.queries, True), (call.rule.k_ids, z.keys, False))]
+        ids = [
+            (tuple(pad_edge(x, n)[:, None] for x in ids), tuple(self.line(place, x.shape[0], own) for x in ids))
+            for ids, n, own in ((call.rule.q_ids, z.queries, True), (call.rule.k_ids, z.keys, False))
+        ]
         bias, bias_blocks = self.operands(place)
-        q, k, v = (_heads_first(pad(x, n, z.H)) for x, n in
-                   ((call.q, z.queries), (call.k, z.keys), (call.v, z.keys)))
+        q, k, v = (_heads_first(pad(x, n, z.H)) for x, n in ((call.q, z.queries), (call.k, z.keys), (call.v, z.keys)))
         arrays = Refs(ids[0][0], ids[1][0], bias, q, k, v)
         blocks = Refs(ids[0][1], ids[1][1], bias_blocks, queries, keys, keys)
         if back is None:
             return arrays, blocks
-        lse, delta = (pad_rows(x, z.queries, value)[:, :, None] for x, value in
-                      ((back.lse, BLIND), (back.delta, 0.0)))
+        lse, delta = (pad_rows(x, z.queries, value)[:, :, None] for x, value in ((back.lse, BLIND), (back.delta, 0.0)))
         line = self.row_line(place)
-        return (arrays._replace(d_out=_heads_first(pad(back.d_out, z.queries, z.H)), lse=lse, delta=delta),
-                blocks._replace(d_out=queries, lse=line, delta=line))
+        return (
+            arrays._replace(d_out=_heads_first(pad(back.d_out, z.queries, z.H)), lse=lse, delta=delta),
+            blocks._replace(d_out=queries, lse=line, delta=line),
+        )
 
     def tokens(self, place: Place, own: bool) -> pl.BlockSpec:
         """Blocks of queries `[B, N, T, H]`, or of keys `[B, K, S, H]`."""
@@ -85,6 +87,7 @@ class _Launch:
 
     def row_line(self, place: Place) -> pl.BlockSpec:
         """Blocks of what there is one of for each query, `[B, N, 1, T]`."""
+
         def index(*step: Any) -> tuple[Any, ...]:
             b, n, i, _ = place(*step)
             return b, n, 0, i
@@ -93,6 +96,7 @@ class _Launch:
 
     def line(self, place: Place, batch: int, own: bool) -> pl.BlockSpec:
         """Blocks of what all heads share, `[b, 1, T]` or `[b, 1, S]`."""
+
         def index(*step: Any) -> tuple[Any, ...]:
             b, _, i, j = place(*step)
             return b if batch > 1 else 0, 0, i if own else j
@@ -136,20 +140,40 @@ class _Launch:
         """A head's whole row of `[N, 1, width]`."""
         return pl.BlockSpec((None, 1, width), lambda *step: (place(*step)[1], 0, 0))
 
-    def run(self, kernel: Callable[..., None], grid: tuple[int, ...], parallel: int, place: Place,
-            back: Returned | None, outs: Sequence[Out], scratch: Sequence[tuple[int, int]]
-            ) -> list[jax.Array]:
+    def run(
+        self,
+        kernel: Callable[..., None],
+        grid: tuple[int, ...],
+        parallel: int,
+        place: Place,
+        back: Returned | None,
+        outs: Sequence[Out],
+        scratch: Sequence[tuple[int, int]],
+    ) -> list[jax.Array]:
         """The kernel's outputs. The first `parallel` axes of the grid may be run in any order; `scratch` are the shapes
         of float32 sums."""
         arrays, blocks = self.inputs(place, back)
-        static = Kernel(self.sizes, self.block, self.call.rule, self.visits, self.bias,
-                         tile.precision(self.call.q.dtype, jax.lax.Precision.HIGHEST), self.keys_first)
+        static = Kernel(
+            self.sizes,
+            self.block,
+            self.call.rule,
+            self.visits,
+            self.bias,
+            tile.precision(self.call.q.dtype, jax.lax.Precision.HIGHEST),
+            self.keys_first,
+        )
         order = [pallas_tpu.PARALLEL] * parallel + [pallas_tpu.ARBITRARY] * (len(grid) - parallel)
         spec = pallas_tpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=2, grid=grid, in_specs=[blocks], out_specs=[block for _, _, block in outs],
-            scratch_shapes=[pallas_tpu.VMEM(shape, jnp.float32) for shape in scratch])
+            num_scalar_prefetch=2,
+            grid=grid,
+            in_specs=[blocks],
+            out_specs=[block for _, _, block in outs],
+            scratch_shapes=[pallas_tpu.VMEM(shape, jnp.float32) for shape in scratch],
+        )
         return pl.pallas_call(
-            partial(kernel, static), grid_spec=spec, interpret=self.plan.interpret,
+            partial(kernel, static),
+            grid_spec=spec,
+            interpret=self.plan.interpret,
             name=f"posjax_fused_{kernel.__name__}",
             out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outs],
             compiler_params=pallas_tpu.CompilerParams(dimension_semantics=order),
@@ -177,9 +201,14 @@ def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     line: Out = ((z.B, z.N, 1, z.queries), jnp.float32, launch.row_line(place))
     out, highest, total = launch.run(
-        mosaic_kernels.forward, (z.B, z.N, z.queries // size, visits.steps), 3, place, None,
+        mosaic_kernels.forward,
+        (z.B, z.N, z.queries // size, visits.steps),
+        3,
+        place,
+        None,
         [((z.B, z.N, z.queries, z.H), call.q.dtype, launch.tokens(place, True)), line, line],
-        [(size, z.H), (size, 1), (size, 1)])
+        [(size, z.H), (size, 1), (size, 1)],
+    )
     return _heads_first(out)[:, : z.T], highest[:, :, 0, : z.T], total[:, :, 0, : z.T]
 
 
@@ -205,8 +234,9 @@ def _run_dq(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.
     if learned:
         outs.append(((z.N, 1, launch.width), jnp.float32, launch.whole(place, launch.width)))
     grid = z.N, z.B, z.queries // size, visits.steps
-    dq, *numbers = launch.run(mosaic_kernels.dq, grid, 1 if learned else 3, place, back, outs,
-                              [(size, z.H), (size, 1), (size, 1)])
+    dq, *numbers = launch.run(
+        mosaic_kernels.dq, grid, 1 if learned else 3, place, back, outs, [(size, z.H), (size, 1), (size, 1)]
+    )
     return _heads_first(dq)[:, : z.T], launch.gradient(numbers[0][:, 0]) if learned else None
 
 
@@ -218,6 +248,13 @@ def _run_dkv(plan: Plan, call: Call, back: Returned) -> tuple[jax.Array, jax.Arr
         return b, head * z.G + g, visits.other(bounds, b, j, step), j
 
     outs = [((z.B, z.K, z.keys, z.H), dtype, launch.tokens(place, False)) for dtype in (call.k.dtype, call.v.dtype)]
-    dk, dv = launch.run(mosaic_kernels.dkv, (z.B, z.K, z.keys // size, z.G, visits.steps), 3, place, back, outs,
-                        [(size, z.H), (size, z.H)])
+    dk, dv = launch.run(
+        mosaic_kernels.dkv,
+        (z.B, z.K, z.keys // size, z.G, visits.steps),
+        3,
+        place,
+        back,
+        outs,
+        [(size, z.H), (size, z.H)],
+    )
     return _heads_first(dk)[:, : z.S], _heads_first(dv)[:, : z.S]

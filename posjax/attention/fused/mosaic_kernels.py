@@ -100,8 +100,10 @@ class Kernel:
         rows, columns = self.block.rows, self.block.columns
         q_shape, k_shape = ((1, rows), (columns, 1)) if self.keys_first else ((rows, 1), (1, columns))
         along = int(self.keys_first)
-        return (at.i * rows + jax.lax.broadcasted_iota(jnp.int32, q_shape, along),
-                at.j * columns + jax.lax.broadcasted_iota(jnp.int32, k_shape, 1 - along))
+        return (
+            at.i * rows + jax.lax.broadcasted_iota(jnp.int32, q_shape, along),
+            at.j * columns + jax.lax.broadcasted_iota(jnp.int32, k_shape, 1 - along),
+        )
 
     def product(self, q: jax.Array, k: jax.Array) -> jax.Array:
         """The tile of products of what queries and keys hold."""
@@ -125,8 +127,11 @@ class Kernel:
     def segment(self, at: At) -> Any:
         """The part of the vector that a tile spans, which begins at a multiple of the lanes."""
         rows, columns, z = self.block.rows, self.block.columns, self.sizes
-        first = (at.i * rows + z.keys - (at.j + 1) * columns if self.keys_first else
-                 z.queries - (at.i + 1) * rows + at.j * columns)
+        first = (
+            at.i * rows + z.keys - (at.j + 1) * columns
+            if self.keys_first
+            else z.queries - (at.i + 1) * rows + at.j * columns
+        )
         return pl.ds(pl.multiple_of(first, math.gcd(rows, columns)), rows + columns)
 
     def toeplitz(self, refs: Refs, at: At) -> jax.Array:
@@ -165,8 +170,9 @@ class Kernel:
             pl.when((other < last) & ~free)(lambda: compute(other, True))
 
 
-def forward(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any,
-            *state: Any) -> None:
+def forward(
+    kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any, *state: Any
+) -> None:
     """The output of a block of queries, and each row's maximum and sum of weights."""
     b, n, i, step = (pl.program_id(axis) for axis in range(4))
 
@@ -201,6 +207,7 @@ def dq(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, dq_ref: Any, *rest
         lse[...], delta[...] = column(refs.lse[...]), column(refs.delta[...])
 
     for ref in d_numbers:
+
         @pl.when((b == 0) & (i == 0) & (step == 0))
         def _(ref: Any = ref) -> None:
             ref[...] = jnp.zeros_like(ref)

@@ -60,8 +60,7 @@ class Sizes:
 
     def padded(self, rows: int, columns: int, channels: int) -> Sizes:
         """The same call, T and S rounded up to whole blocks, and that many channels."""
-        return replace(self, queries=-(-self.T // rows) * rows, keys=-(-self.S // columns) * columns,
-                       channels=channels)
+        return replace(self, queries=-(-self.T // rows) * rows, keys=-(-self.S // columns) * columns, channels=channels)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,24 @@ from posjax.attention.fused.flatten import Flat, Step, body_counts, flatten
 from posjax.attention.fused.stages import Lookup, Loop, Number, Reader, Run, Stage, is_float, place
 from posjax.encodings.base import Head
 
-_REFUSED = ("gather", "scatter", "scatter-add", "sort", "dynamic_slice", "dynamic_update_slice", "concatenate", "rev",
-            "cumsum", "dot_general", "while", "cond", "conv_general_dilated", "top_k", "argmax", "argmin")
+_REFUSED = (
+    "gather",
+    "scatter",
+    "scatter-add",
+    "sort",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "concatenate",
+    "rev",
+    "cumsum",
+    "dot_general",
+    "while",
+    "cond",
+    "conv_general_dilated",
+    "top_k",
+    "argmax",
+    "argmin",
+)
 """Operations that Triton or Mosaic cannot lower on values of a tile."""
 
 _LONGEST = 256
@@ -52,8 +68,9 @@ class Program:
         """The bias of a tile, float32 `[rows, columns]`, from positions `[rows]` and `[columns]`."""
         return self._run(read, q_positions, k_positions)[0]
 
-    def tile_and_pull(self, read: Reader, q_positions: jax.Array, k_positions: jax.Array
-                      ) -> tuple[jax.Array, Callable[[jax.Array, jax.Array], jax.Array]]:
+    def tile_and_pull(
+        self, read: Reader, q_positions: jax.Array, k_positions: jax.Array
+    ) -> tuple[jax.Array, Callable[[jax.Array, jax.Array], jax.Array]]:
         """The tile, and the function that adds a tile's cotangent to the gradient of the head's row `[1, P]`."""
         tile, values = self._run(read, q_positions, k_positions)
 
@@ -90,8 +107,10 @@ def rows(program: Program, bias: ByPosition) -> tuple[jax.Array, jax.Array]:
         parts: dict[bool, list[jax.Array]] = {True: [], False: []}
         for slot, number in program.numbers.items():
             parts[number.is_float].append(jnp.ravel(values[slot]).astype(jnp.float32 if number.is_float else jnp.int32))
-        return (jnp.concatenate([*parts[True], jnp.zeros(1, jnp.float32)]),
-                jnp.concatenate([*parts[False], jnp.zeros(1, jnp.int32)]))
+        return (
+            jnp.concatenate([*parts[True], jnp.zeros(1, jnp.float32)]),
+            jnp.concatenate([*parts[False], jnp.zeros(1, jnp.int32)]),
+        )
 
     return jax.vmap(one)(jnp.arange(bias.heads, dtype=jnp.int32))
 
@@ -139,7 +158,8 @@ def build(bias: ByPosition, shape: tuple[int, int]) -> Program:
         raise NotImplementedError(
             f"the fused backend cannot evaluate the bias of {bias.encoding!r} inside its kernels at explicit "
             f"positions: {refused}. Leave positions out where they are 0, 1, 2, …, so that a bias by distance enters "
-            "as a vector, or take backend='chunked'") from None
+            "as a vector, or take backend='chunked'"
+        ) from None
     chosen = {id(step) for step in inside}
     outside = tuple(step for step in flat.steps if id(step) not in chosen)
     return Program(flat, outside, stages, numbers, (q_slot, k_slot), widths)
@@ -178,13 +198,17 @@ def _numbers(flat: Flat, slots: Sequence[int]) -> tuple[dict[int, Number], tuple
     return places, (ends[0] + 1, ends[1] + 1)  # One more, so that no row is empty.
 
 
-def _stages(flat: Flat, inside: Sequence[Step], numbers: dict[int, Number], shape: tuple[int, int]
-            ) -> tuple[Stage, ...]:
+def _stages(
+    flat: Flat, inside: Sequence[Step], numbers: dict[int, Number], shape: tuple[int, int]
+) -> tuple[Stage, ...]:
     """The steps inside a kernel as stages. Errors: `_Refused`."""
     arrays = {slot for slot in numbers if flat.avals[slot].ndim}
     makers = {slot: step for step in inside for slot in step.outputs}
-    lookups = {id(step): _lookup(flat, step, numbers, makers) for step in inside
-               if step.primitive.name == "gather" and step.inputs[0] in arrays}
+    lookups = {
+        id(step): _lookup(flat, step, numbers, makers)
+        for step in inside
+        if step.primitive.name == "gather" and step.inputs[0] in arrays
+    }
     # Their indices come with one more axis, which is for them alone and not made inside a kernel.
     wider = {slot for step in inside if id(step) in lookups for slot in step.reads[1:]}
     stages: list[Stage] = []
@@ -218,8 +242,10 @@ def _lookup(flat: Flat, step: Step, numbers: dict[int, Number], makers: dict[int
     if not plain or maker is None or flat.avals[maker.reads[0]].shape != flat.avals[step.outputs[0]].shape:
         raise _Refused("it looks up more than one number of the head's parameters for each pair")
     if number.length > _LONGEST:
-        raise _Refused(f"it looks up in a table of {number.length} numbers, and {_LONGEST} are the most that a tile's "
-                       "pairs are compared with")
+        raise _Refused(
+            f"it looks up in a table of {number.length} numbers, and {_LONGEST} are the most that a tile's "
+            "pairs are compared with"
+        )
     filled = "FILL" in str(step.params["mode"])
     fill = step.params["fill_value"]
     outside = (float("nan") if fill is None else float(fill)) if filled and number.is_float else None
@@ -230,18 +256,25 @@ def _loop(flat: Flat, step: Step, numbers: dict[int, Number]) -> Loop:
     """A scan over numbers of a head, all that it returns being what it carries."""
     constants, carried, _ = body_counts(step, flat.avals)
     body = step.params["jaxpr"].jaxpr
-    if any(a.aval.shape != b.aval.shape for a, b in
-           zip(body.outvars, body.invars[constants : constants + carried], strict=True)):
+    if any(
+        a.aval.shape != b.aval.shape
+        for a, b in zip(body.outvars, body.invars[constants : constants + carried], strict=True)
+    ):
         raise _Refused("its scan returns more than what it carries")
     sequences = step.inputs[constants + carried :]
     if any(not isinstance(x, int) for x in sequences):
-        raise _Refused("its scan runs over an array that is no parameter: give encoding.join(params, "
-                       "encoding.constants(dims)) as params, and make the array one of its constants")
+        raise _Refused(
+            "its scan runs over an array that is no parameter: give encoding.join(params, "
+            "encoding.constants(dims)) as params, and make the array one of its constants"
+        )
     slots = [x for x in sequences if isinstance(x, int)]
     if any(slot not in numbers or flat.avals[slot].ndim > 1 for slot in slots):
         raise _Refused("its scan runs over more than one number at a time of the head's parameters")
-    if any(slot in numbers and flat.avals[slot].ndim for slot in step.inputs[: constants + carried]
-           if isinstance(slot, int)):
+    if any(
+        slot in numbers and flat.avals[slot].ndim
+        for slot in step.inputs[: constants + carried]
+        if isinstance(slot, int)
+    ):
         raise _Refused("its scan reads an array of parameters in every round")
     if not _only_adds(step, constants, carried):
         raise _Refused("its scan does more than add to what it carries")

@@ -40,8 +40,9 @@ class Rule:
         return self.start is not None and not self.q_ids and (not self.windowed or self.window is not None)
 
 
-jax.tree_util.register_dataclass(Rule, data_fields=["numbers", "q_ids", "k_ids"],
-                                 meta_fields=["lengths", "causal", "windowed", "start", "window"])
+jax.tree_util.register_dataclass(
+    Rule, data_fields=["numbers", "q_ids", "k_ids"], meta_fields=["lengths", "causal", "windowed", "start", "window"]
+)
 
 
 def take_apart(mask: Mask, start: Any, lengths: tuple[int, int]) -> Rule:
@@ -52,17 +53,26 @@ def take_apart(mask: Mask, start: Any, lengths: tuple[int, int]) -> Rule:
     parts = rules(mask)
     for part in parts:
         if type(part) not in (Causal, Window, Segments):
-            raise NotImplementedError(f"the fused backend cannot evaluate the mask {part!r} inside its kernels: they "
-                                      "know Causal, Window, Segments and Full, and their intersections; take "
-                                      "backend='chunked'")
+            raise NotImplementedError(
+                f"the fused backend cannot evaluate the mask {part!r} inside its kernels: they "
+                "know Causal, Window, Segments and Full, and their intersections; take "
+                "backend='chunked'"
+            )
     sizes = [part.size for part in parts if isinstance(part, Window)]
     known = all(isinstance(size, int) for size in sizes)
     window = reduce(min if known else jnp.minimum, sizes) if sizes else 0
     segments = [_ids(part, start, lengths) for part in parts if isinstance(part, Segments)]
     numbers = jnp.stack([jnp.asarray(start, jnp.int32), jnp.asarray(window, jnp.int32)])
-    return Rule(numbers, tuple(q for q, _ in segments), tuple(k for _, k in segments), lengths,
-                any(part.causal for part in parts), bool(sizes), int(start) if isinstance(start, int) else None,
-                int(window) if known and sizes else None)
+    return Rule(
+        numbers,
+        tuple(q for q, _ in segments),
+        tuple(k for _, k in segments),
+        lengths,
+        any(part.causal for part in parts),
+        bool(sizes),
+        int(start) if isinstance(start, int) else None,
+        int(window) if known and sizes else None,
+    )
 
 
 def _ids(segments: Segments, start: Any, lengths: tuple[int, int]) -> Ids:

@@ -16,8 +16,9 @@ LOG2E, LN2 = 1 / math.log(2), math.log(2)
 
 def dot(a: jax.Array, b: jax.Array, sides: tuple[int, int], precision: Any) -> jax.Array:
     """The product over axis `sides[0]` of a and `sides[1]` of b, accumulated in float32."""
-    return jax.lax.dot_general(a, b, (((sides[0],), (sides[1],)), ((), ())), precision=precision,
-                               preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(
+        a, b, (((sides[0],), (sides[1],)), ((), ())), precision=precision, preferred_element_type=jnp.float32
+    )
 
 
 def precision(dtype: Any, device: Any) -> Any:
@@ -36,14 +37,14 @@ def empty(rows: int, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jnp.zeros((rows, size), jnp.float32), column + LOWEST, column
 
 
-def fold(state: tuple[jax.Array, jax.Array, jax.Array], logits: jax.Array, v: jax.Array, precision: Any
-         ) -> tuple[jax.Array, jax.Array, jax.Array]:
+def fold(
+    state: tuple[jax.Array, jax.Array, jax.Array], logits: jax.Array, v: jax.Array, precision: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The state after one more block of keys: `logits [rows, columns]`, `v [columns, H]`."""
     out, highest, total = state
     now = jnp.maximum(highest, jnp.max(logits, 1, keepdims=True))
     p, fade = jnp.exp2(logits - now), jnp.exp2(highest - now)
-    return (out * fade + dot(p.astype(v.dtype), v, (1, 0), precision), now,
-            total * fade + jnp.sum(p, 1, keepdims=True))
+    return (out * fade + dot(p.astype(v.dtype), v, (1, 0), precision), now, total * fade + jnp.sum(p, 1, keepdims=True))
 
 
 def finish(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -26,12 +26,24 @@ HEAD_SIZE = 256
 """The largest head size that there are tiles for."""
 
 BLOCKS: dict[int, dict[str, Block]] = {
-    128: {"forward": Block(64, 128, 4, 2), "dq": Block(64, 32, 4, 3), "dkv": Block(32, 128, 4, 2),
-          "diagonal": Block(128, 128, 8, 3)},
-    256: {"forward": Block(128, 64, 8, 3), "dq": Block(128, 64, 8, 3), "dkv": Block(64, 64, 4, 2),
-          "diagonal": Block(128, 128, 8, 1)},
-    512: {"forward": Block(64, 32, 8, 2), "dq": Block(64, 32, 8, 1), "dkv": Block(32, 64, 8, 1),
-          "diagonal": Block(32, 32, 4, 1)},
+    128: {
+        "forward": Block(64, 128, 4, 2),
+        "dq": Block(64, 32, 4, 3),
+        "dkv": Block(32, 128, 4, 2),
+        "diagonal": Block(128, 128, 8, 3),
+    },
+    256: {
+        "forward": Block(128, 64, 8, 3),
+        "dq": Block(128, 64, 8, 3),
+        "dkv": Block(64, 64, 4, 2),
+        "diagonal": Block(128, 128, 8, 1),
+    },
+    512: {
+        "forward": Block(64, 32, 8, 2),
+        "dq": Block(64, 32, 8, 1),
+        "dkv": Block(32, 64, 8, 1),
+        "diagonal": Block(32, 32, 4, 1),
+    },
     1024: dict.fromkeys(("forward", "dq", "dkv", "diagonal"), Block(32, 32, 4, 1)),
     2048: dict.fromkeys(("forward", "dq", "dkv", "diagonal"), Block(16, 16, 4, 1)),
 }
@@ -66,12 +78,23 @@ class _Launch:
         """The arrays that the kernel reads, padded to whole blocks."""
         z, call, rule = self.sizes, self.call, self.call.rule
         q, k, v = (pad(x, n, z.channels) for x, n in ((call.q, z.queries), (call.k, z.keys), (call.v, z.keys)))
-        refs = Refs(rule.numbers, jnp.asarray(bounds), tuple(pad_edge(x, z.queries) for x in rule.q_ids),
-                     tuple(pad_edge(x, z.keys) for x in rule.k_ids), self.operands(), q, k, v)
+        refs = Refs(
+            rule.numbers,
+            jnp.asarray(bounds),
+            tuple(pad_edge(x, z.queries) for x in rule.q_ids),
+            tuple(pad_edge(x, z.keys) for x in rule.k_ids),
+            self.operands(),
+            q,
+            k,
+            v,
+        )
         if back is None:
             return refs
-        return refs._replace(d_out=pad(back.d_out, z.queries, z.channels),
-                             lse=pad_rows(back.lse, z.queries, BLIND), delta=pad_rows(back.delta, z.queries, 0.0))
+        return refs._replace(
+            d_out=pad(back.d_out, z.queries, z.channels),
+            lse=pad_rows(back.lse, z.queries, BLIND),
+            delta=pad_rows(back.delta, z.queries, 0.0),
+        )
 
     def operands(self) -> Any:
         """The arrays of the bias."""
@@ -85,18 +108,37 @@ class _Launch:
             return vector if self.keys_first else vector[:, ::-1]
         return bias.slopes * tile.LOG2E if isinstance(bias, Linear) else None
 
-    def run(self, kernel: Callable[..., None], grid: tuple[int, ...], refs: Refs, parts: tuple[bool, bool, bool],
-            outs: Sequence[Out]) -> list[jax.Array]:
+    def run(
+        self,
+        kernel: Callable[..., None],
+        grid: tuple[int, ...],
+        refs: Refs,
+        parts: tuple[bool, bool, bool],
+        outs: Sequence[Out],
+    ) -> list[jax.Array]:
         """The kernel's outputs."""
         device = jax.lax.Precision.HIGHEST if self.plan.interpret else jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
-        static = Kernel(self.sizes, self.block, self.call.rule, parts, self.bias,
-                         tile.precision(self.call.q.dtype, device), self.keys_first)
+        static = Kernel(
+            self.sizes,
+            self.block,
+            self.call.rule,
+            parts,
+            self.bias,
+            tile.precision(self.call.q.dtype, device),
+            self.keys_first,
+        )
         whole = jax.tree.map(lambda x: pl.BlockSpec(x.shape, lambda *_, n=x.ndim: (0,) * n), refs)
         params = pallas_triton.CompilerParams(num_warps=self.block.warps, num_stages=self.block.stages)
         return pl.pallas_call(
-            partial(kernel, static), grid=grid, in_specs=[whole], out_specs=[spec for _, _, spec in outs],
-            out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outs], compiler_params=params,
-            interpret=self.plan.interpret, name=f"posjax_fused_{self.name}")(refs)
+            partial(kernel, static),
+            grid=grid,
+            in_specs=[whole],
+            out_specs=[spec for _, _, spec in outs],
+            out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outs],
+            compiler_params=params,
+            interpret=self.plan.interpret,
+            name=f"posjax_fused_{self.name}",
+        )(refs)
 
 
 def _block(plan: Plan, name: str, call: Call) -> Block:
@@ -105,8 +147,10 @@ def _block(plan: Plan, name: str, call: Call) -> Block:
     wide = pl.next_power_of_2(z.H) * call.q.dtype.itemsize * (1 + (call.q.dtype == jnp.float32))
     fitting = [most for most in BLOCKS if wide <= most]
     if not fitting or z.H > HEAD_SIZE:
-        raise NotImplementedError(f"the fused backend has no kernels for heads of {z.H} in {call.q.dtype} on a GPU: "
-                                  f"needed is a head size of at most {HEAD_SIZE}; take backend='chunked'")
+        raise NotImplementedError(
+            f"the fused backend has no kernels for heads of {z.H} in {call.q.dtype} on a GPU: "
+            f"needed is a head size of at most {HEAD_SIZE}; take backend='chunked'"
+        )
     block = BLOCKS[min(fitting)][name]
     if plan.block is not None:
         block = block._replace(rows=plan.block, columns=plan.block)
@@ -116,8 +160,10 @@ def _block(plan: Plan, name: str, call: Call) -> Block:
     if name == "diagonal":  # Square.
         size = min(block.rows, pl.next_power_of_2(max(16, z.T, z.S)))
         return block._replace(rows=size, columns=size)
-    return block._replace(rows=min(block.rows, pl.next_power_of_2(max(16, z.T))),
-                          columns=min(block.columns, pl.next_power_of_2(max(16, z.S))))
+    return block._replace(
+        rows=min(block.rows, pl.next_power_of_2(max(16, z.T))),
+        columns=min(block.columns, pl.next_power_of_2(max(16, z.S))),
+    )
 
 
 def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -125,11 +171,18 @@ def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
     launch = _Launch(plan, "forward", call)
     z, size, visits = launch.sizes, launch.block.rows, launch.table.by_query
     blocks = z.queries // size
-    line: Out = ((z.B, z.N, z.queries), jnp.float32,
-                 pl.BlockSpec((None, None, size), lambda i, n, b: (b, n, blocks - 1 - i)))
+    line: Out = (
+        (z.B, z.N, z.queries),
+        jnp.float32,
+        pl.BlockSpec((None, None, size), lambda i, n, b: (b, n, blocks - 1 - i)),
+    )
     out, highest, total = launch.run(
-        triton_kernels.forward, (blocks, z.N, z.B), launch.refs(visits.bounds), visits.parts,
-        [((z.B, z.queries, z.N, z.channels), call.q.dtype, _by_query(z, size, blocks)), line, line])
+        triton_kernels.forward,
+        (blocks, z.N, z.B),
+        launch.refs(visits.bounds),
+        visits.parts,
+        [((z.B, z.queries, z.N, z.channels), call.q.dtype, _by_query(z, size, blocks)), line, line],
+    )
     return out[:, : z.T, :, : z.H], highest[..., : z.T], total[..., : z.T]
 
 
@@ -158,8 +211,13 @@ def _run_dq(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.
     width = launch.bias.widths[0] if isinstance(launch.bias, Program) else size
     if learned:
         wide = max(16, pl.next_power_of_2(width))
-        outs.append(((z.B, z.N, blocks, 1, wide), jnp.float32,
-                     pl.BlockSpec((None, None, None, 1, wide), lambda i, n, b: (b, n, blocks - 1 - i, 0, 0))))
+        outs.append(
+            (
+                (z.B, z.N, blocks, 1, wide),
+                jnp.float32,
+                pl.BlockSpec((None, None, None, 1, wide), lambda i, n, b: (b, n, blocks - 1 - i, 0, 0)),
+            )
+        )
     dq, *row = launch.run(triton_kernels.dq, (blocks, z.N, z.B), launch.refs(visits.bounds, back), visits.parts, outs)
     numbers = row[0].sum((0, 2, 3))[:, :width] if row else None
     if row and launch.bias == "linear":  # A number for each query, of which only the sum is of use.
@@ -172,8 +230,13 @@ def _run_dkv(plan: Plan, call: Call, back: Returned) -> tuple[jax.Array, jax.Arr
     z, size, visits = launch.sizes, launch.block.columns, launch.table.by_key
     spec = pl.BlockSpec((None, size, None, z.channels), lambda j, n, b: (b, j, n, 0))
     shape = (z.B, z.keys, z.K, z.channels)
-    dk, dv = launch.run(triton_kernels.dkv, (z.keys // size, z.K, z.B), launch.refs(visits.bounds, back), visits.parts,
-                        [(shape, call.k.dtype, spec), (shape, call.v.dtype, spec)])
+    dk, dv = launch.run(
+        triton_kernels.dkv,
+        (z.keys // size, z.K, z.B),
+        launch.refs(visits.bounds, back),
+        visits.parts,
+        [(shape, call.k.dtype, spec), (shape, call.v.dtype, spec)],
+    )
     return dk[:, : z.S, :, : z.H], dv[:, : z.S, :, : z.H]
 
 
@@ -184,8 +247,13 @@ def _run_diagonal(plan: Plan, call: Call, back: Returned) -> jax.Array:
     number = diagonals.shape[0]
     if not number:
         return jnp.zeros((z.N, z.T + z.S - 1), jnp.float32)
-    (tiles,) = launch.run(triton_kernels.diagonal, (number, z.N), launch.refs(diagonals, back), (True, True, True), [
-        ((z.N, number, size, size), jnp.float32, pl.BlockSpec((None, None, size, size), lambda d, n: (n, d, 0, 0)))])
+    (tiles,) = launch.run(
+        triton_kernels.diagonal,
+        (number, z.N),
+        launch.refs(diagonals, back),
+        (True, True, True),
+        [((z.N, number, size, size), jnp.float32, pl.BlockSpec((None, None, size, size), lambda d, n: (n, d, 0, 0)))],
+    )
     before = int(diagonals[0, 0]) + keys - 1
     whole = jnp.pad(over_diagonals(tiles), ((0, 0), (before * size, (blocks - number - before) * size)))
     return whole[:, z.keys - z.S : z.keys + z.T - 1]

@@ -94,8 +94,9 @@ class Kernel:
     def indices(self, at: At) -> tuple[jax.Array, jax.Array]:
         """The indices of the tile's queries and keys, to broadcast to it."""
         rows, columns = self.block.rows, self.block.columns
-        return self.spread(at.i * rows + jnp.arange(rows, dtype=jnp.int32),
-                           at.j * columns + jnp.arange(columns, dtype=jnp.int32))
+        return self.spread(
+            at.i * rows + jnp.arange(rows, dtype=jnp.int32), at.j * columns + jnp.arange(columns, dtype=jnp.int32)
+        )
 
     def product(self, q: jax.Array, k: jax.Array) -> jax.Array:
         """The tile of products of what queries and keys hold."""
@@ -135,13 +136,18 @@ class Kernel:
         def lookup(number: Number, index: jax.Array) -> jax.Array:
             return read(number.first + index, number.is_float)
 
-        return Reader(read, lookup), q_positions[of_batch(q_positions, at.b), self.queries(at.i)], k_positions[
-            of_batch(k_positions, at.b), self.keys(at.j)]
+        return (
+            Reader(read, lookup),
+            q_positions[of_batch(q_positions, at.b), self.queries(at.i)],
+            k_positions[of_batch(k_positions, at.b), self.keys(at.j)],
+        )
 
     def ids(self, refs: Refs, at: At) -> list[tuple[jax.Array, jax.Array]]:
         """The segments of the tile, to broadcast to it."""
-        return [self.spread(q[of_batch(q, at.b), self.queries(at.i)], k[of_batch(k, at.b), self.keys(at.j)])
-                for q, k in zip(refs.q_ids, refs.k_ids, strict=True)]
+        return [
+            self.spread(q[of_batch(q, at.b), self.queries(at.i)], k[of_batch(k, at.b), self.keys(at.j)])
+            for q, k in zip(refs.q_ids, refs.k_ids, strict=True)
+        ]
 
     def visit(self, refs: Refs, b: Any, own: Any, step: Callable[[bool, Any, Any], Any], state: Any) -> Any:
         """Folds the blocks to visit: some that need a mask, those that need none, some that do."""
@@ -209,8 +215,10 @@ def dkv(kernel: Kernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
             at = At(b, head * G + g, i, j, masked)
             q, d_out, lse, delta = kernel.q(refs, at)
             p, ds = tile.weights(kernel.logits(refs, q, k, at), lse, kernel.product(d_out, v), delta)
-            return (dk + tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision),
-                    dv + tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision))
+            return (
+                dk + tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision),
+                dv + tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision),
+            )
 
         return kernel.visit(refs, b, j, step, state)
 

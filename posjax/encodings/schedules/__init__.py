@@ -10,5 +10,18 @@ from posjax.encodings.schedules.by_length import DynamicNTK, LongRope
 from posjax.encodings.schedules.by_parts import Llama3, NTKByParts, Yarn
 from posjax.encodings.schedules.uniform import NTK, PLAIN, Linear, Plain, Proportional
 
-__all__ = ["NTK", "PLAIN", "DynamicNTK", "Frequencies", "Linear", "Llama3", "LongRope", "NTKByParts", "Plain",
-           "Proportional", "Schedule", "Yarn", "inverse_frequencies"]
+__all__ = [
+    "NTK",
+    "PLAIN",
+    "DynamicNTK",
+    "Frequencies",
+    "Linear",
+    "Llama3",
+    "LongRope",
+    "NTKByParts",
+    "Plain",
+    "Proportional",
+    "Schedule",
+    "Yarn",
+    "inverse_frequencies",
+]

@@ -25,12 +25,16 @@ def grown_base(base: float, growth: float, rotary_size: int) -> float:
     Errors: `InputError` for a rotary size of 2, and where no float can hold the result.
     """
     if rotary_size <= 2:
-        raise InputError(f"NTK-aware scaling got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 "
-                         "divides; use Linear, which is the same for a single pair")
+        raise InputError(
+            f"NTK-aware scaling got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 "
+            "divides; use Linear, which is the same for a single pair"
+        )
     exponent = rotary_size / (rotary_size - 2)
     if math.log(base) + exponent * math.log(growth) > math.log(sys.float_info.max):
-        raise InputError(f"NTK-aware scaling got base={base} and a growth of {growth}: needed is a grown base that a "
-                         "float can hold; lower the factor")
+        raise InputError(
+            f"NTK-aware scaling got base={base} and a growth of {growth}: needed is a grown base that a "
+            "float can hold; lower the factor"
+        )
     return float(base) * growth**exponent
 
 
@@ -54,21 +58,26 @@ def check_factor(schedule: Schedule) -> None:
     """Errors: `InputError` for a factor below 1."""
     factor = getattr(schedule, "factor")  # noqa: B009  (each schedule with a factor calls this)
     if not factor >= 1:
-        raise InputError(f"{type(schedule).__name__} got factor={factor}: needed is 1 or more, the extended length "
-                         "divided by the trained one")
+        raise InputError(
+            f"{type(schedule).__name__} got factor={factor}: needed is 1 or more, the extended length "
+            "divided by the trained one"
+        )
 
 
 def check_length(schedule: Schedule) -> None:
     """Errors: `InputError` for a context without tokens."""
     length = getattr(schedule, "length")  # noqa: B009
     if length is not None and length < 1:
-        raise InputError(f"{type(schedule).__name__} got length={length}: needed is the context in tokens, 1 or more, "
-                         "or None for the trained length")
+        raise InputError(
+            f"{type(schedule).__name__} got length={length}: needed is the context in tokens, 1 or more, "
+            "or None for the trained length"
+        )
 
 
 def check_original_length(schedule: Schedule) -> None:
     """Errors: `InputError` for a trained length below 1."""
     length = getattr(schedule, "original_length")  # noqa: B009
     if not length >= 1:
-        raise InputError(f"{type(schedule).__name__} got original_length={length}: needed is the trained length in "
-                         "tokens, 1 or more")
+        raise InputError(
+            f"{type(schedule).__name__} got original_length={length}: needed is the trained length in tokens, 1 or more"
+        )

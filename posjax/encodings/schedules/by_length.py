@@ -98,14 +98,20 @@ class LongRope(Schedule):
         for name in ("short_factor", "long_factor"):
             divisors = getattr(self, name)
             if not divisors or len(divisors) != len(self.short_factor) or not all(n > 0 for n in divisors):
-                raise InputError(f"LongRope got {name}={divisors}: needed are positive divisors, one for each pair, "
-                                 "and two lists of one length")
+                raise InputError(
+                    f"LongRope got {name}={divisors}: needed are positive divisors, one for each pair, "
+                    "and two lists of one length"
+                )
         if self.attention_factor is None and self.factor > 1 and self.original_length < 2:
-            raise InputError(f"LongRope got original_length={self.original_length}: needed is 2 or more, since its "
-                             "logarithm divides; or give attention_factor")
+            raise InputError(
+                f"LongRope got original_length={self.original_length}: needed is 2 or more, since its "
+                "logarithm divides; or give attention_factor"
+            )
         if self.attention_factor is not None and self.attention_factor <= 0:
-            raise InputError(f"LongRope got attention_factor={self.attention_factor}: needed is a positive number, or "
-                             "None for sqrt(1 + ln(factor) / ln(original_length))")
+            raise InputError(
+                f"LongRope got attention_factor={self.attention_factor}: needed is a positive number, or "
+                "None for sqrt(1 + ln(factor) / ln(original_length))"
+            )
 
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
@@ -115,8 +121,10 @@ class LongRope(Schedule):
         divisors = self.long_factor if long else self.short_factor
         if len(divisors) != rotary_size // 2:
             name = "long_factor" if long else "short_factor"
-            raise InputError(f"LongRope got {len(divisors)} divisors in {name} and a rotary size of {rotary_size}: "
-                             f"needed are {rotary_size // 2}, one for each pair")
+            raise InputError(
+                f"LongRope got {len(divisors)} divisors in {name} and a rotary size of {rotary_size}: "
+                f"needed are {rotary_size // 2}, one for each pair"
+            )
         return inverse_frequencies(rotary_size, base) / divisors, self._attention_factor()
 
     def _attention_factor(self) -> float:

@@ -56,8 +56,10 @@ class NTKByParts(Schedule):
         check_factor(self)
         check_original_length(self)
         if not self.beta_fast >= self.beta_slow >= sys.float_info.min:
-            raise InputError(f"{type(self).__name__} got beta_fast={self.beta_fast} and beta_slow={self.beta_slow}: "
-                             "needed is beta_fast >= beta_slow > 0; the paper's values are 32 and 1")
+            raise InputError(
+                f"{type(self).__name__} got beta_fast={self.beta_fast} and beta_slow={self.beta_slow}: "
+                "needed is beta_fast >= beta_slow > 0; the paper's values are 32 and 1"
+            )
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         kept = inverse_frequencies(rotary_size, base)
@@ -66,6 +68,7 @@ class NTKByParts(Schedule):
 
     def _ramp(self, rotary_size: int, base: float) -> np.ndarray:
         """0 where a pair is kept, 1 where it is interpolated, `[rotary_size / 2]`."""
+
         def index_at(turns: float) -> float:
             logarithm = math.log(self.original_length) - math.log(turns) - math.log(2 * math.pi)
             return rotary_size * logarithm / (2 * math.log(base))
@@ -113,14 +116,20 @@ class Yarn(NTKByParts):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.attention_factor is not None and self.attention_factor <= 0:
-            raise InputError(f"Yarn got attention_factor={self.attention_factor}: needed is a positive number, or None "
-                             "for 0.1 ln(factor) + 1")
+            raise InputError(
+                f"Yarn got attention_factor={self.attention_factor}: needed is a positive number, or None "
+                "for 0.1 ln(factor) + 1"
+            )
         if min(self.mscale or 0, self.mscale_all_dim or 0) < 0:
-            raise InputError(f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are "
-                             "positive numbers, since their temperatures divide")
+            raise InputError(
+                f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are "
+                "positive numbers, since their temperatures divide"
+            )
         if bool(self.mscale) != bool(self.mscale_all_dim):
-            raise InputError(f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are both "
-                             "or neither, since one alone has no effect")
+            raise InputError(
+                f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are both "
+                "or neither, since one alone has no effect"
+            )
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         return super().frequencies(rotary_size, base, length)[0], self._attention_factor()
@@ -167,8 +176,10 @@ class Llama3(Schedule):
         check_factor(self)
         check_original_length(self)
         if not self.high_freq_factor >= self.low_freq_factor > 0:
-            raise InputError(f"Llama3 got low_freq_factor={self.low_freq_factor} and high_freq_factor="
-                             f"{self.high_freq_factor}: needed is high >= low > 0; the released values are 1 and 4")
+            raise InputError(
+                f"Llama3 got low_freq_factor={self.low_freq_factor} and high_freq_factor="
+                f"{self.high_freq_factor}: needed is high >= low > 0; the released values are 1 and 4"
+            )
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         kept = inverse_frequencies(rotary_size, base)

@@ -127,8 +127,10 @@ class Proportional(Schedule):
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         if int(self.fraction * rotary_size / 2) < 1:
-            raise InputError(f"Proportional got fraction={self.fraction} and a rotary size of {rotary_size}: no pair "
-                             "would turn; raise the fraction, or take NoPE")
+            raise InputError(
+                f"Proportional got fraction={self.fraction} and a rotary size of {rotary_size}: no pair "
+                "would turn; raise the fraction, or take NoPE"
+            )
         pairs = np.arange(rotary_size // 2)
         turning = pairs < int(self.fraction * rotary_size / 2)
         return np.where(turning, inverse_frequencies(rotary_size, base) / self.factor, 0.0), 1.0
