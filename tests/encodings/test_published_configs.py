@@ -20,7 +20,7 @@ from posjax import (
 )
 from tests import golden
 
-CONFIGS = golden.cases("../checkpoints/rope_configs.json", "configs")
+CONFIGS = golden.published("rope_configs.json", "configs")
 ORIGINAL = "original_max_position_embeddings"
 
 REFUSED = {  # name: what the refusal must name
@@ -51,7 +51,7 @@ INTERLEAVED = {
     "gptj",
     "ernie4_5",
 }
-"""Model types of the file whose pairs are neighbours: shared/INTEROP.md, section 3.1, and GLM-5's own key."""
+"""Model types of the file whose pairs are neighbours, as their released code has it; GLM-5 says so by a key."""
 OWN_FACTOR = {"Phi-3.5 MoE": 1.243163121016122}
 """Where the released code of the model does not take transformers' general factor: its two mscales."""
 READ_ELSEWHERE = {"ChatGLM3 6B": (64, 32), 'Phi-3 mini 128k ("su")': (96, 48)}
