@@ -47,7 +47,8 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes, bool]]:
         return
     # What stands behind the last end of a line was cut off, perhaps in the middle of a number.
     lines = path.read_bytes().split(b"\n")[:-1]
-    for number, (text, after) in enumerate(zip(lines, [*lines[1:], b"{}"], strict=True), 1):
+    for number, text in enumerate(lines, 1):
+        after = lines[number] if number < len(lines) else b"{}"
         if text:
             yield number, text, "from" in (_parsed(after) or {})
 

@@ -53,6 +53,13 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path, cut):
     assert read(path).damaged == ()
 
 
+@pytest.mark.parametrize("held", [b"", b"\n", b"\n\n", b'{"step": 1'])
+def test_a_file_without_a_whole_line_is_empty(tmp_path, held):
+    (tmp_path / "metrics.jsonl").write_bytes(held)
+    lines = read(tmp_path / "metrics.jsonl")
+    assert lines.steps == () and lines.damaged == ()
+
+
 def test_damage_in_the_middle_is_told_by_its_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, 1, 4)
