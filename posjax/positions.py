@@ -24,7 +24,10 @@ def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
     [5, 6, 7]
     """
     first = start if isinstance(start, core.Tracer) else whole(start, "start", least=-LARGEST)
-    return jnp.arange(whole(length, "length"), dtype=jnp.int32) + jnp.asarray(first, jnp.int32)
+    count = whole(length, "length")
+    if isinstance(first, int) and first + count - 1 > LARGEST:
+        raise InputError(f"{count} positions from {first} on reach past {LARGEST}, the largest of int32: start lower")
+    return jnp.arange(count, dtype=jnp.int32) + jnp.asarray(first, jnp.int32)
 
 
 def packed(segments: jax.Array) -> jax.Array:

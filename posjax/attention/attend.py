@@ -14,7 +14,7 @@ from posjax import axes, positions
 from posjax.arguments import whole
 from posjax.attention import biases
 from posjax.attention.biases import Bias
-from posjax.attention.dispatch import BACKENDS, choose, fit
+from posjax.attention.dispatch import BACKENDS, check_heads, choose, fit
 from posjax.attention.jobs import job
 from posjax.attention.masks import Causal, Mask, as_mask, held
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
@@ -44,7 +44,7 @@ def weigh(
     Errors: `InputError` for an unknown backend, or a mask whose arrays are of other tokens; `NotImplementedError` for a
     named backend that cannot do this, with the reason and the name of one that can.
     """
-    axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v)
+    check_heads(axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v))
     axes.check_floats(q=q, k=k, v=v)
     start = _index(start)
     mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, start)
@@ -145,7 +145,13 @@ def attend(
         None if p is None else positions.check(p, name, encoding.coordinates, (B, count))
         for p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S))
     )
-    encoding = encoding.at_length(context_length(encoding, length, S, q_places, None if mask.causal else k_places))
+    reached = S
+    if length is None and (q_places is not None or (k_places is not None and not mask.causal)):
+        # Where one side has no positions of its own, its tokens stand where they do by default.
+        sides = (positions.contiguous(T, start) if q_places is None else q_places,)
+        sides += () if mask.causal else (positions.contiguous(S) if k_places is None else k_places,)
+        reached = context_length(encoding, None, S, *sides)
+    encoding = encoding.at_length(context_length(encoding, length, reached))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
     params = given_params(encoding, params, dims)
     bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)

@@ -100,16 +100,21 @@ def known(backend: str) -> None:
         raise InputError(f"backend={backend!r} is unknown: needed is 'auto' or one of {', '.join(BACKENDS)}")
 
 
+def check_heads(sizes: dict[str, int]) -> None:
+    """Errors: `InputError` where the query heads are no multiple of the key-value heads."""
+    if not sizes["K"] or sizes["N"] % sizes["K"]:
+        raise InputError(
+            f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the key-value "
+            "heads divide"
+        )
+
+
 def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
     """Errors: `InputError` where an encoding, a mask and the sizes of queries and keys do not go together."""
     if not isinstance(encoding, Encoding):
         name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
         raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
-    if sizes["N"] % sizes["K"]:
-        raise InputError(
-            f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the "
-            "key-value heads divide"
-        )
+    check_heads(sizes)
     if encoding.causal and not mask.causal:
         raise InputError(
             f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
@@ -143,6 +148,7 @@ def explain(
     """
     k = q if k is None else k
     sizes = axes.check(q_BTNH=q, k_BSKH=k)
+    axes.check_floats(q=q, k=k)
     B, N, (T, S) = sizes["B"], sizes["N"], (sizes["T"], sizes["S"])
     start = S - T
     mask = held(mask, {"B": B, "T": T, "S": S}, start)

@@ -101,11 +101,9 @@ def between_tokens(
     own between.
     """
     every = rules(mask)
-    segments = [rule for rule in every if isinstance(rule, Segments)]
-    known = all(
-        isinstance(rule, Causal | Window) or (isinstance(rule, Segments) and rule.keys is None) for rule in every
-    )
-    if bias.bias is not None or not known or len(segments) > 1 or not any(isinstance(r, Causal) for r in every):
+    segments = [rule for rule in every if type(rule) is Segments]
+    known = all(type(rule) in (Causal, Window) or (type(rule) is Segments and rule.keys is None) for rule in every)
+    if bias.bias is not None or not known or len(segments) > 1 or Causal() not in every:
         return None
     k_BSNH = jnp.repeat(without_void(k)[0], bias.heads // k.shape[2], axis=2)
     fading_BNS = jax.vmap(lambda k: bias.encoding.fading(bias.params, k))(k_BSNH)

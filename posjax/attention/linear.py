@@ -27,7 +27,8 @@ CHUNK = 128
 
 def elu_plus_one(x: jax.Array) -> jax.Array:
     """The feature map `elu(x) + 1`, positive. Source: Katharopoulos et al. 2020, arXiv:2006.16236, equation 7."""
-    return jax.nn.elu(x) + 1
+    # Not elu(x) + 1, in which a float32 below -17 is rounded to 0.
+    return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0)))
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _attended(
     if 0 in q.shape:
         return jnp.zeros_like(q), before
     total, weight, void, after = _causal(tokens, before) if causal else _full(tokens, before)
-    seen = weight > 0
+    seen = weight != 0
     out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
     lost = jnp.broadcast_to((q_void | nowhere) & ~padding, q.shape[:3]).reshape(out.shape[:4])[..., None]
     out = jnp.where(lost | (void > 0)[..., None, None], jnp.nan, out)
@@ -177,7 +178,7 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
     """The document of each token, int32 `[B, T]`, 1 everywhere where the mask names none."""
     every = rules(mask)
     named = [rule for rule in every if isinstance(rule, Segments)]
-    if any(not isinstance(rule, Causal | Segments) for rule in every) or len(named) > 1:
+    if any(type(rule) not in (Causal, Segments) for rule in every) or len(named) > 1:
         raise NotImplementedError(
             f"linear attention cannot follow {mask!r}: it knows Causal(), Full() and Causal() & "
             "Segments(ids); posjax.attend follows any mask"
@@ -188,7 +189,9 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
             "nor a state; intersect the mask with Causal()"
         )
     if not named:
-        return jnp.ones((sizes["B"], sizes["T"]), jnp.int32)
+        # Without ids the tokens go on with the state's own document.
+        document = jnp.ones((sizes["B"],), jnp.int32) if state is None else state.segment
+        return jnp.broadcast_to(document[:, None], (sizes["B"], sizes["T"]))
     ids = ids_of(named[0].queries, "queries", sizes["B"])
     if named[0].keys is not None or ids.shape != (sizes["B"], sizes["T"]):
         raise InputError(

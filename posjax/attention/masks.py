@@ -114,7 +114,7 @@ class Window(Mask):
             )
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        return jnp.abs(q_index[None, :, None] - k_index[None, None, :]) < self.size
+        return jnp.abs(q_index[None, :, None] - k_index[None, None, :]) < jnp.asarray(self.size, jnp.int32)
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         # A traced size is unknown until run time, so nothing can be skipped for it.
@@ -125,7 +125,8 @@ class Window(Mask):
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         # Differences alone: a size may be the largest int32 there is, and then any sum with it wraps.
         back = q_blocks[:, 0, None] - k_blocks[None, :, -1]
-        return (back < self.size) & (k_blocks[None, :, 0] - q_blocks[:, -1, None] < self.size)
+        size = jnp.asarray(self.size, jnp.int32)
+        return (back < size) & (k_blocks[None, :, 0] - q_blocks[:, -1, None] < size)
 
     def part(self, first: Any, count: int) -> Mask:
         return self
@@ -188,7 +189,8 @@ class Dense(Mask):
         if isinstance(self.pairs, core.Tracer):
             return False
         _, T, S = self.pairs.shape
-        return not np.triu(np.asarray(self.pairs), S - T + 1).any()
+        first = S - T if self.first is None else self.first
+        return isinstance(first, int) and not np.triu(np.asarray(self.pairs), first + 1).any()
 
 
 @dataclass(frozen=True)

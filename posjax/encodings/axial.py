@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, exact
 from posjax.encodings.rope import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
@@ -92,6 +92,7 @@ class AxialRope(Encoding):
         return {"turns": jnp.concatenate(each, axis=1) if len(each) > 1 else each[0]}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        positions = exact(positions)
         if positions.ndim < 3:
             positions = jnp.broadcast_to(positions[..., None], (*positions.shape, self.coordinates))
         if positions.shape[-1] != self.coordinates:

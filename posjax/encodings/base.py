@@ -104,7 +104,7 @@ def exact(positions: jax.Array) -> jax.Array:
     """The positions that a hook was given. Errors: `InputError` for floats, which hold no odd number past 2^24."""
     if not jnp.issubdtype(positions.dtype, jnp.integer):
         raise InputError(f"positions are {positions.dtype}: needed are exact integers, such as int32")
-    return positions
+    return positions.astype(jnp.int32)  # Distances of narrow or unsigned ones would wrap.
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from posjax.encodings.base import Dims, Encoding, Head, Params
+from posjax.encodings.base import Dims, Encoding, Head, Params, exact
 from posjax.errors import InputError
 
 
@@ -74,6 +74,7 @@ class Fire(Encoding):
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         c, least = (jnp.exp(head.of(params[name]).astype(jnp.float32)) for name in ("c", "threshold"))
+        q_positions, k_positions = exact(q_positions), exact(k_positions)
         distance = jnp.maximum(q_positions[:, None] - k_positions[None, :], 0).astype(jnp.float32)
         reach = jnp.maximum(q_positions.astype(jnp.float32), least)
         share = jnp.log1p(c * distance) / jnp.log1p(c * reach)[:, None]

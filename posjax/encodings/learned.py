@@ -76,6 +76,8 @@ class Learned(Encoding):
                 f"fill got trained={trained} and length={length}: needed is 1 <= trained <= length <= "
                 f"{self.length}, the rows of the table"
             )
+        if how not in ("clamp", "wrap", "interpolate"):
+            raise InputError(f"fill got how={how!r}: needed is 'clamp', 'wrap' or 'interpolate'")
         table, rows = params["table"], jnp.arange(self.length)
         held(self, "table", table, self.length, table.shape[-1])
         if how == "clamp":

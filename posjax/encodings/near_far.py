@@ -104,7 +104,11 @@ class NearFar(Encoding):
         def scored(part: Encoding, own: Params) -> jax.Array:
             turned_q = part.rotate(own, q[None], pairs.q_positions, "query")[0]
             turned_k = part.rotate(own, k[None], pairs.k_positions, "key")[0]
-            return part.score(own, turned_q, turned_k, pairs)
+            # A mark is put back where it is seen: within a product it would reach the gradient of what is not.
+            lost_q, lost_k = (jnp.any(jnp.isnan(x), axis=-1, keepdims=True) for x in (turned_q, turned_k))
+            turned_q, turned_k = jnp.where(lost_q, 0, turned_q), jnp.where(lost_k, 0, turned_k)
+            score = part.score(own, turned_q, turned_k, pairs)
+            return jnp.where(lost_q[..., 0].T[:, :, None] | lost_k[..., 0].T[:, None, :], jnp.nan, score)
 
         params = self.join(params, None)
         if isinstance(self.window, Chunks):

@@ -24,6 +24,11 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
     Errors: `InputError` for parameters that are missing, or of other names, shapes or types.
     """
     learned = _shapes(lambda dims: jax.eval_shape(lambda key: encoding.init(key, dims), jax.random.key(0)), dims)
+    if not isinstance(params, Mapping | None):
+        raise InputError(
+            f"{encoding!r} got params of type {type(params).__name__}: needed is a dict; pass "
+            f"params=encoding.init(key, {dims!r})"
+        )
     if not params and jax.tree.leaves(learned, is_leaf=lambda x: isinstance(x, tuple)):
         raise InputError(
             f"{encoding!r} has learned parameters and none were given: pass params=encoding.init(key, {dims!r})"
@@ -34,6 +39,24 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
             # Constants are computed anew only where some were joined.
             _hold(encoding, params, _shapes(encoding.constants, dims), "params", dims, complete=False)
     return encoding.join(params, None)
+
+
+def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
+    """Holds what stands in for an encoding's constants to their names and shapes.
+
+    Errors: `InputError` for other names, which nothing would read, and for other shapes.
+    """
+    need = encoding.constants(dims)
+    wanted, given = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (need, constants)
+    )
+    for path in sorted({*wanted, *given}):
+        if wanted.get(path) != given.get(path):
+            raise InputError(
+                f"{encoding!r} got constants{path} of shape {given.get(path)}: needed is {wanted.get(path)}; give it "
+                f"those of a value of its family, encoding.constants({dims!r})"
+            )
 
 
 def _shapes(make: Callable[[Dims], Any], dims: Dims) -> Any:
@@ -58,9 +81,10 @@ def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, comp
             elif complete and inner != {}:
                 raise InputError(f"{encoding!r} got {path} without {name!r}: {remedy}")
         return
-    shape = getattr(given, "shape", None)
-    if shape is None or given.dtype == bool:
-        what = f"{given!r:.80}" if shape is None else f"booleans of shape {shape}"
+    shape: Any = getattr(given, "shape", None)
+    real = shape is not None and (jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer))
+    if not real:
+        what = f"{given!r:.80}" if shape is None else f"{given.dtype} of shape {shape}"
         raise InputError(f"{encoding!r} got {path}={what}: needed is an array of numbers; {remedy}")
     alike = len(shape) == len(need) and all(b in (a, _OPEN) for a, b in zip(shape, need, strict=True))
     shared = len(shape) == len(need) > 0 and shape[0] == 1 and need[1:] == shape[1:]

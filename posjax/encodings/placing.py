@@ -18,11 +18,20 @@ def _by_row(positions: jax.Array, key: jax.Array, one: object) -> jax.Array:
     return jax.vmap(one)(positions, jax.random.split(key, positions.shape[0]))  # type: ignore[arg-type]
 
 
+def _ranks(row: jax.Array) -> jax.Array:
+    """The rank of each position among those of its row, equal ones alike: 0, 1, 2, … stay as they are."""
+    order = jnp.argsort(row, stable=True)
+    rises = jnp.diff(row[order], prepend=row[order][:1]) > 0
+    return jnp.zeros_like(order).at[order].set(jnp.cumsum(rises.astype(order.dtype)))
+
+
 @dataclass(frozen=True)
 class Randomized(Encoding):
     """Randomised positions: T distinct sorted positions from 0 .. length - 1, fresh for each row and step.
 
         p_t = the t-th smallest of T draws without replacement from 0 .. length - 1
+
+    where t is the rank of the token's position among those of its row.
 
     Order is kept and distances vary. Without a key (in evaluation) tokens stay where they are.
 
@@ -62,7 +71,7 @@ class Randomized(Encoding):
 
         def one(row: jax.Array, key: jax.Array) -> jax.Array:
             drawn = jax.random.choice(key, self.length, (count,), replace=False)
-            return jnp.sort(drawn).astype(jnp.int32)[row]
+            return jnp.where(row < 0, row, jnp.sort(drawn).astype(jnp.int32)[_ranks(row)])
 
         return _by_row(positions, key, one)
 
@@ -114,6 +123,8 @@ class PoSE(Encoding):
             where, far = jax.random.split(key)
             cuts = jnp.sort(jax.random.randint(where, (self.chunks - 1,), 1, max(count, 2)))
             skips = jnp.sort(jax.random.randint(far, (self.chunks - 1,), 0, self.window - count + 1))
+            # A row that begins further on has less room to the window's end.
+            skips = jnp.minimum(skips, jnp.maximum(self.window - 1 - jnp.max(row), 0))
             chunk = jnp.sum(row[:, None] >= cuts[None, :], axis=-1)
             return (row + jnp.concatenate([jnp.zeros(1, skips.dtype), skips])[chunk]).astype(jnp.int32)
 

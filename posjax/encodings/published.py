@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from posjax.arguments import whole
 from posjax.encodings import published_keys as keys
 from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, LENGTH, LONGEST, REFUSED
 from posjax.encodings.rope import Rope
@@ -316,6 +317,8 @@ def to_rope_parameters(rope: Rope) -> dict[str, Any]:
     >>> to_rope_parameters(Rope(base=5e5))
     {'rope_type': 'default', 'rope_theta': 500000.0}
     """
+    if not isinstance(rope, Rope):
+        raise InputError(f"to_rope_parameters got {rope!r}: needed is a Rope, the only encoding with such parameters")
     if rope.layout != "split":
         raise InputError(
             "rope parameters cannot say layout='interleaved': convert the weights with convert_layout and use 'split'"
@@ -349,10 +352,10 @@ def convert_layout(weights: jax.Array, heads: int, to: str, fraction: float = 1.
     """
     if to not in ("split", "interleaved"):
         raise InputError(f"convert_layout got to={to!r}: needed is 'split' or 'interleaved'")
-    if weights.shape[-1] % heads:
-        raise InputError(
-            f"convert_layout got {weights.shape[-1]} channels and heads={heads}: the heads must divide them"
-        )
+    heads, weights = whole(heads, "heads", least=1), jnp.asarray(weights)
+    channels = weights.shape[-1] if weights.ndim else 0
+    if not channels or channels % heads:
+        raise InputError(f"convert_layout got {channels} channels and heads={heads}: the heads must divide them")
     size = weights.shape[-1] // heads
     turning = Rope(fraction=fraction).rotary_size(size)
     split = jnp.concatenate([jnp.arange(0, turning, 2), jnp.arange(1, turning, 2), jnp.arange(turning, size)])

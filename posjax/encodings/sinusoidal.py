@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.base import Dims, Encoding, Params, exact
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -72,6 +72,6 @@ class Sinusoidal(Encoding):
         return (x.astype(jnp.float32) + lead(params["waves"], x.ndim)).astype(x.dtype)
 
     def _waves(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        cos, sin = phases.cos_sin(positions, self.complete(params, dims)["turns"])
+        cos, sin = phases.cos_sin(exact(positions), self.complete(params, dims)["turns"])
         axis = -1 if self.layout == "interleaved" else -2
         return {"waves": jnp.stack([sin, cos], axis=axis).reshape(*sin.shape[:-1], dims.model_size)}

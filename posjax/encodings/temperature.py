@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.axes import lead
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, exact
 from posjax.errors import InputError
 
 
@@ -27,7 +27,7 @@ def _scaled(x: jax.Array, scale: jax.Array, positions: jax.Array) -> jax.Array:
 
 def _log_place(positions: jax.Array) -> jax.Array:
     """`ln(m + 1)`, `[…, T, 1, 1]`; 0 for a negative position."""
-    return jnp.log1p(jnp.maximum(positions, 0).astype(jnp.float32))[..., None, None]
+    return jnp.log1p(jnp.maximum(exact(positions), 0).astype(jnp.float32))[..., None, None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, exact
 from posjax.encodings.rope import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
@@ -94,7 +94,7 @@ class XPos(Encoding):
         }
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        numbers = self.complete(params, dims)
+        positions, numbers = exact(positions), self.complete(params, dims)
         cos, sin = phases.cos_sin(positions, numbers["turns"])
         at = jnp.where((positions < 0) | (positions >= UNITS * self.unit), jnp.nan, positions.astype(jnp.float32))
         exponents = []

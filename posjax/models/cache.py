@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import core
 
-from posjax.arguments import whole
+from posjax.arguments import LARGEST, whole
 from posjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +42,33 @@ class Cache:
     @property
     def size(self) -> int:
         return self.layers[0][0].shape[1]
+
+    @property
+    def rows(self) -> int:
+        """The rows of the batch that it has room for."""
+        return self.layers[0][0].shape[0]
+
+    @property
+    def begun(self) -> Any:
+        """How many tokens it holds: Python's own number where that is known.
+
+        Errors: `InputError` where it is no whole number, such as one for each row.
+        """
+        return (
+            self.length
+            if isinstance(self.length, core.Tracer)
+            else whole(self.length, "the cache's length", least=-LARGEST)
+        )
+
+    def fits(self, config: Decoder) -> None:
+        """Errors: `InputError` for a cache that was made for another model."""
+        need = (config.key_value_heads, config.size_of_head)
+        have = {tuple(x.shape[2:]) for layer in self.layers for x in layer}
+        if len(self.layers) != config.layers or have != {need}:
+            raise InputError(
+                f"the cache has {len(self.layers)} layers of {', '.join(map(str, sorted(have)))} heads and channels, "
+                f"and the model {config.layers} of {need}: make it with Cache.empty(model.config, batch, size)"
+            )
 
     def placed(self, new: jax.Array | None, count: int) -> jax.Array | None:
         """The keys' positions once `count` tokens have come, at positions `new` if any are given.

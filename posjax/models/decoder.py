@@ -7,13 +7,16 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import core
 
 from posjax import attention
 from posjax.arguments import integers
 from posjax.attention import Causal, Mask, as_mask, meshes
+from posjax.attention.masks import held
 from posjax.encodings.base import Encoding, Params
+from posjax.encodings.parameters import given_constants
 from posjax.encodings.rope import Rope
 from posjax.errors import InputError
 from posjax.fields import check_fields
@@ -168,7 +171,9 @@ class Transformer(nnx.Module):
         say; as an argument of a jitted function they cost no compilation. A `key` makes the encoding place the tokens
         (randomised positions); without one they stay where they are.
         """
-        tokens = jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]"))
+        tokens = integers(tokens, "tokens", (2,), "needed are integers [B, T]")
+        self.check_tokens(tokens)
+        tokens = jnp.asarray(tokens).astype(jnp.int32)
         if meshes.explicit_axes():
             return self._by_compiler(tokens, positions, mask, constants, key, length)
         at, encoding = positions, self.config.encoding
@@ -233,6 +238,10 @@ class Transformer(nnx.Module):
                 f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
                 "later ones through: intersect it with Causal()"
             )
+        start, keys = (0, count) if cache is None else (cache.begun, cache.size)
+        if cache is not None:
+            cache.fits(self.config)
+            mask = held(mask, {"B": cache.rows, "T": count, "S": keys}, start)
         if cache is not None and not mask.causal:
             raise InputError(
                 f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
@@ -240,12 +249,18 @@ class Transformer(nnx.Module):
         at = None if positions is None else check(positions, "positions", encoding.coordinates)
         rows = 1 if at is None or at.ndim == 1 else at.shape[0]
         at = None if at is None else check(at, "positions", encoding.coordinates, (rows, count))
-        start, keys = (0, count) if cache is None else (cache.length, cache.size)
         key_at = at if cache is None else cache.placed(at, count)
         if constants is None:
-            reached = keys if cache is None or not isinstance(start, int) else start + count
-            reached = attention.context_length(encoding, length, reached, at)
+            if length is None and not isinstance(start, int) and encoding.length_dependent:
+                raise InputError(
+                    f"{encoding!r} depends on the length of the context, and how full the cache is is known at run "
+                    "time only: pass length=, or constants="
+                )
+            reached = start + count if isinstance(start, int) else keys
+            reached = attention.context_length(encoding, length, reached, key_at)
             constants = encoding.at_length(reached).constants(sizes)
+        else:
+            given_constants(encoding, constants, sizes)
         joined = encoding.join(self.encoding_params.get_value(), constants)
         # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
         void = None if at is None else jnp.any(at < 0, axis=-1) if at.ndim == 3 else at < 0
@@ -279,9 +294,13 @@ class Transformer(nnx.Module):
     def check_tokens(self, tokens: jax.Array) -> None:
         """Errors: `InputError` for known tokens outside the vocabulary."""
         size = self.embedding.num_embeddings
-        if not isinstance(tokens, core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < size:
+        if isinstance(tokens, core.Tracer) or not tokens.size:
+            return
+        known = np.asarray(tokens)
+        if not 0 <= known.min() <= known.max() < size:
             raise InputError(
-                f"tokens reach from {tokens.min()} to {tokens.max()}: the vocabulary has {size}, 0 to {size - 1}"
+                f"tokens reach from {known.min()} to {known.max()}: the vocabulary has {size}, 0 to {size - 1}; give "
+                "padding a token of it, and keep it apart by the mask"
             )
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:

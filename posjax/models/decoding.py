@@ -17,9 +17,13 @@ from posjax.arguments import integers, whole
 from posjax.attention import Causal, Segments
 from posjax.encodings.base import Params
 from posjax.errors import InputError
+from posjax.fields import check_fields
 from posjax.models.cache import Cache
 from posjax.models.decoder import Decoder, Transformer
 from posjax.models.layers import dims
+
+COLDEST = 1e-30
+"""Below it a temperature is no number of float32 any more, or soon none; 0 says what is meant."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,11 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise InputError(f"Sampling got temperature={self.temperature}: needed is 0 (greedy) or more")
+        check_fields(self)
+        if self.temperature < 0 or 0 < self.temperature < COLDEST:
+            raise InputError(
+                f"Sampling got temperature={self.temperature}: needed is 0 (greedy) or more, from {COLDEST} on"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"Sampling got top_k={self.top_k}: needed is 1 or more, or None for all tokens")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -51,7 +58,8 @@ class Sampling:
         """One token for each row: `logits [B, V]` -> int32 `[B]`."""
         if self.temperature == 0:
             return jnp.argmax(logits, -1).astype(jnp.int32)
-        logits = logits / self.temperature
+        # From the largest on, so that a low temperature takes nothing past what a float holds.
+        logits = (logits - jnp.max(logits, -1, keepdims=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
             logits = jnp.where(logits < least, -jnp.inf, logits)
@@ -86,7 +94,9 @@ def generate(
     Errors: `InputError` for a prompt without tokens, `new` below 1, a context longer than the encoding's table, or a
     `real` of another shape, with a row of padding alone, or padded on the right.
     """
-    prompt = jnp.asarray(integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]"), jnp.int32)
+    prompt = integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]")
+    model.check_tokens(prompt)
+    prompt = jnp.asarray(prompt).astype(jnp.int32)
     new, seed = whole(new, "new", least=1), seed if isinstance(seed, core.Tracer) else whole(seed, "seed")
     if not prompt.shape[1]:
         raise InputError(
@@ -94,7 +104,6 @@ def generate(
         )
     if not isinstance(sampling, Sampling):
         raise InputError(f"generate got sampling={sampling!r}: needed is a Sampling, such as Sampling(temperature=0.8)")
-    model.check_tokens(prompt)
     real = None if real is None else _checked(real, prompt.shape)
     read = _longest(real, prompt.shape[1])
     config, length = model.config, read + new - 1

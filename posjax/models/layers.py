@@ -119,6 +119,10 @@ class Attention(nnx.Module):
 
 
 def _append(old: jax.Array, new: jax.Array, places: Places) -> jax.Array:
+    if not isinstance(places.start, int):
+        # Known only now that there is no room: the last place would be overwritten, and nobody told.
+        room = places.start + new.shape[1] <= old.shape[1]
+        new = jnp.where(room, new, jnp.nan)
     return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), places.start, 1)
 
 

@@ -1,0 +1,240 @@
+"""What once gave a plausible wrong answer, or a mark where there is a meaning: refused by name, or right."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import (
+    Alibi,
+    Causal,
+    Dims,
+    DynamicNTK,
+    Fire,
+    Forgetting,
+    Full,
+    InputError,
+    Learned,
+    LogN,
+    PoSE,
+    Randomized,
+    Rope,
+    Segments,
+    Sinusoidal,
+    Window,
+    XPos,
+    attend,
+    convert_layout,
+    linear_attend,
+    near_far,
+    positions,
+    to_rope_parameters,
+)
+from posjax.attention import explain, weigh
+from posjax.encodings import AxialRope, Head
+from posjax.models import Cache, Decoder, Sampling, generate
+
+RNG = np.random.default_rng(0)
+TOKENS = jnp.array([[1, 2, 3, 4]])
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def model_of(encoding, **more):
+    config = Decoder(**{"encoding": encoding, "layers": 1, "model_size": 8, "heads": 2, "embedding_scale": 1.0} | more)
+    return config.build(7, 0)
+
+
+def step(model, cache, tokens=TOKENS, **given):
+    places = model.places(tokens.shape[1], cache=cache, **given)
+    x, cache, _ = model.hidden(tokens, places, cache)
+    return model.logits(x), cache
+
+
+# Refused by name --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("call", "named"), [
+    (lambda: weigh(normal(1, 4, 3, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 3 heads and k has 2"),
+    (lambda: weigh(normal(1, 4, 1, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 1 heads and k has 2"),
+    (lambda: attend(normal(1, 4, 2, 4), normal(1, 4, 0, 4), normal(1, 4, 0, 4)), "k has 0"),
+    (lambda: explain(jnp.ones((1, 4, 2, 4), jnp.int32)), "q is int32"),
+    (lambda: model_of(Rope())(jnp.array([[-1, 2]])), "tokens reach from -1 to 2"),
+    (lambda: model_of(Rope())(jnp.array([[7, 2]])), "tokens reach from 2 to 7"),
+    (lambda: model_of(Rope())(np.array([[2**32 + 1, 2]])), "tokens reach from 2 to 4294967297"),
+    (lambda: generate(model_of(Rope()), np.array([[2**32 + 1, 2]]), 1), "tokens reach from 2 to 4294967297"),
+    (lambda: model_of(Rope())(TOKENS, constants=Rope().constants(Dims(2, 2))), "of shape (2, 1): needed is (2, 2)"),
+    (lambda: model_of(Alibi())(TOKENS, constants=Alibi().constants(Dims(1))), "of shape (1,): needed is (2,)"),
+    (lambda: model_of(Rope())(TOKENS, constants={"foo": 1}), "needed is"),
+    (lambda: Learned(8).fill({"table": jnp.ones((8, 4))}, 4, 8, "foo"), "how='foo'"),
+    (lambda: Sampling(temperature=float("nan")), "temperature=nan"),
+    (lambda: Sampling(temperature=1e-39), "temperature=1e-39"),
+    (lambda: Sampling(temperature="a"), "temperature='a'"),
+    (lambda: Sampling(top_k=True), "top_k=True"),
+    (lambda: Sampling(top_k=1.5), "top_k=1.5"),
+    (lambda: positions.contiguous(3, 2**31 - 2), "reach past 2147483647"),
+    (lambda: convert_layout(jnp.arange(4), 0, "split"), "heads is 0"),
+    (lambda: convert_layout(jnp.arange(4), 2.0, "split"), "heads is 2.0"),
+    (lambda: convert_layout(jnp.array(4), 1, "split"), "0 channels"),
+    (lambda: to_rope_parameters(XPos()), "needed is a Rope"),
+    (lambda: to_rope_parameters(None), "needed is a Rope"),
+    (lambda: attend(normal(1, 4, 2, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4), encoding=Alibi(learned=True),
+                    params={"log_slopes": jnp.ones(2, jnp.complex64)}), "complex64"),
+    (lambda: attend(normal(1, 4, 2, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4), encoding=Alibi(learned=True),
+                    params=jnp.ones(3)), "needed is a dict"),
+])  # fmt: skip
+def test_it_is_refused_by_name(call, named):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert named in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize(("encoding", "x"), [(XPos(), 4), (AxialRope((1, 1)), 4), (Rope(), 4), (LogN(2), 4)], ids=str)
+def test_rotations_refuse_floats_as_positions(encoding, x):
+    with pytest.raises(InputError, match="exact integers"):
+        encoding.rotate({}, jnp.ones((1, 1, 1, x)), jnp.array([0.5]), "query")
+
+
+def test_embeddings_refuse_floats_and_narrow_positions_do_not_wrap():
+    with pytest.raises(InputError, match="exact integers"):
+        Sinusoidal().embed({}, jnp.ones((1, 1, 4)), jnp.array([0.5]))
+    for encoding, q, k in ((Alibi(), 200, 202), (Alibi("symmetric"), 120, -20), (Fire(), 3, 9)):
+        kind = jnp.uint8 if k > 0 else jnp.int8
+        params = encoding.init(jax.random.key(0), Dims(heads=2))
+        got, wanted = (encoding.bias(params, jnp.array([q], t), jnp.array([k], t), Head(0, 2)) for t in (kind, "int32"))
+        np.testing.assert_array_equal(got, wanted)
+
+
+# A context's length -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("sides", [{"q_positions": [0, 1]}, {"k_positions": np.zeros(10, int)}])
+def test_a_side_without_positions_counts_with_those_it_has_by_default(sides):
+    q, k, v = normal(1, 2, 2, 4), normal(1, 10, 2, 4), normal(1, 10, 2, 4)
+    encoding = Rope(schedule=DynamicNTK(2.0, 4))
+    whole = {"q_positions": np.arange(8, 10), "k_positions": np.arange(10)} | sides
+    got, wanted = (attend(q, k, v, encoding=encoding, mask=Full(), **given) for given in (sides, whole))
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_room_in_a_cache_does_not_lengthen_the_context():
+    model = model_of(Rope(schedule=DynamicNTK(8.0, 2)))
+    alone, _ = step(model, Cache.empty(model.config, 1, 4))
+    roomy, _ = step(model, dataclasses.replace(Cache.empty(model.config, 1, 64), length=jnp.int32(0)))
+    np.testing.assert_allclose(roomy, alone, atol=1e-6)
+    with pytest.raises(InputError, match="pass length="):
+        jax.jit(lambda cache: step(model, cache)[0])(jax.tree.map(jnp.asarray, Cache.empty(model.config, 1, 64)))
+
+
+def test_positions_in_a_cache_count_for_the_length():
+    model, tokens, at = model_of(Rope(schedule=DynamicNTK(8.0, 2))), jnp.array([[1, 2, 3]]), jnp.array([[0, 5, 3]])
+    _, cache = step(model, Cache.empty(model.config, 1, 3, positions=True), tokens[:, :2], positions=at[:, :2])
+    got, _ = step(model, cache, tokens[:, 2:], positions=at[:, 2:])
+    np.testing.assert_allclose(got[:, 0], model(tokens, at)[:, 2], atol=1e-5)
+
+
+# Caches -------------------------------------------------------------------------------------------------------------
+def test_an_array_that_looks_ahead_over_a_cache_is_refused():
+    model = model_of(Rope())
+    with pytest.raises(InputError, match="look ahead"):
+        model.places(3, mask=np.tril(np.ones((3, 6), bool), 2), cache=Cache.empty(model.config, 1, 6))
+    cached, _ = step(model, Cache.empty(model.config, 1, 4), mask=np.tril(np.ones((4, 4), bool)))
+    np.testing.assert_allclose(cached, model(TOKENS), atol=1e-5)
+
+
+@pytest.mark.parametrize("other", [{"heads": 4}, {"layers": 2}, {"model_size": 16}], ids=str)
+def test_a_cache_of_another_model_is_refused(other):
+    model = model_of(Rope(), kv_heads=1)
+    config = Decoder(**{"encoding": Rope(), "layers": 1, "model_size": 8, "heads": 2} | other)
+    with pytest.raises(InputError, match=r"make it with Cache\.empty"):
+        step(model, Cache.empty(config, 1, 6))
+
+
+def test_a_traced_cache_without_room_says_so():
+    model = model_of(Rope())
+    run = jax.jit(lambda cache, tokens: step(model, cache, tokens))
+    cache = jax.tree.map(jnp.asarray, Cache.empty(model.config, 1, 3))
+    for t in range(4):
+        logits, cache = run(cache, TOKENS[:, t : t + 1])
+        assert bool(jnp.isnan(logits).all()) == (t == 3)
+
+
+# Placing ------------------------------------------------------------------------------------------------------------
+def test_placed_positions_stay_apart_wherever_a_row_begins():
+    key, row = jax.random.key(0), jnp.arange(4)
+    for moved in (row, row + 100, jnp.array([0, 7, 7, 30])):
+        placed = np.asarray(Randomized(64).place({}, moved, key))
+        assert (np.diff(placed) > 0).tolist() == (
+            np.diff(moved) > 0
+        ).tolist() and 0 <= placed.min() <= placed.max() < 64
+    np.testing.assert_array_equal(Randomized(64).place({}, row + 100, key), Randomized(64).place({}, row, key))
+    packed = jnp.array([0, 1, 2, 0, 1])
+    placed = Randomized(64).place({}, packed, key)
+    assert placed[0] == placed[3] and placed[1] == placed[4]
+    for seed in range(5):
+        placed = PoSE(60).place({}, jnp.array([50, 51, 52]), jax.random.key(seed))
+        assert int(placed.max()) < 60 and int(placed.min()) >= 50
+
+
+# Marks --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_a_far_key_past_its_encodings_end_reaches_no_gradient_of_others(backend):
+    q, k, v, at = normal(1, 8, 1, 4), normal(1, 8, 1, 4), normal(1, 8, 1, 4), np.arange(54, 62)
+
+    def loss(q, k):
+        out = attend(q, k, v, encoding=near_far(2, Rope(), XPos(unit=1)), mask=Causal() & Window(2), q_positions=at,
+                     k_positions=at, backend=backend)  # fmt: skip
+        return out[:, :4].sum()
+
+    for gradient in jax.grad(loss, (0, 1))(q, k):
+        assert np.isfinite(gradient).all()
+
+
+# Linear attention ---------------------------------------------------------------------------------------------------
+def test_features_far_below_zero_keep_their_size():
+    q, k, v = normal(1, 6, 2, 4) - 18, normal(1, 6, 2, 4), normal(1, 6, 2, 4)
+    out, _ = linear_attend(q, k, v, mask=Full())
+    phi_q = np.exp(np.asarray(q, np.float64))  # All of them are below 0.
+    phi_k = np.where(k > 0, np.asarray(k, np.float64) + 1, np.exp(np.asarray(k, np.float64)))
+    weights = np.einsum("bthc,bshc->bhts", phi_q, phi_k)
+    wanted = np.einsum("bhts,bshc->bthc", weights / weights.sum(-1, keepdims=True), np.asarray(v, np.float64))
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_features_may_be_negative():
+    q, k, v = normal(1, 6, 1, 4), normal(1, 6, 1, 4), normal(1, 6, 1, 4)
+    out, _ = linear_attend(q, k, v, feature=lambda x: x)
+    weights = np.tril(np.einsum("bthc,bshc->bhts", *(np.asarray(x, np.float64) for x in (q, k))))
+    wanted = np.einsum("bhts,bshc->bthc", weights / weights.sum(-1, keepdims=True), np.asarray(v, np.float64))
+    np.testing.assert_allclose(out, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_tokens_without_ids_go_on_with_the_document_of_the_state():
+    x = normal(1, 6, 2, 4)
+    _, state = linear_attend(*(x[:, :3],) * 3, mask=Causal() & Segments(jnp.full((1, 3), 3)))
+    rest, _ = linear_attend(*(x[:, 3:],) * 3, state=state)
+    np.testing.assert_allclose(rest, linear_attend(x, x, x)[0][:, 3:], atol=1e-5)
+
+
+# Masks of a user's own ----------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Even(Causal):
+    """A rule that derives from one of the library's, and is another."""
+
+    def allowed(self, q_index, k_index):
+        return super().allowed(q_index, k_index) & (k_index % 2 == 0)[None, None, :]
+
+
+jax.tree_util.register_dataclass(Even, data_fields=[], meta_fields=[])
+
+
+def test_a_rule_that_derives_from_another_is_not_taken_for_it():
+    q, k, v = normal(1, 6, 2, 4), normal(1, 6, 2, 4), normal(1, 6, 2, 4)
+    params = Forgetting().init(jax.random.key(0), Dims(2, 4))
+    got, wanted = (
+        attend(q, k, v, encoding=Forgetting(), params=params, mask=Even(), backend=backend)
+        for backend in ("chunked", "reference")
+    )
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    with pytest.raises(NotImplementedError, match="cannot follow"):
+        linear_attend(q, k, v, mask=Even())
