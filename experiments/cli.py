@@ -230,7 +230,8 @@ class Steady(Console):
 
 def console() -> Console:
     """The terminal, 80 columns wide where it does not say how wide it is."""
-    if not os.environ.get("COLUMNS", "80").isdecimal() or int(os.environ.get("COLUMNS", "80")) < 1:
+    told = os.environ.get("COLUMNS", "80")
+    if not (told.isdecimal() and len(told) < 5 and int(told) > 0):
         os.environ["COLUMNS"] = "80"
     return Steady()
 

@@ -27,6 +27,8 @@ def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(Options, "experiments.evaluate", arguments)
     console = cli.console()
     if options.to is not None:
+        for run in request.experiment.runs:
+            runs.check_target(options.to / run.name)
         write_experiment(request, options, options.to)
     for run in request.experiment.runs:
         folder = request.folder(options, run)

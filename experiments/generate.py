@@ -5,6 +5,7 @@ python -m experiments.generate configs/quickstart.py --only rope --prompt "def "
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,16 +45,15 @@ def command(arguments: Sequence[str]) -> None:
     text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
     if not text:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")
-    prompt = jnp.asarray(np.frombuffer(options.prompt.encode(), np.uint8), jnp.int32)[None]
+    prompt = jnp.asarray(np.frombuffer(os.fsencode(options.prompt), np.uint8), jnp.int32)[None]
     for run in text:
         subject = runs.restore(run, request.folder(options, run), cli.teller(console))
         new = np.asarray(generate(subject.model, prompt, options.tokens, sampling=sampling, seed=options.draw)[0])
         ended = np.flatnonzero(new == SEPARATOR)
         new = new[: ended[0]] if len(ended) else new
         console.rule(run.name)
-        console.print(
-            options.prompt + new.astype(np.uint8).tobytes().decode(errors="replace"), markup=False, highlight=False
-        )
+        text = (os.fsencode(options.prompt) + new.astype(np.uint8).tobytes()).decode(errors="replace")
+        console.print(text, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from posjax.errors import InputError
+
 
 @dataclass(frozen=True)
 class Lines:
@@ -45,6 +47,8 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes, bool]]:
     """Each whole line with its number, and whether it is one that a process was killed in."""
     if not path.exists():
         return
+    if not path.is_file():
+        raise InputError(f"{path} is no file: take away what stands there in its place")
     # What stands behind the last end of a line was cut off, perhaps in the middle of a number.
     lines = path.read_bytes().split(b"\n")[:-1]
     for number, text in enumerate(lines, 1):

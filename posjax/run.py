@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -183,7 +184,9 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subje
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     claim(run, folder, None)
     machine = trainer(run.train, run.model, run.data.vocabulary)
-    found = restored(folder / "checkpoints", machine.abstract())
+    corpus = read_json(folder / "run.json", REMEDY)["corpus"]
+    mine = about(run.train, run.model, run.data.vocabulary, run.seed, corpus)
+    found = restored(folder / "checkpoints", machine.abstract(), mine)
     for note in found.told:
         say(f"{run.name}: {note}")
     if found.state is None or found.step < run.train.steps:
@@ -203,6 +206,8 @@ def evaluate(
     """
     material = Material.open(run) if material is None else material
     target = folder if to is None else to
+    if to is not None:
+        check_target(to)
     with owned(target):
         claim(run, folder, material, writes=to is None)
         began = time.perf_counter()
@@ -229,10 +234,16 @@ def evaluate(
     return results
 
 
+def check_target(to: Path) -> None:
+    """Errors: `InputError` for a folder that another run was trained in, whose files results would replace."""
+    if (to / "checkpoints").exists() or (to / "metrics.jsonl").exists():
+        raise InputError(f"{to} holds a run of its own: choose another folder with --to for these results")
+
+
 def _seconds(run: Run, folder: Path) -> float:
     """How long training took; not a number where lines of its metrics are missing."""
     lines = read_metrics(folder / "metrics.jsonl")
-    return math.nan if lines.missing(run.train.steps) else sum(line["seconds"] for line in lines.steps)
+    return math.nan if lines.missing(run.train.steps) else sum(line.get("seconds", math.nan) for line in lines.steps)
 
 
 TITLES = {
@@ -251,7 +262,7 @@ REMEDY = "remove this one file and give the same command again, which writes it 
 
 def finished(folder: Path) -> bool:
     """Whether a run's results are there."""
-    return (folder / "results.json").exists()
+    return (folder / "results.json").is_file()
 
 
 def claim(run: Run, folder: Path, material: Material | None, writes: bool = True) -> list[str]:
@@ -268,8 +279,15 @@ def claim(run: Run, folder: Path, material: Material | None, writes: bool = True
         mine = about(run.train, run.model, run.data.vocabulary, run.seed, material.fingerprint)
         kept = begun(folder / "checkpoints")
         _same(folder, [] if kept is None else differences(kept, mine))
+        told = []
+        for name in ("results.json", "diverged.json"):
+            # Of whatever stood here before its manifest was taken away.
+            if (folder / name).exists():
+                aside = folder / f"{name}.{secrets.token_hex(2)}"
+                (folder / name).rename(aside)
+                told.append(f"the folder begins anew, and what it held is {aside.name} now")
         write_json(path, manifest(run, material))
-        return []
+        return told
     found = read_json(path, REMEDY)
     if not {"config_tree", "corpus"} <= set(found):
         raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
@@ -282,7 +300,10 @@ def claim(run: Run, folder: Path, material: Material | None, writes: bool = True
             f"{material.fingerprint} now: restore the text, or choose another folder with --work"
         )
     here = surroundings(*_backend(run))
-    since = changes([found, *found.get("sessions", [])][-1], here)
+    try:
+        since = changes([found, *found.get("sessions", [])][-1], here)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged (what it says of versions and devices): {REMEDY}") from error
     if since and writes:
         write_json(path, {**found, "sessions": [*found.get("sessions", []), here]})
     return [f"this goes on elsewhere than it was begun: {'; '.join(since)}"] if since else []

@@ -41,6 +41,7 @@ NEIGHBOURS = {
     ("invariants", "attention"),
     ("arguments", "errors"),
     ("axes", "errors"),
+    ("lines", "errors"),
     ("fields", "arguments"),
     ("fields", "errors"),
 }

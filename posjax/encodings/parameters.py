@@ -81,13 +81,13 @@ def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, comp
             elif complete and inner != {}:
                 raise InputError(f"{encoding!r} got {path} without {name!r}: {remedy}")
         return
-    shape: Any = getattr(given, "shape", None)
-    real = shape is not None and (jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer))
-    if not real:
-        what = f"{given!r:.80}" if shape is None else f"{given.dtype} of shape {shape}"
+    shape: tuple[int, ...] = tuple(getattr(given, "shape", ()))
+    kinds = (jnp.floating, jnp.integer)
+    if not (hasattr(given, "shape") and any(jnp.issubdtype(given.dtype, kind) for kind in kinds)):
+        what = f"{given.dtype} of shape {shape}" if hasattr(given, "shape") else f"{given!r:.80}"
         raise InputError(f"{encoding!r} got {path}={what}: needed is an array of numbers; {remedy}")
     alike = len(shape) == len(need) and all(b in (a, _OPEN) for a, b in zip(shape, need, strict=True))
-    shared = len(shape) == len(need) > 0 and shape[0] == 1 and need[1:] == shape[1:]
+    shared = len(shape) == len(need) and shape[:1] == (1,) and need[1:] == shape[1:]
     if not alike and not (shared and encoding.bias_kind != "none"):
         axes = ", ".join("D" if n == _OPEN else str(n) for n in need)
         raise InputError(

@@ -232,20 +232,8 @@ class Transformer(nnx.Module):
         length: int | None,
     ) -> Pass:
         encoding, sizes = self.config.encoding, dims(self.config)
-        mask = as_mask(mask)
-        if encoding.causal and not mask.causal:
-            raise InputError(
-                f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
-                "later ones through: intersect it with Causal()"
-            )
         start, keys = (0, count) if cache is None else (cache.begun, cache.size)
-        if cache is not None:
-            cache.fits(self.config)
-            mask = held(mask, {"B": cache.rows, "T": count, "S": keys}, start)
-        if cache is not None and not mask.causal:
-            raise InputError(
-                f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
-            )
+        mask = self._seen(as_mask(mask), count, cache)
         at = None if positions is None else check(positions, "positions", encoding.coordinates)
         rows = 1 if at is None or at.ndim == 1 else at.shape[0]
         at = None if at is None else check(at, "positions", encoding.coordinates, (rows, count))
@@ -273,6 +261,23 @@ class Transformer(nnx.Module):
             bias = attention.describe(own, raw, sizes.heads, at, key_at, (count, keys), start)
             kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at, void))
         return Pass(prepared, {str(i): kind for i, kind in enumerate(kinds)})
+
+    def _seen(self, mask: Mask, count: int, cache: Cache | None) -> Mask:
+        """The mask, held to the encoding and to a cache."""
+        if self.config.encoding.causal and not mask.causal:
+            raise InputError(
+                f"{self.config.encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
+                "later ones through: intersect it with Causal()"
+            )
+        if cache is None:
+            return mask
+        cache.fits(self.config)
+        mask = held(mask, {"B": cache.rows, "T": count, "S": cache.size}, cache.begun)
+        if not mask.causal:
+            raise InputError(
+                f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
+            )
+        return mask
 
     def hidden(
         self, tokens: jax.Array, places: Pass, cache: Cache | None = None, probe: Probe | None = None

@@ -143,6 +143,8 @@ def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
     try:
         with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
             state = checkpointer.restore((path / "state").absolute(), args=ocp.args.StandardRestore(abstract))
+    except MemoryError:  # It may be sound.
+        raise
     except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
         raise _Unsound(_line(error.__cause__ or error)) from error
     changed = [name for name, n in fingerprint(state).items() if n != meta["fingerprint"].get(name)]
@@ -154,6 +156,12 @@ def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
 def _meta(path: Path, step: int) -> dict[str, Any]:
     """What a step says of itself, believed where its seal fits and its folder's name agrees."""
     try:
+        (path / "meta" / "metadata").open("rb").close()
+    except PermissionError as error:  # What may not be read is not damaged.
+        raise InputError(f"{error.filename} may not be read: make it readable, and go on") from error
+    except OSError:
+        pass
+    try:
         meta = read_json(path / "meta" / "metadata", "")
     except (InputError, OSError) as error:
         raise _Unsound(_line(error)) from error
@@ -164,6 +172,12 @@ def _meta(path: Path, step: int) -> dict[str, Any]:
     if meta["step"] != step:
         raise _Unsound(f"it is of step {meta['step']}, whatever its folder is called")
     return meta
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What stays the same where a folder is called otherwise, and differs where another is put in its place."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _line(error: BaseException) -> str:
@@ -197,6 +211,7 @@ class Checkpoints:
         self.folder, self._about = folder, about
         self._thread: threading.Thread | None = None
         self._failed: StorageError | None = None
+        self._identity = _identity(folder)
         for left in (*folder.glob("*.orbax-checkpoint-tmp*"), *folder.glob(".gone.*")):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -228,7 +243,7 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Begins to save; training goes on while it writes. Errors: `StorageError` of the save before."""
         self.wait()
-        if not self.folder.is_dir():
+        if not self.folder.is_dir() or _identity(self.folder) != self._identity:
             raise StorageError(f"{self.folder} is gone: put it back, and the same command goes on from its last step")
         meta = {"step": step, "about": tree(self._about), "dtypes": _dtypes(state), "fingerprint": fingerprint(state)}
         # Copied, since the next step of training consumes the state.
@@ -264,7 +279,8 @@ class Checkpoints:
                     force=True,
                 )
             sync(self.folder)
-            for old in _steps(self.folder)[KEPT:]:
+            # Larger names are somebody else's: this step is the newest there is of this run.
+            for old in [saved for saved in _steps(self.folder) if saved <= step][KEPT:]:
                 gone = self.folder / f".gone.{old}"
                 (self.folder / str(old)).rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)

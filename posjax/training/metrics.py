@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from posjax.errors import InputError
+from posjax.errors import InputError, StorageError
 from posjax.files import refused
 
 Sink = Literal["tensorboard", "wandb"]
@@ -61,8 +61,14 @@ class Metrics:
         """Has the disk keep what was written."""
         try:
             os.fsync(self._file.fileno())
+            mine, there = os.fstat(self._file.fileno()), self._path.stat()
         except OSError as error:
             raise refused(self._path, error) from error
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+            raise StorageError(
+                f"{self._path} was replaced by another file while training, and what is written since would be lost: "
+                "leave it alone, and the same command goes on from the last step that was kept"
+            )
 
     def _add(self, before: bytes, line: dict[str, Any]) -> None:
         text = before + json.dumps(line).encode() + b"\n"

@@ -1,0 +1,116 @@
+"""What may not happen to somebody's run: weights or results of another, steps pruned away, lines lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posjax.errors import InputError, StorageError
+from posjax.files import owned
+from posjax.lines import read
+from posjax.training.checkpoints import Checkpoints
+from posjax.training.metrics import Metrics
+
+
+def test_weights_of_another_run_are_not_taken(shell, finished):
+    runs = finished / "runs/tiny"
+    shutil.rmtree(runs / "rope/checkpoints")
+    shutil.copytree(runs / "alibi/checkpoints", runs / "rope/checkpoints")
+    before = (runs / "rope/results.json").read_bytes()
+    for program in ("evaluate", "generate"):
+        assert "is of another config" in shell(program, "tiny.py", "--only", "rope").line
+    assert (runs / "rope/results.json").read_bytes() == before
+
+
+def test_results_elsewhere_replace_no_run(shell, finished):
+    shutil.copytree(finished / "runs/tiny", finished / "runs/other")
+    before = {path: path.read_bytes() for path in (finished / "runs/other").rglob("*.json")}
+    assert "holds a run of its own" in shell("evaluate", "tiny.py", "--only", "rope", "--to", "runs/other").line
+    assert {path: path.read_bytes() for path in (finished / "runs/other").rglob("*.json")} == before
+
+
+def test_a_run_begun_anew_has_no_results_of_the_one_before(shell, finished):
+    rope = finished / "runs/tiny/rope"
+    (rope / "run.json").unlink()
+    shutil.rmtree(rope / "checkpoints")
+    answer = shell("train", "tiny.py", "--only", "rope")
+    assert answer.code == 0 and "what it held is results.json." in answer.out, answer
+    assert not (rope / "results.json").exists() and len(list(rope.glob("results.json.*"))) == 1
+
+
+@pytest.mark.parametrize("said", [{"sessions": 5}, {"sessions": [1]}, {"devices": None}, {"versions": [1]}], ids=str)
+def test_a_manifest_of_other_types_is_damaged(shell, finished, said):
+    path = finished / "runs/tiny/rope/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    (path.parent / "results.json").unlink()
+    answer = shell("run", "tiny.py", "--only", "rope")
+    assert answer.code == 0 or "run.json is damaged" in answer.line, answer
+
+
+def test_a_line_without_its_seconds_is_no_traceback(shell, finished):
+    path = finished / "runs/tiny/rope/metrics.jsonl"
+    path.write_text(path.read_text().replace('"seconds"', '"secondz"', 1))
+    (path.parent / "results.json").unlink()
+    assert shell("run", "tiny.py", "--only", "rope").code == 0
+    assert json.loads((path.parent / "results.json").read_text())["seconds"]["train"] is None
+
+
+def test_a_prompt_of_any_bytes_and_any_width_of_a_terminal(shell, finished, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000000000")
+    answer = shell("generate", "tiny.py", "--only", "rope", "--prompt", os.fsdecode(b"\xff to"), "--tokens", "2")
+    assert answer.code == 0 and " to" in answer.out, answer
+
+
+def test_larger_names_of_somebody_elses_take_no_step_away(tmp_path):
+    folder, state = tmp_path / "checkpoints", {"x": np.ones(3, np.float32)}
+    with Checkpoints(folder) as checkpoints:
+        for step in (1, 2, 3, 4):
+            checkpoints.save(step, state)
+            checkpoints.wait()
+            (folder / "20261127").mkdir(exist_ok=True)
+            (folder / "20261128").mkdir(exist_ok=True)
+    assert {path.name for path in folder.iterdir()} == {"3", "4", "20261127", "20261128"}
+
+
+def test_another_folder_in_its_place_gets_no_step(tmp_path):
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        with pytest.raises(StorageError, match="is gone"):
+            checkpoints.save(1, {"x": np.ones(3, np.float32)})
+    assert list(folder.iterdir()) == []
+
+
+def test_metrics_that_were_replaced_are_noticed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with Metrics(path, 0) as metrics:
+        metrics.write(1, {"loss": 1.0})
+        metrics.keep()
+        shutil.copy(path, tmp_path / "edited")
+        (tmp_path / "edited").replace(path)
+        metrics.write(2, {"loss": 1.0})
+        with pytest.raises(StorageError, match="was replaced by another file"):
+            metrics.keep()
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match="is no file"):
+        read(tmp_path / "metrics.jsonl")
+
+
+def test_the_owner_is_told_apart_from_one_of_its_number_elsewhere(tmp_path, monkeypatch):
+    with owned(tmp_path), owned(tmp_path):
+        told = (tmp_path / "owner.lock").read_text()
+    assert told.startswith(f"process {os.getpid()} on ")
+    real = os.readlink
+    monkeypatch.setattr(os, "readlink", lambda path, **more: "pid:[1]" if "ns/pid" in str(path) else real(path, **more))
+    if Path("/proc/self/ns/pid").exists():
+        with owned(tmp_path):
+            assert (tmp_path / "owner.lock").read_text().split("(")[1][:8] != told.split("(")[1][:8]
