@@ -236,6 +236,22 @@ def console() -> Console:
     return Steady()
 
 
+def program(command: Callable[[Sequence[str]], None]) -> NoReturn:
+    """As `main`, for a process of its own: where the disk refused it ends at once.
+
+    Writes that orbax has begun may outlive the interpreter's own end, and would print what no hook takes any more.
+    """
+    try:
+        main(command)
+    except SystemExit as stop:
+        if stop.code == StorageError.code:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(StorageError.code)
+        raise
+
+
 def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
     """Runs a command; whatever ends it is one line and an exit code for a scheduler, never a traceback.
 

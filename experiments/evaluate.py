@@ -5,7 +5,6 @@ python -m experiments.evaluate configs/quickstart.py [--work DIR] [--only NAME .
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,4 +37,4 @@ def command(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(command))
+    cli.program(command)

@@ -6,7 +6,6 @@ python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] 
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -220,4 +219,4 @@ def parameters(run: Run) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(command))
+    cli.program(command)
