@@ -109,17 +109,22 @@ def check_heads(sizes: dict[str, int]) -> None:
         )
 
 
+def check_causal(encoding: Encoding, mask: Mask) -> None:
+    """Errors: `InputError` for a causal encoding under a mask that lets a query see later keys."""
+    if encoding.causal and not mask.causal:
+        raise InputError(
+            f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
+            "ones through: intersect it with Causal(), or take the encoding's form for both directions"
+        )
+
+
 def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
     """Errors: `InputError` where an encoding, a mask and the sizes of queries and keys do not go together."""
     if not isinstance(encoding, Encoding):
         name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
         raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
     check_heads(sizes)
-    if encoding.causal and not mask.causal:
-        raise InputError(
-            f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
-            "ones through: intersect it with Causal(), or take the encoding's form for both directions"
-        )
+    check_causal(encoding, mask)
 
 
 def explain(

@@ -14,6 +14,7 @@ from jax import core
 from posjax import attention
 from posjax.arguments import integers
 from posjax.attention import Causal, Mask, as_mask, meshes
+from posjax.attention.dispatch import check_causal
 from posjax.attention.masks import held
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.parameters import given_constants
@@ -264,11 +265,7 @@ class Transformer(nnx.Module):
 
     def _seen(self, mask: Mask, count: int, cache: Cache | None) -> Mask:
         """The mask, held to the encoding and to a cache."""
-        if self.config.encoding.causal and not mask.causal:
-            raise InputError(
-                f"{self.config.encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets "
-                "later ones through: intersect it with Causal()"
-            )
+        check_causal(self.config.encoding, mask)
         if cache is None:
             return mask
         cache.fits(self.config)
