@@ -31,13 +31,13 @@ def weigh(
     *,
     bias: Bias = None,
     mask: Mask = Causal(),
-    start: int | jax.Array = 0,
+    q_offset: int | jax.Array = 0,
     backend: str = "auto",
     sums: bool = True,
 ) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
-    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `start` is the index of the first query among the keys. `mask` is a
+    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `q_offset` is the index of the first query among the keys. `mask` is a
     rule, or a boolean array. Returns the output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`. Without
     `sums` the latter may be `None`, and backends that do not give it are open too.
 
@@ -46,16 +46,16 @@ def weigh(
     """
     check_heads(axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v))
     axes.check_floats(q=q, k=k, v=v)
-    start = _index(start)
-    mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, start)
-    chosen = choose(job(q, k, bias, mask, start, sums), backend)
+    q_offset = _index(q_offset)
+    mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, q_offset)
+    chosen = choose(job(q, k, bias, mask, q_offset, sums), backend)
     if 0 in (*q.shape, *k.shape):  # No token, or none to look at: as for a query that may see nothing.
         blind = jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
         return jnp.zeros((*q.shape[:3], v.shape[3]), q.dtype), blind
     attention = _without_forward_mode(chosen.backend)
     q, k, v, bias = vary_alike((q, k, v, bias), mask)
     if not explicit_axes():
-        return attention(q, k, v, bias, mask, start)
+        return attention(q, k, v, bias, mask, q_offset)
     rows, places, heads = (*spec_of(q), None, None, None)[:3]
     out_specs = (spec_of(q), PartitionSpec(rows, heads, places) if sums else None)
 
@@ -63,15 +63,15 @@ def weigh(
         out, lse = attention(*arguments)
         return out, lse if sums else None
 
-    return by_compiler(both, out_specs, q, k, v, bias, mask, start)
+    return by_compiler(both, out_specs, q, k, v, bias, mask, q_offset)
 
 
-def _index(start: Any) -> Any:
+def _index(q_offset: Any) -> Any:
     """The first query's index as Python's own number where it is known, or a traced whole number."""
-    whole = hasattr(start, "dtype") and jnp.issubdtype(start.dtype, jnp.integer) and start.ndim == 0
-    if not whole and (not isinstance(start, int) or isinstance(start, bool)):
-        raise InputError(f"start is {start!r}: needed is the first query's index among the keys, a whole number")
-    return start if isinstance(start, core.Tracer) else int(start)
+    whole = hasattr(q_offset, "dtype") and jnp.issubdtype(q_offset.dtype, jnp.integer) and q_offset.ndim == 0
+    if not whole and (not isinstance(q_offset, int) or isinstance(q_offset, bool)):
+        raise InputError(f"q_offset is {q_offset!r}: needed is the first query's index among the keys, a whole number")
+    return q_offset if isinstance(q_offset, core.Tracer) else int(q_offset)
 
 
 def _without_forward_mode(name: str) -> Callable[..., Any]:
@@ -140,7 +140,7 @@ def attend(
         )
     B, T, S = (sizes[letter] for letter in "BTS")
     # Queries of another sequence, more than there are keys, have no place among them.
-    start = S - T if T <= S or mask.causal else 0
+    q_offset = S - T if T <= S or mask.causal else 0
     q_places, k_places = (
         None if p is None else positions.check(p, name, encoding.coordinates, (B, count))
         for p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S))
@@ -148,18 +148,18 @@ def attend(
     reached = S
     if length is None and (q_places is not None or (k_places is not None and not mask.causal)):
         # Where one side has no positions of its own, its tokens stand where they do by default.
-        sides = (positions.contiguous(T, start) if q_places is None else q_places,)
+        sides = (positions.contiguous(T, q_offset) if q_places is None else q_places,)
         sides += () if mask.causal else (positions.contiguous(S) if k_places is None else k_places,)
         reached = context_length(encoding, None, S, *sides)
     encoding = encoding.at_length(context_length(encoding, length, reached))
     dims = Dims(heads=sizes["N"], head_size=sizes["H"])
     params = given_params(encoding, params, dims)
-    bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), start)
-    q_places = positions.contiguous(sizes["T"], start) if q_places is None else q_places
+    bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), q_offset)
+    q_places = positions.contiguous(sizes["T"], q_offset) if q_places is None else q_places
     k_places = positions.contiguous(sizes["S"]) if k_places is None else k_places
     q = encoding.rotate(params, q, q_places, "query")
     k = encoding.rotate(params, k, k_places, "key")
-    return weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend, sums=False)[0]
+    return weigh(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend, sums=False)[0]
 
 
 def context_length(encoding: Encoding, given: int | None, tokens: int, *places: Any) -> int:

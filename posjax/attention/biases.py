@@ -26,7 +26,7 @@ Pull = Callable[[Any, jax.Array], Any]
 class ByDistance:
     """A bias of contiguous positions: one number for each head and distance.
 
-    `vector [N, T + S - 1]` holds the distances from `start - (S - 1)` to `start + T - 1`, `start` being the first
+    `vector [N, T + S - 1]` holds the distances from `q_offset - (S - 1)` to `q_offset + T - 1`, `q_offset` being the first
     query's index among the keys. `slopes [N]`, where there are any, say that it is `-slope * distance` for all keys at
     or before the query.
     """
@@ -137,7 +137,9 @@ class ByContent:
     encoding: Encoding
     heads: int
 
-    def logits(self, q: jax.Array, k: jax.Array, q_first: Any, start: Any, seen: jax.Array | None = None) -> jax.Array:
+    def logits(
+        self, q: jax.Array, k: jax.Array, q_first: Any, q_offset: Any, seen: jax.Array | None = None
+    ) -> jax.Array:
         """`q [B, t, N, H]`, the rows from `q_first` on, and all keys `[B, S, K, H]` -> float32 `[B, N, t, S]`.
 
         `seen [b, t, S]`: the pairs that the mask allows, where it does not allow all.
@@ -145,7 +147,7 @@ class ByContent:
         rows, columns = q.shape[1], k.shape[1]
         k_BSNH = jnp.repeat(k, self.heads // k.shape[2], axis=2)
         at = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
-        index = jnp.asarray(start, jnp.int32) + q_first + jnp.arange(rows, dtype=jnp.int32)
+        index = jnp.asarray(q_offset, jnp.int32) + q_first + jnp.arange(rows, dtype=jnp.int32)
 
         def one(q: jax.Array, k: jax.Array, q_at: jax.Array, k_at: jax.Array, seen: jax.Array | None) -> jax.Array:
             # A negative position is a mark: the score is computed elsewhere, and then replaced without a gradient.
@@ -261,36 +263,36 @@ def over_diagonals(blocks: jax.Array) -> jax.Array:
 
 
 def describe(
-    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
+    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
 ) -> Bias:
     """The bias of an encoding between T queries and S keys, `sizes = (T, S)`.
 
     `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are
-    at 0 .. S - 1 and queries from `start` on, and a relative bias is evaluated once per distance.
+    at 0 .. S - 1 and queries from `q_offset` on, and a relative bias is evaluated once per distance.
     """
-    plain = _bias(encoding, params, heads, q, k, sizes, start)
+    plain = _bias(encoding, params, heads, q, k, sizes, q_offset)
     if not encoding.scores_content:
         return plain
-    return ByContent(params, *_rows(q, k, sizes, start), plain, encoding, heads)
+    return ByContent(params, *_rows(q, k, sizes, q_offset), plain, encoding, heads)
 
 
 def _bias(
-    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], start: Any
+    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
 ) -> ByDistance | ByPosition | None:
     queries, keys = sizes
     if encoding.bias_kind == "none" or not queries or not keys:
         return None
     if encoding.bias_kind == "relative" and q is None and k is None:
-        distances = jnp.asarray(start, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
+        distances = jnp.asarray(q_offset, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
         each = jax.vmap(lambda index: encoding.by_distance(params, distances, Head(index, heads)))
         vector = each(jnp.arange(heads, dtype=jnp.int32)).astype(jnp.float32)
         return ByDistance(vector, keys, encoding.slopes(params, heads))
-    return ByPosition(params, *_rows(q, k, sizes, start), encoding, heads)
+    return ByPosition(params, *_rows(q, k, sizes, q_offset), encoding, heads)
 
 
-def _rows(q: Any, k: Any, sizes: tuple[int, int], start: Any) -> tuple[jax.Array, jax.Array]:
+def _rows(q: Any, k: Any, sizes: tuple[int, int], q_offset: Any) -> tuple[jax.Array, jax.Array]:
     """Positions of queries and keys as `[b, T]` and `[b, S]`, b the batch or 1, those left out filled in."""
-    q = jnp.arange(sizes[0], dtype=jnp.int32) + jnp.asarray(start, jnp.int32) if q is None else q
+    q = jnp.arange(sizes[0], dtype=jnp.int32) + jnp.asarray(q_offset, jnp.int32) if q is None else q
     k = jnp.arange(sizes[1], dtype=jnp.int32) if k is None else k
     q, k = (p[..., 0] if p.ndim == 3 else jnp.atleast_2d(p) for p in (q, k))
     rows = max(q.shape[0], k.shape[0])

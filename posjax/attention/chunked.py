@@ -50,22 +50,22 @@ def refuse(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
     q, (k, v) = mark_rows(q), mark_keys(k, v)
     if isinstance(bias, ByContent):
-        summed = between_tokens(bias, q, k, mask, start)
+        summed = between_tokens(bias, q, k, mask, q_offset)
         if summed is None:
-            return _by_rows(q, k, v, bias, mask, start)
+            return _by_rows(q, k, v, bias, mask, q_offset)
         q, k, between = summed
-        out, lse = _by_blocks(q, k, v, between.without_queries(), mask, start)
+        out, lse = _by_blocks(q, k, v, between.without_queries(), mask, q_offset)
         return out, jnp.where(lse > LOWEST, between.moved(lse), lse)
-    return _by_blocks(q, k, v, bias, mask, start)
+    return _by_blocks(q, k, v, bias, mask, q_offset)
 
 
 def _by_blocks(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask, start: int | jax.Array
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask, q_offset: int | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
@@ -84,10 +84,10 @@ def _by_blocks(
         else:
             part = padded
         own = mask.part(row, batch) if batch < B else mask
-        pairs, count = _live(own, start, (T, S), (rows, columns))
+        pairs, count = _live(own, q_offset, (T, S), (rows, columns))
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
             pairs, _ = jax.lax.optimization_barrier((pairs, index))
-        rule = (own, jnp.asarray(start, jnp.int32), pairs, count)
+        rule = (own, jnp.asarray(q_offset, jnp.int32), pairs, count)
         return cast(tuple[jax.Array, jax.Array], _blocks((T, S, rows, columns), q, k, v, part, rule))
 
     if parts == 1:
@@ -101,7 +101,7 @@ def _by_blocks(
 
 
 def _by_rows(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, start: int | jax.Array
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, q_offset: int | jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Encodings that score content need whole rows: some rows at a time, each block computed anew for its gradient."""
     T, S = q.shape[1], k.shape[1]
@@ -114,9 +114,9 @@ def _by_rows(
     def block(index: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = index * rows
         # The last rows may be padding: they look as the last token does, and are cut off.
-        order = jnp.minimum(start + first + jnp.arange(rows, dtype=jnp.int32), start + T - 1)
+        order = jnp.minimum(q_offset + first + jnp.arange(rows, dtype=jnp.int32), q_offset + T - 1)
         seen = mask.allowed(order, jnp.arange(S, dtype=jnp.int32))
-        return softmax(logits(q, k, bias, start, first, seen), seen, v, q.dtype)
+        return softmax(logits(q, k, bias, q_offset, first, seen), seen, v, q.dtype)
 
     out, lse = jax.lax.map(lambda pair: block(*pair), (jnp.arange(blocks, dtype=jnp.int32), q_blocks))
     out = jnp.moveaxis(out, 0, 1).reshape(q.shape[0], blocks * rows, q.shape[2], v.shape[-1])[:, :T]
@@ -154,36 +154,36 @@ def _pad(x: jax.Array, block: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, -x.shape[1] % block), (0, 0), (0, 0)))
 
 
-def _pairs(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, int]) -> np.ndarray:
+def _pairs(mask: Mask, q_offset: Any, sizes: tuple[int, int], blocks: tuple[int, int]) -> np.ndarray:
     """The (query block, key block) pairs that may hold an allowed pair, row by row, int32 `[pairs, 2]`."""
     (T, S), (rows, columns) = sizes, blocks
     every = [(i, j) for i in range(-(-T // rows)) for j in range(-(-S // columns))]
-    if isinstance(start, int):  # A traced start is unknown until run time: then every block is visited.
+    if isinstance(q_offset, int):  # A traced q_offset is unknown until run time: then every block is visited.
 
         def seen(i: int, j: int) -> bool:
-            last = start + min((i + 1) * rows, T) - 1
-            return mask.may_see(start + i * rows, last, j * columns, (j + 1) * columns - 1)
+            last = q_offset + min((i + 1) * rows, T) - 1
+            return mask.may_see(q_offset + i * rows, last, j * columns, (j + 1) * columns - 1)
 
         every = [(i, j) for i, j in every if seen(i, j)]
     return np.array(every, np.int32).reshape(-1, 2)
 
 
-def _live(mask: Mask, start: Any, sizes: tuple[int, int], blocks: tuple[int, int]) -> tuple[jax.Array, Any]:
+def _live(mask: Mask, q_offset: Any, sizes: tuple[int, int], blocks: tuple[int, int]) -> tuple[jax.Array, Any]:
     """The pairs to visit, those that can hold an allowed pair first, and how many these are; `None`: all of them.
 
-    What is known before run time has made the list short already. Segments, and a start or a window that is traced, are
+    What is known before run time has made the list short already. Segments, and a traced q_offset or window, are
     known at run time only: then the loop ends early.
     """
-    pairs = jnp.asarray(_pairs(mask, start, sizes, blocks))
+    pairs = jnp.asarray(_pairs(mask, q_offset, sizes, blocks))
     (T, S), (rows, columns) = sizes, blocks
 
     def tokens(length: int, block: int) -> jax.Array:
         return jnp.minimum(jnp.arange(-(-length // block) * block, dtype=jnp.int32), length - 1).reshape(-1, block)
 
     known = [rule for rule in rules(mask) if type(rule) is Causal or (type(rule) is Window and type(rule.size) is int)]
-    if pairs.shape[0] < 2 or (isinstance(start, int) and len(known) == len(rules(mask))):
+    if pairs.shape[0] < 2 or (isinstance(q_offset, int) and len(known) == len(rules(mask))):
         return pairs, None
-    live = mask.live(start + tokens(T, rows), tokens(S, columns))
+    live = mask.live(q_offset + tokens(T, rows), tokens(S, columns))
     if live is None:
         return pairs, None
     live = live[pairs[:, 0], pairs[:, 1]]
@@ -211,7 +211,7 @@ def _logits(
 ) -> jax.Array:
     """The logits of one block `[B, K, G, t, s]`, masked."""
     T, S, rows, columns = sizes
-    mask, start = rule[:2]
+    mask, q_offset = rule[:2]
     K, G = q.shape[1:3]
     l_BKGTS = jnp.einsum("BKGTH,BKSH->BKGTS", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
     l_BKGTS = settled(l_BKGTS)
@@ -221,7 +221,7 @@ def _logits(
     k_index = at[1] * columns + jnp.arange(columns, dtype=jnp.int32)
     seen = (k_index < S)[None, None, :]
     # Clipped, since the indices of padding must not read past a mask's own arrays.
-    allowed = mask.allowed(start + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
+    allowed = mask.allowed(q_offset + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
     if allowed is not None:
         seen = seen & allowed
     return jnp.where(seen[:, None, None], l_BKGTS, MASKED)

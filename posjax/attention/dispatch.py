@@ -23,7 +23,7 @@ from posjax.errors import InputError
 class Backend:
     """A way to compute the definition in `reference`.
 
-    `attention(q, k, v, bias, mask, start)` gives the output and the log-sum-exp, which may be `None` where a job does
+    `attention(q, k, v, bias, mask, q_offset)` gives the output and the log-sum-exp, which may be `None` where a job does
     not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why "auto"
     does not take it although it can.
     """
@@ -155,8 +155,8 @@ def explain(
     sizes = axes.check(q_BTNH=q, k_BSKH=k)
     axes.check_floats(q=q, k=k)
     B, N, (T, S) = sizes["B"], sizes["N"], (sizes["T"], sizes["S"])
-    start = S - T
-    mask = held(mask, {"B": B, "T": T, "S": S}, start)
+    q_offset = S - T
+    mask = held(mask, {"B": B, "T": T, "S": S}, q_offset)
     fit(encoding, mask, sizes)
     if q_positions is not None:
         q_positions = positions.check(q_positions, "q_positions", encoding.coordinates, (B, T))
@@ -168,9 +168,9 @@ def explain(
     def described(key: jax.Array, q_at: Any, k_at: Any) -> Any:
         params = encoding.join(encoding.init(key, dims), encoding.constants(dims))
         first, params = encoding.of_layer(0, params)
-        return biases.describe(first, params, N, q_at, k_at, (T, S), start)
+        return biases.describe(first, params, N, q_at, k_at, (T, S), q_offset)
 
     shapes = [None if p is None else jax.ShapeDtypeStruct(jnp.shape(p), jnp.int32) for p in (q_positions, k_positions)]
     given = partial(described, jax.random.key(0))
     bias = jax.eval_shape(given, *shapes)
-    return choose(job(q, k, bias, mask, start, sums), backend)
+    return choose(job(q, k, bias, mask, q_offset, sums), backend)

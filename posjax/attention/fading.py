@@ -92,7 +92,7 @@ jax.tree_util.register_dataclass(BetweenTokens, data_fields=["queries", "keys"],
 
 
 def between_tokens(
-    bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, start: int | jax.Array
+    bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, q_offset: int | jax.Array
 ) -> tuple[jax.Array, jax.Array, BetweenTokens] | None:
     """An encoding that scores content as a running sum: queries and keys marked where positions are, and the sum.
 
@@ -110,7 +110,7 @@ def between_tokens(
     if fading_BNS is None:
         return None
     sums = _sums(fading_BNS.astype(jnp.float32), segments[0].queries if segments else None)
-    order = jnp.clip(jnp.asarray(start, jnp.int32) + jnp.arange(q.shape[1], dtype=jnp.int32), 0, k.shape[1] - 1)
+    order = jnp.clip(jnp.asarray(q_offset, jnp.int32) + jnp.arange(q.shape[1], dtype=jnp.int32), 0, k.shape[1] - 1)
     q, k = (
         jnp.where((at < 0)[..., None, None], jnp.nan, x) for x, at in ((q, bias.q_positions), (k, bias.k_positions))
     )

@@ -20,7 +20,7 @@ class Job:
 
     `bias`: "none"; "linear", minus a slope times the distance; "distance", any other function of it; "position", a
     bias of explicit positions; "content", a score of queries and keys. `mask`: the names of its rules. `window`: the
-    smallest static window, -1 where one is known at run time only. `start`: the index of the first query among the
+    smallest static window, -1 where one is known at run time only. `q_offset`: the index of the first query among the
     keys, `None` at run time only. `sums`: whether the log-sum-exp is asked for, with its gradient. `context`: over how
     many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what varies.
     """
@@ -36,7 +36,7 @@ class Job:
     mask: tuple[str, ...] = ("Causal",)
     causal: bool = True
     window: int | None = None
-    start: int | None = 0
+    q_offset: int | None = 0
     sums: bool = False
     device: str = ""
     context: int = 1
@@ -45,7 +45,7 @@ class Job:
     @property
     def square(self) -> bool:
         """Whether queries and keys are the same tokens."""
-        return self.queries == self.keys and self.start == 0
+        return self.queries == self.keys and self.q_offset == 0
 
     @property
     def knows_mask(self) -> bool:
@@ -53,7 +53,7 @@ class Job:
         return set(self.mask) <= {"Causal", "Window", "Segments"}
 
 
-def job(q: Any, k: Any, bias: Bias, mask: Mask, start: Any, sums: bool = False) -> Job:
+def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Any, sums: bool = False) -> Job:
     """The job of one call, from arrays or their shapes. `q [B, T, N, H]`, `k [B, S, K, H]`."""
     every = rules(mask)
     sizes = [rule.size for rule in every if isinstance(rule, Window)]
@@ -71,7 +71,7 @@ def job(q: Any, k: Any, bias: Bias, mask: Mask, start: Any, sums: bool = False) 
         tuple(type(rule).__name__ for rule in every),
         any(isinstance(rule, Causal) for rule in every),
         None if not sizes else min(static) if len(static) == len(sizes) else -1,
-        start if isinstance(start, int) else None,
+        q_offset if isinstance(q_offset, int) else None,
         sums,
         device,
         context(),

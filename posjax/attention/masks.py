@@ -271,21 +271,21 @@ def as_mask(given: Any) -> Mask:
     return Dense(given if given.ndim == 3 else given[None])
 
 
-def held(mask: Any, sizes: dict[str, int], start: Any) -> Mask:
-    """The mask, its arrays held to the batch B, the T queries from `start` on and the S keys of a call.
+def held(mask: Any, sizes: dict[str, int], q_offset: Any) -> Mask:
+    """The mask, its arrays held to the batch B, the T queries from `q_offset` on and the S keys of a call.
 
     Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
     """
     mask = as_mask(mask)
     if isinstance(mask, Both):
-        return Both(held(mask.first, sizes, start), held(mask.second, sizes, start))
+        return Both(held(mask.first, sizes, q_offset), held(mask.second, sizes, q_offset))
     if any(leaf is mask for leaf in jax.tree.leaves(mask)):
         raise InputError(
             f"{type(mask).__name__} is no pytree: register it with jax.tree_util.register_dataclass, its "
             "arrays and numbers as data_fields"
         )
     if isinstance(mask, Segments):
-        return _held_segments(mask, sizes, start)
+        return _held_segments(mask, sizes, q_offset)
     if isinstance(mask, Dense):
         B, T, S = (sizes[letter] for letter in "BTS")
         if mask.pairs.shape[0] not in (1, B) or mask.pairs.shape[1:] != (T, S):
@@ -293,7 +293,7 @@ def held(mask: Any, sizes: dict[str, int], start: Any) -> Mask:
                 f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
                 f"needed is [{T}, {S}] or [{B}, {T}, {S}]"
             )
-        return Dense(mask.pairs, start)
+        return Dense(mask.pairs, q_offset)
     if isinstance(mask, Window):
         size = mask.size
         whole = isinstance(size, int) or (
@@ -307,20 +307,20 @@ def held(mask: Any, sizes: dict[str, int], start: Any) -> Mask:
     return mask
 
 
-def _held_segments(mask: Segments, sizes: dict[str, int], start: Any) -> Segments:
+def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Any) -> Segments:
     B, T, S = (sizes[letter] for letter in "BTS")
     queries = ids_of(mask.queries, "queries", B)
     keys = queries if mask.keys is None else ids_of(mask.keys, "keys", B)
-    known = isinstance(start, int)
-    past = known and queries.shape[1] == S and start + T > S
-    if keys.shape[1] != S or queries.shape[1] not in (S, T) or (known and start < 0) or past:
+    known = isinstance(q_offset, int)
+    past = known and queries.shape[1] == S and q_offset + T > S
+    if keys.shape[1] != S or queries.shape[1] not in (S, T) or (known and q_offset < 0) or past:
         raise InputError(
             f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
             f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own"
         )
     if queries.shape[1] != S:  # A sequence of its own: its first id is looked up at the first query's index.
         room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
-        queries = jax.lax.dynamic_update_slice_in_dim(room, queries, start, 1)
+        queries = jax.lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
     return Segments(queries, None if mask.keys is None else keys)
 
 

@@ -22,17 +22,17 @@ def per_device(attention: Attention) -> Attention:
     divide; over other axes the work is repeated. Without a mesh, or on one of Explicit axes, it is left as it is.
     """
 
-    def split(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: Any = 0) -> Any:
+    def split(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Any = 0) -> Any:
         free = free_axes()
         sizes = jax.sharding.get_abstract_mesh().shape
         if all(sizes[name] == 1 for name in free) or AxisType.Explicit in kinds_of_axes().values():
-            return attention(q, k, v, bias, mask, start)
+            return attention(q, k, v, bias, mask, q_offset)
         rows, heads = split_axes(q, k)
         batch = rows or None
         if isinstance(bias, ByPosition):  # Its heads are counted from the first: they stay together.
             heads = None
         # Numbers known before run time stay known: an argument of a shard_map would be traced.
-        numbers, structure = jax.tree.flatten((mask, start))
+        numbers, structure = jax.tree.flatten((mask, q_offset))
         traced = {i: number for i, number in enumerate(numbers) if not isinstance(number, int)}
         places = jax.tree.leaves((mask_specs(mask, batch), PartitionSpec()))
 

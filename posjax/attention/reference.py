@@ -28,7 +28,12 @@ def refuse(job: Job) -> str | None:
 
 
 def logits(
-    q: jax.Array, k: jax.Array, bias: Bias, start: int | jax.Array = 0, q_first: Any = 0, seen: jax.Array | None = None
+    q: jax.Array,
+    k: jax.Array,
+    bias: Bias,
+    q_offset: int | jax.Array = 0,
+    q_first: Any = 0,
+    seen: jax.Array | None = None,
 ) -> jax.Array:
     """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`.
 
@@ -37,7 +42,7 @@ def logits(
     """
     (q, q_void), (k, k_void) = without_void(q), without_void(k)
     if isinstance(bias, ByContent):
-        plain = bias.logits(q, k, q_first, start, seen)
+        plain = bias.logits(q, k, q_first, q_offset, seen)
     else:
         plain = _products(q, k)
         plain = plain if bias is None else plain + bias.tile(q_first, 0, *plain.shape[2:])
@@ -55,20 +60,20 @@ def _products(q: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows.
 
-    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `start` is the index of
+    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `q_offset` is the index of
     the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
     logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it. One that is
     not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it either: NaN
     marks what has no meaning for whoever reads that row, and reaches no other.
     """
     T, S = q.shape[1], k.shape[1]
-    seen = mask.allowed(start + jnp.arange(T, dtype=jnp.int32), jnp.arange(S, dtype=jnp.int32))
+    seen = mask.allowed(q_offset + jnp.arange(T, dtype=jnp.int32), jnp.arange(S, dtype=jnp.int32))
     k, v = mark_keys(k, v)
-    return softmax(logits(q, k, bias, start, seen=seen), seen, v, q.dtype)
+    return softmax(logits(q, k, bias, q_offset, seen=seen), seen, v, q.dtype)
 
 
 def without_void(x: jax.Array) -> tuple[jax.Array, jax.Array]:

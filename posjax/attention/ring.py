@@ -50,10 +50,10 @@ def refuse(job: Job) -> str | None:
     if job.bias == "content":
         return "the encoding scores content and needs whole rows of keys"
     if not job.square:
-        start = "known at run time only" if job.start is None else job.start
+        q_offset = "known at run time only" if job.q_offset is None else job.q_offset
         return (
-            f"it takes whole sequences, queries and keys of one length from start 0 on, and got {job.queries} "
-            f"queries, {job.keys} keys and a start that is {start}"
+            f"it takes whole sequences, queries and keys of one length from q_offset 0 on, and got {job.queries} "
+            f"queries, {job.keys} keys and a q_offset that is {q_offset}"
         )
     if job.queries % job.context:
         return (
@@ -64,7 +64,7 @@ def refuse(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, on the current mesh, for the jobs that `refuse` lets through.
 

@@ -37,19 +37,19 @@ def refuse(job: Job) -> str | None:
         return f"it takes lengths that are multiples of {LANES}: {job.queries} and {job.keys} are not both"
     if not job.knows_mask or job.mask.count("Segments") > 1:
         return f"it takes Causal(), Window(n) and one Segments(ids), and the mask is {' & '.join(job.mask)}"
-    if job.start is None or job.window == -1:
+    if job.q_offset is None or job.window == -1:
         return "the first query's index and a window must be known at compile time"
     return None
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
-    return call(q, k, v, bias, mask, int(start), interpret=False), None
+    return call(q, k, v, bias, mask, int(q_offset), interpret=False), None
 
 
-def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int, interpret: bool) -> jax.Array:
+def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int, interpret: bool) -> jax.Array:
     """The kernel, a batch row at a time; `interpret` runs it on any device."""
     T, S, N, H = q.shape[1], k.shape[1], q.shape[2], q.shape[3]
     q = (q.astype(jnp.float32) / math.sqrt(H)).astype(q.dtype)
@@ -57,7 +57,7 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start
         # After the scaling: the root of a head size need not be a power of two, and would round the slopes.
         q, k = channels.widen(q, k, bias.slopes)
     every = rules(mask)
-    one = _rule(every, (T, S), start)
+    one = _rule(every, (T, S), q_offset)
     kernel: Any = kernels.make_splash_mqa(
         masks.MultiHeadMask([one] * N),
         block_sizes=_blocks(T, S),
@@ -70,27 +70,27 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start
     segments = next((rule for rule in every if isinstance(rule, Segments)), None)
     if segments is None:
         return jax.vmap(kernel)(*heads_first).transpose(0, 2, 1, 3)
-    q_ids, k_ids = _ids(segments, q.shape[0], (T, S), start)
+    q_ids, k_ids = _ids(segments, q.shape[0], (T, S), q_offset)
     out = jax.vmap(lambda *row: kernel(*row[:3], segment_ids=kernels.SegmentIds(*row[3:])))(*heads_first, q_ids, k_ids)
     # Here padding would see padding; by our rule it sees nothing.
     return jnp.where((q_ids != 0)[:, :, None, None], out.transpose(0, 2, 1, 3), 0)
 
 
-def _rule(every: tuple[Mask, ...], shape: tuple[int, int], start: int) -> Any:
+def _rule(every: tuple[Mask, ...], shape: tuple[int, int], q_offset: int) -> Any:
     rule: Any = masks.FullMask(shape)
     for part in every:
         if isinstance(part, Causal):
-            rule = rule & masks.CausalMask(shape, offset=start)
+            rule = rule & masks.CausalMask(shape, offset=q_offset)
         elif isinstance(part, Window):
             reach = min(part.size, sum(shape)) - 1  # Wider is the same, and may not fit its sums.
-            rule = rule & masks.LocalMask(shape, window_size=(reach, reach), offset=start)
+            rule = rule & masks.LocalMask(shape, window_size=(reach, reach), offset=q_offset)
     return rule
 
 
-def _ids(segments: Segments, batch: int, sizes: tuple[int, int], start: int) -> tuple[jax.Array, jax.Array]:
-    """The segments of queries `[B, T]` and keys `[B, S]`, queries being the tokens from `start` on."""
+def _ids(segments: Segments, batch: int, sizes: tuple[int, int], q_offset: int) -> tuple[jax.Array, jax.Array]:
+    """The segments of queries `[B, T]` and keys `[B, S]`, queries being the tokens from `q_offset` on."""
     q, k = segments.queries, segments.queries if segments.keys is None else segments.keys
-    q, k = q[:, start : start + sizes[0]], k[:, : sizes[1]]
+    q, k = q[:, q_offset : q_offset + sizes[0]], k[:, : sizes[1]]
     return (
         jnp.broadcast_to(q, (batch, sizes[0])).astype(jnp.int32),
         jnp.broadcast_to(k, (batch, sizes[1])).astype(jnp.int32),

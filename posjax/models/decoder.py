@@ -233,19 +233,19 @@ class Transformer(nnx.Module):
         length: int | None,
     ) -> Pass:
         encoding, sizes = self.config.encoding, dims(self.config)
-        start, keys = (0, count) if cache is None else (cache.begun, cache.size)
+        q_offset, keys = (0, count) if cache is None else (cache.begun, cache.size)
         mask = self._seen(as_mask(mask), count, cache)
         at = None if positions is None else check(positions, "positions", encoding.coordinates)
         rows = 1 if at is None or at.ndim == 1 else at.shape[0]
         at = None if at is None else check(at, "positions", encoding.coordinates, (rows, count))
         key_at = at if cache is None else cache.placed(at, count)
         if constants is None:
-            if length is None and not isinstance(start, int) and encoding.length_dependent:
+            if length is None and not isinstance(q_offset, int) and encoding.length_dependent:
                 raise InputError(
                     f"{encoding!r} depends on the length of the context, and how full the cache is is known at run "
                     "time only: pass length=, or constants="
                 )
-            reached = start + count if isinstance(start, int) else keys
+            reached = q_offset + count if isinstance(q_offset, int) else keys
             reached = attention.context_length(encoding, length, reached, key_at)
             constants = encoding.at_length(reached).constants(sizes)
         else:
@@ -253,14 +253,14 @@ class Transformer(nnx.Module):
         joined = encoding.join(self.encoding_params.get_value(), constants)
         # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
         void = None if at is None else jnp.any(at < 0, axis=-1) if at.ndim == 3 else at < 0
-        q_at = contiguous(count, start) if at is None else jnp.maximum(at, 0)
+        q_at = contiguous(count, q_offset) if at is None else jnp.maximum(at, 0)
         k_at = contiguous(keys) if key_at is None else key_at
         prepared = encoding.prepare(joined, q_at, sizes)
         kinds = []
         for layer in range(encoding.layers):
             (own, raw), (_, ready) = (encoding.of_layer(layer, params) for params in (joined, prepared))
-            bias = attention.describe(own, raw, sizes.heads, at, key_at, (count, keys), start)
-            kinds.append(Places(own, ready, q_at, bias, mask, start, raw, k_at, void))
+            bias = attention.describe(own, raw, sizes.heads, at, key_at, (count, keys), q_offset)
+            kinds.append(Places(own, ready, q_at, bias, mask, q_offset, raw, k_at, void))
         return Pass(prepared, {str(i): kind for i, kind in enumerate(kinds)})
 
     def _seen(self, mask: Mask, count: int, cache: Cache | None) -> Mask:

@@ -23,7 +23,7 @@ class Places:
     """What layers of one forward pass share: computed once, from positions, mask and encoding.
 
     `params` is joined and prepared for `positions [b, T]`; `key_positions [b, S]` and `raw` (the same parameters, not
-    prepared) serve a cache of keys that are not rotated yet. `start` is the first query's index among the keys. `void
+    prepared) serve a cache of keys that are not rotated yet. `q_offset` is the first query's index among the keys. `void
     [b, T]` marks tokens without a position: nothing is to look at them, and they look at nothing.
     """
 
@@ -32,7 +32,7 @@ class Places:
     positions: jax.Array
     bias: Bias
     mask: Mask
-    start: Any
+    q_offset: Any
     raw: Params
     key_positions: jax.Array
     void: jax.Array | None = None
@@ -41,7 +41,7 @@ class Places:
 jax.tree_util.register_dataclass(
     Places,
     meta_fields=["encoding"],
-    data_fields=["params", "positions", "bias", "mask", "start", "raw", "key_positions", "void"],
+    data_fields=["params", "positions", "bias", "mask", "q_offset", "raw", "key_positions", "void"],
 )
 
 
@@ -110,7 +110,14 @@ class Attention(nnx.Module):
         # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
         backend = self.backend if cached is None else "auto"
         out_BTNH, _ = attention.weigh(
-            q_BTNH, k_BSKH, v_BSKH, bias=places.bias, mask=places.mask, start=places.start, backend=backend, sums=False
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            bias=places.bias,
+            mask=places.mask,
+            q_offset=places.q_offset,
+            backend=backend,
+            sums=False,
         )
         if places.void is not None:
             out_BTNH = jnp.where(places.void[..., None, None], 0, out_BTNH)
@@ -119,11 +126,11 @@ class Attention(nnx.Module):
 
 
 def _append(old: jax.Array, new: jax.Array, places: Places) -> jax.Array:
-    if not isinstance(places.start, int):
+    if not isinstance(places.q_offset, int):
         # Known only now that there is no room: the last place would be overwritten, and nobody told.
-        room = places.start + new.shape[1] <= old.shape[1]
+        room = places.q_offset + new.shape[1] <= old.shape[1]
         new = jnp.where(room, new, jnp.nan)
-    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), places.start, 1)
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), places.q_offset, 1)
 
 
 class SwiGLU(nnx.Module):

@@ -42,12 +42,12 @@ def test_the_kind_of_description_follows_the_encoding():
     assert isinstance(describe(Product(), {"weight": 1.0}, N, None, None, (T, S), 2), ByPosition)
 
 
-@pytest.mark.parametrize("start", [0, 2, 5])
+@pytest.mark.parametrize("q_offset", [0, 2, 5])
 @pytest.mark.parametrize("traced", [False, True])
-def test_by_distance_is_the_dense_bias_in_every_tile(start, traced):
-    make = lambda start: describe(ENCODING, PARAMS, N, None, None, (T, S), start)  # noqa: E731
-    bias = jax.jit(make)(start) if traced else make(start)
-    whole = dense(ENCODING, PARAMS, start + jnp.arange(T), jnp.arange(S))
+def test_by_distance_is_the_dense_bias_in_every_tile(q_offset, traced):
+    make = lambda q_offset: describe(ENCODING, PARAMS, N, None, None, (T, S), q_offset)  # noqa: E731
+    bias = jax.jit(make)(q_offset) if traced else make(q_offset)
+    whole = dense(ENCODING, PARAMS, q_offset + jnp.arange(T), jnp.arange(S))
     assert bias.vector.shape == (N, T + S - 1) and bias.vector.dtype == jnp.float32
     for i, j, rows, columns in ((0, 0, T, S), (2, 3, 3, 4), (5, 0, 1, 8), (0, 7, 6, 1)):
         expected = whole[:, :, i : i + rows, j : j + columns]

@@ -21,7 +21,7 @@ def qkv(T: int, S: int, N: int = 4, K: int = 2) -> list[jax.Array]:
     return [jax.random.normal(key, (2, *shape, 4)) for key, shape in zip(keys, ((T, N), (S, K), (S, K)), strict=True)]
 
 
-def value_and_gradients(sizes, mask, start, at, backend):
+def value_and_gradients(sizes, mask, q_offset, at, backend):
     """Output, log-sum-exp, and the gradients of a random sum of both, for q, k, v and the bias's table."""
     T, S = sizes
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
@@ -29,8 +29,8 @@ def value_and_gradients(sizes, mask, start, at, backend):
     weights = jax.random.normal(jax.random.key(4), (2, T, 4, 4)), jax.random.normal(jax.random.key(5), (2, 4, T))
 
     def run(q, k, v, table):
-        bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, *at, sizes, start)
-        out, lse = weigh(q, k, v, bias=bias, mask=mask, start=start, backend=backend)
+        bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, *at, sizes, q_offset)
+        out, lse = weigh(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend)
         lse = jnp.where(lse > -1e29, lse, 0.0)  # Of a row that sees nothing only the sign is defined.
         return jnp.vdot(out, weights[0]) + jnp.vdot(lse, weights[1]), (out, lse)
 
@@ -134,9 +134,9 @@ def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
 
     @jax.jit
-    def step(q, start):
-        bias = describe(T5, params, 4, None, None, (1, S), start)
-        return weigh(q, k, v, bias=bias, mask=Causal(), start=start, backend="chunked")
+    def step(q, q_offset):
+        bias = describe(T5, params, 4, None, None, (1, S), q_offset)
+        return weigh(q, k, v, bias=bias, mask=Causal(), q_offset=q_offset, backend="chunked")
 
     whole = weigh(q, k, v, bias=describe(T5, params, 4, None, None, (S, S), 0), mask=Causal(), backend="reference")
     for t in range(S):  # What the cache holds past the token is not seen.
@@ -176,7 +176,9 @@ def test_a_window_visits_a_band():
 
 
 def test_a_traced_start_visits_every_block():
-    count = jax.eval_shape(lambda start: jnp.zeros(len(chunked._pairs(Causal(), start, (1, 40), (1, 8)))), 3).shape[0]
+    count = jax.eval_shape(
+        lambda q_offset: jnp.zeros(len(chunked._pairs(Causal(), q_offset, (1, 40), (1, 8)))), 3
+    ).shape[0]
     assert count == 5 and len(chunked._pairs(Causal(), 3, (1, 40), (1, 8))) == 1
 
 
@@ -193,7 +195,7 @@ HIDDEN = jnp.array([[1] * 9 + [2] * 10 + [0] * 6 + [3] * 7, [1] * 16 + [2] * 3 +
 
 
 @pytest.mark.parametrize(
-    ("mask", "T", "start"),
+    ("mask", "T", "q_offset"),
     [
         (Causal() & Segments(HIDDEN), 32, 0),
         (Causal(), 8, jnp.int32(11)),
@@ -201,9 +203,9 @@ HIDDEN = jnp.array([[1] * 9 + [2] * 10 + [0] * 6 + [3] * 7, [1] * 16 + [2] * 3 +
         (Segments(HIDDEN), 32, 0),
         (Window(3) & Causal() & Segments(HIDDEN), 8, jnp.int32(16)),
     ],
-    ids=["segments", "start", "window", "both ways", "all"],
+    ids=["segments", "q_offset", "window", "both ways", "all"],
 )
-def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, start, monkeypatch):
+def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monkeypatch):
     """Forward and backward, each block whose logits are taken says so."""
     plain, visited = chunked._logits, set()
 
@@ -215,16 +217,18 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, start, monkeyp
     monkeypatch.setattr(chunked, "BLOCK", 8)
     q, k, v = qkv(T, 32)
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
-    seen = np.asarray(mask.allowed(start + jnp.arange(T), jnp.arange(32))).any(0).reshape(T // 8, 8, 4, 8).any((1, 3))
+    seen = (
+        np.asarray(mask.allowed(q_offset + jnp.arange(T), jnp.arange(32))).any(0).reshape(T // 8, 8, 4, 8).any((1, 3))
+    )
     assert 0 < seen.sum() < seen.size
 
-    def run(q, mask, start):
-        bias = describe(T5, params, 4, None, None, (T, 32), start)
-        return weigh(q, k, v, bias=bias, mask=mask, start=start, backend="chunked")[0].sum()
+    def run(q, mask, q_offset):
+        bias = describe(T5, params, 4, None, None, (T, 32), q_offset)
+        return weigh(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend="chunked")[0].sum()
 
     for function in (run, jax.grad(run)):
         visited.clear()
-        jax.block_until_ready(jax.jit(function)(q, mask, start))
+        jax.block_until_ready(jax.jit(function)(q, mask, q_offset))
         jax.effects_barrier()
         assert visited == set(map(tuple, np.argwhere(seen).tolist()))
 

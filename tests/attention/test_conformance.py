@@ -26,7 +26,7 @@ def anywhere(monkeypatch):
     def interpreted(*call):
         return splash.call(*call, interpret=True), None
 
-    def by_xla(q, k, v, bias, mask, start):
+    def by_xla(q, k, v, bias, mask, q_offset):
         return cudnn.call(q, k, v, bias, mask, "xla"), None
 
     here = {

@@ -19,7 +19,7 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
     for names in PREFERENCES.values():
         last = BACKENDS[names[-1]]
         for bias in ("none", "linear", "distance", "position", "content"):
-            odd = replace(CPU, bias=bias, dtype="float16", queries=7, mask=("Mine",), start=None, sums=True)
+            odd = replace(CPU, bias=bias, dtype="float16", queries=7, mask=("Mine",), q_offset=None, sums=True)
             assert last.refuse(odd) is None
 
 
@@ -32,7 +32,7 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
         (replace(GPU, bias="linear", head_size=128), "cudnn"),
         (replace(GPU, mask=("Causal", "Window"), window=128), "cudnn"),
         (replace(GPU, mask=(), causal=False), "cudnn"),
-        (replace(GPU, mask=(), causal=False, queries=1, start=7), "cudnn"),
+        (replace(GPU, mask=(), causal=False, queries=1, q_offset=7), "cudnn"),
         (replace(GPU, bias="distance"), "fused"),
         (replace(GPU, dtype="float32", mask=("Causal", "Segments")), "fused"),
         (replace(GPU, bias="distance", device="NVIDIA A100"), "chunked"),
@@ -40,7 +40,7 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
         (replace(TPU, dtype="float32"), "splash"),
         (replace(TPU, bias="linear"), "splash"),
         (replace(TPU, mask=("Causal", "Segments")), "splash"),
-        (replace(TPU, queries=128, start=3968), "splash"),
+        (replace(TPU, queries=128, q_offset=3968), "splash"),
     ],
 )
 def test_the_table_chooses(given, expected):
@@ -64,12 +64,12 @@ def test_the_table_chooses(given, expected):
         (replace(GPU, mask=("Causal", "Segments")), "cudnn", "Causal & Segments"),
         (replace(GPU, mask=("Causal", "Window"), window=-1), "cudnn", "known at compile time"),
         (replace(GPU, mask=("Window",), window=128, causal=False), "cudnn", "causal"),
-        (replace(GPU, queries=1, start=4095), "cudnn", "the same tokens"),
+        (replace(GPU, queries=1, q_offset=4095), "cudnn", "the same tokens"),
         (replace(TPU, bias="distance"), "splash", "not linear"),
         (replace(TPU, bias="linear", mask=("Segments",), causal=False), "splash", "causal mask only"),
         (replace(TPU, queries=100), "splash", "multiples of 128"),
         (replace(TPU, mask=("Mine",)), "splash", "the mask is Mine"),
-        (replace(TPU, start=None), "splash", "known at compile time"),
+        (replace(TPU, q_offset=None), "splash", "known at compile time"),
         (replace(TPU, dtype="float16"), "splash", "queries are float16"),
         (replace(TPU, sums=True), "splash", "no gradient"),
     ],
@@ -86,12 +86,12 @@ def test_a_job_is_read_off_the_arguments():
     q, k = jax.ShapeDtypeStruct((2, 8, 6, 16), jnp.bfloat16), jax.ShapeDtypeStruct((2, 24, 3, 16), jnp.bfloat16)
     found = job(q, k, None, Causal() & (Window(5) & Window(9)) & Full(), 16)
     assert (found.queries, found.keys, found.heads, found.key_heads, found.head_size) == (8, 24, 6, 3, 16)
-    assert found.mask == ("Causal", "Window", "Window") and found.window == 5 and found.causal and found.start == 16
+    assert found.mask == ("Causal", "Window", "Window") and found.window == 5 and found.causal and found.q_offset == 16
     assert found.dtype == "bfloat16" and found.platform == "cpu" and not found.square and found.context == 1
     traced = jax.eval_shape(lambda n: jnp.zeros(job(q, k, None, Window(n), n).window is not None), 3)
     assert traced.shape == (1,)
     assert job(q, k, None, Window(jnp.int32(3)), jnp.int32(2)).window == -1
-    assert job(q, k, None, Full(), jnp.int32(2)).start is None
+    assert job(q, k, None, Full(), jnp.int32(2)).q_offset is None
 
 
 @pytest.mark.parametrize(

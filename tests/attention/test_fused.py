@@ -48,25 +48,25 @@ def learned(encoding: Encoding, dims: Dims) -> tuple[list[jax.Array], object]:
     return [jnp.asarray(leaves[n]) for n in floats], restore
 
 
-def value_and_gradients(way, encoding, mask, arrays, start=None, at=(None, None)):
+def value_and_gradients(way, encoding, mask, arrays, q_offset=None, at=(None, None)):
     """Output, log-sum-exp, and the gradients of a random sum of both for q, k, v and all that the bias learns."""
     T, N, S = *arrays[0].shape[1:3], arrays[1].shape[1]
-    start = S - T if start is None else start
+    q_offset = S - T if q_offset is None else q_offset
     floats, restore = learned(encoding, Dims(heads=N)) if encoding else ([], None)
     weights = (jax.random.normal(jax.random.key(4), arrays[0].shape), jax.random.normal(jax.random.key(5), (2, N, T)))
 
-    # An array as a start is traced, and with it the numbers of the mask.
-    @jax.jit if not isinstance(start, int) else partial(jax.jit, static_argnums=0)
-    def run(start, *arguments):
+    # An array as a q_offset is traced, and with it the numbers of the mask.
+    @jax.jit if not isinstance(q_offset, int) else partial(jax.jit, static_argnums=0)
+    def run(q_offset, *arguments):
         def loss(q, k, v, *some):
-            bias = describe(encoding, restore(some), N, *at, (T, S), start) if encoding else None
-            out, lse = way(q, k, v, bias, mask, start)
+            bias = describe(encoding, restore(some), N, *at, (T, S), q_offset) if encoding else None
+            out, lse = way(q, k, v, bias, mask, q_offset)
             seen = jnp.where(lse > -1e29, lse, 0.0)  # Of a row that sees nothing only the sign is defined.
             return jnp.vdot(out.astype(jnp.float32), weights[0]) + jnp.vdot(seen, weights[1]), (out, lse)
 
         return jax.value_and_grad(loss, tuple(range(len(arguments))), has_aux=True)(*arguments)
 
-    (_, aux), gradients = run(start, *arrays, *floats)
+    (_, aux), gradients = run(q_offset, *arrays, *floats)
     return *aux, *gradients
 
 
@@ -110,13 +110,13 @@ CASES = {
     "a network": (Fire(hidden=3), Causal(), (37, 37), {}),
     "positions": (chain(Kerple(), Fire(hidden=2), Alibi()), Causal() & Segments(SEGMENTS), (37, 37), {"at": AT}),
     "a table by position": (chain(Toeplitz(120), Buckets()), Causal(), (37, 37), {"at": AT}),
-    "traced start": (T5Bias(8, 20), Causal() & Window(20), (18, 50), {"start": jnp.int32(17)}),
+    "traced q_offset": (T5Bias(8, 20), Causal() & Window(20), (18, 50), {"q_offset": jnp.int32(17)}),
 }
 
 
 @each_driver
 @pytest.mark.parametrize(
-    "name", wide(CASES, ("causal", "segments", "a slope, window", "before every key", "positions", "traced start"))
+    "name", wide(CASES, ("causal", "segments", "a slope, window", "before every key", "positions", "traced q_offset"))
 )
 def test_it_equals_the_definition(driver, name):
     encoding, mask, (T, S), rest = CASES[name]
@@ -181,8 +181,8 @@ def test_the_platform_chooses_the_driver_and_on_a_cpu_it_is_interpreted():
 
 
 # What is visited ----------------------------------------------------------------------------------------------------
-def visited(mask, lengths, start=0, rows=4, columns=4):
-    bounds, most, _ = rules.table(rules.take_apart(mask, start, lengths), rows, columns).by_query
+def visited(mask, lengths, q_offset=0, rows=4, columns=4):
+    bounds, most, _ = rules.table(rules.take_apart(mask, q_offset, lengths), rows, columns).by_query
     assert most >= (bounds[..., 3] - bounds[..., 0]).max()
     return int((bounds[..., 3] - bounds[..., 0]).sum()), int((bounds[..., 2] - bounds[..., 1]).sum())
 
@@ -191,17 +191,17 @@ def visited(mask, lengths, start=0, rows=4, columns=4):
 def test_blocks_that_may_not_be_seen_are_not_visited_and_whole_ones_need_no_mask(n):
     assert visited(Full(), (4 * n, 4 * n)) == (n * n, n * n)
     assert visited(Causal(), (4 * n, 4 * n)) == (n * (n + 1) // 2, n * (n - 1) // 2)
-    assert visited(Causal(), (4, 8 * n), start=4 * n) == (n + 1, n)
+    assert visited(Causal(), (4, 8 * n), q_offset=4 * n) == (n + 1, n)
     assert visited(Causal() & Window(4), (4 * n, 4 * n))[0] == 2 * n - 1
     one_each = jnp.repeat(jnp.arange(1, n + 1), 4)[None]
     assert visited(Segments(one_each), (4 * n, 4 * n)) == (n, n)
 
 
 @pytest.mark.parametrize("mask", [Full(), Causal(), Causal() & Window(5), Window(3), Causal() & Segments(SEGMENTS)])
-@pytest.mark.parametrize(("T", "S", "start"), [(37, 37, 0), (10, 37, 27), (10, 37, 5)])
-def test_visits_cover_all_that_is_allowed_and_what_is_not_masked_is_allowed(mask, T, S, start):
-    rule = rules.take_apart(mask, start, (T, S))
-    dense = mask.allowed(start + jnp.arange(T), jnp.arange(S))
+@pytest.mark.parametrize(("T", "S", "q_offset"), [(37, 37, 0), (10, 37, 27), (10, 37, 5)])
+def test_visits_cover_all_that_is_allowed_and_what_is_not_masked_is_allowed(mask, T, S, q_offset):
+    rule = rules.take_apart(mask, q_offset, (T, S))
+    dense = mask.allowed(q_offset + jnp.arange(T), jnp.arange(S))
     dense = np.ones((1, T, S), bool) if dense is None else np.asarray(dense)
     by_query, by_key, diagonals = rules.table(rule, 8, 4)
     for visits, allowed, (own, other) in ((by_query, dense, (8, 4)), (by_key, dense.swapaxes(1, 2), (4, 8))):
@@ -361,7 +361,7 @@ def test_memory_grows_with_the_length_alone(driver):
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_window_may_be_as_wide_as_it_likes(driver, traced):
     size = jnp.int32(2**31 - 1) if traced else 2**31 - 1
-    check(driver, None, Causal() & Window(size), qkv(37, 37), start=jnp.int32(0) if traced else None)
+    check(driver, None, Causal() & Window(size), qkv(37, 37), q_offset=jnp.int32(0) if traced else None)
 
 
 class Far(RelativeBias):

@@ -138,10 +138,10 @@ def test_a_window_is_one_whole_number(size):
         lambda: linear_attend(Q, K, V, mask=Segments(np.array([[1.0, 1, 1.5, 1.5, 2, 2]])) & Causal()),
         lambda: attend(Q, K, V, encoding=Rope(), q_positions=np.array([-(2**32), 1, 2, 3, 4, 5])),
         lambda: positions.check([0, 1, 2**31]),
-        lambda: weigh(Q[:, :2], K, V, start=1.5),
-        lambda: weigh(Q, K, V, start=True),
+        lambda: weigh(Q[:, :2], K, V, q_offset=1.5),
+        lambda: weigh(Q, K, V, q_offset=True),
         lambda: weigh(Q, K, V[:, :3]),
-        lambda: weigh(Q[:, :2], K[:, :4], V[:, :4], start=3, mask=Segments(jnp.array([[1, 1, 2, 2]]))),
+        lambda: weigh(Q[:, :2], K[:, :4], V[:, :4], q_offset=3, mask=Segments(jnp.array([[1, 1, 2, 2]]))),
         lambda: weigh(Q.astype(int), K, V),
     ],
 )

@@ -80,13 +80,13 @@ def test_no_intermediate_is_length_by_length(encoding, backend):
 def test_the_check_sees_what_it_looks_for():
     assert quadratic(T5Bias(), BACKENDS["reference"].attention, S)
     xla = partial(through_cudnn, implementation="xla")
-    assert quadratic(NoPE(), lambda q, k, v, bias, mask, start: (xla(q, k, v, bias, mask),), S)
+    assert quadratic(NoPE(), lambda q, k, v, bias, mask, q_offset: (xla(q, k, v, bias, mask),), S)
 
 
 @pytest.mark.parametrize("encoding", [NoPE(), posjax.Alibi(learned=True)], ids=short)
 def test_splash_makes_none_either(encoding):
-    def attention(q, k, v, bias, mask, start):
-        return (splash.call(q, k, v, bias, mask, start, interpret=False),)
+    def attention(q, k, v, bias, mask, q_offset):
+        return (splash.call(q, k, v, bias, mask, q_offset, interpret=False),)
 
     assert not quadratic(encoding, attention, S, Causal() & Window(300))
 

@@ -258,18 +258,18 @@ def test_memory_of_a_device_grows_linearly_and_nothing_is_gathered():
 
 
 # What it refuses -----------------------------------------------------------------------------------------------------
-def refused(q, k, bias=None, start=0, **axes):
+def refused(q, k, bias=None, q_offset=0, **axes):
     with jax.set_mesh(mesh_of(**(axes or {"context": 2}))):
-        return ring.refuse(job(q, k, bias, Causal(), start)) or ""
+        return ring.refuse(job(q, k, bias, Causal(), q_offset)) or ""
 
 
 def test_what_it_cannot_do_is_refused_with_the_reason():
     x, one = jnp.ones((1, 8, 2, 4)), jnp.ones((1, 1, 2, 4))
     assert not refused(x, x) and not refused(x, x, context=1) and not refused(x, x, data=2, context=1)
     assert "7 tokens do not divide among the 2 devices" in refused(x[:, :7], x[:, :7])
-    assert "1 queries, 8 keys and a start that is 7" in refused(one, x, start=7)
-    assert "a start that is 3" in refused(x, x, start=3)
-    assert "a start that is known at run time only" in refused(x, x, start=jnp.int32(0))
+    assert "1 queries, 8 keys and a q_offset that is 7" in refused(one, x, q_offset=7)
+    assert "a q_offset that is 3" in refused(x, x, q_offset=3)
+    assert "a q_offset that is known at run time only" in refused(x, x, q_offset=jnp.int32(0))
     assert "found the axes ('data',): run under jax.set_mesh" in refused(x, x, data=2)
     assert "found the axes ()" in (ring.refuse(job(x, x, None, Causal(), 0)) or "")
     cope = CoPE()

@@ -274,7 +274,7 @@ def test_what_is_static_stays_static_in_the_layers(remat, monkeypatch):
         return nnx.merge(graph, state)(tokens_of(1, 8), mask=Causal() & Window(3)).sum()
 
     jax.eval_shape(jax.grad(loss), state)
-    assert jobs and all(found.start == 0 and found.window == 3 for found in jobs)
+    assert jobs and all(found.q_offset == 0 and found.window == 3 for found in jobs)
 
 
 def test_recomputed_blocks_that_a_user_changed_run_as_they_are():

@@ -46,7 +46,7 @@ def pass_over(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, in kernels that hold one tile: the same arguments, the same result.
 
@@ -57,4 +57,4 @@ def attention(
     Errors: `NotImplementedError`, with the reason, for encodings that score content, masks of one's own, and biases
     at explicit positions that are more than an elementwise function of a pair.
     """
-    return planned(None, q, k, v, bias, mask, start)
+    return planned(None, q, k, v, bias, mask, q_offset)

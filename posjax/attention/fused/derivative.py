@@ -20,14 +20,14 @@ from posjax.attention.reference import LOWEST, mark_keys, without_void
 
 
 def planned(
-    plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, start: int | jax.Array = 0
+    plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """`fused.attention` by a plan; without one, by the driver of the platform it is compiled for."""
     if isinstance(bias, ByContent):
         raise NotImplementedError(
             f"the fused backend cannot score content, as {bias.encoding!r} does: take backend='chunked'"
         )
-    rule = take_apart(mask, start, (q.shape[1], k.shape[1]))
+    rule = take_apart(mask, q_offset, (q.shape[1], k.shape[1]))
     inside: KernelBias = bias
     if isinstance(bias, ByDistance):
         inside = Linear(bias.slopes) if bias.slopes is not None and rule.causal else replace(bias, slopes=None)

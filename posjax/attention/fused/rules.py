@@ -22,7 +22,7 @@ class Rule:
     """A mask between T queries and S keys, taken apart.
 
     `numbers` int32 `[2]`: the first query's index among the keys, and the window. `q_ids [b, T]` and `k_ids [b, S]`:
-    one pair for each `Segments`. What is known before run time is in `start` and `window` too, else they are `None`.
+    one pair for each `Segments`. What is known before run time is in `q_offset` and `window` too, else they are `None`.
     """
 
     numbers: jax.Array
@@ -31,21 +31,21 @@ class Rule:
     lengths: tuple[int, int]
     causal: bool
     windowed: bool
-    start: int | None
+    q_offset: int | None
     window: int | None
 
     @property
     def static(self) -> bool:
         """Whether the blocks to visit are known before run time."""
-        return self.start is not None and not self.q_ids and (not self.windowed or self.window is not None)
+        return self.q_offset is not None and not self.q_ids and (not self.windowed or self.window is not None)
 
 
 jax.tree_util.register_dataclass(
-    Rule, data_fields=["numbers", "q_ids", "k_ids"], meta_fields=["lengths", "causal", "windowed", "start", "window"]
+    Rule, data_fields=["numbers", "q_ids", "k_ids"], meta_fields=["lengths", "causal", "windowed", "q_offset", "window"]
 )
 
 
-def take_apart(mask: Mask, start: Any, lengths: tuple[int, int]) -> Rule:
+def take_apart(mask: Mask, q_offset: Any, lengths: tuple[int, int]) -> Rule:
     """The rule of a mask; `lengths = (T, S)`.
 
     Errors: `NotImplementedError` for a mask that kernels do not know.
@@ -61,8 +61,8 @@ def take_apart(mask: Mask, start: Any, lengths: tuple[int, int]) -> Rule:
     sizes = [part.size for part in parts if isinstance(part, Window)]
     known = all(isinstance(size, int) for size in sizes)
     window = reduce(min if known else jnp.minimum, sizes) if sizes else 0
-    segments = [_ids(part, start, lengths) for part in parts if isinstance(part, Segments)]
-    numbers = jnp.stack([jnp.asarray(start, jnp.int32), jnp.asarray(window, jnp.int32)])
+    segments = [_ids(part, q_offset, lengths) for part in parts if isinstance(part, Segments)]
+    numbers = jnp.stack([jnp.asarray(q_offset, jnp.int32), jnp.asarray(window, jnp.int32)])
     return Rule(
         numbers,
         tuple(q for q, _ in segments),
@@ -70,14 +70,14 @@ def take_apart(mask: Mask, start: Any, lengths: tuple[int, int]) -> Rule:
         lengths,
         any(part.causal for part in parts),
         bool(sizes),
-        int(start) if isinstance(start, int) else None,
+        int(q_offset) if isinstance(q_offset, int) else None,
         int(window) if known and sizes else None,
     )
 
 
-def _ids(segments: Segments, start: Any, lengths: tuple[int, int]) -> Ids:
+def _ids(segments: Segments, q_offset: Any, lengths: tuple[int, int]) -> Ids:
     k_ids = jnp.asarray(segments.queries if segments.keys is None else segments.keys, jnp.int32)
-    at = jnp.asarray(start, jnp.int32) + jnp.arange(lengths[0], dtype=jnp.int32)
+    at = jnp.asarray(q_offset, jnp.int32) + jnp.arange(lengths[0], dtype=jnp.int32)
     return jnp.asarray(segments.queries, jnp.int32)[:, at], k_ids[:, : lengths[1]]
 
 
@@ -113,12 +113,16 @@ def table(rule: Rule, rows: int, columns: int) -> Table:
 def _blocks(rule: Rule, rows: int, columns: int) -> tuple[Any, Any]:
     """Whether any pair, and whether every pair of a block is allowed: bool `[b, query blocks, key blocks]`."""
     xp = np if rule.static else jnp
-    (T, S), start = rule.lengths, rule.numbers[0] if rule.start is None else rule.start
+    (T, S), q_offset = rule.lengths, rule.numbers[0] if rule.q_offset is None else rule.q_offset
     window = rule.numbers[1] if rule.window is None else rule.window
     q_first, k_first = (xp.arange(-(-n // size), dtype=np.int32) * size for n, size in ((T, rows), (S, columns)))
-    q_last = (start + xp.minimum(q_first + rows, T) - 1)[None, :, None]
+    q_last = (q_offset + xp.minimum(q_first + rows, T) - 1)[None, :, None]
     k_last = (xp.minimum(k_first + columns, S) - 1)[None, None, :]
-    q_first, k_end, k_first = (start + q_first)[None, :, None], (k_first + columns)[None, None, :], k_first[None, None]
+    q_first, k_end, k_first = (
+        (q_offset + q_first)[None, :, None],
+        (k_first + columns)[None, None, :],
+        k_first[None, None],
+    )
     may = xp.ones((1, q_first.shape[1], k_first.shape[2]), bool)
     whole = may & (k_end <= S)
     if rule.causal:
@@ -171,8 +175,8 @@ def _diagonals(may: Any) -> Any:
 
 def linear(rule: Rule, q_index: jax.Array, k_index: jax.Array, numbers: Any) -> jax.Array:
     """Minus the distance of a tile's pairs in float32, exact up to 2^24 tokens and cheaper than integers."""
-    start = numbers[0] if rule.start is None else rule.start
-    return k_index.astype(jnp.float32) - (q_index + start).astype(jnp.float32)
+    q_offset = numbers[0] if rule.q_offset is None else rule.q_offset
+    return k_index.astype(jnp.float32) - (q_index + q_offset).astype(jnp.float32)
 
 
 def near(rule: Rule, distance: jax.Array, numbers: Any) -> jax.Array | None:
@@ -180,7 +184,7 @@ def near(rule: Rule, distance: jax.Array, numbers: Any) -> jax.Array | None:
 
     `numbers[0]` and `numbers[1]` are read only where they are not known before run time.
     """
-    distance = distance + (numbers[0] if rule.start is None else rule.start)
+    distance = distance + (numbers[0] if rule.q_offset is None else rule.q_offset)
     seen = [distance >= 0] if rule.causal else []
     if rule.windowed:
         seen.append(jnp.abs(distance) < (numbers[1] if rule.window is None else rule.window))
