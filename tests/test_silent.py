@@ -32,7 +32,7 @@ from posjax import (
     positions,
     to_rope_parameters,
 )
-from posjax.attention import explain, weigh
+from posjax.attention import attention, explain
 from posjax.encodings import AxialRope, Head
 from posjax.models import Cache, Decoder, Sampling, generate
 
@@ -57,8 +57,8 @@ def step(model, cache, tokens=TOKENS, **given):
 
 # Refused by name --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("call", "named"), [
-    (lambda: weigh(normal(1, 4, 3, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 3 heads and k has 2"),
-    (lambda: weigh(normal(1, 4, 1, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 1 heads and k has 2"),
+    (lambda: attention(normal(1, 4, 3, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 3 heads and k has 2"),
+    (lambda: attention(normal(1, 4, 1, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 1 heads and k has 2"),
     (lambda: attend(normal(1, 4, 2, 4), normal(1, 4, 0, 4), normal(1, 4, 0, 4)), "k has 0"),
     (lambda: explain(jnp.ones((1, 4, 2, 4), jnp.int32)), "q is int32"),
     (lambda: model_of(Rope())(jnp.array([[-1, 2]])), "tokens reach from -1 to 2"),

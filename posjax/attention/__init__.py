@@ -1,6 +1,6 @@
 """Queries, keys, values, positions and an encoding in; the attended values out. One definition, several backends."""
 
-from posjax.attention.attend import attend, context_length, weigh
+from posjax.attention.attend import attend, attention, context_length
 from posjax.attention.biases import Bias, ByDistance, ByPosition, describe
 from posjax.attention.dispatch import BACKENDS, PREFERENCES, Backend, Choice, choose, explain, known
 from posjax.attention.jobs import Job, job
@@ -24,6 +24,7 @@ __all__ = [
     "Window",
     "as_mask",
     "attend",
+    "attention",
     "choose",
     "context_length",
     "describe",
@@ -31,5 +32,4 @@ __all__ = [
     "job",
     "known",
     "linear_attend",
-    "weigh",
 ]

@@ -24,7 +24,7 @@ from posjax.encodings.parameters import given_params
 from posjax.errors import InputError
 
 
-def weigh(
+def attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -33,13 +33,13 @@ def weigh(
     mask: Mask = Causal(),
     q_offset: int | jax.Array = 0,
     backend: str = "auto",
-    sums: bool = True,
+    with_lse: bool = True,
 ) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
     `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `q_offset` is the index of the first query among the keys. `mask` is a
     rule, or a boolean array. Returns the output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`. Without
-    `sums` the latter may be `None`, and backends that do not give it are open too.
+    `with_lse` the latter may be `None`, and backends that do not give it are open too.
 
     Errors: `InputError` for an unknown backend, or a mask whose arrays are of other tokens; `NotImplementedError` for a
     named backend that cannot do this, with the reason and the name of one that can.
@@ -48,20 +48,20 @@ def weigh(
     axes.check_floats(q=q, k=k, v=v)
     q_offset = _index(q_offset)
     mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, q_offset)
-    chosen = choose(job(q, k, bias, mask, q_offset, sums), backend)
+    chosen = choose(job(q, k, bias, mask, q_offset, with_lse), backend)
     if 0 in (*q.shape, *k.shape):  # No token, or none to look at: as for a query that may see nothing.
         blind = jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
         return jnp.zeros((*q.shape[:3], v.shape[3]), q.dtype), blind
-    attention = _without_forward_mode(chosen.backend)
+    compute = _without_forward_mode(chosen.backend)
     q, k, v, bias = vary_alike((q, k, v, bias), mask)
     if not explicit_axes():
-        return attention(q, k, v, bias, mask, q_offset)
+        return compute(q, k, v, bias, mask, q_offset)
     rows, places, heads = (*spec_of(q), None, None, None)[:3]
-    out_specs = (spec_of(q), PartitionSpec(rows, heads, places) if sums else None)
+    out_specs = (spec_of(q), PartitionSpec(rows, heads, places) if with_lse else None)
 
     def both(*arguments: Any) -> tuple[jax.Array, Any]:
-        out, lse = attention(*arguments)
-        return out, lse if sums else None
+        out, lse = compute(*arguments)
+        return out, lse if with_lse else None
 
     return by_compiler(both, out_specs, q, k, v, bias, mask, q_offset)
 
@@ -75,9 +75,9 @@ def _index(q_offset: Any) -> Any:
 
 
 def _without_forward_mode(name: str) -> Callable[..., Any]:
-    """A backend's attention; where it has only a derivative of its own, forward mode is told which backend can."""
+    """A backend's function; where it has only a derivative of its own, forward mode is told which backend can."""
 
-    def attention(*arguments: Any) -> Any:
+    def compute(*arguments: Any) -> Any:
         try:
             return BACKENDS[name].attention(*arguments)
         except TypeError as error:
@@ -88,7 +88,7 @@ def _without_forward_mode(name: str) -> Callable[..., Any]:
                 "backend='reference' can, and reverse mode works with every backend"
             ) from None
 
-    return attention
+    return compute
 
 
 def attend(
@@ -159,7 +159,7 @@ def attend(
     k_places = positions.contiguous(sizes["S"]) if k_places is None else k_places
     q = encoding.rotate(params, q, q_places, "query")
     k = encoding.rotate(params, k, k_places, "key")
-    return weigh(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend, sums=False)[0]
+    return attention(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend, with_lse=False)[0]
 
 
 def context_length(encoding: Encoding, given: int | None, tokens: int, *places: Any) -> int:

@@ -25,7 +25,7 @@ def refuse(job: Job) -> str | None:
         return f"it runs on NVIDIA GPUs, and this is a {job.platform}"
     if job.dtype not in ("bfloat16", "float16"):
         return f"it takes bfloat16 or float16, and queries are {job.dtype}"
-    if job.sums:
+    if job.with_lse:
         return "its log-sum-exp is rounded and has no gradient"
     if job.bias not in ("none", "linear"):
         return f"it would need the bias ({job.bias}) as a whole [N, T, S] array"

@@ -23,8 +23,8 @@ from posjax.errors import InputError
 class Backend:
     """A way to compute the definition in `reference`.
 
-    `attention(q, k, v, bias, mask, q_offset)` gives the output and the log-sum-exp, which may be `None` where a job does
-    not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why "auto"
+    `attention(q, k, v, bias, mask, q_offset)` gives the output and the log-sum-exp, which may be `None` where a job
+    does not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why "auto"
     does not take it although it can.
     """
 
@@ -136,13 +136,13 @@ def explain(
     q_positions: Any = None,
     k_positions: Any = None,
     backend: str = "auto",
-    sums: bool = False,
+    with_lse: bool = False,
 ) -> Choice:
     """The backend that `attend` would take for these arguments, and why.
 
     `q [B, T, N, H]` and `k [B, S, K, H]` are arrays or their shapes, `jax.ShapeDtypeStruct`; without `k` the keys are
-    as many as the queries. Nothing is computed. Of encodings that differ by layer the first layer's counts. `sums`: as
-    if the log-sum-exp were asked for.
+    as many as the queries. Nothing is computed. Of encodings that differ by layer the first layer's counts.
+    `with_lse`: as if the log-sum-exp were asked for.
 
     Errors: those of `choose`, and those of `attend` for arguments that do not go together.
 
@@ -173,4 +173,4 @@ def explain(
     shapes = [None if p is None else jax.ShapeDtypeStruct(jnp.shape(p), jnp.int32) for p in (q_positions, k_positions)]
     given = partial(described, jax.random.key(0))
     bias = jax.eval_shape(given, *shapes)
-    return choose(job(q, k, bias, mask, q_offset, sums), backend)
+    return choose(job(q, k, bias, mask, q_offset, with_lse), backend)

@@ -21,8 +21,8 @@ class Job:
     `bias`: "none"; "linear", minus a slope times the distance; "distance", any other function of it; "position", a
     bias of explicit positions; "content", a score of queries and keys. `mask`: the names of its rules. `window`: the
     smallest static window, -1 where one is known at run time only. `q_offset`: the index of the first query among the
-    keys, `None` at run time only. `sums`: whether the log-sum-exp is asked for, with its gradient. `context`: over how
-    many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what varies.
+    keys, `None` at run time only. `with_lse`: whether the log-sum-exp is asked for, with its gradient. `context`: over
+    how many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what varies.
     """
 
     platform: str
@@ -37,7 +37,7 @@ class Job:
     causal: bool = True
     window: int | None = None
     q_offset: int | None = 0
-    sums: bool = False
+    with_lse: bool = False
     device: str = ""
     context: int = 1
     varying: bool = False
@@ -53,7 +53,7 @@ class Job:
         return set(self.mask) <= {"Causal", "Window", "Segments"}
 
 
-def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Any, sums: bool = False) -> Job:
+def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Any, with_lse: bool = False) -> Job:
     """The job of one call, from arrays or their shapes. `q [B, T, N, H]`, `k [B, S, K, H]`."""
     every = rules(mask)
     sizes = [rule.size for rule in every if isinstance(rule, Window)]
@@ -72,7 +72,7 @@ def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Any, sums: bool = Fals
         any(isinstance(rule, Causal) for rule in every),
         None if not sizes else min(static) if len(static) == len(sizes) else -1,
         q_offset if isinstance(q_offset, int) else None,
-        sums,
+        with_lse,
         device,
         context(),
         bool(varies_over((q, k))),

@@ -64,8 +64,8 @@ def attention(
 ) -> tuple[jax.Array, jax.Array]:
     """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows.
 
-    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `q_offset` is the index of
-    the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
+    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `q_offset` is the index
+    of the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
     logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it. One that is
     not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it either: NaN
     marks what has no meaning for whoever reads that row, and reaches no other.

@@ -103,7 +103,7 @@ def mass_beyond(trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax
     q, v = q[:, start:], k  # Only the log-sum-exps are read: the keys stand in for the values.
 
     def total(mask: Mask) -> jax.Array:
-        return attention.weigh(q, k, v, bias=bias, mask=mask, q_offset=start)[1]
+        return attention.attention(q, k, v, bias=bias, mask=mask, q_offset=start)[1]
 
     near = jnp.exp(total(places.mask & Window(trained)) - total(places.mask))
     return jnp.mean(1 - near, axis=(1, 2))

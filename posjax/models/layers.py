@@ -23,8 +23,8 @@ class Places:
     """What layers of one forward pass share: computed once, from positions, mask and encoding.
 
     `params` is joined and prepared for `positions [b, T]`; `key_positions [b, S]` and `raw` (the same parameters, not
-    prepared) serve a cache of keys that are not rotated yet. `q_offset` is the first query's index among the keys. `void
-    [b, T]` marks tokens without a position: nothing is to look at them, and they look at nothing.
+    prepared) serve a cache of keys that are not rotated yet. `q_offset` is the first query's index among the keys.
+    `void [b, T]` marks tokens without a position: nothing is to look at them, and they look at nothing.
     """
 
     encoding: Encoding
@@ -109,7 +109,7 @@ class Attention(nnx.Module):
             k_BSKH = encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
         # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
         backend = self.backend if cached is None else "auto"
-        out_BTNH, _ = attention.weigh(
+        out_BTNH, _ = attention.attention(
             q_BTNH,
             k_BSKH,
             v_BSKH,
@@ -117,7 +117,7 @@ class Attention(nnx.Module):
             mask=places.mask,
             q_offset=places.q_offset,
             backend=backend,
-            sums=False,
+            with_lse=False,
         )
         if places.void is not None:
             out_BTNH = jnp.where(places.void[..., None, None], 0, out_BTNH)

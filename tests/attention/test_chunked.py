@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Causal, Dims, Fire, Full, Mask, Segments, T5Bias, Window, chain
-from posjax.attention import chunked, describe, weigh
+from posjax.attention import attention, chunked, describe
 from posjax.attention.biases import ByPosition, over_rows
 from tests.cases import wide
 
@@ -30,7 +30,7 @@ def value_and_gradients(sizes, mask, q_offset, at, backend):
 
     def run(q, k, v, table):
         bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, *at, sizes, q_offset)
-        out, lse = weigh(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend)
+        out, lse = attention(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend)
         lse = jnp.where(lse > -1e29, lse, 0.0)  # Of a row that sees nothing only the sign is defined.
         return jnp.vdot(out, weights[0]) + jnp.vdot(lse, weights[1]), (out, lse)
 
@@ -136,9 +136,9 @@ def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
     @jax.jit
     def step(q, q_offset):
         bias = describe(T5, params, 4, None, None, (1, S), q_offset)
-        return weigh(q, k, v, bias=bias, mask=Causal(), q_offset=q_offset, backend="chunked")
+        return attention(q, k, v, bias=bias, mask=Causal(), q_offset=q_offset, backend="chunked")
 
-    whole = weigh(q, k, v, bias=describe(T5, params, 4, None, None, (S, S), 0), mask=Causal(), backend="reference")
+    whole = attention(q, k, v, bias=describe(T5, params, 4, None, None, (S, S), 0), mask=Causal(), backend="reference")
     for t in range(S):  # What the cache holds past the token is not seen.
         out, lse = step(q[:, t : t + 1], t)
         np.testing.assert_allclose(out[:, 0], whole[0][:, t], atol=2e-6)
@@ -152,11 +152,11 @@ def test_a_traced_window_equals_a_static_one_and_does_not_trace_again(monkeypatc
     @jax.jit
     def run(mask, *arrays):
         traces.append(mask)
-        return weigh(*arrays, mask=mask, backend="chunked")[0]
+        return attention(*arrays, mask=mask, backend="chunked")[0]
 
     for n in (1, 3, 11):
         mask = Causal() & Window(n)
-        np.testing.assert_allclose(run(mask, *arrays), weigh(*arrays, mask=mask, backend="reference")[0], atol=2e-6)
+        np.testing.assert_allclose(run(mask, *arrays), attention(*arrays, mask=mask, backend="reference")[0], atol=2e-6)
     assert len(traces) == 1
 
 
@@ -224,7 +224,7 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monk
 
     def run(q, mask, q_offset):
         bias = describe(T5, params, 4, None, None, (T, 32), q_offset)
-        return weigh(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend="chunked")[0].sum()
+        return attention(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend="chunked")[0].sum()
 
     for function in (run, jax.grad(run)):
         visited.clear()
@@ -237,9 +237,9 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monk
 def test_a_traced_window_may_be_as_wide_as_it_likes(size, monkeypatch):
     monkeypatch.setattr(chunked, "BLOCK", 8)
     arrays = qkv(37, 37)
-    run = jax.jit(lambda mask, *arrays: weigh(*arrays, mask=mask, backend="chunked")[0])
+    run = jax.jit(lambda mask, *arrays: attention(*arrays, mask=mask, backend="chunked")[0])
     for mask in (Causal() & Window(jnp.int32(size)), Window(jnp.int32(size))):
-        np.testing.assert_allclose(run(mask, *arrays), weigh(*arrays, mask=mask, backend="reference")[0], atol=2e-6)
+        np.testing.assert_allclose(run(mask, *arrays), attention(*arrays, mask=mask, backend="reference")[0], atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -252,7 +252,7 @@ def test_results_repeat_to_the_bit(dtype, monkeypatch):
     def run(table, *arrays):
         bias = describe(T5, {"0": {**params["0"], "table": table}, "1": params["1"]}, 4, None, None, (40, 40), 0)
         return jax.value_and_grad(
-            lambda *x: weigh(*x, bias=bias, backend="chunked")[0].astype(jnp.float32).sum(), (0, 1, 2)
+            lambda *x: attention(*x, bias=bias, backend="chunked")[0].astype(jnp.float32).sum(), (0, 1, 2)
         )(*arrays)
 
     first, again = (jax.tree.leaves(run(params["0"]["table"], *arrays)) for _ in range(2))

@@ -19,7 +19,7 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
     for names in PREFERENCES.values():
         last = BACKENDS[names[-1]]
         for bias in ("none", "linear", "distance", "position", "content"):
-            odd = replace(CPU, bias=bias, dtype="float16", queries=7, mask=("Mine",), q_offset=None, sums=True)
+            odd = replace(CPU, bias=bias, dtype="float16", queries=7, mask=("Mine",), q_offset=None, with_lse=True)
             assert last.refuse(odd) is None
 
 
@@ -53,7 +53,7 @@ def test_the_table_chooses(given, expected):
         (CPU, "cudnn", "this is a cpu"),
         (CPU, "splash", "this is a cpu"),
         (replace(GPU, dtype="float32"), "cudnn", "queries are float32"),
-        (replace(GPU, sums=True), "cudnn", "no gradient"),
+        (replace(GPU, with_lse=True), "cudnn", "no gradient"),
         (replace(GPU, bias="distance"), "cudnn", "as a whole [N, T, S] array"),
         (replace(GPU, bias="position"), "cudnn", "as a whole [N, T, S] array"),
         (replace(GPU, bias="content"), "cudnn", "as a whole [N, T, S] array"),
@@ -71,7 +71,7 @@ def test_the_table_chooses(given, expected):
         (replace(TPU, mask=("Mine",)), "splash", "the mask is Mine"),
         (replace(TPU, q_offset=None), "splash", "known at compile time"),
         (replace(TPU, dtype="float16"), "splash", "queries are float16"),
-        (replace(TPU, sums=True), "splash", "no gradient"),
+        (replace(TPU, with_lse=True), "splash", "no gradient"),
     ],
 )
 def test_what_a_backend_cannot_do_is_refused_with_the_reason_and_another_name(given, refused, why):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Causal, Dims, Forgetting, Rope, Segments, Window, attend, chain
-from posjax.attention import describe, weigh
+from posjax.attention import attention, describe
 from posjax.attention.biases import ByContent
 from posjax.attention.fading import BetweenTokens, between_tokens
 
@@ -54,7 +54,7 @@ def test_the_sums_of_rows_and_their_gradients_too():
 
     def run(params, backend):
         bias = describe(FOX, params, 4, None, None, (300, 300), 0)
-        lse = weigh(q, k, v, bias=bias, backend=backend)[1]
+        lse = attention(q, k, v, bias=bias, backend=backend)[1]
         return jnp.sum(jnp.sin(jnp.arange(lse.size, dtype=jnp.float32)) * lse.ravel()), lse
 
     got, wanted = (jax.grad(run, has_aux=True)(params, backend) for backend in ("chunked", "reference"))

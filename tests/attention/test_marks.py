@@ -19,7 +19,7 @@ from posjax import (
     linear_attend,
     positions,
 )
-from posjax.attention import describe, weigh
+from posjax.attention import attention, describe
 
 Q, K, V = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 4))
 BOTH = pytest.mark.parametrize("backend", ["reference", "chunked"])
@@ -27,7 +27,9 @@ PADDED = Causal() & Segments(jnp.array([[0, 0, 1, 1, 1, 1]]))
 
 
 def log_sums(params, backend, k=K, mask=PADDED):
-    return weigh(Q, k, V, bias=describe(Forgetting(), params, 2, None, None, (6, 6), 0), mask=mask, backend=backend)[1]
+    return attention(
+        Q, k, V, bias=describe(Forgetting(), params, 2, None, None, (6, 6), 0), mask=mask, backend=backend
+    )[1]
 
 
 FADING = Forgetting().init(jax.random.key(1), Dims(2, 4))
@@ -56,9 +58,9 @@ def test_the_second_derivative_of_a_forgetting_bias_counts_each_sum_once():
 @BOTH
 def test_values_may_be_of_another_width(backend, width):
     v = jax.random.normal(jax.random.key(7), (1, 6, 2, width))
-    out = weigh(Q, K, v, backend=backend)[0]
+    out = attention(Q, K, v, backend=backend)[0]
     halves = jnp.concatenate(
-        [weigh(Q, K, jnp.tile(v, 4)[..., i : i + 4], backend=backend)[0][..., :1] for i in range(width)], axis=-1
+        [attention(Q, K, jnp.tile(v, 4)[..., i : i + 4], backend=backend)[0][..., :1] for i in range(width)], axis=-1
     )
     np.testing.assert_allclose(out, halves, atol=1e-6)
 
@@ -138,11 +140,11 @@ def test_a_window_is_one_whole_number(size):
         lambda: linear_attend(Q, K, V, mask=Segments(np.array([[1.0, 1, 1.5, 1.5, 2, 2]])) & Causal()),
         lambda: attend(Q, K, V, encoding=Rope(), q_positions=np.array([-(2**32), 1, 2, 3, 4, 5])),
         lambda: positions.check([0, 1, 2**31]),
-        lambda: weigh(Q[:, :2], K, V, q_offset=1.5),
-        lambda: weigh(Q, K, V, q_offset=True),
-        lambda: weigh(Q, K, V[:, :3]),
-        lambda: weigh(Q[:, :2], K[:, :4], V[:, :4], q_offset=3, mask=Segments(jnp.array([[1, 1, 2, 2]]))),
-        lambda: weigh(Q.astype(int), K, V),
+        lambda: attention(Q[:, :2], K, V, q_offset=1.5),
+        lambda: attention(Q, K, V, q_offset=True),
+        lambda: attention(Q, K, V[:, :3]),
+        lambda: attention(Q[:, :2], K[:, :4], V[:, :4], q_offset=3, mask=Segments(jnp.array([[1, 1, 2, 2]]))),
+        lambda: attention(Q.astype(int), K, V),
     ],
 )
 def test_what_would_wrap_or_be_cut_is_refused(call):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posjax import Alibi, Causal, Full, NoPE, Rope, Segments, attend, chain
-from posjax.attention import ByPosition, Window, describe, reference, weigh
+from posjax.attention import ByPosition, Window, attention, describe, reference
 from tests import golden, oracles
 from tests.cases import BACKEND_NAMES
 
@@ -78,11 +78,11 @@ def test_log_sum_exp_and_its_gradient(mask, backend):
     weight = rng.normal(size=(2, 4, 5)).astype(np.float32)
 
     def weighed(q, k, backend):
-        return jnp.sum(weigh(q, k, v, bias=bias, mask=mask, backend=backend)[1] * weight)
+        return jnp.sum(attention(q, k, v, bias=bias, mask=mask, backend=backend)[1] * weight)
 
     allowed = np.tril(np.ones((1, 5, 5), bool)) if isinstance(mask, Causal) else np.ones((1, 5, 5), bool)
     dense = oracles.alibi_bias(4, range(5), range(5), "symmetric")[None]
-    lse = weigh(q, k, v, bias=bias, mask=mask, backend=backend)[1]
+    lse = attention(q, k, v, bias=bias, mask=mask, backend=backend)[1]
     expected = log_sum_exp(np.float64(q), np.float64(k), dense, np.broadcast_to(allowed, (2, 5, 5)))
     np.testing.assert_allclose(lse, expected, atol=2e-6)
     # d lse / d logits is the softmax, so d/dq is the weighted mean of keys over sqrt(H).
@@ -98,7 +98,7 @@ def test_log_sum_exp_and_its_gradient(mask, backend):
 @each_backend
 def test_logits_beyond_float32s_exponential_stay_finite(backend):
     q = jnp.full((1, 3, 1, 4), 100.0)
-    out, lse = weigh(q, q, q, mask=Full(), backend=backend)
+    out, lse = attention(q, q, q, mask=Full(), backend=backend)
     np.testing.assert_allclose(out, q, rtol=1e-6)
     np.testing.assert_allclose(lse, 20_000 + np.log(3), rtol=1e-6)
 
@@ -110,7 +110,7 @@ def test_a_query_that_sees_nothing_gives_zero_and_no_gradient(backend, monkeypat
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 7, 2, 4))
 
     def run(q, k, v):
-        return weigh(q, k, v, mask=Causal() & Segments(segments), backend=backend)[0]
+        return attention(q, k, v, mask=Causal() & Segments(segments), backend=backend)[0]
 
     @jax.jit
     def both(*qkv):
@@ -131,7 +131,7 @@ def test_where_no_query_sees_anything_all_is_zero(backend):
 
     @jax.jit
     def both(*qkv):
-        out, pull = jax.vjp(lambda q, k, v: weigh(q, k, v, mask=mask, backend=backend)[0], *qkv)
+        out, pull = jax.vjp(lambda q, k, v: attention(q, k, v, mask=mask, backend=backend)[0], *qkv)
         return out, *pull(jnp.ones_like(out))
 
     assert not any(np.asarray(g).any() for g in both(x, x, x))
@@ -144,7 +144,7 @@ def test_bfloat16_stays_close_to_float32(backend, monkeypatch):
     bias = ByPosition({}, 10**6 + jnp.arange(40)[None], 10**6 + jnp.arange(40)[None], Alibi(), 2)
 
     def run(q, k, v):
-        return weigh(q, k, v, bias=bias, mask=Causal(), backend=backend)[0]
+        return attention(q, k, v, bias=bias, mask=Causal(), backend=backend)[0]
 
     @jax.jit
     def both(*qkv):
@@ -158,4 +158,4 @@ def test_bfloat16_stays_close_to_float32(backend, monkeypatch):
 
 def test_a_window_of_one_returns_the_values():
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 4))
-    np.testing.assert_allclose(weigh(q, k, v, mask=Window(1), backend="reference")[0], v, atol=1e-6)
+    np.testing.assert_allclose(attention(q, k, v, mask=Window(1), backend="reference")[0], v, atol=1e-6)
