@@ -27,8 +27,8 @@ class ByDistance:
     """A bias of contiguous positions: one number for each head and distance.
 
     `vector [N, T + S - 1]` holds the distances from `q_offset - (S - 1)` to `q_offset + T - 1`, `q_offset` being the
-    first query's index among the keys. `slopes [N]`, where there are any, say that it is `-slope * distance` for all keys at
-    or before the query.
+    first query's index among the keys. `slopes [N]`, where there are any, say that it is `-slope * distance` for
+    all keys at or before the query.
     """
 
     vector: jax.Array

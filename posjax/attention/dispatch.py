@@ -24,8 +24,8 @@ class Backend:
     """A way to compute the definition in `reference`.
 
     `attention(q, k, v, bias, mask, q_offset)` gives the output and the log-sum-exp, which may be `None` where a job
-    does not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why "auto"
-    does not take it although it can.
+    does not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why
+    "auto" does not take it although it can.
     """
 
     attention: Callable[..., tuple[jax.Array, jax.Array | None]]

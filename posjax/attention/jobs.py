@@ -22,7 +22,8 @@ class Job:
     bias of explicit positions; "content", a score of queries and keys. `mask`: the names of its rules. `window`: the
     smallest static window, -1 where one is known at run time only. `q_offset`: the index of the first query among the
     keys, `None` at run time only. `with_lse`: whether the log-sum-exp is asked for, with its gradient. `context`: over
-    how many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what varies.
+    how many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what
+    varies.
     """
 
     platform: str
