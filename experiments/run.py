@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli
-from posjax import report
-from posjax import run as runs
+from posjax import report, run as runs
 from posjax.data import Documents, Needles
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
 from posjax.files import owned, probe, read_json, write_json
+from posjax.models import build
 from posjax.run import Experiment, Run
 
 
@@ -214,7 +214,7 @@ def parameters(run: Run) -> int:
     """The number of trained numbers, from shapes alone."""
     from flax import nnx
 
-    state = jax.eval_shape(lambda: nnx.state(run.model.build(run.data.vocabulary, 0)))
+    state = jax.eval_shape(lambda: nnx.state(build(run.model, run.data.vocabulary, 0)))
     return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 

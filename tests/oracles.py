@@ -15,16 +15,18 @@ import mpmath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tests.schedule_oracles import Array as Array
-from tests.schedule_oracles import dynamic_ntk as dynamic_ntk
-from tests.schedule_oracles import linear as linear
-from tests.schedule_oracles import llama3 as llama3
-from tests.schedule_oracles import long_rope as long_rope
-from tests.schedule_oracles import ntk as ntk
-from tests.schedule_oracles import ntk_by_parts as ntk_by_parts
-from tests.schedule_oracles import plain as plain
-from tests.schedule_oracles import proportional as proportional
-from tests.schedule_oracles import yarn as yarn
+from tests.schedule_oracles import (
+    Array as Array,
+    dynamic_ntk as dynamic_ntk,
+    linear as linear,
+    llama3 as llama3,
+    long_rope as long_rope,
+    ntk as ntk,
+    ntk_by_parts as ntk_by_parts,
+    plain as plain,
+    proportional as proportional,
+    yarn as yarn,
+)
 
 DIGITS = 60
 

@@ -30,7 +30,7 @@ from posjax import (
 from posjax.arguments import integers, whole
 from posjax.attention import explain, linear_attend
 from posjax.encodings import Dims, Head
-from posjax.models import Cache, Decoder, generate
+from posjax.models import Cache, Decoder, build, generate
 
 x = np.ones((2, 5, 2, 8), np.float32)
 key = jax.random.key(0)
@@ -40,7 +40,7 @@ TOKENS = np.ones((2, 4), np.int32)
 
 @pytest.fixture(scope="module")
 def model():
-    return CONFIG.build(11, 0)
+    return build(CONFIG, 11, 0)
 
 
 def of(encoding, *sizes):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli
-from experiments import run as experiments_run
+from experiments import cli, run as experiments_run
 from posjax.run import Experiment
 from tests.training.tiny import optax_promotes  # noqa: F401
 

@@ -17,6 +17,7 @@ from posjax.errors import InputError, StorageError
 from posjax.evaluation import Extrapolation, Retrieval
 from posjax.files import read_json, write_json
 from posjax.identity import differences, tree
+from posjax.models import build
 from posjax.run import REMEDY, Experiment, Material, Run
 from posjax.surroundings import PACKAGES, commit
 from posjax.training import Devices
@@ -322,7 +323,7 @@ def test_a_needle_run_goes_all_the_way(tmp_path):
     assert results["parameters"] == sum(
         x.size
         for x in jax.tree.leaves(
-            jax.eval_shape(lambda: __import__("flax").nnx.state(plan.model.build(task.vocabulary, 0)))
+            jax.eval_shape(lambda: __import__("flax").nnx.state(build(plan.model, task.vocabulary, 0)))
         )
     )
     assert timeless(runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))) == timeless(results)

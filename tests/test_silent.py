@@ -34,7 +34,7 @@ from posjax import (
 )
 from posjax.attention import attention, explain
 from posjax.encodings import AxialRope, Head
-from posjax.models import Cache, Decoder, Sampling, generate
+from posjax.models import Cache, Decoder, Sampling, build, generate
 
 RNG = np.random.default_rng(0)
 TOKENS = jnp.array([[1, 2, 3, 4]])
@@ -46,12 +46,12 @@ def normal(*shape):
 
 def model_of(encoding, **more):
     config = Decoder(**{"encoding": encoding, "layers": 1, "model_size": 8, "heads": 2, "embedding_scale": 1.0} | more)
-    return config.build(7, 0)
+    return build(config, 7, 0)
 
 
 def step(model, cache, tokens=TOKENS, **given):
-    places = model.places(tokens.shape[1], cache=cache, **given)
-    x, cache, _ = model.hidden(tokens, places, cache)
+    prepared = model.prepare(tokens.shape[1], cache=cache, **given)
+    x, cache, _ = model.hidden(tokens, prepared, cache)
     return model.logits(x), cache
 
 
@@ -137,7 +137,7 @@ def test_positions_in_a_cache_count_for_the_length():
 def test_an_array_that_looks_ahead_over_a_cache_is_refused():
     model = model_of(Rope())
     with pytest.raises(InputError, match="look ahead"):
-        model.places(3, mask=np.tril(np.ones((3, 6), bool), 2), cache=Cache.empty(model.config, 1, 6))
+        model.prepare(3, mask=np.tril(np.ones((3, 6), bool), 2), cache=Cache.empty(model.config, 1, 6))
     cached, _ = step(model, Cache.empty(model.config, 1, 4), mask=np.tril(np.ones((4, 4), bool)))
     np.testing.assert_allclose(cached, model(TOKENS), atol=1e-5)
 

@@ -14,7 +14,7 @@ from flax import nnx
 
 from experiments.benchmarks import tables
 from posjax.encodings import T5Bias
-from posjax.models import Decoder, cross_entropy
+from posjax.models import Decoder, build, cross_entropy
 
 LIMIT = 24.0
 """GiB that the process may take."""
@@ -34,9 +34,11 @@ class Long:
 
 def run(long: Long) -> dict[str, Any]:
     """Loss, norm of the bias's gradient, seconds, and the process's peak of resident memory in GiB."""
-    model = Decoder(
-        encoding=T5Bias(), layers=long.layers, model_size=long.model_size, heads=long.heads, remat=long.remat
-    ).build(long.vocabulary, seed=0)
+    model = build(
+        Decoder(encoding=T5Bias(), layers=long.layers, model_size=long.model_size, heads=long.heads, remat=long.remat),
+        long.vocabulary,
+        seed=0,
+    )
     graph, state = nnx.split(model)
     tokens = jax.random.randint(jax.random.key(0), (1, long.length + 1), 0, long.vocabulary)
 

@@ -1,35 +1,35 @@
 """Queries, keys, values, positions and an encoding in; the attended values out. One definition, several backends."""
 
-from posjax.attention.attend import attend, attention, context_length
-from posjax.attention.biases import Bias, ByDistance, ByPosition, describe
-from posjax.attention.dispatch import BACKENDS, PREFERENCES, Backend, Choice, choose, explain, known
-from posjax.attention.jobs import Job, job
-from posjax.attention.linear import LinearState, linear_attend
-from posjax.attention.masks import Causal, Full, Mask, Segments, Window, as_mask
-
-__all__ = [
-    "BACKENDS",
-    "PREFERENCES",
-    "Backend",
-    "Bias",
-    "ByDistance",
-    "ByPosition",
-    "Causal",
-    "Choice",
-    "Full",
-    "Job",
-    "LinearState",
-    "Mask",
-    "Segments",
-    "Window",
-    "as_mask",
-    "attend",
-    "attention",
-    "choose",
-    "context_length",
-    "describe",
-    "explain",
-    "job",
-    "known",
-    "linear_attend",
-]
+from posjax.attention.attend import attend as attend, attention as attention
+from posjax.attention.biases import (
+    Bias as Bias,
+    ByDistance as ByDistance,
+    ByPosition as ByPosition,
+    describe as describe,
+)
+from posjax.attention.dispatch import (
+    BACKENDS as BACKENDS,
+    PREFERENCES as PREFERENCES,
+    Backend as Backend,
+    Choice as Choice,
+    choose as choose,
+    explain as explain,
+    known as known,
+)
+from posjax.attention.jobs import Job as Job, job as job
+from posjax.attention.linear import LinearState as LinearState, linear_attend as linear_attend
+from posjax.attention.masks import (
+    Causal as Causal,
+    Full as Full,
+    Mask as Mask,
+    Segments as Segments,
+    Window as Window,
+    as_mask as as_mask,
+)
+from posjax.attention.prepared import (
+    Prepared as Prepared,
+    Tokens as Tokens,
+    context_length as context_length,
+    gather as gather,
+    prepare as prepare,
+)

@@ -10,17 +10,15 @@ import jax.numpy as jnp
 from jax import core
 from jax.sharding import PartitionSpec
 
-from posjax import axes, positions
-from posjax.arguments import whole
-from posjax.attention import biases
+from posjax import axes
 from posjax.attention.biases import Bias
-from posjax.attention.dispatch import BACKENDS, check_heads, choose, fit
+from posjax.attention.dispatch import BACKENDS, choose
 from posjax.attention.jobs import job
-from posjax.attention.masks import Causal, Mask, as_mask, held
+from posjax.attention.masks import Causal, Mask, held
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
+from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
-from posjax.encodings.base import Dims, Encoding, NoPE, Params
-from posjax.encodings.parameters import given_params
+from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
 
 
@@ -131,53 +129,7 @@ def attend(
     """
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKH=v)
     axes.check_floats(q=q, k=k, v=v)
-    mask = as_mask(mask)
-    fit(encoding, mask, sizes)
-    if sizes["T"] > sizes["S"] and not mask.causal and q_positions is None and not isinstance(encoding, NoPE):
-        raise InputError(
-            f"{sizes['T']} queries look at {sizes['S']} keys under {mask!r}: they are another sequence, "
-            "so say where its tokens are, with q_positions and k_positions"
-        )
-    B, T, S = (sizes[letter] for letter in "BTS")
-    # Queries of another sequence, more than there are keys, have no place among them.
-    q_offset = S - T if T <= S or mask.causal else 0
-    q_places, k_places = (
-        None if p is None else positions.check(p, name, encoding.coordinates, (B, count))
-        for p, name, count in ((q_positions, "q_positions", T), (k_positions, "k_positions", S))
-    )
-    reached = S
-    if length is None and (q_places is not None or (k_places is not None and not mask.causal)):
-        # Where one side has no positions of its own, its tokens stand where they do by default.
-        sides = (positions.contiguous(T, q_offset) if q_places is None else q_places,)
-        sides += () if mask.causal else (positions.contiguous(S) if k_places is None else k_places,)
-        reached = context_length(encoding, None, S, *sides)
-    encoding = encoding.at_length(context_length(encoding, length, reached))
-    dims = Dims(heads=sizes["N"], head_size=sizes["H"])
-    params = given_params(encoding, params, dims)
-    bias = biases.describe(encoding, params, sizes["N"], q_places, k_places, (sizes["T"], sizes["S"]), q_offset)
-    q_places = positions.contiguous(sizes["T"], q_offset) if q_places is None else q_places
-    k_places = positions.contiguous(sizes["S"]) if k_places is None else k_places
-    q = encoding.rotate(params, q, q_places, "query")
-    k = encoding.rotate(params, k, k_places, "key")
-    return attention(q, k, v, bias=bias, mask=mask, q_offset=q_offset, backend=backend, with_lse=False)[0]
-
-
-def context_length(encoding: Encoding, given: int | None, tokens: int, *places: Any) -> int:
-    """The length of the context for an encoding that depends on it: as given, or by the largest of the positions.
-
-    Errors: `InputError` where positions are traced and no length is given.
-    """
-    known = [p for p in places if p is not None]
-    if isinstance(given, core.Tracer) and not encoding.length_dependent:
-        return tokens  # Nobody asks for it.
-    if given is not None:
-        return whole(given, "length", least=1)
-    if not known or not encoding.length_dependent:
-        return tokens
-    reaches = [positions.reach(p) for p in known]
-    if None in reaches:
-        raise InputError(
-            f"{encoding!r} depends on the length of the context, and the positions are known at run time "
-            "only: pass length=, one more than the largest position"
-        )
-    return max(n for n in reaches if n is not None)
+    call = prepare(encoding, params, sizes, mask=mask, q_positions=q_positions, k_positions=k_positions, length=length)
+    q, k = call.rotate(q, "query"), call.rotate(k, "key")
+    out, _ = attention(q, k, v, bias=call.bias, mask=call.mask, q_offset=call.q_offset, backend=backend, with_lse=False)
+    return out

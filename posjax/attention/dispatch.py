@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from posjax import axes, positions
-from posjax.attention import biases, chunked, cudnn, fused, reference, ring, splash
+from posjax import axes
+from posjax.attention import chunked, cudnn, fused, reference, ring, splash
 from posjax.attention.jobs import Job, job
-from posjax.attention.masks import Causal, Mask, held
+from posjax.attention.masks import Causal, Mask, as_mask, held
 from posjax.attention.per_device import per_device
+from posjax.attention.prepared import Prepared, first_index, fit, prepare
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.errors import InputError
 
@@ -100,33 +99,6 @@ def known(backend: str) -> None:
         raise InputError(f"backend={backend!r} is unknown: needed is 'auto' or one of {', '.join(BACKENDS)}")
 
 
-def check_heads(sizes: dict[str, int]) -> None:
-    """Errors: `InputError` where the query heads are no multiple of the key-value heads."""
-    if not sizes["K"] or sizes["N"] % sizes["K"]:
-        raise InputError(
-            f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the key-value "
-            "heads divide"
-        )
-
-
-def check_causal(encoding: Encoding, mask: Mask) -> None:
-    """Errors: `InputError` for a causal encoding under a mask that lets a query see later keys."""
-    if encoding.causal and not mask.causal:
-        raise InputError(
-            f"{encoding!r} is defined for keys at or before the query, and the mask {mask!r} lets later "
-            "ones through: intersect it with Causal(), or take the encoding's form for both directions"
-        )
-
-
-def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
-    """Errors: `InputError` where an encoding, a mask and the sizes of queries and keys do not go together."""
-    if not isinstance(encoding, Encoding):
-        name = encoding.__name__ if isinstance(encoding, type) else "NoPE"
-        raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
-    check_heads(sizes)
-    check_causal(encoding, mask)
-
-
 def explain(
     q: Any,
     k: Any = None,
@@ -141,8 +113,7 @@ def explain(
     """The backend that `attend` would take for these arguments, and why.
 
     `q [B, T, N, H]` and `k [B, S, K, H]` are arrays or their shapes, `jax.ShapeDtypeStruct`; without `k` the keys are
-    as many as the queries. Nothing is computed. Of encodings that differ by layer the first layer's counts.
-    `with_lse`: as if the log-sum-exp were asked for.
+    as many as the queries. Nothing is computed. `with_lse`: as if the log-sum-exp were asked for.
 
     Errors: those of `choose`, and those of `attend` for arguments that do not go together.
 
@@ -154,23 +125,22 @@ def explain(
     k = q if k is None else k
     sizes = axes.check(q_BTNH=q, k_BSKH=k)
     axes.check_floats(q=q, k=k)
-    B, N, (T, S) = sizes["B"], sizes["N"], (sizes["T"], sizes["S"])
-    q_offset = S - T
-    mask = held(mask, {"B": B, "T": T, "S": S}, q_offset)
+    dims = Dims(sizes["N"], sizes["H"], sizes["N"] * sizes["H"])
+    mask = as_mask(mask)
+    q_offset = first_index(sizes["T"], sizes["S"], mask)
+    mask = held(mask, sizes, q_offset)
     fit(encoding, mask, sizes)
-    if q_positions is not None:
-        q_positions = positions.check(q_positions, "q_positions", encoding.coordinates, (B, T))
-    if k_positions is not None:
-        k_positions = positions.check(k_positions, "k_positions", encoding.coordinates, (B, S))
-    encoding = encoding.at_length(S)
-    dims = Dims(N, sizes["H"], N * sizes["H"])
 
-    def described(key: jax.Array, q_at: Any, k_at: Any) -> Any:
-        params = encoding.join(encoding.init(key, dims), encoding.constants(dims))
-        first, params = encoding.of_layer(0, params)
-        return biases.describe(first, params, N, q_at, k_at, (T, S), q_offset)
+    def prepared(key: jax.Array) -> Prepared:
+        return prepare(
+            encoding,
+            encoding.init(key, dims),
+            sizes,
+            mask=mask,
+            q_positions=q_positions,
+            k_positions=k_positions,
+            length=sizes["S"],  # No kind of bias changes with the length, and positions may be traced.
+        )
 
-    shapes = [None if p is None else jax.ShapeDtypeStruct(jnp.shape(p), jnp.int32) for p in (q_positions, k_positions)]
-    given = partial(described, jax.random.key(0))
-    bias = jax.eval_shape(given, *shapes)
-    return choose(job(q, k, bias, mask, q_offset, with_lse), backend)
+    call = jax.eval_shape(prepared, jax.random.key(0))
+    return choose(job(q, k, call.bias, mask, q_offset, with_lse), backend)

@@ -12,11 +12,11 @@ import numpy as np
 from flax import nnx
 
 from posjax import attention
-from posjax.attention import Causal, Mask, Window
+from posjax.attention import Causal, Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
 from posjax.evaluation.variants import Subject, Variant, numbers
-from posjax.models import Places, Transformer, cross_entropy, dims
+from posjax.models import Transformer, cross_entropy, dims
 
 TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
@@ -77,9 +77,9 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
     state, constants, window = data
     model: Transformer = nnx.merge(graph, state)
     inputs, targets = windows[:, :-1], windows[:, 1:]
-    places = model.places(inputs.shape[1], mask=_mask(window), constants=constants)
+    prepared = model.prepare(inputs.shape[1], mask=_mask(window), constants=constants)
     probe = partial(mass_beyond, trained)
-    hidden, _, shares = model.hidden(inputs, places, probe=probe)
+    hidden, _, shares = model.hidden(inputs, prepared, probe=probe)
     return cross_entropy(model.logits(hidden), targets), jnp.mean(jnp.stack(shares), axis=0)
 
 
@@ -90,7 +90,7 @@ def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
     return jnp.argmax(model(inputs, mask=_mask(window), constants=constants), -1).astype(jnp.int32)
 
 
-def mass_beyond(trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
+def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
     """The share of attention on keys `trained` tokens back or more, `[B]`: mean over heads and the last queries.
 
     From two log-sum-exps, with and without those keys, so that no weights are ever built.
@@ -99,13 +99,13 @@ def mass_beyond(trained: int, q: jax.Array, k: jax.Array, places: Places) -> jax
     start = length - tail
     if length <= trained:
         return jnp.zeros(q.shape[0])
-    bias = attention.describe(places.encoding, places.raw, q.shape[2], None, None, (tail, length), start)
+    bias = prepared.last(tail).bias
     q, v = q[:, start:], k  # Only the log-sum-exps are read: the keys stand in for the values.
 
     def total(mask: Mask) -> jax.Array:
         return attention.attention(q, k, v, bias=bias, mask=mask, q_offset=start)[1]
 
-    near = jnp.exp(total(places.mask & Window(trained)) - total(places.mask))
+    near = jnp.exp(total(prepared.mask & Window(trained)) - total(prepared.mask))
     return jnp.mean(1 - near, axis=(1, 2))
 
 
@@ -125,13 +125,13 @@ def _trained_scores(graph: Any, tail: int, state: Any, inputs: jax.Array, distan
     length = inputs.shape[1]
     start = length - tail
 
-    def probe(q: jax.Array, k: jax.Array, places: Places) -> jax.Array:
-        bias = attention.describe(places.encoding, places.raw, q.shape[2], None, None, (tail, length), start)
+    def probe(q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
+        bias = prepared.last(tail).bias
         mean = jnp.mean(attention_logits(q[:, start:], k, bias, start), axis=(0, 1))
         rows = jnp.arange(tail)[:, None]
         return jnp.mean(mean[rows, start + rows - distances[None]], axis=0)
 
-    _, _, scores = model.hidden(inputs, model.places(length), probe=probe)
+    _, _, scores = model.hidden(inputs, model.prepare(length), probe=probe)
     by_distance = jnp.mean(jnp.stack(scores), axis=0)
     return by_distance - by_distance[0]
 

@@ -16,7 +16,7 @@ from posjax.arguments import LARGEST
 from posjax.encodings import NTK, Chain, Encoding, Learned, Linear, Rope, Schedule, Yarn, chain
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
-from posjax.models import Decoder, EncodingParams, Transformer, dims
+from posjax.models import Decoder, EncodingParams, Transformer, build, dims
 
 Extension = Literal["linear", "ntk", "yarn"]
 Kind = Literal["raw", "windowed", "extension", "fill"]
@@ -55,7 +55,7 @@ class Subject:
 
 def abstract(model: Decoder, vocabulary: int, trained_length: int) -> Subject:
     """A subject of shapes alone: nothing is computed."""
-    return Subject(nnx.eval_shape(lambda: model.build(vocabulary, 0)), trained_length)
+    return Subject(nnx.eval_shape(lambda: build(model, vocabulary, 0)), trained_length)
 
 
 RAW, WINDOWED = Variant("raw", "raw"), Variant("windowed", "windowed")

@@ -12,50 +12,22 @@ Hooks and attention run compiled, as a model runs them. Each law compiles anew, 
 
 from posjax.invariants.attending import (
     assert_causal as assert_causal,
-)
-from posjax.invariants.attending import (
     assert_decode as assert_decode,
-)
-from posjax.invariants.attending import (
     assert_gradients as assert_gradients,
-)
-from posjax.invariants.attending import (
     assert_packing as assert_packing,
-)
-from posjax.invariants.attending import (
     causal as causal,
-)
-from posjax.invariants.attending import (
     decode as decode,
-)
-from posjax.invariants.attending import (
     gradients as gradients,
-)
-from posjax.invariants.attending import (
     packing as packing,
 )
-from posjax.invariants.finding import Finding as Finding
-from posjax.invariants.finding import asserting as asserting
+from posjax.invariants.finding import Finding as Finding, asserting as asserting
 from posjax.invariants.hooks import (
     OFFSETS as OFFSETS,
-)
-from posjax.invariants.hooks import (
     assert_distinct as assert_distinct,
-)
-from posjax.invariants.hooks import (
     assert_relative as assert_relative,
-)
-from posjax.invariants.hooks import (
     assert_tile as assert_tile,
-)
-from posjax.invariants.hooks import (
     distinct as distinct,
-)
-from posjax.invariants.hooks import (
     scores as scores,
-)
-from posjax.invariants.hooks import (
     tile as tile,
 )
-from posjax.invariants.suite import check as check
-from posjax.invariants.suite import table as table
+from posjax.invariants.suite import check as check, table as table

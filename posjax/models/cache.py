@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import core
 
 from posjax.arguments import LARGEST, whole
+from posjax.attention import Tokens
 from posjax.errors import InputError
+from posjax.models.decoder import Decoder
 
-if TYPE_CHECKING:
-    from posjax.models.decoder import Decoder
-    from posjax.models.layers import KeysValues, Places
+KeysValues = tuple[jax.Array, jax.Array]
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,12 @@ class Cache:
         rows = jnp.broadcast_to(new, (self.positions.shape[0], count, *self.positions.shape[2:]))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 
-    def extended(self, layers: tuple[KeysValues, ...], places: Places, count: int) -> Cache:
-        """The cache after `count` more tokens."""
-        positions = None if self.positions is None else jnp.broadcast_to(places.key_positions, self.positions.shape)
-        return replace(self, layers=layers, length=self.length + count, positions=positions)
+    def extended(self, layers: tuple[KeysValues, ...], tokens: Tokens) -> Cache:
+        """The cache after the queries of a call, with the keys and values of each layer."""
+        positions = None
+        if self.positions is not None:
+            positions = jnp.broadcast_to(tokens.k_positions, self.positions.shape)
+        return replace(self, layers=layers, length=self.length + tokens.queries, positions=positions)
 
 
 jax.tree_util.register_dataclass(Cache, data_fields=["layers", "length", "positions"], meta_fields=[])

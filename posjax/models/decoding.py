@@ -19,8 +19,8 @@ from posjax.encodings.base import Params
 from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.models.cache import Cache
-from posjax.models.decoder import Decoder, Transformer
-from posjax.models.layers import dims
+from posjax.models.decoder import Decoder, dims
+from posjax.models.transformer import Transformer
 
 COLDEST = 1e-30
 """Below it a temperature is no number of float32 any more, or soon none; 0 says what is meant."""
@@ -167,8 +167,8 @@ def _generate(
         after = jnp.ones((B, new - 1), jnp.int32)
         mask = mask & Segments(jnp.concatenate([real.astype(jnp.int32), after], axis=1))
     cache = Cache.empty(model.config, B, T + new - 1, positions=at is not None)
-    places = model.places(T, at, mask=mask, constants=first, cache=cache)
-    x, cache, _ = model.hidden(prompt, places, cache)
+    prepared = model.prepare(T, at, mask=mask, constants=first, cache=cache)
+    x, cache, _ = model.hidden(prompt, prepared, cache)
     assert cache is not None
     token = sampling.draw(model.logits(x[:, -1:])[:, 0], jax.random.fold_in(key, 0))
 
@@ -176,8 +176,8 @@ def _generate(
         token, at, cache = carry
         i, constants = scanned
         at = None if at is None else at[:, -1:] + 1
-        places = model.places(1, at, mask=mask, constants=first if later is None else constants, cache=cache)
-        x, cache, _ = model.hidden(token[:, None], places, cache)
+        prepared = model.prepare(1, at, mask=mask, constants=first if later is None else constants, cache=cache)
+        x, cache, _ = model.hidden(token[:, None], prepared, cache)
         token = sampling.draw(model.logits(x)[:, 0], jax.random.fold_in(key, i))
         return (token, at, cache), token
 

@@ -4,67 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from posjax import attention
-from posjax.attention import Bias, Mask
-from posjax.encodings.base import Dims, Encoding, Params
-
-if TYPE_CHECKING:
-    from posjax.models.decoder import Decoder
-
-
-@dataclass(frozen=True)
-class Places:
-    """What layers of one forward pass share: computed once, from positions, mask and encoding.
-
-    `params` is joined and prepared for `positions [b, T]`; `key_positions [b, S]` and `raw` (the same parameters, not
-    prepared) serve a cache of keys that are not rotated yet. `q_offset` is the first query's index among the keys.
-    `void [b, T]` marks tokens without a position: nothing is to look at them, and they look at nothing.
-    """
-
-    encoding: Encoding
-    params: Params
-    positions: jax.Array
-    bias: Bias
-    mask: Mask
-    q_offset: Any
-    raw: Params
-    key_positions: jax.Array
-    void: jax.Array | None = None
-
-
-jax.tree_util.register_dataclass(
-    Places,
-    meta_fields=["encoding"],
-    data_fields=["params", "positions", "bias", "mask", "q_offset", "raw", "key_positions", "void"],
-)
+from posjax.attention import Prepared
+from posjax.encodings.base import Params
+from posjax.models.cache import KeysValues
+from posjax.models.decoder import Decoder
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One forward pass: the whole encoding's parameters for the embedding, and the places of each kind of layer.
+class PreparedLayers:
+    """One forward pass: the whole encoding's parameters for the embedding, and what each kind of layer needs.
 
     There is one kind but where the encoding changes over the layers, and they take turns. They have names, "0", "1", …,
     and no numbers, since `nnx.tabulate` shows a dict of such values, and no tuple.
     """
 
     params: Params
-    kinds: dict[str, Places]
+    kinds: dict[str, Prepared]
 
-    def of(self, layer: int) -> Places:
-        """The places of one layer."""
+    def of(self, layer: int) -> Prepared:
+        """What one layer needs."""
         return self.kinds[str(layer % len(self.kinds))]
 
 
-jax.tree_util.register_dataclass(Pass, data_fields=["params", "kinds"], meta_fields=[])
+jax.tree_util.register_dataclass(PreparedLayers, data_fields=["params", "kinds"], meta_fields=[])
 
-KeysValues = tuple[jax.Array, jax.Array]
-Probe = Callable[[jax.Array, jax.Array, Places], Any]
+Probe = Callable[[jax.Array, jax.Array, Prepared], Any]
 """Looks at one layer's rotated queries `[B, T, N, H]` and keys `[B, S, K, H]`; its answers are collected by layer."""
 
 
@@ -89,48 +60,66 @@ class Attention(nnx.Module):
         self.out = _linear((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
 
     def __call__(
-        self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
+        self, x_BTD: jax.Array, prepared: Prepared, cached: KeysValues | None = None, probe: Probe | None = None
     ) -> tuple[jax.Array, KeysValues | None, Any]:
         N, K, H = self.sizes
         B, T = x_BTD.shape[:2]
-        q_BTNH = self.query(x_BTD).reshape(B, T, N, H)
-        k_BSKH, v_BSKH = self.key(x_BTD).reshape(B, T, K, H), self.value(x_BTD).reshape(B, T, K, H)
-        encoding = places.encoding
-        q_BTNH = encoding.rotate(places.params, q_BTNH, places.positions, "query")
+        may_end = prepared.may_end
+        q_BTNH = rowwise(self.query, x_BTD, may_end).reshape(B, T, N, H)
+        k_BSKH = rowwise(self.key, x_BTD, may_end).reshape(B, T, K, H)
+        v_BSKH = rowwise(self.value, x_BTD, may_end).reshape(B, T, K, H)
+        encoding, positions = prepared.encoding, prepared.tokens.q_positions
+        q_BTNH = encoding.rotate(prepared.params, q_BTNH, positions, "query")
         # A cache of an encoding that depends on the length holds keys that are not rotated yet.
         late = cached is not None and encoding.length_dependent
         if not late:
-            k_BSKH = encoding.rotate(places.params, k_BSKH, places.positions, "key")
-        if places.void is not None:  # Whoever sees such a key says so, by NaN.
-            k_BSKH = jnp.where(places.void[..., None, None], jnp.nan, k_BSKH).astype(k_BSKH.dtype)
+            k_BSKH = encoding.rotate(prepared.params, k_BSKH, positions, "key")
+        if prepared.void is not None:  # Whoever sees such a key says so, by NaN.
+            k_BSKH = jnp.where(prepared.void[..., None, None], jnp.nan, k_BSKH).astype(k_BSKH.dtype)
         if cached is not None:
-            cached = k_BSKH, v_BSKH = _append(cached[0], k_BSKH, places), _append(cached[1], v_BSKH, places)
+            k_BSKH = _append(cached[0], k_BSKH, prepared)
+            v_BSKH = _append(cached[1], v_BSKH, prepared)
+            cached = k_BSKH, v_BSKH
         if late:
-            k_BSKH = encoding.rotate(places.raw, k_BSKH, places.key_positions, "key")
+            k_BSKH = prepared.rotate(k_BSKH, "key")
         # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
         backend = self.backend if cached is None else "auto"
         out_BTNH, _ = attention.attention(
             q_BTNH,
             k_BSKH,
             v_BSKH,
-            bias=places.bias,
-            mask=places.mask,
-            q_offset=places.q_offset,
+            bias=prepared.bias,
+            mask=prepared.mask,
+            q_offset=prepared.q_offset,
             backend=backend,
             with_lse=False,
         )
-        if places.void is not None:
-            out_BTNH = jnp.where(places.void[..., None, None], 0, out_BTNH)
-        seen = None if probe is None else probe(q_BTNH, k_BSKH, places)
-        return self.out(out_BTNH.reshape(B, T, N * H)), cached, seen
+        if prepared.void is not None:
+            out_BTNH = jnp.where(prepared.void[..., None, None], 0, out_BTNH)
+        seen = None
+        if probe is not None:
+            seen = probe(q_BTNH, k_BSKH, prepared)
+        return rowwise(self.out, out_BTNH.reshape(B, T, N * H), may_end), cached, seen
 
 
-def _append(old: jax.Array, new: jax.Array, places: Places) -> jax.Array:
-    if not isinstance(places.q_offset, int):
+def _append(old: jax.Array, new: jax.Array, prepared: Prepared) -> jax.Array:
+    if not isinstance(prepared.q_offset, int):
         # Known only now that there is no room: the last place would be overwritten, and nobody told.
-        room = places.q_offset + new.shape[1] <= old.shape[1]
+        room = prepared.q_offset + new.shape[1] <= old.shape[1]
         new = jnp.where(room, new, jnp.nan)
-    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), places.q_offset, 1)
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), prepared.q_offset, 1)
+
+
+def rowwise(function: Callable[[jax.Array], jax.Array], x_BTD: jax.Array, may_end: bool) -> jax.Array:
+    """A function of each token alone; where an encoding may end, tokens past it stay NaN and reach no gradient.
+
+    A NaN in the stream would otherwise be multiplied by a cotangent of 0, and make the gradient of every weight NaN.
+    """
+    if not may_end:
+        return function(x_BTD)
+    void = ~jnp.all(jnp.isfinite(x_BTD), axis=-1, keepdims=True)
+    out = function(jnp.where(void, 0, x_BTD))
+    return jnp.where(void, jnp.nan, out).astype(out.dtype)
 
 
 class SwiGLU(nnx.Module):
@@ -154,11 +143,16 @@ class Block(nnx.Module):
         self.feed_forward = SwiGLU(config, rngs)
 
     def __call__(
-        self, x_BTD: jax.Array, places: Places, cached: KeysValues | None = None, probe: Probe | None = None
+        self, x_BTD: jax.Array, prepared: Prepared, cached: KeysValues | None = None, probe: Probe | None = None
     ) -> tuple[jax.Array, KeysValues | None, Any]:
-        attended, cached, seen = self.attention(self.attention_norm(x_BTD), places=places, cached=cached, probe=probe)
-        x_BTD = x_BTD + attended
-        return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD)), cached, seen
+        may_end = prepared.may_end
+        normed_BTD = rowwise(self.attention_norm, x_BTD, may_end)
+        attended_BTD, cached, seen = self.attention(normed_BTD, prepared=prepared, cached=cached, probe=probe)
+        x_BTD = x_BTD + attended_BTD
+        return x_BTD + rowwise(self._fed_forward, x_BTD, may_end), cached, seen
+
+    def _fed_forward(self, x_BTD: jax.Array) -> jax.Array:
+        return self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
 def norm(config: Decoder, rngs: nnx.Rngs) -> nnx.RMSNorm:
@@ -166,8 +160,3 @@ def norm(config: Decoder, rngs: nnx.Rngs) -> nnx.RMSNorm:
     return nnx.RMSNorm(
         config.model_size, epsilon=config.epsilon, dtype=jnp.dtype(config.dtype), param_dtype=jnp.float32, rngs=rngs
     )
-
-
-def dims(config: Decoder) -> Dims:
-    """The sizes that an encoding takes from this model."""
-    return Dims(heads=config.heads, head_size=config.size_of_head, model_size=config.model_size)

@@ -1,7 +1,6 @@
 """Training: an optimiser, a mesh, a step, a loop, checkpoints."""
 
-from posjax.training.checkpoints import Checkpoints, begun
-from posjax.training.checkpoints import restore as restored
+from posjax.training.checkpoints import Checkpoints, begun, restore as restored
 from posjax.training.loop import Train, about, fit, trainer
 from posjax.training.mesh import Devices
 from posjax.training.optimizer import AdamW

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from posjax.models import Decoder, cross_entropy
+from posjax.models import Decoder, build, cross_entropy
 from posjax.training import mesh as meshes
 from posjax.training.optimizer import AdamW
 
@@ -44,16 +44,16 @@ class Trainer:
 
     def graph(self) -> Any:
         """The model's structure, into which `State.params` merge."""
-        return nnx.graphdef(nnx.eval_shape(lambda: self.model.build(self.vocabulary, 0)))
+        return nnx.graphdef(nnx.eval_shape(lambda: build(self.model, self.vocabulary, 0)))
 
     def start(self, seed: int) -> State:
         """The state before the first step, a function of the seed, on every device of the mesh."""
 
-        def build() -> State:
-            params = nnx.state(self.model.build(self.vocabulary, seed))
+        def begin() -> State:
+            params = nnx.state(build(self.model, self.vocabulary, seed))
             return State(params, self.optimizer.build(self.steps).init(params), jnp.zeros((), jnp.int32))
 
-        return jax.jit(build, out_shardings=meshes.shared(self.mesh))()
+        return jax.jit(begin, out_shardings=meshes.shared(self.mesh))()
 
     def abstract(self) -> State:
         """The shapes, types and places of a state, for restoring into."""

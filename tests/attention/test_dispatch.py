@@ -9,6 +9,7 @@ import pytest
 import posjax
 from posjax import Alibi, Causal, Full, InputError, Rope, Segments, Shaw, T5Bias, Window, attend, by_layer, chain
 from posjax.attention import BACKENDS, PREFERENCES, Job, choose, explain, job
+from posjax.models import build
 
 GPU = Job("gpu", "bfloat16", 4096, 4096, 12, 4, 64, device="NVIDIA H200")
 TPU = replace(GPU, platform="tpu", device="TPU v5e")
@@ -107,7 +108,6 @@ def test_a_job_is_read_off_the_arguments():
         (chain(Alibi(), Alibi(learned=True)), None, "linear"),
         (Alibi(), jnp.arange(8), "position"),
         (Shaw(), None, "content"),
-        (by_layer(Alibi(), Rope()), None, "linear"),
     ],
 )
 def test_explain_names_the_kind_of_bias(encoding, at, kind):
@@ -115,6 +115,19 @@ def test_explain_names_the_kind_of_bias(encoding, at, kind):
     mask = Causal()
     choice = explain(q, encoding=encoding, mask=mask, q_positions=at, k_positions=at)
     assert choice.job.bias == kind and choice.backend == "chunked"
+
+
+def test_explain_asks_for_a_layer_and_a_model_takes_its_first():
+    both = by_layer(Alibi(), Rope())
+    with pytest.raises(InputError, match="no layer was named"):
+        explain(jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.float32), encoding=both)
+    assert posjax.models.Decoder(encoding=both).explain(8).job.bias == "linear"
+
+
+def test_explain_refuses_more_queries_than_keys_of_an_unknown_place():
+    q, k = (jax.ShapeDtypeStruct((2, length, 4, 16), jnp.float32) for length in (8, 4))
+    with pytest.raises(InputError, match="say where its tokens are"):
+        explain(q, k, encoding=Rope(), mask=Full())
 
 
 def test_explain_prints_within_80_columns(monkeypatch):
@@ -144,5 +157,5 @@ def test_attend_says_why_and_what_to_take():
 
 def test_a_model_keeps_the_table_for_steps_over_a_cache():
     """Otherwise a model with a backend for training alone could not generate."""
-    model = posjax.models.Decoder(encoding=Rope(), backend="reference").build(16, 0)
+    model = build(posjax.models.Decoder(encoding=Rope(), backend="reference"), 16, 0)
     assert model.config.explain(32).backend == "reference"

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from posjax import Alibi, Causal, Dims, Full, Head, InputError, attend
 from posjax.encodings.alibi import slopes

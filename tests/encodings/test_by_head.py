@@ -24,7 +24,7 @@ from posjax import (
     by_layer,
     chain,
 )
-from posjax.models import Decoder, generate
+from posjax.models import Decoder, build, generate
 from tests.cases import wide
 
 GROUPS = (
@@ -69,9 +69,19 @@ def test_parameters_are_those_of_the_groups_own_heads():
 
 
 def model_of(encoding, layers: int = 4):
-    return Decoder(
-        encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=3, embedding_scale=1.0, backend="reference"
-    ).build(VOCABULARY, seed=0)
+    return build(
+        Decoder(
+            encoding=encoding,
+            layers=layers,
+            model_size=24,
+            heads=6,
+            kv_heads=3,
+            embedding_scale=1.0,
+            backend="reference",
+        ),
+        VOCABULARY,
+        seed=0,
+    )
 
 
 def tokens_of(B: int, T: int) -> jax.Array:
@@ -96,8 +106,8 @@ def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     for i, part in enumerate(parts):
         single = model_of(part)
         single.encoding_params.set_value(model.encoding_params.get_value()[str(i)])
-        alone.append(single.places(7).of(0))
-        x = part.embed(single.places(7).params, x, jnp.arange(7))
+        alone.append(single.prepare(7).of(0))
+        x = part.embed(single.prepare(7).params, x, jnp.arange(7))
     for i, block in enumerate(model.blocks):
         x = block(x, alone[i % len(parts)])[0]
     got = model(tokens)

@@ -19,8 +19,7 @@ from posjax import (
     attend,
     chain,
 )
-from tests import content_oracles as content
-from tests import oracles
+from tests import content_oracles as content, oracles
 from tests.cases import params_of
 
 KINDS = (Shaw(clip=4), TransformerXL(), TransformerXL(base=50.0), CoPE(length=6), CoPE(length=40), Forgetting())

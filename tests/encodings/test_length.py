@@ -7,7 +7,7 @@ import pytest
 
 from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, attend, by_head, chain
 from posjax.encodings import Alibi
-from posjax.models import Decoder
+from posjax.models import Decoder, build
 from tests import oracles
 from tests.cases import wide
 
@@ -67,7 +67,7 @@ def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
         encoding=Rope(schedule=schedule), layers=2, model_size=24, heads=3, backend="reference", embedding_scale=1.0
     )
     tokens = jax.random.randint(jax.random.key(T), (2, T), 0, 11)
-    fixed = config.build(11, 0)
+    fixed = build(config, 11, 0)
     frozen = Rope(schedule=schedule.at_length(T)).constants(Dims(3, 8, 24))
     np.testing.assert_array_equal(fixed(tokens), fixed(tokens, constants=frozen))
     wrong = Rope(schedule=schedule.at_length(5 if T > TRAINED else 13)).constants(Dims(3, 8, 24))

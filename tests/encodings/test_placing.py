@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from posjax import InputError, PoSE, Randomized, Rope, chain
-from posjax.models import Decoder, cross_entropy
+from posjax.models import Decoder, build, cross_entropy
 
 AT = jnp.arange(12)
 ROWS = jnp.broadcast_to(AT, (8, 12))
@@ -65,9 +65,8 @@ def test_pose_cuts_at_every_place():
 
 
 def built(encoding):
-    return Decoder(encoding=encoding, layers=1, model_size=16, heads=2, embedding_scale=1.0, backend="reference").build(
-        11, seed=0
-    )
+    config = Decoder(encoding=encoding, layers=1, model_size=16, heads=2, embedding_scale=1.0, backend="reference")
+    return build(config, 11, seed=0)
 
 
 @pytest.mark.parametrize("moving", [Randomized(400), PoSE(400)], ids=repr)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from posjax import Dims, InputError, LogN, Rope, ScalableSoftmax, attend, chain
-from tests import content_oracles as content
-from tests import oracles
+from tests import content_oracles as content, oracles
 
 AT = np.array([[0, 1, 2, 510, 511], [512, 513, 5000, 10**6, 2**31 - 1]])
 

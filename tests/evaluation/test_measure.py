@@ -10,7 +10,7 @@ from flax import nnx
 
 from posjax.encodings import Alibi, Dims, Learned, Rope, Sinusoidal, T5Bias, chain
 from posjax.evaluation import RAW, WINDOWED, Subject, Variant, extended, measure, variants
-from posjax.models import Decoder
+from posjax.models import Decoder, build
 from tests.evaluation.toys import VOCABULARY, L, log_softmax, loss_of, naive, subject, windows
 
 T5 = T5Bias(buckets=8, max_distance=8)
@@ -58,7 +58,7 @@ def test_an_extension_is_the_model_rebuilt_with_that_schedule(how, encoding):
     new = extended(encoding, how, 4.0, L)
     assert new != encoding
     rebuilt = Decoder(**{**{f: getattr(one.config, f) for f in one.config.__dataclass_fields__}, "encoding": new})
-    model = rebuilt.build(VOCABULARY, 0)
+    model = build(rebuilt, VOCABULARY, 0)
     nnx.update(model, nnx.state(one.model))
     want, want_mass = measure.losses_and_mass(Subject(model, L), RAW, 4, data)
     np.testing.assert_allclose(losses, want, atol=1e-6)

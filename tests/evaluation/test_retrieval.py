@@ -11,7 +11,7 @@ from posjax.data import Needles
 from posjax.encodings import Learned, Rope
 from posjax.errors import InputError
 from posjax.evaluation import Retrieval, Subject, measure
-from posjax.models import Decoder
+from posjax.models import Decoder, build
 
 TASK = Needles(keys=8, values=4, fillers=3, needles=4)
 L = 16
@@ -19,7 +19,7 @@ L = 16
 
 def reader(encoding=None):
     config = Decoder(encoding=encoding or Rope(), layers=1, model_size=8, heads=1, feed_forward=8)
-    return Subject(config.build(TASK.vocabulary, 0), L)
+    return Subject(build(config, TASK.vocabulary, 0), L)
 
 
 def perfect(inputs):

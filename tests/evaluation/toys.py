@@ -10,7 +10,7 @@ from flax import nnx
 from posjax.data import Documents
 from posjax.encodings import Encoding
 from posjax.evaluation import Subject
-from posjax.models import Decoder
+from posjax.models import Decoder, build
 
 L = 8
 VOCABULARY = 257
@@ -19,7 +19,7 @@ VOCABULARY = 257
 def subject(encoding: Encoding, layers: int = 2, trained: int = L) -> Subject:
     """A model with large weights, so that attention is far from even."""
     config = Decoder(encoding=encoding, layers=layers, model_size=16, heads=2, feed_forward=16, embedding_scale=1.0)
-    model = config.build(VOCABULARY, seed=1)
+    model = build(config, VOCABULARY, seed=1)
     nnx.update(model, jax.tree.map(lambda x: 2 * x, nnx.state(model)))
     return Subject(model, trained)
 
@@ -52,8 +52,8 @@ def naive(subject: Subject, window: np.ndarray) -> tuple[np.ndarray, list[np.nda
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     model.hidden(
         inputs,
-        model.places(inputs.shape[1]),
-        probe=lambda q, k, places: seen.append((np.asarray(q[0], np.float64), np.asarray(k[0], np.float64))),
+        model.prepare(inputs.shape[1]),
+        probe=lambda q, k, prepared: seen.append((np.asarray(q[0], np.float64), np.asarray(k[0], np.float64))),
     )
     from posjax.encodings import Head
     from posjax.models import dims

@@ -28,7 +28,7 @@ from posjax import (
     positions,
 )
 from posjax.attention import job
-from posjax.models import Decoder, cross_entropy, dims
+from posjax.models import Decoder, build, cross_entropy, dims
 
 SMALL = Decoder(
     encoding=chain(Rope(), T5Bias()),
@@ -44,7 +44,7 @@ VOCABULARY = 13
 
 def built(config: Decoder):
     """The graph, the state, and a jitted pass over a state."""
-    graph, state = nnx.split(config.build(VOCABULARY, seed=0))
+    graph, state = nnx.split(build(config, VOCABULARY, seed=0))
 
     @jax.jit
     def run(state, tokens, at=None, mask=Causal(), constants=None, key=None):
@@ -143,12 +143,12 @@ def test_bfloat16_computes_narrow_and_answers_float32(small):
 
 def test_tied_heads_read_the_embedding():
     config = replace(SMALL, tied=True, layers=1)
-    model = config.build(VOCABULARY, 0)
+    model = build(config, VOCABULARY, 0)
     assert model.head is None
     x = jax.random.normal(jax.random.key(0), (1, 3, 24))
     table = model.embedding.embedding.get_value()
     np.testing.assert_allclose(model.logits(x), np.einsum("btd,vd->btv", x, table), atol=1e-4)
-    untied = replace(config, tied=False).build(VOCABULARY, 0)
+    untied = build(replace(config, tied=False), VOCABULARY, 0)
     kernel = untied.head.kernel.get_value()
     np.testing.assert_allclose(untied.logits(x), np.einsum("btd,dv->btv", x, kernel), atol=1e-4)
 
@@ -208,11 +208,11 @@ def test_a_key_lets_the_encoding_place_the_tokens():
 
 
 def test_probes_see_each_layers_rotated_queries_and_keys():
-    model = replace(SMALL, encoding=Rope()).build(VOCABULARY, 0)
+    model = build(replace(SMALL, encoding=Rope()), VOCABULARY, 0)
 
     @jax.jit
     def seen(tokens):
-        return model.hidden(tokens, model.places(5), probe=lambda q, k, places: (q, k))[2]
+        return model.hidden(tokens, model.prepare(5), probe=lambda q, k, prepared: (q, k))[2]
 
     layers = seen(tokens_of(1, 5))
     assert [(q.shape, k.shape) for q, k in layers] == [((1, 5, 6, 4), (1, 5, 3, 4))] * 2
@@ -268,7 +268,7 @@ def test_what_is_static_stays_static_in_the_layers(remat, monkeypatch):
     jobs = []
     module = sys.modules["posjax.attention.attend"]  # Behind the function of that name.
     monkeypatch.setattr(module, "job", lambda *given: jobs.append(job(*given)) or jobs[-1])
-    graph, state = nnx.split(replace(SMALL, remat=remat).build(VOCABULARY, seed=0))
+    graph, state = nnx.split(build(replace(SMALL, remat=remat), VOCABULARY, seed=0))
 
     def loss(state):
         return nnx.merge(graph, state)(tokens_of(1, 8), mask=Causal() & Window(3)).sum()
@@ -290,7 +290,7 @@ def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
 
     outs = []
     for remat in (False, True):
-        model = replace(SMALL, remat=remat).build(VOCABULARY, seed=0)
+        model = build(replace(SMALL, remat=remat), VOCABULARY, seed=0)
         model.blocks[1].attention_norm.epsilon = 10.0
         first = model(tokens_of(2, 6))
         model.blocks[0].feed_forward = Counting(model.blocks[0].feed_forward)
@@ -302,13 +302,13 @@ def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
 
 
 def test_a_mark_in_any_coordinate_is_one():
-    model = replace(SMALL, encoding=AxialRope((1, 1))).build(VOCABULARY, seed=0)
+    model = build(replace(SMALL, encoding=AxialRope((1, 1))), VOCABULARY, seed=0)
     at = jnp.array([[[0, 0], [1, -1], [2, 2]]])
     assert np.isnan(model(tokens_of(1, 3), at)[0, 2]).all()
 
 
 def test_padding_is_not_placed():
-    model = replace(SMALL, encoding=chain(Randomized(64), Rope())).build(VOCABULARY, seed=0)
+    model = build(replace(SMALL, encoding=chain(Randomized(64), Rope())), VOCABULARY, seed=0)
     key, tokens = jax.random.key(0), tokens_of(1, 4)
     padded = model(tokens, jnp.array([-1, -1, 0, 1]), key=key, mask=Causal() & Segments(jnp.array([[0, 0, 1, 1]])))
     assert np.isfinite(padded[0, 2:]).all()

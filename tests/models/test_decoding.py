@@ -10,7 +10,7 @@ from flax import nnx
 
 from posjax import Alibi, DynamicNTK, Full, InputError, Learned, Plain, Rope, Schedule, Sinusoidal, T5Bias, Yarn, chain
 from posjax.encodings import Encoding
-from posjax.models import Cache, Decoder, Sampling, dims, generate
+from posjax.models import Cache, Decoder, Sampling, build, dims, generate
 from tests.cases import CORE, DIMS, ENCODINGS, short, wide
 
 VOCABULARY = 13
@@ -20,7 +20,7 @@ def model_of(encoding, layers: int = 1, backend: str = "reference"):
     config = Decoder(
         encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=2, embedding_scale=1.0, backend=backend
     )
-    return config.build(VOCABULARY, seed=1)
+    return build(config, VOCABULARY, seed=1)
 
 
 def tokens_of(B: int, T: int) -> jax.Array:
@@ -50,14 +50,14 @@ def test_cached_logits_equal_the_uncached_ones(encoding):
         embedding_scale=1.0,
         backend="reference",
     )
-    model, tokens = config.build(VOCABULARY, seed=1), tokens_of(2, 6)
+    model, tokens = build(config, VOCABULARY, seed=1), tokens_of(2, 6)
     run = nnx.jit(lambda model, tokens: model(tokens))
     hidden = nnx.jit(lambda model, *given: model.hidden(*given))
     cache, full = Cache.empty(config, 2, 6), run(model, tokens)
     for part in (slice(0, 4), slice(4, 5), slice(5, 6)):
         constants = encoding.at_length(part.stop).constants(dims(config))
-        places = model.places(part.stop - part.start, cache=cache, constants=constants)
-        x, cache, _ = hidden(model, tokens[:, part], places, cache)
+        prepared = model.prepare(part.stop - part.start, cache=cache, constants=constants)
+        x, cache, _ = hidden(model, tokens[:, part], prepared, cache)
         so_far = run(model, tokens[:, : part.stop]) if encoding.length_dependent else full
         np.testing.assert_allclose(model.logits(x), so_far[:, part], atol=2e-5)
 
@@ -133,7 +133,7 @@ def test_caches_hold_keys_before_rotation_where_the_encoding_depends_on_the_leng
     for encoding, equal in ((Rope(schedule=Switch()), True), (Rope(), False)):
         model = model_of(encoding)
         empty = Cache.empty(model.config, 1, 4)
-        cache = model.hidden(tokens, model.places(4, cache=empty), empty)[1]
+        cache = model.hidden(tokens, model.prepare(4, cache=empty), empty)[1]
         block = model.blocks[0]
         normed = block.attention_norm(model.embedding(tokens))
         raw = block.attention.key(normed).reshape(1, 4, 2, 4)
@@ -143,7 +143,7 @@ def test_caches_hold_keys_before_rotation_where_the_encoding_depends_on_the_leng
 def test_generation_in_bfloat16_runs():
     config = replace(model_of(chain(Rope(), T5Bias())).config, dtype="bfloat16")
     with jax.numpy_dtype_promotion("standard"):  # Flax promotes within its norms.
-        out = generate(config.build(VOCABULARY, 1), tokens_of(2, 4), 3)
+        out = generate(build(config, VOCABULARY, 1), tokens_of(2, 4), 3)
     assert out.shape == (2, 3) and out.dtype == jnp.int32
 
 
@@ -249,10 +249,10 @@ def test_a_cache_is_full_whatever_its_length_is_a_number_of(length):
     model = model_of(Alibi())
     cache = replace(Cache.empty(model.config, 1, 3), length=length)
     with pytest.raises(InputError, match="the cache holds 3 tokens"):
-        model.places(1, cache=cache)
+        model.prepare(1, cache=cache)
 
 
 def test_a_cache_has_no_tokens_ahead():
     model = model_of(Alibi("symmetric"))
     with pytest.raises(InputError, match="a cache has none there yet"):
-        model.places(4, cache=Cache.empty(model.config, 1, 8), mask=Full())
+        model.prepare(4, cache=Cache.empty(model.config, 1, 8), mask=Full())

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posjax import Alibi, Rope, Segments, T5Bias, chain
 from posjax.attention import Causal, linear_attend
-from posjax.models import Decoder, cross_entropy
+from posjax.models import Decoder, build, cross_entropy
 from tests.cases import short
 from tests.ways import assert_close
 
@@ -31,10 +31,10 @@ def test_logits_and_gradients_are_those_of_one_device(encoding):
     config = Decoder(encoding=encoding, layers=2, model_size=16, heads=2)
     tokens, ids = jnp.asarray(TOKENS, jnp.int32), jnp.asarray([[1] * 6 + [2] * 4] * 2)
     run = nnx.jit(lambda model, tokens, ids: (model(tokens), nnx.grad(loss)(model, tokens, ids)))
-    wanted = run(config.build(7, 0), tokens, ids)
+    wanted = run(build(config, 7, 0), tokens, ids)
     with jax.set_mesh(MESH):
-        got = run(config.build(7, 0), spread(tokens), spread(ids))
-        eager = config.build(7, 0)(spread(tokens))
+        got = run(build(config, 7, 0), spread(tokens), spread(ids))
+        eager = build(config, 7, 0)(spread(tokens))
     assert_close(got, wanted)
     assert jax.typeof(eager).sharding.spec[0] == "data"
 

@@ -14,8 +14,7 @@ import pytest
 from posjax import Rope
 from posjax.errors import InputError, StorageError
 from posjax.files import probe
-from posjax.training.checkpoints import KEPT, Checkpoints, begun, fingerprint
-from posjax.training.checkpoints import restore as read
+from posjax.training.checkpoints import KEPT, Checkpoints, begun, fingerprint, restore as read
 
 
 def state(step: int, dtype=jnp.float32):

@@ -11,8 +11,7 @@ from flax import nnx
 from posjax.encodings import Learned, T5Bias
 from posjax.errors import InputError
 from posjax.models import cross_entropy
-from posjax.training import Devices, trainer
-from posjax.training import mesh as meshes
+from posjax.training import Devices, mesh as meshes, trainer
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
 STEPS = 4

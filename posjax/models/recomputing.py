@@ -1,0 +1,61 @@
+"""Blocks of which the backward pass keeps no more than their inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax.models.layers import PreparedLayers
+
+
+def recomputing(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.Array:
+    """The stream after all blocks, of which the backward pass keeps nothing but each one's input.
+
+    A loop over the layers, or over all kinds of layer in turn where they differ: of layers written out one after the
+    other a compiler would compute everything anew at once, and save little.
+    """
+    kinds = len(prepared.kinds)
+
+    @jax.checkpoint
+    def turn(x: jax.Array, states: tuple[Any, ...]) -> tuple[jax.Array, None]:
+        # What was prepared is no argument: what is static in it, the first index and windows, would become traced.
+        for kind, state in enumerate(states):
+            x = nnx.merge(graph, state)(x, prepared.of(kind))[0]
+        return x, None
+
+    graph, states = nnx.split(blocks[0])[0], [nnx.state(block) for block in blocks]
+    if not all(_alike(graph, states[0], block) for block in blocks):
+        return _one_by_one(blocks, x_BTD, prepared)
+    whole = len(states) // kinds * kinds
+    if whole:
+        every = [jax.tree.map(lambda *each: jnp.stack(each), *states[kind:whole:kinds]) for kind in range(kinds)]
+        x_BTD, _ = jax.lax.scan(turn, x_BTD, tuple(every))
+    rest = tuple(states[whole:])
+    return turn(x_BTD, rest)[0] if rest else x_BTD
+
+
+def _alike(graph: Any, state: Any, block: Any) -> bool:
+    """Whether a block differs from the first in the numbers of its parameters alone, and changes none when it runs."""
+    other, own = nnx.split(block)
+    shapes = [jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), x) for x in (state, own)]
+    return other == graph and shapes[0] == shapes[1] and not jax.tree.leaves(nnx.state(block, nnx.Not(nnx.Param)))
+
+
+def _one_by_one(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.Array:
+    """The stream after blocks that a user has changed, each recomputed; what they count or draw is kept."""
+    for i, block in enumerate(blocks):
+        graph, state = nnx.split(block)
+
+        @jax.checkpoint
+        def run(state: Any, x: jax.Array, graph: Any = graph, i: int = i) -> tuple[jax.Array, Any]:
+            own = nnx.merge(graph, state)
+            x = own(x, prepared.of(i))[0]
+            return x, nnx.state(own, nnx.Not(nnx.Param))
+
+        x_BTD, changed = run(state, x_BTD)
+        if jax.tree.leaves(changed):
+            nnx.update(block, changed)
+    return x_BTD
