@@ -22,6 +22,7 @@ from posjax import (
     Randomized,
     Rope,
     Segments,
+    Shaw,
     Sinusoidal,
     Window,
     XPos,
@@ -32,7 +33,7 @@ from posjax import (
     positions,
     to_rope_parameters,
 )
-from posjax.attention import attention, explain
+from posjax.attention import attention, describe, explain
 from posjax.encodings import AxialRope, Head
 from posjax.models import Cache, Decoder, Sampling, build, generate
 
@@ -42,6 +43,19 @@ TOKENS = jnp.array([[1, 2, 3, 4]])
 
 def normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def bias_of(encoding, queries, keys, rows=None):
+    dims = Dims(2, 4, 8)
+    params = encoding.join(encoding.init(jax.random.key(0), dims), encoding.constants(dims))
+    at = (None, None)
+    if rows:
+        at = (jnp.zeros((rows, queries), jnp.int32), jnp.zeros((rows, keys), jnp.int32))
+    return describe(encoding, params, dims.heads, *at, (queries, keys), keys - queries)
+
+
+def with_bias(q, k, bias):
+    return attention(q, k, k, bias=bias)
 
 
 def model_of(encoding, **more):
@@ -61,6 +75,10 @@ def step(model, cache, tokens=TOKENS, **given):
     (lambda: attention(normal(1, 4, 1, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 1 heads and k has 2"),
     (lambda: attend(normal(1, 4, 2, 4), normal(1, 4, 0, 4), normal(1, 4, 0, 4)), "k has 0"),
     (lambda: explain(jnp.ones((1, 4, 2, 4), jnp.int32)), "q is int32"),
+    (lambda: with_bias(normal(1, 4, 2, 4), normal(1, 6, 2, 4), bias_of(Alibi(), 4, 4)), "4 keys"),
+    (lambda: with_bias(normal(1, 4, 4, 4), normal(1, 4, 2, 4), bias_of(Alibi(), 4, 4)), "2 heads"),
+    (lambda: with_bias(normal(2, 4, 2, 4), normal(2, 4, 2, 4), bias_of(Fire(), 4, 4, 3)), "3 rows"),
+    (lambda: with_bias(normal(2, 3, 2, 4), normal(2, 4, 2, 4), bias_of(Shaw(), 4, 4)), "4 queries"),
     (lambda: model_of(Rope())(jnp.array([[-1, 2]])), "tokens reach from -1 to 2"),
     (lambda: model_of(Rope())(jnp.array([[7, 2]])), "tokens reach from 2 to 7"),
     (lambda: model_of(Rope())(np.array([[2**32 + 1, 2]])), "tokens reach from 2 to 4294967297"),

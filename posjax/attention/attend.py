@@ -46,6 +46,7 @@ def attention(
     axes.check_floats(q=q, k=k, v=v)
     q_offset = _index(q_offset)
     mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, q_offset)
+    _check_bias(bias, q, k)
     chosen = choose(job(q, k, bias, mask, q_offset, with_lse), backend)
     if 0 in (*q.shape, *k.shape):  # No token, or none to look at: as for a query that may see nothing.
         blind = jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
@@ -62,6 +63,21 @@ def attention(
         return out, lse if with_lse else None
 
     return by_compiler(both, out_specs, q, k, v, bias, mask, q_offset)
+
+
+def _check_bias(bias: Bias, q: jax.Array, k: jax.Array) -> None:
+    """Holds a described bias to the queries and keys: in slices and loops other sizes would be clamped in silence."""
+    if bias is None:
+        return
+    B, T, N, _ = q.shape
+    S = k.shape[1]
+    described = bias.sizes
+    if described not in ((N, T, S, 1), (N, T, S, B)):
+        heads, queries, keys, rows = described
+        raise InputError(
+            f"bias is of {heads} heads, {queries} queries, {keys} keys and {rows} rows, and q and k have {N}, {T}, {S} "
+            f"and {B}: describe it for them, with heads={N} and sizes=({T}, {S})"
+        )
 
 
 def _index(q_offset: Any) -> Any:

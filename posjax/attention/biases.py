@@ -51,6 +51,12 @@ class ByDistance:
         """The same bias for `heads` heads from `head` on; all rows of the batch share it."""
         return ByDistance(jax.lax.dynamic_slice_in_dim(self.vector, head, heads, 0), self.keys)
 
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Heads, queries, keys and rows of the batch, 1 where all share it."""
+        heads, distances = self.vector.shape
+        return heads, distances + 1 - self.keys, self.keys, 1
+
     def gradient(self) -> jax.Array:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
         return jnp.zeros_like(self.vector)
@@ -104,6 +110,12 @@ class ByPosition:
             return jnp.pad(positions, ((0, 0), (0, length - positions.shape[1])), mode="edge")
 
         return replace(self, q_positions=pad(self.q_positions, queries), k_positions=pad(self.k_positions, keys))
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Heads, queries, keys and rows of the batch, 1 where all share their positions."""
+        rows, queries = self.q_positions.shape
+        return self.heads, queries, self.k_positions.shape[1], rows
 
     def gradient(self) -> Params:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
@@ -161,6 +173,12 @@ class ByContent:
         seen = seen[0] if seen is not None and alike is None else seen
         content = jax.vmap(one, in_axes=(0, 0, shared, shared, alike))(q, k_BSNH, q_at, k_at, seen)
         return content if self.bias is None else content + self.bias.tile(q_first, 0, rows, columns)
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Heads, queries, keys and rows of the batch, 1 where all share their positions."""
+        rows, queries = self.q_positions.shape
+        return self.heads, queries, self.k_positions.shape[1], rows
 
     def padded(self, queries: int, keys: int) -> ByContent:
         """The same for T rounded up to whole blocks of rows."""

@@ -55,7 +55,11 @@ class Sampling:
             raise InputError(f"Sampling got top_p={self.top_p}: needed is a probability in (0, 1], or None")
 
     def draw(self, logits: jax.Array, key: jax.Array) -> jax.Array:
-        """One token for each row: `logits [B, V]` -> int32 `[B]`."""
+        """One token for each row: `logits [B, V]` -> int32 `[B]`, -1 for a row of which any logit is no number."""
+        void = jnp.any(jnp.isnan(logits), -1)
+        return jnp.where(void, NOTHING, self._drawn(logits, key))
+
+    def _drawn(self, logits: jax.Array, key: jax.Array) -> jax.Array:
         if self.temperature == 0:
             return jnp.argmax(logits, -1).astype(jnp.int32)
         # From the largest on, so that a low temperature takes nothing past what a float holds.
@@ -72,6 +76,8 @@ class Sampling:
 
 
 GREEDY = Sampling(temperature=0.0)
+NOTHING = -1
+"""The token of a row whose logits are no numbers: none of the vocabulary."""
 
 
 def generate(
@@ -114,7 +120,15 @@ def generate(
             f"generate {max(most - read + 1, 0)} at most, or train a longer table"
         )
     graph, state = nnx.split(model)
-    return _generate(graph, state, prompt, real, jax.random.key(seed), _numbers(config, read, length), (new, sampling))
+    numbers = _numbers(config, read, length)
+    tokens = _generate(graph, state, prompt, real, jax.random.key(seed), numbers, (new, sampling))
+    if not isinstance(tokens, core.Tracer) and np.any(np.asarray(tokens) == NOTHING):
+        row, at = np.argwhere(np.asarray(tokens) == NOTHING)[0]
+        raise InputError(
+            f"the model's logits are no numbers at token {at} after the prompt of row {row}: its parameters, or what "
+            "they compute, are not finite, as after a training that diverged"
+        )
+    return tokens
 
 
 def _longest(real: jax.Array | None, tokens: int) -> int:

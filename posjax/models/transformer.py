@@ -218,7 +218,8 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
         first = prepared.of(0)
-        embedded = self.embedding(tokens)
+        # An index below 0 would count from the end of the table. Past it, a traced token that is none comes out as NaN.
+        embedded = self.embedding(jnp.where(tokens < 0, self.embedding.num_embeddings, tokens))
         x_BTD = self.config.encoding.embed(prepared.params, embedded, first.tokens.q_positions)
         if self.config.remat and cache is None and probe is None:
             x_BTD = recomputing(self.blocks, x_BTD, prepared)
