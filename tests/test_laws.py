@@ -222,7 +222,7 @@ def test_changing_any_field_changes_something(encoding):
 @each_encoding
 @pytest.mark.parametrize("backend", wide([*FAST, *INTERPRETED], FAST))
 def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
-    monkeypatch.setattr("posjax.attention.chunked.BLOCK", 8)  # Several blocks, the last one not full.
+    monkeypatch.setattr("posjax.attention.blocks.BLOCK", 8)  # Several blocks, the last one not full.
     params, (q, k, v) = params_of(encoding), qkv(19)
     leaves, structure = jax.tree.flatten(params)
     trained = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -40,7 +40,7 @@ def examples(count: int) -> hypothesis.settings:
 @pytest.fixture(autouse=True, scope="module")
 def _several_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("posjax.attention.chunked.BLOCK", 4)
+        patch.setattr("posjax.attention.blocks.BLOCK", 4)
         yield
 
 

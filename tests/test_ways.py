@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import posjax
 from posjax import Alibi, Causal, Full, Rope, Segments, Window, attend
-from posjax.attention import chunked
+from posjax.attention import blocks
 from tests.cases import INTERPRETED
 from tests.ways import FEW, assert_close, each_backend, every, pulled, setting
 
@@ -240,4 +240,4 @@ def test_a_context_is_as_long_as_its_largest_position(encoding):
 
 
 def test_blocks_are_as_long_as_the_lengths_above():
-    assert chunked.BLOCK == 256  # Lengths of 5 and 257 lie on both sides of the first border.
+    assert blocks.BLOCK == 256  # Lengths of 5 and 257 lie on both sides of the first border.

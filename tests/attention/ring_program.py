@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax import Alibi, Causal, Dims, Fire, Full, Kerple, NoPE, Rope, Segments, T5Bias, Window, by_head, chain
-from posjax.attention import Mask, chunked, describe, reference, ring
+from posjax.attention import Mask, blocks, describe, reference, ring
 from posjax.encodings import Encoding
 
 DIMS = Dims(heads=4, head_size=8)
@@ -138,7 +138,7 @@ def main() -> None:
     for argument in sys.argv[1:]:
         axes, _, name = argument.partition(":")
         mesh = mesh_of(**{axis: int(size) for axis, size in (part.split("=") for part in axes.split(","))})
-        chunked.BLOCK = CASES[name].block
+        blocks.BLOCK = CASES[name].block
         print(f"{max(errors(CASES[name], mesh)):.3f}", argument, flush=True)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Causal, Dims, Fire, Full, Mask, Segments, T5Bias, Window, chain
-from posjax.attention import attention, chunked, describe
+from posjax.attention import attention, blocks, chunked, describe
 from posjax.attention.biases import ByPosition, over_rows
+from posjax.attention.chunked import Grid
 from tests.cases import wide
 
 T5 = chain(T5Bias(8, 20, bidirectional=True), Alibi("symmetric"))
@@ -56,7 +57,7 @@ CASES = [  # T, S, BLOCK, mask
 @pytest.mark.parametrize("case", wide(range(len(CASES)), (0, 3, 4, 6, 8, 9)))
 def test_it_equals_the_reference(case, explicit, monkeypatch):
     T, S, block, mask = CASES[case]
-    monkeypatch.setattr(chunked, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     at = (None, None)
     if explicit:  # A line of positions for each row, with gaps.
         at = tuple(jnp.stack([3 * jnp.arange(n), 50 - jnp.arange(n)]) for n in (T, S))
@@ -88,11 +89,11 @@ class EveryOther(Mask):
     ids=["causal", "packed", "own", "shared"],
 )
 def test_parts_of_the_batch_and_the_heads_equal_the_whole(mask, heads, monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     expected = value_and_gradients((13, 13), mask, 0, (None, None), "reference")
     monkeypatch.setattr(chunked, "TILE", 4 * 4 * 2 * heads)
     q, k, _ = qkv(13, 13)
-    assert chunked._cut(q, k, None, mask) == (4, 4, 1, heads)
+    assert chunked.cut_of(q, k, None, mask) == (4, 4, 1, heads)
     for a, b in zip(value_and_gradients((13, 13), mask, 0, (None, None), "chunked"), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
@@ -100,7 +101,7 @@ def test_parts_of_the_batch_and_the_heads_equal_the_whole(mask, heads, monkeypat
 def test_how_much_is_computed_at_once(monkeypatch):
     def cut(B, T, N, K, mask=None, bias=None):
         q, k = (jax.ShapeDtypeStruct((B, T, n, 64), jnp.float32) for n in (N, K))
-        return chunked._cut(q, k, bias, mask or Causal())
+        return chunked.cut_of(q, k, bias, mask or Causal())
 
     assert cut(1, 1024, 4, 4) == (256, 256, 1, 4), "short ones waste less with narrow blocks"
     assert cut(1, 4096, 4, 4) == (512, 512, 1, 4)
@@ -119,17 +120,17 @@ def test_how_much_is_computed_at_once(monkeypatch):
 
 def test_wide_blocks_equal_narrow_ones(monkeypatch):
     expected = value_and_gradients((13, 13), Causal(), 0, (None, None), "reference")
-    for name, value in (("BLOCK", 4), ("WIDE", 7), ("LONG", 12)):
-        monkeypatch.setattr(chunked, name, value)
+    for module, name, value in ((blocks, "BLOCK", 4), (chunked, "WIDE", 7), (chunked, "LONG", 12)):
+        monkeypatch.setattr(module, name, value)
     q, k, _ = qkv(13, 13)
-    assert chunked._cut(q, k, None, Causal())[:2] == (7, 7)
+    assert chunked.cut_of(q, k, None, Causal())[:2] == (7, 7)
     for a, b in zip(value_and_gradients((13, 13), Causal(), 0, (None, None), "chunked"), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
 @pytest.mark.parametrize("block", [3, 100])
 def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     S, (q, k, v) = 10, qkv(10, 10)
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
 
@@ -146,7 +147,7 @@ def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
 
 
 def test_a_traced_window_equals_a_static_one_and_does_not_trace_again(monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     arrays, traces = qkv(11, 11), []
 
     @jax.jit
@@ -162,14 +163,16 @@ def test_a_traced_window_equals_a_static_one_and_does_not_trace_again(monkeypatc
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
 def test_causal_visits_the_lower_triangle_of_blocks(n):
-    assert len(chunked._pairs(Causal(), 0, (8 * n, 8 * n), (8, 8))) == n * (n + 1) // 2
-    assert len(chunked._pairs(Full(), 0, (8 * n, 8 * n), (8, 8))) == n * n
-    assert len(chunked._pairs(Causal(), 8 * n, (8, 16 * n), (8, 8))) == n + 1, "a chunk sees its past and itself"
+    assert len(chunked.visited_pairs(Causal(), 0, Grid(8 * n, 8 * n, 8, 8))) == n * (n + 1) // 2
+    assert len(chunked.visited_pairs(Full(), 0, Grid(8 * n, 8 * n, 8, 8))) == n * n
+    assert len(chunked.visited_pairs(Causal(), 8 * n, Grid(8, 16 * n, 8, 8))) == n + 1, (
+        "a chunk sees its past and itself"
+    )
 
 
 def test_a_window_visits_a_band():
     def visited(n, size):
-        return len(chunked._pairs(Causal() & Window(size), 0, (8 * n, 8 * n), (8, 8)))
+        return len(chunked.visited_pairs(Causal() & Window(size), 0, Grid(8 * n, 8 * n, 8, 8)))
 
     assert [visited(n, 8) for n in (1, 2, 10, 100)] == [1, 3, 19, 199]
     assert visited(100, 1) == 100 and visited(100, 10) == 2 * 100 - 1 + 98
@@ -177,17 +180,17 @@ def test_a_window_visits_a_band():
 
 def test_a_traced_start_visits_every_block():
     count = jax.eval_shape(
-        lambda q_offset: jnp.zeros(len(chunked._pairs(Causal(), q_offset, (1, 40), (1, 8)))), 3
+        lambda q_offset: jnp.zeros(len(chunked.visited_pairs(Causal(), q_offset, Grid(1, 40, 1, 8)))), 3
     ).shape[0]
-    assert count == 5 and len(chunked._pairs(Causal(), 3, (1, 40), (1, 8))) == 1
+    assert count == 5 and len(chunked.visited_pairs(Causal(), 3, Grid(1, 40, 1, 8))) == 1
 
 
 def test_blocks_are_at_most_as_asked_and_nearly_full():
     for length in range(1, 2000, 7):
-        block = chunked._block(length)
+        block = blocks.block_size(length)
         number = -(-length // block)
-        assert block <= chunked.BLOCK and number * block - length < number
-        assert number == -(-length // chunked.BLOCK)
+        assert block <= blocks.BLOCK and number * block - length < number
+        assert number == -(-length // blocks.BLOCK)
 
 
 HIDDEN = jnp.array([[1] * 9 + [2] * 10 + [0] * 6 + [3] * 7, [1] * 16 + [2] * 3 + [3] * 13])
@@ -209,12 +212,12 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monk
     """Forward and backward, each block whose logits are taken says so."""
     plain, visited = chunked._logits, set()
 
-    def watched(sizes, q, k, rule, tile, at):
-        jax.debug.callback(lambda i, j: visited.add((int(i), int(j))), *at)
-        return plain(sizes, q, k, rule, tile, at)
+    def watched(grid, q, k, visits, tile, i, j):
+        jax.debug.callback(lambda i, j: visited.add((int(i), int(j))), i, j)
+        return plain(grid, q, k, visits, tile, i, j)
 
     monkeypatch.setattr(chunked, "_logits", watched)
-    monkeypatch.setattr(chunked, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     q, k, v = qkv(T, 32)
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
     seen = (
@@ -235,7 +238,7 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monk
 
 @pytest.mark.parametrize("size", [1, 7, 2**31 - 2, 2**31 - 1])
 def test_a_traced_window_may_be_as_wide_as_it_likes(size, monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     arrays = qkv(37, 37)
     run = jax.jit(lambda mask, *arrays: attention(*arrays, mask=mask, backend="chunked")[0])
     for mask in (Causal() & Window(jnp.int32(size)), Window(jnp.int32(size))):
@@ -244,7 +247,7 @@ def test_a_traced_window_may_be_as_wide_as_it_likes(size, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_results_repeat_to_the_bit(dtype, monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     arrays = [x.astype(dtype) for x in qkv(40, 40)]
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))
 

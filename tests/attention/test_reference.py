@@ -104,7 +104,7 @@ def test_logits_beyond_float32s_exponential_stay_finite(backend):
 
 @each_backend
 def test_a_query_that_sees_nothing_gives_zero_and_no_gradient(backend, monkeypatch):
-    monkeypatch.setattr("posjax.attention.chunked.BLOCK", 3)
+    monkeypatch.setattr("posjax.attention.blocks.BLOCK", 3)
     segments = jnp.array([[0, 0, 0, 0, 1, 1, 2]])
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 7, 2, 4))
 
@@ -138,7 +138,7 @@ def test_where_no_query_sees_anything_all_is_zero(backend):
 
 @each_backend
 def test_bfloat16_stays_close_to_float32(backend, monkeypatch):
-    monkeypatch.setattr("posjax.attention.chunked.BLOCK", 16)
+    monkeypatch.setattr("posjax.attention.blocks.BLOCK", 16)
     narrow = jax.random.normal(jax.random.key(0), (3, 2, 40, 2, 16), jnp.bfloat16)
     bias = ByPosition({}, 10**6 + jnp.arange(40)[None], 10**6 + jnp.arange(40)[None], Alibi(), 2)
 

@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from posjax import Causal, CoPE, Fire, Full, Segments, T5Bias, Window
-from posjax.attention import chunked, describe, reference, ring, ring_plan
+from posjax.attention import blocks, describe, reference, ring, ring_plan
 from posjax.attention.jobs import job
 from tests.attention.ring_program import CASES, DIMS, errors, mesh_of, value_and_gradients
 from tests.attention.test_memory import shapes
@@ -44,13 +44,13 @@ MORE = {
 @pytest.fixture
 def two(monkeypatch):
     """A ring of two devices, and blocks small enough for several on each."""
-    monkeypatch.setattr(chunked, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     return mesh_of(context=2)
 
 
 @pytest.mark.parametrize("name", wide(CASES, list(CASES)[::2]))
 def test_two_devices_equal_one(name, two, monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", CASES[name].block)
+    monkeypatch.setattr(blocks, "BLOCK", CASES[name].block)
     assert max(errors(CASES[name], two)) < 1
 
 
@@ -170,7 +170,7 @@ def test_it_composes_with_vmap_and_remat(two):
 
 
 def test_it_runs_outside_jit_and_inside_a_shard_map_of_the_batch(monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     x = jax.random.normal(jax.random.key(0), (2, 16, 2, 4))
     expected, _ = reference.attention(x, x, x, None, Causal())
     with jax.set_mesh(mesh_of(context=2)):
@@ -211,7 +211,7 @@ def test_the_balanced_order_gives_each_device_the_same_work(devices, blocks):
     ids=str,
 )
 def test_the_order_and_the_number_of_steps_follow_the_mask(mask, parts, steps, monkeypatch):
-    monkeypatch.setattr(chunked, "BLOCK", 8)
+    monkeypatch.setattr(blocks, "BLOCK", 8)
     mesh = jax.sharding.AbstractMesh((8,), ("context",), (jax.sharding.AxisType.Auto,))
     like = jax.ShapeDtypeStruct((1, 512, 2, 4), jnp.float32)
     with jax.sharding.use_abstract_mesh(mesh):
@@ -240,7 +240,7 @@ def test_no_intermediate_has_two_axes_as_long_as_a_part(encoding):
         function, arguments = trained(encoding, S, mesh)
         found = list(shapes(jax.make_jaxpr(function)(*arguments).jaxpr))
     assert [shape for shape in found if sum(size >= S // 4 for size in shape) >= 2] == []
-    assert [shape for shape in found if sum(size >= chunked.BLOCK for size in shape) >= 2], "blocks were looked at"
+    assert [shape for shape in found if sum(size >= blocks.BLOCK for size in shape) >= 2], "blocks were looked at"
 
 
 def test_memory_of_a_device_grows_linearly_and_nothing_is_gathered():

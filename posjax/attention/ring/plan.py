@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from posjax.attention import chunked
+from posjax.attention.blocks import block_size
 from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.meshes import CONTEXT, split_axes
 
@@ -60,7 +60,7 @@ def plan_for(q: jax.Array, k: jax.Array, mask: Mask) -> tuple[Plan, np.ndarray]:
     plans = []
     for parts in (1, 2) if mask.causal and share % 2 == 0 else (1,):
         length = share // parts
-        block = chunked._block(length)
+        block = block_size(length)
         spans = spans_of(mask, devices * parts, length, block)
         work = work_of(spans, places_of(devices, parts)) * block**2
         steps = 1 + max(np.flatnonzero(work), default=0)

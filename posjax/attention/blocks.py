@@ -1,0 +1,196 @@
+"""The step of attention in blocks: what a block of queries takes from a block of keys, forward and back.
+
+`chunked` and `ring` are orders of visit over it: which block meets which, and where the sums are kept. Queries are
+`[B, K, G, t, H]`, so that the heads of a group meet their keys `[B, K, s, H]` in one product.
+
+Source: Dao et al. 2022, arXiv:2205.14135, algorithms 1 and 4 (the running softmax and its backward pass).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention.biases import over_rows
+from posjax.attention.masks import Mask
+from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, settled
+
+BLOCK = 256
+"""Queries and keys per block."""
+
+
+def block_size(length: int, most: int | None = None) -> int:
+    """The block's size: at most BLOCK, or `most`, and such that the last block is nearly full."""
+    blocks = -(-length // (most or BLOCK))
+    return -(-length // blocks)
+
+
+def take(x: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
+    """Block number `index` along an axis."""
+    return jax.lax.dynamic_slice_in_dim(x, index * block, block, axis)
+
+
+def put(x: jax.Array, part: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
+    """The array with block number `index` in place of its own."""
+    return jax.lax.dynamic_update_slice_in_dim(x, part, index * block, axis)
+
+
+# Forward --------------------------------------------------------------------------------------------------------------
+class Totals(NamedTuple):
+    """What queries have gathered so far.
+
+    `out [B, K, G, t, H]`: the values, each times its exponential. `highest` and `total [B, K, G, t]`: the largest
+    logit, and the sum of exponentials less it. All float32.
+    """
+
+    out: jax.Array
+    highest: jax.Array
+    total: jax.Array
+
+
+def nothing_yet(q_BKGTH: jax.Array, size: int) -> Totals:
+    """The totals of queries that have seen no key, for values of `size` channels."""
+    # Made of the queries: inside a shard_map what a loop carries differs between devices from the first round on.
+    line = jnp.zeros_like(q_BKGTH[..., 0], jnp.float32)
+    out = jnp.broadcast_to(line[..., None], (*line.shape, size))
+    return Totals(out, line + LOWEST, line)
+
+
+def masked_logits(q_BKGTH: jax.Array, k_BKSH: jax.Array, tile: jax.Array | None, seen: jax.Array | None) -> jax.Array:
+    """The logits of a block `[B, K, G, t, s]`, with the tile of a bias `[b, N, t, s]`, masked by `seen [b, t, s]`."""
+    products = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
+    l_BKGTS = settled(products / math.sqrt(q_BKGTH.shape[-1]))
+    if tile is not None:
+        l_BKGTS += tile.reshape(tile.shape[0], *l_BKGTS.shape[1:])
+    if seen is None:
+        return l_BKGTS
+    return jnp.where(seen[:, None, None], l_BKGTS, MASKED)
+
+
+def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tuple[int, int], q_offset: Any) -> Any:
+    """Which pairs of a block count, bool `[b, t, s]`: those that a mask allows, but of padded keys none.
+
+    `q_index` and `k_index` are numbers among the T queries and S keys of `sizes`, or past them where a block is padded.
+    """
+    T, S = sizes
+    seen = (k_index < S)[None, None, :]
+    # Clipped, since the indices of padding must not read past a mask's own arrays.
+    allowed = mask.allowed(q_offset + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
+    if allowed is None:
+        return seen
+    return seen & allowed
+
+
+def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSH: jax.Array) -> Totals:
+    """The totals once a block of keys has been seen."""
+    highest = jnp.maximum(totals.highest, l_BKGTS.max(-1))
+    # What was summed under a lower maximum is too large by this much.
+    fade = jnp.exp(totals.highest - highest)
+    p_BKGTS = jnp.exp(l_BKGTS - highest[..., None])
+    values = jnp.einsum("BKGTS,BKSH->BKGTH", p_BKGTS.astype(v_BKSH.dtype), v_BKSH, preferred_element_type=jnp.float32)
+    out = totals.out * fade[..., None] + values
+    return Totals(out, highest, totals.total * fade + p_BKGTS.sum(-1))
+
+
+def finished(totals: Totals, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """The output and the log-sum-exp; a row that saw nothing gets 0."""
+    total = jnp.where(totals.total == 0, 1.0, totals.total)
+    return (totals.out / total[..., None]).astype(dtype), log_sum(totals.highest, totals.total)
+
+
+# Backward -------------------------------------------------------------------------------------------------------------
+class Rows(NamedTuple):
+    """What the backward pass knows of queries: their gradient and how their softmax came out.
+
+    `share`: one over the row's total, 0 for rows without a gradient. `delta`: what the softmax takes off the gradient
+    of each logit.
+    """
+
+    d_out: jax.Array
+    highest: jax.Array
+    share: jax.Array
+    delta: jax.Array
+
+
+def rows_backward(d_out: jax.Array, d_lse: jax.Array, out: jax.Array, highest: jax.Array, total: jax.Array) -> Rows:
+    """The rows of a backward pass, from the cotangents of output and log-sum-exp and what the forward pass kept."""
+    highest, share = for_backward(highest, total)
+    # The log-sum-exp's own cotangent enters with the other sign.
+    delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse
+    return Rows(d_out, highest, share, jnp.where(share > 0, delta, 0.0))
+
+
+def for_backward(highest: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The highest logit of a row and one over its total, which is 0 for rows without a gradient.
+
+    Those saw nothing, and their total is 0, or they have no meaning, and it is NaN. The two numbers stay apart: in a
+    log-sum-exp a large logit would round the total away.
+    """
+    alive = total > 0
+    # The inner where keeps a total of 0 out of the division, whose gradient would be NaN even where it is not taken.
+    share = jnp.where(alive, 1 / jnp.where(alive, total, 1.0), 0.0)
+    return jnp.where(alive, highest, BLIND), share
+
+
+def weights(logits: jax.Array, highest: jax.Array, share: jax.Array) -> jax.Array:
+    """The softmax `[..., t, s]` of logits, from what `for_backward` gives of their rows `[..., t]`."""
+    p = jnp.exp(logits - highest[..., None]) * share[..., None]
+    return jnp.where(share[..., None] > 0, p, 0.0)
+
+
+class BlockGradients(NamedTuple):
+    """What a block adds: to its queries `[B, K, G, t, H]`, its keys and its values `[B, K, H, s]`, and the bias.
+
+    Those of queries and keys lack the factor 1/sqrt(H), which is the same for all and comes last.
+    """
+
+    dq: jax.Array
+    dk: jax.Array
+    dv: jax.Array
+    d_bias: Any
+
+
+def differentiate(
+    l_BKGTS: jax.Array, q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, rows: Rows, d_bias: Any, pull: Any
+) -> BlockGradients:
+    """The gradients of a block from its logits; `pull` adds those of its tile to `d_bias`, where there is a bias."""
+    p = weights(l_BKGTS, rows.highest, rows.share)
+    dp = jnp.einsum("BKGTH,BKSH->BKGTS", rows.d_out, v_BKSH, preferred_element_type=jnp.float32)
+    ds = p * (dp - rows.delta[..., None])
+    if pull is not None:
+        d_bias = pull(d_bias, ds)
+    p, ds = p.astype(q_BKGTH.dtype), ds.astype(q_BKGTH.dtype)
+    dq = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_BKSH, preferred_element_type=jnp.float32)
+    return BlockGradients(dq, _along_rows(q_BKGTH, ds), _along_rows(rows.d_out, p), d_bias)
+
+
+def pull_of(tile_and_pull: Any) -> tuple[jax.Array | None, Any]:
+    """A bias's tile, and its pull for the gradient of logits `[B, K, G, t, s]`; twice `None` without a bias."""
+    if tile_and_pull is None:
+        return None, None
+    tile, pull = tile_and_pull
+
+    def add(total: Any, ds_BKGTS: jax.Array) -> Any:
+        ds_BNTS = ds_BKGTS.reshape(ds_BKGTS.shape[0], -1, *ds_BKGTS.shape[3:])
+        if tile.shape[0] == 1:  # All rows of the batch share the tile.
+            ds_BNTS = over_rows(ds_BNTS)
+        return pull(total, ds_BNTS)
+
+    return tile, add
+
+
+def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
+
+    def product(x: jax.Array, weights: jax.Array) -> jax.Array:
+        # In this order no block is transposed, only what is as small as `x`.
+        return jnp.einsum("BKGTH,BKGTS->BKHS", x, weights, preferred_element_type=jnp.float32)
+
+    def wide(x: jax.Array, weights: jax.Array) -> jax.Array:
+        return product(x.astype(jnp.float32), weights.astype(jnp.float32))
+
+    # XLA's CPU has this product for float32 alone.
+    return cast(jax.Array, jax.lax.platform_dependent(x, weights, cpu=wide, default=product))

@@ -1,0 +1,140 @@
+"""One block of queries facing keys that have come around the ring: what they see of them, and the gradients back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention import blocks
+from posjax.attention.biases import ByDistance, ByPosition, TileBias
+from posjax.attention.blocks import Rows, Totals, put, take
+from posjax.attention.masks import Mask, SomeRows
+from posjax.attention.ring.plan import Plan
+from posjax.attention.ring.travel import Arrived, Place, lay
+
+
+@dataclass(frozen=True)
+class Facing:
+    """A block of queries facing a part of the keys that arrived; `span` are the key blocks to visit, first and end."""
+
+    plan: Plan
+    bias: TileBias
+    mask: Mask
+    place: Place
+
+    def queries(self, x: jax.Array) -> jax.Array:
+        """The block's share of what this device holds for its queries."""
+        return take(x, self.place.t, self.plan.block, 3)
+
+    def keys(self, x: jax.Array, j: Any, axis: int = 2) -> jax.Array:
+        """The share of key block j, of the part that is faced, in what arrived."""
+        return take(x, self.number(j), self.plan.block, axis)
+
+    def number(self, j: Any) -> Any:
+        """The number of key block j among all that arrived, which may be two parts."""
+        return self.place.slot * self.plan.blocks + j
+
+    def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Any) -> jax.Array:
+        """The masked logits of the block and key block j; a mask asks for places in the whole sequence."""
+        plan, place = self.plan, self.place
+        mask = self.mask
+        if plan.batch:
+            mask = SomeRows(mask, jax.lax.axis_index(plan.batch) * q.shape[0], q.shape[0])
+        inside = jnp.arange(plan.block, dtype=jnp.int32)
+        q_index = place.t % plan.blocks * plan.block + inside
+        k_index = j * plan.block + inside
+        onward = Onward(mask, place.k_part * plan.length)
+        sizes = (plan.length, plan.length)
+        seen = blocks.allowed_pairs(onward, q_index, k_index, sizes, place.q_part * plan.length)
+        return blocks.masked_logits(q, k, tile, seen)
+
+    def tile(self, j: Any) -> jax.Array | None:
+        """The bias of the block and key block j."""
+        if self.bias is None:
+            return None
+        return self.bias.tile(*self._corner(j))
+
+    def tile_and_pull(self, j: Any) -> Any:
+        """The same, and what adds its gradient to a sum."""
+        if self.bias is None:
+            return blocks.pull_of(None)
+        return blocks.pull_of(self.bias.tile_and_pull(*self._corner(j)))
+
+    def _corner(self, j: Any) -> tuple[Any, Any, int, int]:
+        plan, place = self.plan, self.place
+        if isinstance(self.bias, ByDistance):  # Distances are those of the whole sequence.
+            q_first = place.q_part * plan.length + place.t % plan.blocks * plan.block
+            return q_first, place.k_part * plan.length + j * plan.block, plan.block, plan.block
+        # Positions have come along with the keys, and are those of this device.
+        return place.t * plan.block, self.number(j) * plan.block, plan.block, plan.block
+
+
+@dataclass(frozen=True)
+class Onward(Mask):
+    """A mask for keys counted from `first` on."""
+
+    mask: Mask
+    first: Any
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        return self.mask.allowed(q_index, self.first + k_index)
+
+
+def attend(
+    q_BKGTH: jax.Array, arrived: Arrived, totals: Totals, plan: Plan, bias: Any, mask: Mask, place: Place
+) -> Any:
+    """Adds what a block of queries sees of the keys that arrived to its totals."""
+    facing = Facing(plan, bias, mask, place)
+    q_t = facing.queries(q_BKGTH)
+
+    def block(j: Any, gathered: Totals) -> Totals:
+        l_BKGTS = facing.logits(q_t, facing.keys(arrived.k, j), facing.tile(j), j)
+        return blocks.gather(gathered, l_BKGTS, facing.keys(arrived.v, j))
+
+    before = Totals(*map(facing.queries, totals))
+    after = jax.lax.fori_loop(place.first, place.end, block, before)
+    return Totals(*(put(x, part, place.t, plan.block, 3) for x, part in zip(totals, after, strict=True)))
+
+
+def differentiate(
+    q_BKGTH: jax.Array, rows: Rows, arrived: Arrived, sums: Any, plan: Plan, bias: Any, mask: Mask, place: Place
+) -> Any:
+    """Adds the gradients of a block of queries and the keys that arrived to `sums`: dq, d_bias, dk, dv."""
+    facing = Facing(plan, bias, mask, place)
+    q_t = facing.queries(q_BKGTH)
+    rows_t = Rows(*map(facing.queries, rows))
+
+    def block(j: Any, state: Any) -> Any:
+        dq, d_bias, dk, dv = state
+        k_j, v_j = facing.keys(arrived.k, j), facing.keys(arrived.v, j)
+        tile, pull = facing.tile_and_pull(j)
+        l_BKGTS = facing.logits(q_t, k_j, tile, j)
+        more = blocks.differentiate(l_BKGTS, q_t, k_j, v_j, rows_t, d_bias, pull)
+        u = facing.number(j)
+        dk = put(dk, facing.keys(dk, j, axis=3) + more.dk, u, plan.block, 3)
+        dv = put(dv, facing.keys(dv, j, axis=3) + more.dv, u, plan.block, 3)
+        return dq + more.dq, more.d_bias, dk, dv
+
+    dq, *rest = sums
+    dq_t, *rest = jax.lax.fori_loop(place.first, place.end, block, (facing.queries(dq), *rest))
+    return put(dq, dq_t, place.t, plan.block, 3), *rest
+
+
+def bias_here(plan: Plan, bias: TileBias, heads: int) -> tuple[TileBias, jax.Array | None]:
+    """The bias of this device's queries and heads, and the positions of its keys, which will travel."""
+    if not isinstance(bias, ByPosition):
+        return bias, None
+    if plan.heads:
+        bias = bias.of_heads(jax.lax.axis_index(plan.heads) * heads, heads)
+    k_positions = lay(plan, bias.k_positions)
+    return replace(bias, q_positions=lay(plan, bias.q_positions)), k_positions
+
+
+def with_keys(bias: TileBias, k_positions: jax.Array | None) -> TileBias:
+    """The bias for the keys that arrived."""
+    if not isinstance(bias, ByPosition):
+        return bias
+    return replace(bias, k_positions=k_positions)
