@@ -28,6 +28,7 @@ def _all_heads(encoding, heads, params, q, k):
     return jax.vmap(lambda n: encoding.bias(params, q, k, Head(n, heads)))(jnp.arange(heads))
 
 
+@pytest.mark.holds(Alibi, to="alibi_slopes.json")
 @pytest.mark.parametrize("entry", golden.cases("alibi_slopes.json", "slopes"))
 def test_slopes_match_golden(entry):
     heads, expected = int(entry[0]), np.array(entry[1])
@@ -38,6 +39,7 @@ def test_slopes_match_golden(entry):
     np.testing.assert_allclose(Alibi().constants(Dims(heads=heads))["slopes"], expected, rtol=5 * 2.0**-23, atol=0)
 
 
+@pytest.mark.holds(Alibi, to=oracles.alibi_slopes)
 @pytest.mark.parametrize("heads", [*range(1, 34), 48, 64, 71, 96, 127, 128])
 def test_slopes_match_the_paper(heads):
     np.testing.assert_allclose(slopes(heads), oracles.alibi_slopes(heads), rtol=1e-15)
@@ -46,6 +48,7 @@ def test_slopes_match_the_paper(heads):
 at = st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3)
 
 
+@pytest.mark.holds(Alibi, to=oracles.alibi_bias)
 @HEADS
 @few
 @given(at, at)
@@ -55,6 +58,7 @@ def test_causal_and_symmetric_biases_match_the_paper(heads, q_at, k_at):
         np.testing.assert_allclose(bias(Alibi(direction), heads, q_at, k_at), expected, rtol=2.0**-22)
 
 
+@pytest.mark.holds(Alibi, to=oracles.alibi_slopes)
 @HEADS
 @few
 @given(at, at)
@@ -66,6 +70,7 @@ def test_asymmetric_gives_each_direction_its_own_slopes(heads, q_at, k_at):
     np.testing.assert_allclose(bias(Alibi("asymmetric"), heads, q_at, k_at), expected, rtol=2.0**-22)
 
 
+@pytest.mark.holds(Alibi, to=oracles.alibi_slopes)
 @HEADS
 @few
 @given(at, at)
@@ -99,6 +104,7 @@ def test_learned_slopes_start_as_published_and_stay_positive(direction):
     assert params["log_slopes"].shape == shape and "slopes" not in encoding.constants(Dims(heads=12))
 
 
+@pytest.mark.holds(Alibi, to=oracles.alibi_bias)
 def test_near_biases_are_exact_where_slopes_are():
     expected = oracles.alibi_bias(8, np.arange(9), np.arange(9), "symmetric")
     np.testing.assert_array_equal(bias(Alibi("symmetric"), 8, np.arange(9), np.arange(9)), expected)

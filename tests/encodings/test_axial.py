@@ -52,6 +52,7 @@ def turned(x, at, sections, frequencies, base, layout) -> np.ndarray:
     return out
 
 
+@pytest.mark.holds(AxialRope, to=oracles.plain)
 @pytest.mark.parametrize("frequencies", ["own", "shared"])
 @pytest.mark.parametrize("layout", ["split", "interleaved"])
 @pytest.mark.parametrize(("sizes", "sections"), [((3, 8), (2, 2)), ((6, 16), (5, 2)), ((3, 16), (1, 1))])
@@ -75,6 +76,7 @@ def test_scores_depend_on_both_offsets_alone(frequencies):
         assert np.abs(scores(GRID) - scores(GRID * stretch)).max() > 0.1
 
 
+@pytest.mark.holds(AxialRope, to=(oracles.alibi_bias, oracles.attention, oracles.plain))
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_attend_takes_coordinates_and_a_bias_reads_the_first(backend):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 12, 6, 8))

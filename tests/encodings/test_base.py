@@ -10,6 +10,7 @@ import pytest
 from posjax import Alibi, Dims, Encoding, Head, InputError, NoPE, RelativeBias, Rope
 
 
+@pytest.mark.holds(NoPE, to=None)
 @pytest.mark.parametrize("encoding", [Encoding(), NoPE()])
 def test_undefined_hooks_are_the_identity(encoding):
     x, heads, at = jnp.ones((1, 3, 4)), jnp.ones((1, 3, 2, 2)), jnp.arange(3)
@@ -22,6 +23,7 @@ def test_undefined_hooks_are_the_identity(encoding):
     assert encoding.bias_kind == "none" and encoding.max_length is None and not encoding.causal
 
 
+@pytest.mark.holds(NoPE, to=None)
 def test_only_the_unit_claims_to_be_relative_for_nothing():
     assert NoPE().relative and not Encoding().relative
 

@@ -38,6 +38,7 @@ GROUPS = (
 VOCABULARY = 13
 
 
+@pytest.mark.holds(by_head, to=None)
 @pytest.mark.parametrize("backend", wide(["reference", "chunked"], ["chunked"]))
 @pytest.mark.parametrize("parts", GROUPS, ids=repr)
 def test_each_group_of_heads_is_computed_alone(parts, backend):
@@ -63,6 +64,7 @@ def test_each_group_of_heads_is_computed_alone(parts, backend):
         np.testing.assert_allclose(got, jnp.concatenate(alone, 2), atol=2e-6)
 
 
+@pytest.mark.holds(by_head, to=None)
 def test_parameters_are_those_of_the_groups_own_heads():
     params = by_head(Kerple(), T5Bias(), NoPE()).init(jax.random.key(0), Dims(6, 8))
     assert params["0"]["r1"].shape == (2,) and jax.tree.leaves(params["1"])[0].shape[0] == 2 and params["2"] == {}
@@ -88,6 +90,7 @@ def tokens_of(B: int, T: int) -> jax.Array:
     return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
 
 
+@pytest.mark.holds(by_layer, to=None)
 @pytest.mark.parametrize(
     "parts",
     [
@@ -122,6 +125,7 @@ def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     assert np.abs(got - other(tokens)).max() > 1e-3
 
 
+@pytest.mark.holds(by_head, by_layer, to=None)
 @pytest.mark.parametrize(
     "encoding",
     [

@@ -42,6 +42,7 @@ def params_of(encoding: Encoding) -> object:
     return encoding.join(encoding.init(jax.random.key(0), DIMS), encoding.constants(DIMS))
 
 
+@pytest.mark.holds(chain, to=None)
 def test_parts_apply_in_order():
     both, x, at = chain(Steps(2, 3), Steps(5, 7)), jnp.ones((1, 2, 3, 4)), jnp.arange(2)
     assert both.embed(params_of(both), x[..., 0], at).tolist() == ((x[..., 0] * 2 + 3) * 5 + 7).tolist()
@@ -49,6 +50,7 @@ def test_parts_apply_in_order():
     assert both.rotate(params_of(both), x, at, "key").tolist() == ((x * 2 - 3) * 5 - 7).tolist()
 
 
+@pytest.mark.holds(chain, to=None)
 def test_each_part_places_with_its_own_key():
     at = jnp.arange(3)
     assert chain(Steps(2, 0), Steps(5, 0)).place({"0": {}, "1": {}}, at, jax.random.key(0)).tolist() == [0, 10, 20]
@@ -59,11 +61,13 @@ def test_each_part_places_with_its_own_key():
     assert chain(Steps(2, 1), Rope()).moves and not chain(Alibi(), Rope()).moves
 
 
+@pytest.mark.holds(chain, to=None)
 def test_equal_parts_start_from_different_parameters():
     first, second = chain(Learned(5), Learned(5)).init(jax.random.key(0), DIMS).values()
     assert not np.array_equal(first["table"], second["table"])
 
 
+@pytest.mark.holds(chain, to=None)
 def test_biases_add_and_parts_without_one_are_passed_over():
     both, at = chain(Rope(), Alibi(), T5Bias(), Sinusoidal()), jnp.arange(5)
     params = params_of(both)
@@ -77,6 +81,7 @@ def test_biases_add_and_parts_without_one_are_passed_over():
     assert not turning.bias(params_of(turning), at, at, Head(0, 3)).any()
 
 
+@pytest.mark.holds(chain, to=None)
 @pytest.mark.parametrize(
     ("parts", "kind"),
     [
@@ -95,6 +100,7 @@ class Growing(Schedule):
         return Linear(float(length))
 
 
+@pytest.mark.holds(chain, to=None)
 def test_what_a_chain_declares():
     assert chain(Rope(), Alibi()).relative and not chain(Rope(), Sinusoidal()).relative
     assert chain(Rope(), Alibi()).causal and not chain(Rope(), Alibi("symmetric")).causal
@@ -106,6 +112,7 @@ def test_what_a_chain_declares():
     assert chain(Steps(2, 1), Rope()).at_length(8) == chain(Steps(2, 8), Rope())
 
 
+@pytest.mark.holds(chain, to=None)
 def test_joining_takes_either_side_alone():
     both = chain(Alibi(), T5Bias())
     params, constants = both.init(jax.random.key(0), DIMS), both.constants(DIMS)
@@ -116,6 +123,7 @@ def test_joining_takes_either_side_alone():
     assert [set(p) for p in both.join(None, constants).values()] == [slopes, edges]
 
 
+@pytest.mark.holds(chain, to=None)
 def test_nested_chains_are_flat_and_units_vanish():
     a, b, c = Rope(), Alibi(), Sinusoidal()
     assert chain(a, chain(b, NoPE(), c)).parts == (a, b, c)
@@ -123,6 +131,7 @@ def test_nested_chains_are_flat_and_units_vanish():
     assert not any(isinstance(part, Chain) for part in chain(chain(a, b), chain(b, c)).parts)
 
 
+@pytest.mark.holds(chain, to=None)
 def test_families_are_those_of_the_parts():
     assert chain(Rope(base=9.0), Alibi()).family == chain(Rope(), Alibi()).family != chain(Alibi(), Rope()).family
 

@@ -53,6 +53,10 @@ def setting(encoding, heads: int, size: int, rows: int = 1):
     )
 
 
+@pytest.mark.holds(Shaw, to=content.shaw)
+@pytest.mark.holds(TransformerXL, to=content.transformer_xl)
+@pytest.mark.holds(CoPE, to=content.cope)
+@pytest.mark.holds(Forgetting, to=content.forgetting)
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("encoding", KINDS, ids=repr)
 @pytest.mark.parametrize("offset", [0, 2**30])
@@ -65,6 +69,10 @@ def test_scores_match_the_oracle(encoding, sizes, offset):
     np.testing.assert_allclose(np.asarray(got)[:, seen], expected[:, seen], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.holds(Shaw, to=content.shaw)
+@pytest.mark.holds(TransformerXL, to=content.transformer_xl)
+@pytest.mark.holds(CoPE, to=content.cope)
+@pytest.mark.holds(Forgetting, to=content.forgetting)
 @pytest.mark.parametrize("encoding", KINDS, ids=repr)
 def test_later_queries_score_as_in_the_whole(encoding):
     params, joined, q, k, _ = setting(encoding, 3, 8)
@@ -75,6 +83,10 @@ def test_later_queries_score_as_in_the_whole(encoding):
     np.testing.assert_allclose(np.asarray(got)[:, seen], expected[:, seen], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.holds(Shaw, to=content.shaw)
+@pytest.mark.holds(TransformerXL, to=content.transformer_xl)
+@pytest.mark.holds(CoPE, to=content.cope)
+@pytest.mark.holds(Forgetting, to=content.forgetting)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 @pytest.mark.parametrize("encoding", KINDS, ids=repr)
 def test_attend_is_the_softmax_of_the_scores(encoding, backend):
@@ -112,6 +124,7 @@ def test_those_by_token_order_need_a_causal_mask(encoding):
     assert attend(x, x, x, encoding=encoding, params=params_of(encoding, Dims(2, 4)), mask=Causal()).shape == x.shape
 
 
+@pytest.mark.holds(Shaw, to=content.shaw)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 @pytest.mark.parametrize("at", [None, jnp.array([0, 3, 4, 9, 9, 12, 20])], ids=["contiguous", "explicit"])
 def test_a_bias_adds_to_the_scores(at, backend):

@@ -21,6 +21,7 @@ def biases(encoding, params, q_at, k_at) -> np.ndarray:
     return np.stack([encoding.bias(params, jnp.asarray(q_at), jnp.asarray(k_at), Head(h, heads)) for h in range(heads)])
 
 
+@pytest.mark.holds(Fire, to=oracles.fire)
 @pytest.mark.parametrize("heads", [3, 6])
 @pytest.mark.parametrize("encoding", [Fire(hidden=8, threshold=5.0), Fire(hidden=5, c=2.0, threshold=600.0)])
 def test_it_matches_the_oracle(encoding, heads):

@@ -17,6 +17,7 @@ def biases(encoding, params, q_at, k_at) -> np.ndarray:
     return np.stack([encoding.bias(params, jnp.asarray(q_at), jnp.asarray(k_at), Head(h, heads)) for h in range(heads)])
 
 
+@pytest.mark.holds(Kerple, to=(oracles.kerple_log, oracles.kerple_power))
 @pytest.mark.parametrize("heads", [3, 6])
 @pytest.mark.parametrize("kind", ["log", "power"])
 def test_it_matches_the_oracle(kind, heads):

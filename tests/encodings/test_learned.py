@@ -17,6 +17,7 @@ def table() -> dict:
     return Learned(12).init(jax.random.key(0), DIMS)
 
 
+@pytest.mark.holds(Learned, to=None)
 def test_rows_are_added_where_positions_say(table):
     x = jax.random.normal(jax.random.key(1), (2, 3, 4))
     for at in ([11, 0, 5], [[11, 0, 5], [1, 1, 2]]):
@@ -25,6 +26,7 @@ def test_rows_are_added_where_positions_say(table):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.holds(Learned, to=None)
 @pytest.mark.parametrize("jitted", [False, True])
 def test_outside_the_table_is_nan_and_the_rest_of_the_row_stays(table, jitted):
     embed = jax.jit(Learned.embed, static_argnums=0) if jitted else Learned.embed
@@ -34,6 +36,7 @@ def test_outside_the_table_is_nan_and_the_rest_of_the_row_stays(table, jitted):
     np.testing.assert_array_equal(got[[1, 5]], np.asarray(table["table"])[[11, 0]])
 
 
+@pytest.mark.holds(Learned, to=None)
 def test_the_initial_table_has_the_given_deviation():
     params = Learned(512, deviation=0.3).init(jax.random.key(0), Dims(model_size=32))
     assert params["table"].shape == (512, 32) and abs(float(params["table"].std()) - 0.3) < 0.01
@@ -55,6 +58,7 @@ def filled(table: np.ndarray, trained: int, length: int, how: str) -> np.ndarray
     return np.array(rows)
 
 
+@pytest.mark.holds(Learned, to=None)
 @pytest.mark.parametrize("how", ["clamp", "wrap", "interpolate"])
 @few
 @given(st.integers(1, 12), st.integers(0, 11))
@@ -76,6 +80,7 @@ def test_a_table_of_other_sizes_is_refused(shape):
             Learned(12).fill(table, 3, 9, "wrap")
 
 
+@pytest.mark.holds(Learned, to=None)
 def test_interpolation_keeps_the_ends():
     rows = jnp.arange(12.0)[:, None]
     got = Learned(12).fill({"table": rows}, 3, 9, "interpolate")["table"][:, 0]
@@ -100,5 +105,6 @@ def test_errors_name_the_value_and_the_need(make, value, need):
     assert value in str(caught.value) and need in str(caught.value), str(caught.value)
 
 
+@pytest.mark.holds(Learned, to=None)
 def test_it_declares_its_length():
     assert Learned(7).max_length == 7 and not Learned().relative

@@ -39,6 +39,7 @@ def rows(heads: int, size: int) -> np.ndarray:
     return np.float32(np.random.default_rng(size).normal(size=(2, len(AT), heads, size)))
 
 
+@pytest.mark.holds(near_far, Regrouped, to=content.self_extend)
 @pytest.mark.parametrize("sizes", [(3, 8), (6, 16)])
 @pytest.mark.parametrize(("group", "window"), [(2, 6), (4, 6), (3, 1), (1, 4)])
 def test_self_extend_matches_the_oracle(sizes, group, window):
@@ -49,6 +50,7 @@ def test_self_extend_matches_the_oracle(sizes, group, window):
     np.testing.assert_allclose(scores(encoding, q, k)[:, seen], expected[:, seen], atol=1e-5)
 
 
+@pytest.mark.holds(near_far, Pinned, to=content.rerope)
 @pytest.mark.parametrize("window", [1, 6, 100])
 def test_rerope_matches_the_oracle(window):
     q, k = rows(3, 8)
@@ -57,6 +59,7 @@ def test_rerope_matches_the_oracle(window):
     np.testing.assert_allclose(got[:, seen], content.rerope(window, 500.0, q, k, AT, AT)[:, seen], atol=1e-5)
 
 
+@pytest.mark.holds(near_far, Wrapped, to=content.dual_chunk)
 @pytest.mark.parametrize(("chunk", "trained"), [(4, 6), (4, 5), (7, 14), (16, 20), (64, 128)])
 def test_dual_chunk_attention_is_a_composition(chunk, trained):
     q, k = rows(3, 8)
@@ -90,6 +93,7 @@ def test_chunks_refuse_less_than_one():
             Chunks(size, count)
 
 
+@pytest.mark.holds(near_far, to=content.near_far)
 def test_it_chooses_between_both_scores_by_distance_in_positions():
     q, k = rows(3, 8)
     for near, far in ((Rope(), NoPE()), (NoPE(), Rope(100.0)), (Rope(layout="interleaved"), Rope(50.0, fraction=0.5))):

@@ -14,6 +14,7 @@ ROWS = jnp.broadcast_to(AT, (8, 12))
 KEYS = [jax.random.key(seed) for seed in range(20)]
 
 
+@pytest.mark.holds(Randomized, to=None)
 @pytest.mark.parametrize("length", [12, 13, 100])
 def test_randomised_positions_are_distinct_sorted_and_in_range(length):
     for key in KEYS:
@@ -22,12 +23,14 @@ def test_randomised_positions_are_distinct_sorted_and_in_range(length):
         assert placed.min() >= 0 and placed.max() < length
 
 
+@pytest.mark.holds(Randomized, to=None)
 def test_randomised_positions_reach_everywhere():
     drawn = np.concatenate([Randomized(30).place({}, ROWS, key) for key in KEYS]).ravel()
     counts = np.bincount(drawn, minlength=30)
     assert counts.min() > 0.5 * len(drawn) / 30 and counts.max() < 1.5 * len(drawn) / 30
 
 
+@pytest.mark.holds(Randomized, PoSE, to=None)
 @pytest.mark.parametrize("encoding", [Randomized(100), PoSE(100), PoSE(100, chunks=4)], ids=repr)
 def test_rows_are_drawn_apart_and_a_key_is_one_draw(encoding):
     placed = np.asarray(encoding.place({}, ROWS, KEYS[0]))
@@ -38,6 +41,7 @@ def test_rows_are_drawn_apart_and_a_key_is_one_draw(encoding):
     assert encoding.place({}, AT, KEYS[0]).shape == (12,)
 
 
+@pytest.mark.holds(Randomized, PoSE, to=None)
 def test_tokens_of_one_position_stay_together():
     """A row of packed documents, positions reset: each position goes to one place."""
     packed = jnp.array([[0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3, 4]])
@@ -46,6 +50,7 @@ def test_tokens_of_one_position_stay_together():
         assert all(len(set(placed[np.asarray(packed[0]) == p])) == 1 for p in range(5))
 
 
+@pytest.mark.holds(PoSE, to=None)
 @pytest.mark.parametrize("chunks", [1, 2, 4])
 def test_pose_keeps_order_begins_at_zero_and_skips_between_chunks_alone(chunks):
     most = 0
@@ -59,6 +64,7 @@ def test_pose_keeps_order_begins_at_zero_and_skips_between_chunks_alone(chunks):
     np.testing.assert_array_equal(PoSE(12).place({}, ROWS, KEYS[0]), ROWS)
 
 
+@pytest.mark.holds(PoSE, to=None)
 def test_pose_cuts_at_every_place():
     cuts = {int(np.argmax(np.diff(row) > 1)) for key in KEYS for row in np.asarray(PoSE(1000).place({}, ROWS, key))}
     assert cuts == set(range(11))
@@ -69,6 +75,7 @@ def built(encoding):
     return build(config, 11, seed=0)
 
 
+@pytest.mark.holds(Randomized, PoSE, to=None)
 @pytest.mark.parametrize("moving", [Randomized(400), PoSE(400)], ids=repr)
 def test_a_decoder_places_with_a_key_and_not_without(moving):
     tokens = jax.random.randint(jax.random.key(5), (3, 12), 0, 11)
@@ -83,6 +90,7 @@ def test_a_decoder_places_with_a_key_and_not_without(moving):
     assert np.abs(moved - plain(tokens)).max() > 1e-3
 
 
+@pytest.mark.holds(Randomized, to=None)
 def test_a_decoder_trains_on_randomised_positions():
     tokens = jnp.broadcast_to(jnp.arange(12) % 11, (4, 12))
     graph, state = nnx.split(built(chain(Randomized(64), Rope())))

@@ -27,6 +27,7 @@ def turned(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, layout: str) -> np.n
     return np.stack([z.real, z.imag], -2 if layout == "split" else -1).reshape(x.shape)
 
 
+@pytest.mark.holds(Rope, to="rope_far_positions.json")
 @pytest.mark.parametrize("function", [phases.cos_sin, cos_sin], ids=["eager", "jitted"])
 @pytest.mark.parametrize("case", golden.cases("rope_far_positions.json"))
 def test_far_positions_match_golden(case, function):
@@ -35,6 +36,7 @@ def test_far_positions_match_golden(case, function):
     assert np.abs(got - np.array(case["cos_sin"])).max() < 5e-7
 
 
+@pytest.mark.holds(Rope, to="rope_rotation.json")
 @pytest.mark.parametrize("function", [Rope.rotate, rotate], ids=["eager", "jitted"])
 @pytest.mark.parametrize("layout", ["split", "interleaved"])
 def test_rotation_matches_golden(layout, function):
@@ -52,6 +54,7 @@ positions = st.lists(
 )
 
 
+@pytest.mark.holds(Rope, to=oracles.exact_cos_sin)
 @few
 @given(positions, st.sampled_from(SCHEDULES), st.sampled_from([100.0, 10_000.0, 1e6]), st.sampled_from([8, 32, 128]))
 def test_angles_are_exact_at_every_position(at, schedule, base, size):
@@ -70,6 +73,7 @@ def test_angles_are_exact_over_many_positions_at_once(seed):
     assert max(np.abs(np.asarray(a) - b).max() for a, b in zip(got, exact, strict=True)) < 5e-7
 
 
+@pytest.mark.holds(Rope, to=oracles.exact_cos_sin)
 @few
 @given(
     st.data(), st.sampled_from(SCHEDULES), st.sampled_from(["split", "interleaved"]), st.sampled_from([0.25, 0.5, 1.0])
@@ -87,6 +91,7 @@ def test_rotations_match_the_oracle(data, schedule, layout, fraction):
     np.testing.assert_allclose(got[..., :r], turned(x[..., :r].astype(np.float64), cos, sin, layout), atol=5e-6)
 
 
+@pytest.mark.holds(Rope, to=oracles.rope)
 @pytest.mark.parametrize("layout", ["split", "interleaved"])
 def test_near_rotations_match_the_paper(layout):
     x = np.random.default_rng(0).normal(size=(2, 6, 3, 16)).astype(np.float32)

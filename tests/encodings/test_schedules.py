@@ -51,6 +51,7 @@ def in_radians(turns: np.ndarray) -> np.ndarray:
     return (turns[0].astype(np.float64) * 2**32 + turns[1]) * 2.0**-64 * 2 * np.pi
 
 
+@pytest.mark.holds(Plain, Linear, DynamicNTK, Llama3, LongRope, Yarn, to="rope_frequencies.json")
 @pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
 def test_frequencies_match_golden(case):
     schedule, base, share = schedule_of(case)
@@ -60,6 +61,7 @@ def test_frequencies_match_golden(case):
     np.testing.assert_allclose(factor, case["attention_factor"], rtol=1e-6)
 
 
+@pytest.mark.holds(Plain, Linear, DynamicNTK, Llama3, LongRope, Yarn, to="rope_frequencies.json")
 @pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
 def test_what_enters_a_trace_matches_golden(case):
     schedule, base, share = schedule_of(case)
@@ -73,6 +75,9 @@ bases = st.sampled_from([100.0, 10_000.0, 500_000.0, 1e6])
 factors = st.floats(1.0, 64.0)
 
 
+@pytest.mark.holds(Plain, to=oracles.plain)
+@pytest.mark.holds(Linear, to=oracles.linear)
+@pytest.mark.holds(NTK, to=oracles.ntk)
 @few
 @given(sizes, bases, factors)
 def test_unlimited_schedules_match_the_oracle(size, base, factor):
@@ -86,6 +91,8 @@ def test_unlimited_schedules_match_the_oracle(size, base, factor):
         assert attention == expected[1] == 1.0
 
 
+@pytest.mark.holds(NTKByParts, to=oracles.ntk_by_parts)
+@pytest.mark.holds(Yarn, to=oracles.yarn)
 @few
 @given(sizes, bases, factors, st.integers(64, 16384), st.booleans(), st.sampled_from([(32.0, 1.0), (8.0, 0.5)]))
 def test_schedules_by_parts_match_the_oracle(size, base, factor, length, truncate, betas):
@@ -99,6 +106,7 @@ def test_schedules_by_parts_match_the_oracle(size, base, factor, length, truncat
         assert attention == pytest.approx(expected[1], rel=1e-12)
 
 
+@pytest.mark.holds(Llama3, to=oracles.llama3)
 @few
 @given(sizes, bases, factors, st.integers(64, 16384), st.sampled_from([(1.0, 4.0), (0.5, 9.0)]))
 def test_llama3_matches_the_oracle(size, base, factor, length, bounds):
@@ -107,6 +115,8 @@ def test_llama3_matches_the_oracle(size, base, factor, length, bounds):
     assert attention == 1.0
 
 
+@pytest.mark.holds(DynamicNTK, to=oracles.dynamic_ntk)
+@pytest.mark.holds(LongRope, to=oracles.long_rope)
 @few
 @given(sizes, bases, factors, st.integers(64, 16384), st.sampled_from([-63, -1, 0, 1, 5000]))
 def test_schedules_by_length_match_the_oracle(size, base, factor, trained, beyond):
@@ -121,6 +131,7 @@ def test_schedules_by_length_match_the_oracle(size, base, factor, trained, beyon
             assert got[1] == pytest.approx(expected[1], rel=1e-12)
 
 
+@pytest.mark.holds(Proportional, to=oracles.proportional)
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75, 1.0])
 def test_proportional_matches_the_oracle(fraction):
     for size in (8, 16, 64):
@@ -136,6 +147,7 @@ def test_without_a_length_they_are_within_the_trained_one():
     assert given.frequencies(4, 100.0)[1] == 1.5
 
 
+@pytest.mark.holds(NTKByParts, to=oracles.ntk_by_parts)
 def test_a_ramp_of_no_width_is_a_step():
     given = dict(factor=4.0, original_length=7)  # Both bounds fall on pair 0.
     frequencies, _ = NTKByParts(**given).frequencies(8, 1e6)
@@ -212,6 +224,7 @@ def test_ntk_divides_the_slowest_pair_by_exactly_the_factor():
         np.testing.assert_allclose(plain[-1] / scaled[-1], 3.0, rtol=1e-12)
 
 
+@pytest.mark.holds(Yarn, to=oracles.yarn)
 @pytest.mark.parametrize(
     "given",
     [

@@ -15,6 +15,7 @@ embed = jax.jit(Sinusoidal.embed, static_argnums=0)
 layouts = pytest.mark.parametrize("layout", ["interleaved", "split"])
 
 
+@pytest.mark.holds(Sinusoidal, to=oracles.sinusoidal)
 @layouts
 @few
 @given(
@@ -29,6 +30,7 @@ def test_near_positions_match_the_paper(layout, size, base, rows, at):
     np.testing.assert_allclose(got, x + oracles.sinusoidal(at, size, base, layout), atol=1e-6)
 
 
+@pytest.mark.holds(Sinusoidal, to=oracles.exact_cos_sin)
 @layouts
 @few
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=6, max_size=6))
@@ -39,6 +41,7 @@ def test_far_positions_are_exact(layout, at):
     assert np.abs(np.asarray(got) - expected).max() < 5e-7
 
 
+@pytest.mark.holds(Sinusoidal, to=oracles.sinusoidal)
 @layouts
 def test_a_line_of_positions_for_each_row(layout):
     at = np.array([[0, 1, 2], [9, 8, 7]])

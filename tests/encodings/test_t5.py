@@ -12,6 +12,7 @@ from tests import golden, oracles
 few = settings(deadline=None, derandomize=True, max_examples=10)
 
 
+@pytest.mark.holds(T5Bias, to="t5_buckets.json")
 @pytest.mark.parametrize("case", golden.cases("t5_buckets.json"))
 def test_buckets_match_golden_exactly(case):
     first, last = case["relative_position"]
@@ -20,6 +21,7 @@ def test_buckets_match_golden_exactly(case):
     np.testing.assert_array_equal(got, case["bucket"])
 
 
+@pytest.mark.holds(T5Bias, to=oracles.t5_bucket)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @few
 @given(st.integers(1, 16), st.integers(1, 3000))
@@ -37,6 +39,7 @@ def _bucket(encoding: T5Bias, distance: jax.Array) -> jax.Array:
     return encoding.bucket({}, distance)
 
 
+@pytest.mark.holds(T5Bias, to=oracles.t5_bias)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("heads", [1, 6])
 def test_biases_are_read_from_the_table(bidirectional, heads):

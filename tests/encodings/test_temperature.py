@@ -15,6 +15,7 @@ def rows(heads: int, size: int) -> np.ndarray:
     return np.asarray(np.random.default_rng(size).normal(size=(2, 5, heads, size)), np.float32)
 
 
+@pytest.mark.holds(LogN, to=oracles.log_n)
 @pytest.mark.parametrize("sizes", [(3, 8), (6, 16)])
 @pytest.mark.parametrize("length", [2, 512, 4096])
 def test_log_n_matches_the_oracle(sizes, length):
@@ -31,6 +32,7 @@ def test_log_n_changes_nothing_within_the_trained_length():
     np.testing.assert_array_equal(got, x)
 
 
+@pytest.mark.holds(ScalableSoftmax, to=content.scalable_softmax)
 @pytest.mark.parametrize("sizes", [(3, 8), (6, 16)])
 def test_scalable_softmax_matches_the_oracle(sizes):
     encoding, x = ScalableSoftmax(), rows(*sizes)
@@ -45,6 +47,8 @@ def test_scalable_softmax_begins_with_its_scale():
     np.testing.assert_allclose(params["scale"], [0.7] * 3, rtol=1e-6)
 
 
+@pytest.mark.holds(LogN, to=oracles.log_n)
+@pytest.mark.holds(ScalableSoftmax, to=content.scalable_softmax)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_attend_sharpens_by_position(backend):
     """After RoPE, which a scale passes through."""

@@ -10,6 +10,7 @@ from tests import content_oracles as content
 from tests.cases import params_of
 
 
+@pytest.mark.holds(Toeplitz, to=None)
 @pytest.mark.parametrize("heads", [3, 6])
 def test_the_bias_is_the_tables_entry(heads):
     encoding = Toeplitz(length=6, deviation=1.0)
@@ -20,6 +21,7 @@ def test_the_bias_is_the_tables_entry(heads):
         np.testing.assert_array_equal(encoding.bias(params, q_at, k_at, Head(h, heads)), expected)
 
 
+@pytest.mark.holds(Toeplitz, to=None)
 @pytest.mark.parametrize("jitted", [False, True])
 def test_past_the_table_is_nan_on_both_sides(jitted):
     encoding = Toeplitz(length=4)
@@ -29,6 +31,7 @@ def test_past_the_table_is_nan_on_both_sides(jitted):
     np.testing.assert_array_equal(np.isnan(got), [True, True, True, False, False, False, True, True])
 
 
+@pytest.mark.holds(Toeplitz, to=None)
 def test_the_initial_table_has_the_given_deviation():
     table = Toeplitz(512, 0.3).init(jax.random.key(0), Dims(heads=8))["table"]
     assert table.shape == (8, 1023) and abs(float(table.std()) - 0.3) < 0.01
@@ -41,6 +44,7 @@ def test_a_table_of_another_length_is_refused(columns):
         Toeplitz(length=6).bias({"table": jnp.zeros((3, columns))}, jnp.arange(2), jnp.arange(2), Head(0, 3))
 
 
+@pytest.mark.holds(Toeplitz, to=None)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_a_context_as_long_as_the_table_is_finite(backend):
     x = jax.random.normal(jax.random.key(0), (3, 1, 6, 3, 8))
@@ -49,6 +53,7 @@ def test_a_context_as_long_as_the_table_is_finite(backend):
     assert np.isfinite(attend(*x, encoding=encoding, params=params_of(encoding, Dims(3, 8)), mask=Full())).all()
 
 
+@pytest.mark.holds(Sandwich, to=content.sandwich)
 @pytest.mark.parametrize(("heads", "size", "base"), [(3, 8, 10_000.0), (6, 16, 100.0), (8, 128, 10_000.0)])
 def test_sandwich_matches_the_oracle(heads, size, base):
     encoding, at = Sandwich(size, base), np.array([0, 1, 2, 50, 999, 100_000])

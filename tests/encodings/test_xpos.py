@@ -24,6 +24,7 @@ def rows(heads: int, size: int, count: int) -> np.ndarray:
     return np.asarray(np.random.default_rng(size).normal(size=(2, 1, count, heads, size)), np.float32)
 
 
+@pytest.mark.holds(XPos, to=oracles.xpos)
 @pytest.mark.parametrize("sizes", [(3, 8), (6, 16)])
 @pytest.mark.parametrize("unit", [512, 7])
 def test_each_pair_matches_the_oracle_up_to_max_length(sizes, unit):
@@ -40,6 +41,7 @@ def test_each_pair_matches_the_oracle_up_to_max_length(sizes, unit):
         assert error.max() < 1e-5, (role, error.max())
 
 
+@pytest.mark.holds(XPos, to=oracles.xpos)
 @pytest.mark.parametrize("start", [0, 15_000, 30_000])
 def test_scores_are_relative_and_the_oracles_up_to_max_length(start):
     """Relative to the sum of the pairs' sizes: a score itself may cancel to nothing."""
@@ -62,6 +64,7 @@ def test_past_max_length_is_nan():
     assert np.isnan(rotated(XPos(), x, [0, 30_720, 2**31 - 1, -1], "query")[0, 1:]).all()
 
 
+@pytest.mark.holds(XPos, to=oracles.xpos)
 def test_float16_is_right_up_to_its_own_end_and_nan_past_it():
     """Each pair within twice the rounding of float16, 2^-11: the small scales of queries cost no more than that."""
     at = np.array([0, 1, 511, 512, 1500, 2047, 2048, 6000, 30_719])
@@ -95,6 +98,7 @@ def test_attend_in_float16_says_nan_past_its_end(backend):
     assert np.isnan(run(q, k, k, q_positions=past, k_positions=past)[:, -1]).all()
 
 
+@pytest.mark.holds(XPos, to=oracles.xpos)
 def test_the_layout_pairs_other_channels():
     at = np.array([0, 5, 900])
     x, _ = rows(3, 8, 3)
@@ -103,6 +107,7 @@ def test_the_layout_pairs_other_channels():
         np.testing.assert_allclose(got, oracles.xpos(x, at[None], role, layout="interleaved"), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.holds(XPos, to=oracles.xpos)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_attend_matches_the_oracle(backend):
     q, k = rows(6, 8, 20)
