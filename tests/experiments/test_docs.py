@@ -4,13 +4,15 @@ import contextlib
 import doctest
 import io
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import posjax
-from experiments import docs, pictures, references
+from experiments import docs
+from experiments.pages import docstrings, encoding_pages, facts, logits, markdown, pictures, references, subjects
 from posjax import InputError
 from posjax.encodings import REGISTRY, Schedule, schedules
 
@@ -32,7 +34,7 @@ SECTIONS = [
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, str]:
-    return docs.pages(FOLDER)
+    return encoding_pages.pages(FOLDER)
 
 
 def test_the_committed_pages_are_what_the_docstrings_say(written):
@@ -43,7 +45,7 @@ def test_the_committed_pages_are_what_the_docstrings_say(written):
 
 def test_everything_has_a_page_with_all_sections(written):
     kinds = [kind for kind in vars(schedules).values() if isinstance(kind, type) and issubclass(kind, Schedule)]
-    wanted = {docs.MADE_BY.get(kind.__name__, kind.__name__) for kind in [*REGISTRY, *kinds]} - {"Schedule"}
+    wanted = {subjects.MADE_BY.get(kind.__name__, kind.__name__) for kind in [*REGISTRY, *kinds]} - {"Schedule"}
     assert {name.removesuffix(".md") for name in written} - {"README"} == wanted and len(wanted) > 30
     for name in wanted:
         text = written[f"{name}.md"]
@@ -95,36 +97,96 @@ def test_every_example_imports_what_it_uses(written):
             assert "import jax.numpy as jnp" in block[0], name
 
 
+@pytest.fixture(scope="module")
+def marked() -> list[references.ReferenceTest]:
+    return references.marked()
+
+
+def test_every_encoding_and_schedule_is_held_by_a_marked_test(marked):
+    """The gate: `of` raises for one that no test claims to hold."""
+    for subject in subjects.subjects():
+        assert references.of(subject.told_by, marked)
+
+
+def test_what_marks_name_exists(marked):
+    public = {subject.told_by for subject in subjects.subjects()}
+    for test in marked:
+        assert test.encodings and set(test.encodings) <= public, test
+        assert f"def {test.name}(" in test.file.read_text(), test
+        for oracle in test.oracles:
+            assert not oracle.endswith(".json") or (ROOT / "tests/golden" / oracle).is_file(), test
+
+
 @pytest.mark.parametrize(
-    ("name", "kind", "oracle"),
+    ("subject", "oracle"),
     [
-        ("Rope", posjax.Rope, "oracles.rope"),
-        ("Shaw", posjax.Shaw, "content_oracles.shaw"),
-        ("Yarn", posjax.Yarn, "oracles.yarn"),
-        ("Regrouped", posjax.Regrouped, "content_oracles.self_extend"),
-        ("T5Bias", posjax.T5Bias, "t5_buckets.json"),
-        ("LongRope", posjax.LongRope, "rope_frequencies.json"),
+        (posjax.Rope, "oracles.rope"),
+        (posjax.Shaw, "content_oracles.shaw"),
+        (posjax.Yarn, "schedule_oracles.yarn"),
+        (posjax.Regrouped, "content_oracles.self_extend"),
+        (posjax.T5Bias, "t5_buckets.json"),
+        (posjax.LongRope, "rope_frequencies.json"),
     ],
 )
-def test_reference_tests_are_found_with_their_oracles(name, kind, oracle):
-    found = references.of(name, kind, ROOT / "tests")
-    assert any(oracle in oracles for _, oracles in found.tests), found
-    assert all(f"def {test}(" in found.file.read_text() for test, _ in found.tests)
+def test_reference_tests_are_found_with_their_oracles(subject, oracle, marked):
+    assert any(oracle in test.oracles for test in references.of(subject, marked))
 
 
-def test_a_test_of_errors_is_no_reference(tmp_path):
-    file = tmp_path / "encodings" / "test_rope.py"
-    file.parent.mkdir()
-    file.write_text(
-        "import pytest\ndef test_errors():\n    with pytest.raises(ValueError):\n        Rope()\n"
-        "def test_another():\n    assert Alibi()\n"
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of tests with the given text in one module."""
+
+    def make(text: str) -> str:
+        folder = tmp_path / "some_tests"
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        (folder / "test_it.py").write_text(f"import pytest\nimport posjax\n\n{text}")
+        monkeypatch.syspath_prepend(tmp_path)
+        return folder.name
+
+    yield make
+    for name in ("some_tests", "some_tests.test_it"):
+        sys.modules.pop(name, None)
+
+
+def test_marks_are_read_as_they_stand(package, tmp_path):
+    name = package(
+        "@pytest.mark.slow\n"
+        "@pytest.mark.holds(posjax.Rope, posjax.Alibi, to='some.json')\n"
+        "@pytest.mark.holds(posjax.Fire, to=(posjax.attend, 'other.json'))\n"
+        "@pytest.mark.holds(posjax.NoPE, to=None)\n"
+        "def test_one(): ...\n"
+        "def test_another(): ...\n"
     )
-    with pytest.raises(InputError, match=r"no reference test of Rope in .*test_rope.py: write one"):
-        references.of("Rope", posjax.Rope, tmp_path)
-    file.write_text(file.read_text() + "def test_it():\n    assert posjax.Rope().relative\n")
-    assert references.of("Rope", posjax.Rope, tmp_path) == references.References(file, (("test_it", ()),))
-    with pytest.raises(InputError, match=r"Alibi of posjax.encodings.alibi has no test file"):
-        references.of("Alibi", posjax.Alibi, tmp_path)
+    file = tmp_path / "some_tests/test_it.py"
+    assert references.marked(name) == [
+        references.ReferenceTest("test_one", file, (posjax.Rope, posjax.Alibi), ("some.json",)),
+        references.ReferenceTest("test_one", file, (posjax.Fire,), ("attend.attend", "other.json")),
+        references.ReferenceTest("test_one", file, (posjax.NoPE,), ()),
+    ]
+
+
+def test_a_mark_that_does_not_say_what_it_compares_with_is_refused(package):
+    name = package("@pytest.mark.holds(posjax.Rope, posjax.Alibi, oracle=1)\ndef test_one(): ...\n")
+    with pytest.raises(InputError, match="holds of test_one does not say what it compares with: add to=oracle"):
+        references.marked(name)
+
+
+def test_an_encoding_that_no_test_holds_is_named(marked):
+    others = [test for test in marked if posjax.Rope not in test.encodings]
+    with pytest.raises(InputError, match=r"holding posjax.Rope: write @pytest.mark.holds\(posjax.Rope, to=oracle\)"):
+        references.of(posjax.Rope, others)
+
+
+def test_tests_that_are_not_there_are_asked_for():
+    with pytest.raises(InputError, match=r"tests in no_such_tests cannot be imported .* in a checkout of posjax"):
+        references.marked("no_such_tests")
+
+
+def test_an_encoding_without_a_public_name_is_told_where_it_belongs(monkeypatch):
+    monkeypatch.delattr(posjax, "Fire")
+    with pytest.raises(InputError, match=r"Fire of posjax.encodings.\w+ has no public name.* in posjax/__init__.py"):
+        subjects.subjects()
 
 
 GIVEN = (
@@ -141,8 +203,8 @@ def told(text: str) -> object:
 
 
 def test_a_docstring_is_taken_apart():
-    text = docs.read(told(GIVEN), "Toy")
-    assert text == docs.Text(
+    text = docstrings.taken_apart(told(GIVEN), "Toy")
+    assert text == docstrings.DocstringParts(
         "Summary.",
         "    a = b\n\nMore.",
         {"Convention": "c.", "Good at": "d, e.", "Bad at": "f.", "Errors": "none.", "Source": "arXiv:1234.56789."},
@@ -162,28 +224,28 @@ def test_a_docstring_is_taken_apart():
 )
 def test_what_a_docstring_lacks_is_named(old, new, missing):
     with pytest.raises(InputError, match=f"the docstring of Toy has .*{missing}"):
-        docs.read(told(GIVEN.replace(old, new)), "Toy")
+        docstrings.taken_apart(told(GIVEN.replace(old, new)), "Toy")
 
 
 def test_numbers_of_papers_and_addresses_become_links():
-    assert docs.linked("Su, arXiv:2104.09864, and https://kexue.fm/archives/9706.") == (
+    assert markdown.linked("Su, arXiv:2104.09864, and https://kexue.fm/archives/9706.") == (
         "Su, [arXiv:2104.09864](https://arxiv.org/abs/2104.09864), and <https://kexue.fm/archives/9706>."
     )
 
 
 def test_what_an_encoding_declares():
-    about = {subject.name: subject for subject in docs.subjects()}
-    assert docs.facts(about["Alibi"]) == {
+    about = {subject.name: subject for subject in subjects.subjects()}
+    assert facts.facts(about["Alibi"]) == {
         "acts on": "bias",
         "relative": "yes",
         "learned": "some",
         "causal": "some",
         "by length": "",
     }
-    assert docs.facts(about["Learned"])["relative"] == "" and docs.facts(about["Learned"])["learned"] == "yes"
-    assert docs.facts(about["Rope"])["by length"] == "some" and docs.facts(about["PoSE"])["acts on"] == "positions"
+    assert facts.facts(about["Learned"])["relative"] == "" and facts.facts(about["Learned"])["learned"] == "yes"
+    assert facts.facts(about["Rope"])["by length"] == "some" and facts.facts(about["PoSE"])["acts on"] == "positions"
     flat = replace(about["Alibi"], values=(posjax.Alibi("symmetric"),))
-    assert docs.facts(flat)["causal"] == "" and docs.facts(flat)["learned"] == ""
+    assert facts.facts(flat)["causal"] == "" and facts.facts(flat)["learned"] == ""
 
 
 @pytest.mark.parametrize("name", ["Alibi", "Linear", "Learned"])
@@ -195,10 +257,10 @@ def test_a_picture_is_a_png_and_the_same_again(name):
 
 def test_pictures_show_the_encoding_itself():
     """RoPE's mean score of q = k falls and bounces; ALiBi's logits fall by the slope."""
-    distances = pictures._distances(1024)
-    mean = pictures._aligned(posjax.Rope(), 1, distances)[0]
+    distances = logits.distances(1024)
+    mean = logits.aligned(posjax.Rope(), 1, distances)[0]
     assert mean[0] > 7 > mean[40] > mean[-1] and (mean[1:] > mean[:-1]).any()
-    fallen = pictures._aligned(posjax.Alibi(), 8, distances)
+    fallen = logits.aligned(posjax.Alibi(), 8, distances)
     assert abs((fallen[0, 0] - fallen[0, 8]) - 4.0) < 1e-3
 
 
