@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from posjax.report.load import Report, Run
+from posjax.report.load import Report, ReportedRun
 
 
 def facts(report: Report) -> str:
@@ -87,14 +87,14 @@ def _runs(report: Report) -> list[Sequence[str]]:
     ]
 
 
-def _devices(run: Run) -> str:
+def _devices(run: ReportedRun) -> str:
     devices = list(map(str, run.manifest.get("devices") or ()))
     mesh = " × ".join(f"{axis} {size}" for axis, size in (run.manifest.get("mesh") or {}).items())
     listed = ", ".join(devices) if len(devices) <= 2 else f"{len(devices)} devices, {devices[0]} …"
     return f"{listed} ({mesh})" if mesh else listed or "–"
 
 
-def _seconds(run: Run, what: str) -> str:
+def _seconds(run: ReportedRun, what: str) -> str:
     return f"{run.seconds[what]:,.1f}" if what in run.seconds else "–"
 
 

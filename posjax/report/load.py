@@ -23,7 +23,7 @@ ORDER = {"raw": 0, "windowed": 1, "extension": 2, "fill": 3}
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
+class ReportedExperiment:
     """What was asked and how: `commands` reproduce it, `config` is the text of the config file."""
 
     name: str
@@ -58,7 +58,7 @@ class Recall:
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant(Generic[Value]):
+class ReportedVariant(Generic[Value]):
     """One way to evaluate trained weights: raw, windowed, an extension, or a way to fill a learned table."""
 
     name: str
@@ -76,7 +76,7 @@ class Variant(Generic[Value]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(Generic[Value]):
+class ReportedRun(Generic[Value]):
     """What language and retrieval runs share: one trained model, its variants, and where it ran."""
 
     name: str
@@ -85,25 +85,25 @@ class Run(Generic[Value]):
     parameters: int
     tokens: int
     lengths: tuple[int, ...]
-    variants: tuple[Variant[Value], ...]
+    variants: tuple[ReportedVariant[Value], ...]
     seconds: Mapping[str, float]
     manifest: Mapping[str, Any]
     metrics: Metrics
 
     @property
-    def raw(self) -> Variant[Value]:
+    def raw(self) -> ReportedVariant[Value]:
         return next(variant for variant in self.variants if variant.kind == "raw")
 
     @property
-    def windowed(self) -> Variant[Value] | None:
+    def windowed(self) -> ReportedVariant[Value] | None:
         return next((variant for variant in self.variants if variant.kind == "windowed"), None)
 
-    def of_kind(self, kind: str) -> tuple[Variant[Value], ...]:
+    def of_kind(self, kind: str) -> tuple[ReportedVariant[Value], ...]:
         return tuple(variant for variant in self.variants if variant.kind == kind)
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
+class ScoresByDistance:
     """Mean attention score by distance, less its value at distance 0, for random and for trained queries and keys."""
 
     distances: tuple[float, ...]
@@ -112,17 +112,17 @@ class Scores:
 
 
 @dataclasses.dataclass(frozen=True)
-class Language(Run[Point]):
+class LanguageRun(ReportedRun[Point]):
     """A language model: loss by context length, beside the unigram and bigram `yardsticks` of the same text."""
 
     windows: int
     yardsticks: Mapping[str, float]
     corpus: Mapping[str, Any]
-    scores: Scores | None
+    scores: ScoresByDistance | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Retrieval(Run[Recall]):
+class RetrievalRun(ReportedRun[Recall]):
     """A needle task: accuracy by length and by depth, 0 being farthest from the query."""
 
     chance: float
@@ -135,14 +135,14 @@ class Report:
     """A work folder, read: `unfinished` names the runs without results yet, `diverged` tells why some never will."""
 
     folder: Path
-    experiment: Experiment
-    language: tuple[Language, ...]
-    retrieval: tuple[Retrieval, ...]
+    experiment: ReportedExperiment
+    language: tuple[LanguageRun, ...]
+    retrieval: tuple[RetrievalRun, ...]
     unfinished: tuple[str, ...]
     diverged: tuple[tuple[str, str], ...] = ()
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[ReportedRun, ...]:
         return (*self.language, *self.retrieval)
 
 
@@ -179,8 +179,8 @@ def load(folder: str | Path) -> Report:
     if not finished:
         begun = f" (begun: {', '.join(unfinished)})" if unfinished else ""
         raise InputError(f"{folder} holds no finished run{begun}: run the experiment to its end, then report again")
-    language = tuple(run for run in finished if isinstance(run, Language))
-    retrieval = tuple(run for run in finished if isinstance(run, Retrieval))
+    language = tuple(run for run in finished if isinstance(run, LanguageRun))
+    retrieval = tuple(run for run in finished if isinstance(run, RetrievalRun))
     return Report(folder, experiment, language, retrieval, unfinished, diverged)
 
 
@@ -204,9 +204,9 @@ def _built(path: Path, build: Callable[[], Value]) -> Value:
         raise damaged(path, str(error), REMEDY) from error
 
 
-def _experiment(tree: dict[str, Any]) -> Experiment:
+def _experiment(tree: dict[str, Any]) -> ReportedExperiment:
     texts = {field: str(tree.get(field) or "") for field in ("title", "question", "paper", "config", "created")}
-    return Experiment(name=str(tree["name"]), commands=_commands(tree), **texts)
+    return ReportedExperiment(name=str(tree["name"]), commands=_commands(tree), **texts)
 
 
 def _commands(tree: dict[str, Any]) -> tuple[str, ...]:
@@ -215,7 +215,7 @@ def _commands(tree: dict[str, Any]) -> tuple[str, ...]:
     return tuple(command for command in dict.fromkeys(told) if command)
 
 
-def _run(folder: Path) -> Language | Retrieval:
+def _run(folder: Path) -> LanguageRun | RetrievalRun:
     path = folder / "results.json"
     tree = read_json(path, REMEDY)
     manifest = read_json(folder / "run.json", REMEDY) if (folder / "run.json").is_file() else {}
@@ -227,20 +227,22 @@ def _run(folder: Path) -> Language | Retrieval:
     return _built(path, lambda: builders[tree["kind"]](tree, shared))
 
 
-def _language(tree: dict[str, Any], shared: dict[str, Any]) -> Language:
+def _language(tree: dict[str, Any], shared: dict[str, Any]) -> LanguageRun:
     scores = tree.get("scores")
-    return Language(
+    return LanguageRun(
         **_shared(tree, _point),
         **shared,
         windows=int(tree["windows"]),
         yardsticks={name: _number(loss) for name, loss in tree["yardsticks"].items()},
         corpus=dict(tree["corpus"]),
-        scores=Scores(*(_numbers(scores[field]) for field in ("distances", "random", "trained"))) if scores else None,
+        scores=ScoresByDistance(*(_numbers(scores[field]) for field in ("distances", "random", "trained")))
+        if scores
+        else None,
     )
 
 
-def _retrieval(tree: dict[str, Any], shared: dict[str, Any]) -> Retrieval:
-    return Retrieval(
+def _retrieval(tree: dict[str, Any], shared: dict[str, Any]) -> RetrievalRun:
+    return RetrievalRun(
         **_shared(tree, _recall),
         **shared,
         chance=_number(tree["chance"]),
@@ -265,10 +267,10 @@ def _shared(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> d
     }
 
 
-def _variant(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> Variant[Value]:
+def _variant(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> ReportedVariant[Value]:
     ended_at = tree.get("ended_at")
     name = str(tree["name"])
-    return Variant(
+    return ReportedVariant(
         name,
         str(tree.get("label") or SPELLED.get(name, name)),
         str(tree["kind"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from posjax.report.load import Report, Run, Variant
+from posjax.report.load import Report, ReportedRun, ReportedVariant
 
 # Hues of Okabe and Ito's palette, distinct under the common colour-vision deficiencies; the pale ones are darkened
 # to stand out from white by 3:1 or more, and all are lightened for a dark page.
@@ -16,7 +16,7 @@ SOLID, DOTTED = (1.0, 0.0), (0.1, 4.0)
 DASHES = ((12.0, 5.0), (8.0, 4.5, 0.1, 4.5), (4.0, 5.0), (12.0, 4.5, 0.1, 4.5, 0.1, 4.5), (1.5, 7.0))
 
 
-def name(run: Run, variant: Variant) -> str:
+def name(run: ReportedRun, variant: ReportedVariant) -> str:
     """A variant's full name: "RoPE", "RoPE, windowed", "RoPE + Yarn"."""
     if variant.kind == "raw":
         return run.label
@@ -25,7 +25,7 @@ def name(run: Run, variant: Variant) -> str:
     return f"{run.label} + {short(run, variant)}"
 
 
-def short(run: Run, variant: Variant) -> str:
+def short(run: ReportedRun, variant: ReportedVariant) -> str:
     """A variant's name where its run is plain from the place: "RoPE", "windowed", "Yarn"."""
     if variant.kind == "raw":
         return run.label

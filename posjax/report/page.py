@@ -59,7 +59,7 @@ def bundle() -> str:
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=charts.vega_lite_version())
 
 
-def table(found: rows.Table, colours: dict[str, int] | None = None) -> str:
+def table(found: rows.ReportTable, colours: dict[str, int] | None = None) -> str:
     """One table, in a box of its own that scrolls sideways on a narrow screen."""
     beneath = f"<small>{_aligned(found.beneath)}</small>" if found.beneath else ""
     head = "".join(
@@ -73,7 +73,7 @@ def table(found: rows.Table, colours: dict[str, int] | None = None) -> str:
     )
 
 
-def _row(row: rows.Row, colours: dict[str, int]) -> str:
+def _row(row: rows.ReportRow, colours: dict[str, int]) -> str:
     swatch = ""
     if row.kind == "raw" and row.label in colours:
         swatch = f'<span class="swatch" style="--colour: var(--method-{colours[row.label]})"></span>'
@@ -113,7 +113,7 @@ def _tables(report: Report) -> str:
 def _findings(report: Report) -> str:
     entries = "".join(
         f"<div><dt>{_text(finding.topic)}</dt><dd>{_text(finding.text)}</dd></div>"
-        for finding in words.findings(report)
+        for finding in words.conclusions(report)
     )
     return f'<dl class="findings">{entries}</dl>'
 

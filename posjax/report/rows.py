@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from posjax.report import marks
-from posjax.report.load import Language, Point, Report, Run, Variant
+from posjax.report.load import LanguageRun, Point, Report, ReportedRun, ReportedVariant
 
 BROKEN = "†"
 
@@ -23,7 +23,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ReportRow:
     """`kind` is the variant's: raw rows carry a method's name, the others stand beneath it."""
 
     name: str
@@ -33,25 +33,25 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class ReportTable:
     """`beneath` stands in small letters beneath the name of every column but the first."""
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     notes: tuple[str, ...]
     beneath: str = ""
 
 
-Show = Callable[[Language, Point], Cell]
+Show = Callable[[LanguageRun, Point], Cell]
 
 
-def is_broken(run: Language, point: Point) -> bool:
+def is_broken(run: LanguageRun, point: Point) -> bool:
     """Worse than a model that knows byte frequencies alone, so that the exact value is noise."""
     return not point.loss <= run.yardsticks.get("unigram", math.inf)
 
 
-def headline(report: Report) -> Table:
+def headline(report: Report) -> ReportTable:
     """The paired ratio on each window's last L/2 bytes, exp(loss at k L - loss at L), with its 95 % interval."""
     lengths = _lengths(report.language)
     rows = []
@@ -62,7 +62,7 @@ def headline(report: Report) -> Table:
         "1x: loss in nats per byte. Other columns: exp(loss there − loss at 1x) on the same bytes, the last "
         "L/2 of each window for the trained length L, with the 95 % interval of a bootstrap over windows.",
     )
-    return Table(
+    return ReportTable(
         "Loss past the trained length",
         ("method", "1x", *(f"{k}x" for k in lengths if k > 1)),
         tuple(rows),
@@ -70,7 +70,7 @@ def headline(report: Report) -> Table:
     )
 
 
-def means(report: Report) -> Table:
+def means(report: Report) -> ReportTable:
     """The mean loss over all positions of the window, which flatters long windows: they hold fewer early bytes."""
     table = _by_length(
         report,
@@ -91,7 +91,7 @@ def means(report: Report) -> Table:
     )
 
 
-def beyond(report: Report) -> Table:
+def beyond(report: Report) -> ReportTable:
     """The share of attention that falls on positions farther away than the trained length."""
     table = _by_length(
         report, "Attention beyond the trained length", lambda run, point: Cell(marks.percent(point.beyond))
@@ -102,7 +102,7 @@ def beyond(report: Report) -> Table:
     )
 
 
-def recall(report: Report) -> Table:
+def recall(report: Report) -> ReportTable:
     """Retrieval accuracy in percent by length, at every depth from the farthest needle to the nearest."""
     lengths = _lengths(report.retrieval)
     rows = tuple(
@@ -118,7 +118,7 @@ def recall(report: Report) -> Table:
         if not math.isnan(error)
     ]
     worst = f"; standard errors up to {100 * max(errors):.1f}" if errors else ""
-    return Table(
+    return ReportTable(
         "Needles found, in percent",
         ("method", *(f"{k}x" for k in lengths)),
         rows,
@@ -144,33 +144,33 @@ def yardsticks(report: Report) -> tuple[str, ...]:
     return (f"Yardsticks on the same text, in nats per byte: {listed}.",)
 
 
-def _broken_note(rows: list[Row] | tuple[Row, ...]) -> tuple[str, ...]:
+def _broken_note(rows: list[ReportRow] | tuple[ReportRow, ...]) -> tuple[str, ...]:
     if not any(cell.broken for row in rows for cell in row.cells):
         return ()
     return (f"{BROKEN} Broken: worse than the unigram yardstick, so the exact value is noise.",)
 
 
-def _by_length(report: Report, title: str, show: Show) -> Table:
+def _by_length(report: Report, title: str, show: Show) -> ReportTable:
     lengths = _lengths(report.language)
     rows = tuple(
         _row(run, variant, tuple(_cell(run, variant, k, show) for k in lengths))
         for run, variant in _each(report.language)
     )
-    return Table(title, ("method", *(f"{k}x" for k in lengths)), rows, ())
+    return ReportTable(title, ("method", *(f"{k}x" for k in lengths)), rows, ())
 
 
-def _cell(run: Language, variant: Variant[Point], length: int, show: Show) -> Cell:
+def _cell(run: LanguageRun, variant: ReportedVariant[Point], length: int, show: Show) -> Cell:
     point = variant.at(length)
     if point is None:
         return Cell("ended" if variant.ends_before(length) else "–")
     return show(run, point)
 
 
-def _loss(run: Language, point: Point) -> Cell:
+def _loss(run: LanguageRun, point: Point) -> Cell:
     return Cell(marks.number(point.loss), broken=is_broken(run, point))
 
 
-def _ratio(run: Language, point: Point) -> Cell:
+def _ratio(run: LanguageRun, point: Point) -> Cell:
     low, high = marks.number(point.low), marks.number(point.high)
     heat = 1.0 if math.isnan(point.ratio) else _heat(math.log(max(point.ratio, 1e-9)))
     return Cell(
@@ -181,7 +181,7 @@ def _ratio(run: Language, point: Point) -> Cell:
     )
 
 
-def _recall_cell(variant: Variant, length: int) -> Cell:
+def _recall_cell(variant: ReportedVariant, length: int) -> Cell:
     point = variant.at(length)
     if point is None:
         return Cell("ended" if variant.ends_before(length) else "–")
@@ -192,18 +192,18 @@ def _heat(nats: float) -> float:
     return 1.0 if math.isnan(nats) else min(1.0, max(0.0, nats / math.log(8)))
 
 
-def _start(run: Language, field: str) -> float:
+def _start(run: LanguageRun, field: str) -> float:
     point = run.raw.at(min(run.lengths))
     return getattr(point, field) if point else math.nan
 
 
-def _row(run: Run, variant: Variant, cells: tuple[Cell, ...]) -> Row:
-    return Row(marks.short(run, variant), variant.kind, run.label, cells)
+def _row(run: ReportedRun, variant: ReportedVariant, cells: tuple[Cell, ...]) -> ReportRow:
+    return ReportRow(marks.short(run, variant), variant.kind, run.label, cells)
 
 
 def _each(runs):
     return ((run, variant) for run in runs for variant in run.variants)
 
 
-def _lengths(runs: tuple[Run, ...]) -> tuple[int, ...]:
+def _lengths(runs: tuple[ReportedRun, ...]) -> tuple[int, ...]:
     return tuple(sorted({length for run in runs for length in run.lengths}))

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from posjax.report import marks
-from posjax.report.load import Language, Report, Run, Scores, Variant
+from posjax.report.load import LanguageRun, Report, ReportedRun, ReportedVariant, ScoresByDistance
 from posjax.report.rows import depth_names
 
 Rows = list[dict[str, Any]]
@@ -134,17 +134,17 @@ def recall(report: Report, depth: int) -> Rows:
     return _finite(rows, "accuracy")
 
 
-def extended(report: Report) -> tuple[Language, ...]:
+def extended(report: Report) -> tuple[LanguageRun, ...]:
     """The language runs whose trained model was also tried with extensions, or with ways to fill its table."""
     return tuple(run for run in report.language if run.of_kind("extension") or run.of_kind("fill"))
 
 
-def variants(runs, kinds: tuple[str, ...]) -> list[tuple[Any, Variant]]:
+def variants(runs, kinds: tuple[str, ...]) -> list[tuple[Any, ReportedVariant]]:
     """Every variant of the given kinds, beside its run."""
     return [(run, variant) for run in runs for variant in run.variants if variant.kind in kinds]
 
 
-def _marked(run: Run, variant: Variant) -> dict[str, Any]:
+def _marked(run: ReportedRun, variant: ReportedVariant) -> dict[str, Any]:
     return {
         "method": run.label,
         "variant": variant.name,
@@ -153,7 +153,7 @@ def _marked(run: Run, variant: Variant) -> dict[str, Any]:
     }
 
 
-def _bins(found: Scores, which: str) -> list[tuple[float, float, float]]:
+def _bins(found: ScoresByDistance, which: str) -> list[tuple[float, float, float]]:
     values = getattr(found, which)
     pairs = sorted((d, s) for d, s in zip(found.distances, values, strict=False) if d > 0 and math.isfinite(s))
     if not pairs:

@@ -27,20 +27,20 @@ def show(report: Report, console: Console) -> None:
         for note in table.notes:
             console.print(Text(note, style="dim"))
     console.print()
-    for finding in words.findings(report):
+    for finding in words.conclusions(report):
         console.print(Text.assemble((f"{finding.topic}. ", "bold"), finding.text))
     console.print()
     for caveat in words.caveats(report):
         console.print(Padding(Text(caveat, style="dim"), (0, 0, 0, 2)))
 
 
-def tables(report: Report) -> tuple[rows.Table, ...]:
+def tables(report: Report) -> tuple[rows.ReportTable, ...]:
     """The tables that this report can fill, the headline first."""
     language = (rows.headline(report), rows.means(report), rows.beyond(report)) if report.language else ()
     return (*language, rows.recall(report)) if report.retrieval else language
 
 
-def dressed(table: rows.Table) -> Table:
+def dressed(table: rows.ReportTable) -> Table:
     """A rich table: methods in bold, their windowed controls dimmed beneath them, intervals under the ratios."""
     dress = Table(
         title=table.title,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from posjax.report.load import Language, Point, Recall, Report, Retrieval, Run, Variant
+from posjax.report.load import LanguageRun, Point, Recall, Report, ReportedRun, ReportedVariant, RetrievalRun
 from posjax.report.marks import name, number, short
 from posjax.report.rows import is_broken
 
@@ -16,7 +16,7 @@ FOUND = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Conclusion:
     """One claim: its topic in a few words, and the sentences with the numbers that carry it."""
 
     topic: str
@@ -34,7 +34,7 @@ def verdict(ratio: float) -> str:
     return "leaks" if ratio >= LEAKS else "flat"
 
 
-def findings(report: Report) -> tuple[Finding, ...]:
+def conclusions(report: Report) -> tuple[Conclusion, ...]:
     """What this folder shows, most important first: methods, extensions, memory."""
     found = [
         *_groups(report),
@@ -66,7 +66,7 @@ def caveats(report: Report) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def judged_at(run: Run) -> int:
+def judged_at(run: ReportedRun) -> int:
     """The length at which a method is judged: 4x, or the longest one measured when that is shorter."""
     past = [length for length in run.lengths if length > 1]
     return max((length for length in past if length <= 4), default=min(past, default=1))
@@ -77,11 +77,11 @@ def _span(values) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _past(run: Language) -> list[tuple[int, Point]]:
+def _past(run: LanguageRun) -> list[tuple[int, Point]]:
     return [(length, point) for length in run.lengths if length > 1 and (point := run.raw.at(length))]
 
 
-def _groups(report: Report) -> list[Finding]:
+def _groups(report: Report) -> list[Conclusion]:
     """Sorts methods by their raw ratio at 4x; a method that is flat there is watched up to its longest length."""
     groups: dict[str, list[str]] = {"explodes": [], "leaks": [], "flat": [], "later": [], "ended": []}
     for run in report.language:
@@ -99,44 +99,48 @@ def _groups(report: Report) -> list[Finding]:
     return _said(groups, at)
 
 
-def _said(groups: dict[str, list[str]], at: str) -> list[Finding]:
+def _said(groups: dict[str, list[str]], at: str) -> list[Conclusion]:
     judged = groups["explodes"] or groups["leaks"] or groups["flat"] or groups["later"]
     said = []
     if groups["explodes"]:
         said.append(
-            Finding(
+            Conclusion(
                 "Explodes past the trained length",
                 f"{_listed(groups['explodes'])}: at {at}x the "
                 f"per-byte perplexity is more than {EXPLODES:g} times that at 1x, on the same bytes.",
             )
         )
     elif judged:
-        said.append(Finding("Nothing explodes", f"No method exceeds a ratio of {EXPLODES:g} at {at}x."))
+        said.append(Conclusion("Nothing explodes", f"No method exceeds a ratio of {EXPLODES:g} at {at}x."))
     if groups["leaks"]:
         said.append(
-            Finding("Leaks", f"{_listed(groups['leaks'])}: at {at}x the ratio lies between {LEAKS:g} and {EXPLODES:g}.")
+            Conclusion(
+                "Leaks", f"{_listed(groups['leaks'])}: at {at}x the ratio lies between {LEAKS:g} and {EXPLODES:g}."
+            )
         )
     if groups["later"]:
-        said.append(Finding("Holds at first", f"{_listed(groups['later'])}: below {LEAKS:g} at {at}x, not beyond."))
+        said.append(Conclusion("Holds at first", f"{_listed(groups['later'])}: below {LEAKS:g} at {at}x, not beyond."))
     if groups["flat"]:
         said.append(
-            Finding("Stays flat", f"{_listed(groups['flat'])}: the ratio stays below {LEAKS:g} at every length.")
+            Conclusion("Stays flat", f"{_listed(groups['flat'])}: the ratio stays below {LEAKS:g} at every length.")
         )
     elif judged:
-        said.append(Finding("Nothing stays flat", f"Every method that goes on reaches a ratio of {LEAKS:g} or more."))
+        said.append(
+            Conclusion("Nothing stays flat", f"Every method that goes on reaches a ratio of {LEAKS:g} or more.")
+        )
     if groups["ended"]:
-        said.append(Finding("Ends", " ".join(groups["ended"])))
+        said.append(Conclusion("Ends", " ".join(groups["ended"])))
     return said
 
 
-def _trail(run: Language) -> str:
+def _trail(run: LanguageRun) -> str:
     """The ratio where the method is judged, and at its longest length: "2.98 at 4x, 8.68 at 16x"."""
     past = dict(_past(run))
     lengths = dict.fromkeys((judged_at(run), max(past)))
     return ", ".join(f"{number(past[length].ratio)} at {length}x" for length in lengths)
 
 
-def _ended(run: Language) -> str:
+def _ended(run: LanguageRun) -> str:
     if run.raw.ended_at is None:
         return f"{run.label} was not measured past the trained length."
     fills = [
@@ -148,7 +152,7 @@ def _ended(run: Language) -> str:
     return f"{run.label} has no positions past {run.raw.ended_at:g}x and cannot go on.{filled}"
 
 
-def _extensions(run: Language) -> list[Finding]:
+def _extensions(run: LanguageRun) -> list[Conclusion]:
     """Which extension of a trained model is best, whether it rescues it, and whether a plain window does better."""
     at = judged_at(run)
     tried = [(variant, point) for variant in run.of_kind("extension") if (point := variant.at(at))]
@@ -167,10 +171,10 @@ def _extensions(run: Language) -> list[Finding]:
         f"Without further training, the ratio at {at}x is {number(raw.ratio)} for {run.label} as trained; "
         f"extended, {ratios}.{_further(best, at, run)}{_against_window(run, best)}"
     )
-    return [Finding(topic, text)]
+    return [Conclusion(topic, text)]
 
 
-def _further(best: Variant[Point], at: int, run: Language) -> str:
+def _further(best: ReportedVariant[Point], at: int, run: LanguageRun) -> str:
     end = max(run.lengths)
     point = best.at(end)
     return (
@@ -180,7 +184,7 @@ def _further(best: Variant[Point], at: int, run: Language) -> str:
     )
 
 
-def _against_window(run: Language, best: Variant[Point]) -> str:
+def _against_window(run: LanguageRun, best: ReportedVariant[Point]) -> str:
     """The control that sees only the trained length, against the best extension and against all of them."""
     at = judged_at(run)
     control, ours = run.windowed and run.windowed.at(at), best.at(at)
@@ -200,19 +204,19 @@ def _against_window(run: Language, best: Variant[Point]) -> str:
     return said + f"; it beats every extension only at {_listed([f'{length}x' for length in wins])}."
 
 
-def _control_wins(run: Language, length: int) -> bool:
+def _control_wins(run: LanguageRun, length: int) -> bool:
     control = run.windowed and run.windowed.at(length)
     others = [point for variant in run.of_kind("extension") if (point := variant.at(length))]
     return bool(control) and all(not point.loss <= control.loss for point in others)
 
 
-def _memory(report: Report) -> list[Finding]:
+def _memory(report: Report) -> list[Conclusion]:
     """Far needles at the longest length: those whose perplexity is flat, against those who find them best."""
     trained = [run for run in report.retrieval if _learned(run)]
     failed = [run.label for run in report.retrieval if run not in trained]
     said = (
         [
-            Finding(
+            Conclusion(
                 "Did not learn the needle task",
                 f"{_listed(failed)}: below {100 * FOUND:g} % at the trained "
                 "length, so longer texts say nothing about memory.",
@@ -231,7 +235,7 @@ def _memory(report: Report) -> list[Finding]:
     if others:
         best = sorted(others, key=lambda entry: -entry[2].accuracy[0])
         said.append(
-            Finding(
+            Conclusion(
                 "Memory",
                 f"No method with a flat loss was tested on needles. At {max(best[0][0].lengths)}x"
                 f" the farthest needle is found by {_needles(best)}; guessing finds "
@@ -241,12 +245,12 @@ def _memory(report: Report) -> list[Finding]:
     return said
 
 
-def _repeats(report: Report, run: Retrieval, variant: Variant) -> bool:
+def _repeats(report: Report, run: RetrievalRun, variant: ReportedVariant) -> bool:
     """A windowed control says nothing new where the method itself is flat."""
     return variant.kind == "windowed" and _is_flat(report, run, run.raw)
 
 
-def _memory_of(flat: list, others: list) -> Finding:
+def _memory_of(flat: list, others: list) -> Conclusion:
     lost = [entry for entry in flat if not entry[2].accuracy[0] >= FOUND]
     kept = [entry for entry in flat if entry not in lost]
     finders = sorted((entry for entry in others if entry[2].accuracy[0] >= FOUND), key=lambda e: -e[2].accuracy[0])
@@ -263,19 +267,19 @@ def _memory_of(flat: list, others: list) -> Finding:
         topic = "Here flat perplexity goes with memory"
         text += f"the needle farthest from the query is found by {_needles(kept)}, with a flat loss"
         text += f"; best of the others is {_needles(finders[:1])}." if finders else "."
-    return Finding(topic, f"{text} Guessing finds {100 * run.chance:.3g} %.")
+    return Conclusion(topic, f"{text} Guessing finds {100 * run.chance:.3g} %.")
 
 
 def _needles(entries: list) -> str:
     return _listed([f"{name(run, variant)} ({100 * point.accuracy[0]:.0f} %)" for run, variant, point in entries])
 
 
-def _learned(run: Retrieval) -> bool:
+def _learned(run: RetrievalRun) -> bool:
     within: Recall | None = run.raw.at(min(run.lengths))
     return within is not None and within.accuracy[0] >= FOUND
 
 
-def _is_flat(report: Report, run: Retrieval, variant: Variant) -> bool:
+def _is_flat(report: Report, run: RetrievalRun, variant: ReportedVariant) -> bool:
     """Whether the same variant of the same method has a flat loss in the language runs of this folder."""
     for language in report.language:
         for same in language.variants:
@@ -285,7 +289,7 @@ def _is_flat(report: Report, run: Retrieval, variant: Variant) -> bool:
     return False
 
 
-def _broken(report: Report) -> list[Finding]:
+def _broken(report: Report) -> list[Conclusion]:
     cells = []
     for run in report.language:
         for variant in run.variants:
@@ -296,7 +300,7 @@ def _broken(report: Report) -> list[Finding]:
         return []
     unigram = number(report.language[0].yardsticks.get("unigram", math.nan))
     return [
-        Finding(
+        Conclusion(
             "Broken",
             f"{'; '.join(cells)}: worse than the unigram yardstick of {unigram} nats per byte, "
             "which knows only how often each byte occurs. The exact values of these cells are noise.",

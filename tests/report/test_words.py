@@ -17,7 +17,7 @@ def said(tmp_path):
 
     def say(ratios=None, recall=None):
         report = load(synthetic.make(tmp_path / "work", ratios, recall))
-        return {finding.topic: finding.text for finding in words.findings(report)}
+        return {conclusion.topic: conclusion.text for conclusion in words.conclusions(report)}
 
     return say
 
