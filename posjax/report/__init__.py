@@ -14,7 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from posjax.report import figures, page, tables
-from posjax.report.load import Report, load
+from posjax.report.load import load
+from posjax.report.values import Report
 
 __all__ = ["Report", "load", "show", "write"]
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Mapping, Sequence
 
-from posjax.report.load import Report, ReportedRun
+from posjax.report.markup import definitions, text
+from posjax.report.values import Report, ReportedRun
+
+UNKNOWN = "–"
+"""For what a run's files do not tell."""
+DEVICES = 2
+"""Devices that are named one by one; of more, the first stands for all."""
 
 
 def facts(report: Report) -> str:
@@ -17,88 +22,126 @@ def facts(report: Report) -> str:
         ("trained length", _range([run.trained_length for run in runs])),
         ("parameters", _range([run.parameters for run in runs])),
         ("training tokens", _range([run.tokens for run in runs])),
-        ("seeds", "1"),
     ]
     if report.language:
-        pairs.insert(3, ("evaluation windows", _range([run.windows for run in report.language])))
+        windows = _range([run.windows for run in report.language])
+        pairs.append(("evaluation windows", windows))
+    pairs.append(("seeds", "1"))
     seconds = sum(value for run in runs for value in run.seconds.values() if math.isfinite(value))
     if seconds:
-        pairs.append(("time", f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 60:,.0f} min"))
-    entries = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in pairs)
-    return f'<dl class="facts">{entries}</dl>'
+        pairs.append(("time", _duration(seconds)))
+    return definitions("facts", pairs)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min"
 
 
 def reproduce(report: Report) -> str:
     """The commands, the text it was run on, versions and machine, and the config of the experiment and of each run."""
     experiment = report.experiment
-    commands = _text("\n".join(experiment.commands))
-    parts = [f"<pre>{commands}</pre>"] if commands else []
+    parts = []
+    if experiment.commands:
+        # In one box, to be copied at once.
+        commands = "\n".join(experiment.commands)
+        parts.append(f"<pre>{text(commands)}</pre>")
     if experiment.paper:
-        parts.append(f"<p>Paper: {_text(experiment.paper)}</p>")
-    parts += [_plain("Text", _corpora(report)), _plain("Runs", _runs(report)), _plain("Versions", _versions(report))]
+        parts.append(f"<p>Paper: {text(experiment.paper)}</p>")
+    parts.append(_table("Text", _corpora(report)))
+    parts.append(_table("Runs", _runs(report)))
+    parts.append(_table("Versions", _versions(report)))
     if experiment.config:
-        parts.append(f"<details><summary>The config file</summary><pre>{_text(experiment.config)}</pre></details>")
-    configs = "".join(
-        f"<h3>{_text(run.name)}</h3><pre>{_text(run.manifest['config'])}</pre>"
-        for run in report.runs
-        if run.manifest.get("config")
-    )
-    if configs:
-        parts.append(f"<details><summary>The config of each run</summary>{configs}</details>")
+        parts.append(_folded("The config file", f"<pre>{text(experiment.config)}</pre>"))
+    parts.append(_configs(report))
     return "\n".join(part for part in parts if part)
 
 
+def _configs(report: Report) -> str:
+    """The config of each run, which overrides on the command line may have changed from that of the file."""
+    written = ""
+    for run in report.runs:
+        if config := run.manifest.get("config"):
+            written += f"<h3>{text(run.name)}</h3><pre>{text(config)}</pre>"
+    if not written:
+        return ""
+    return _folded("The config of each run", written)
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>"
+
+
 def _corpora(report: Report) -> list[Sequence[str]]:
+    # Runs on the same text say the same of it, which then stands once.
     found = {json.dumps(run.corpus, sort_keys=True): run.corpus for run in report.language}
-    rows = [
-        (str(c.get("name", "")), str(c.get("fingerprint", "")), _files(c, "train"), _files(c, "validation"))
-        for c in found.values()
-    ]
-    return [("corpus", "fingerprint", "train", "validation"), *rows] if rows else []
+    if not found:
+        return []
+    return [("corpus", "fingerprint", "train", "validation"), *(_corpus(corpus) for corpus in found.values())]
+
+
+def _corpus(corpus: Mapping) -> Sequence[str]:
+    name = str(corpus.get("name", ""))
+    fingerprint = str(corpus.get("fingerprint", ""))
+    return (name, fingerprint, _files(corpus, "train"), _files(corpus, "validation"))
 
 
 def _files(corpus: Mapping, split: str) -> str:
-    size, files = corpus.get(f"{split}_bytes"), corpus.get(f"{split}_files")
-    return " in ".join(
-        part
-        for part in (f"{size:,} bytes" if size is not None else "", f"{files:,} files" if files is not None else "")
-        if part
-    )
+    """The size of a split, as far as the run tells it."""
+    size = corpus.get(f"{split}_bytes")
+    files = corpus.get(f"{split}_files")
+    parts = []
+    if size is not None:
+        parts.append(f"{size:,} bytes")
+    if files is not None:
+        parts.append(f"{files:,} files")
+    return " in ".join(parts)
 
 
 def _runs(report: Report) -> list[Sequence[str]]:
     head = ("run", "task", "parameters", "tokens", "train s", "evaluate s", "backend", "devices", "commit")
-    return [
-        head,
-        *(
-            (
-                run.name,
-                "needles" if run in report.retrieval else "text",
-                f"{run.parameters:,}",
-                f"{run.tokens:,}",
-                _seconds(run, "train"),
-                _seconds(run, "evaluate"),
-                str(run.manifest.get("backend") or "–"),
-                _devices(run),
-                str(run.manifest.get("commit") or "–")[:10],
-            )
-            for run in report.runs
-        ),
-    ]
+    return [head, *(_run(run, run in report.retrieval) for run in report.runs)]
+
+
+def _run(run: ReportedRun, is_retrieval: bool) -> Sequence[str]:
+    task = "text"
+    if is_retrieval:
+        task = "needles"
+    return (
+        run.name,
+        task,
+        f"{run.parameters:,}",
+        f"{run.tokens:,}",
+        _seconds(run, "train"),
+        _seconds(run, "evaluate"),
+        str(run.manifest.get("backend") or UNKNOWN),
+        _devices(run),
+        # Ten digits of a commit are enough for git to find it.
+        str(run.manifest.get("commit") or UNKNOWN)[:10],
+    )
 
 
 def _devices(run: ReportedRun) -> str:
-    devices = list(map(str, run.manifest.get("devices") or ()))
-    mesh = " × ".join(f"{axis} {size}" for axis, size in (run.manifest.get("mesh") or {}).items())
-    listed = ", ".join(devices) if len(devices) <= 2 else f"{len(devices)} devices, {devices[0]} …"
-    return f"{listed} ({mesh})" if mesh else listed or "–"
+    devices = [str(device) for device in run.manifest.get("devices") or ()]
+    listed = ", ".join(devices)
+    if len(devices) > DEVICES:
+        listed = f"{len(devices)} devices, {devices[0]} …"
+    axes = run.manifest.get("mesh") or {}
+    if axes:
+        mesh = " × ".join(f"{axis} {size}" for axis, size in axes.items())
+        return f"{listed} ({mesh})"
+    return listed or UNKNOWN
 
 
 def _seconds(run: ReportedRun, what: str) -> str:
-    return f"{run.seconds[what]:,.1f}" if what in run.seconds else "–"
+    if what not in run.seconds:
+        return UNKNOWN
+    return f"{run.seconds[what]:,.1f}"
 
 
 def _versions(report: Report) -> list[Sequence[str]]:
+    # A folder that was filled over weeks may have seen an upgrade: all versions of a package are told.
     found: dict[str, dict[str, None]] = {}
     for run in report.runs:
         for package, version in (run.manifest.get("versions") or {}).items():
@@ -108,22 +151,27 @@ def _versions(report: Report) -> list[Sequence[str]]:
     return [tuple(found), tuple(" and ".join(versions) for versions in found.values())]
 
 
-def _plain(title: str, table: list[Sequence[str]]) -> str:
+def _table(title: str, table: list[Sequence[str]]) -> str:
+    """A table whose first row is its head, or nothing where there are no rows."""
     if not table:
         return ""
-    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in table[0])
-    body = "".join(f'<tr class="plain">{"".join(f"<td>{_text(cell)}</td>" for cell in row)}</tr>' for row in table[1:])
+    columns, *rows = table
+    head = "".join(f'<th scope="col">{text(column)}</th>' for column in columns)
+    body = "".join(_row(row) for row in rows)
     return (
-        f'<h3 class="spaced">{_text(title)}</h3><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{_text(title)}"><table class="plain"><thead><tr>{head}</tr></thead>'
+        f'<h3 class="spaced">{text(title)}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{text(title)}"><table class="plain"><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
+def _row(row: Sequence[str]) -> str:
+    cells = "".join(f"<td>{text(cell)}</td>" for cell in row)
+    return f'<tr class="plain">{cells}</tr>'
+
+
 def _range(values: list[int]) -> str:
     low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,} – {high:,}"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)
+    if low == high:
+        return f"{low:,}"
+    return f"{low:,} – {high:,}"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -15,21 +13,22 @@ from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
 from posjax.files import write_whole
-from posjax.report import marks, series
-from posjax.report.load import Report
+from posjax.report import axes, marks, series
 from posjax.report.rows import depth_names
+from posjax.report.values import Report
 
-INK, SOFT, GRID = "#1d2126", "#5a626c", "#e3e1da"
-LABEL_GAP = 0.052
-"""Least distance between two labels, as a share of the axes' height."""
-LONGEST_NAME = 32
-"""Characters of a method's name in a figure."""
+PANEL_TITLES = {"random": "Random q and k", "trained": "Trained q and k"}
+COLOURS = ("#b35806", "#f4f3ee", "#0f5fa6")
+"""Of a score below that at distance 0, of one as large, and of one above."""
 
 
 def write(report: Report, folder: str | Path) -> list[Path]:
     """Writes every figure this report can fill as `folder`/NAME.png, each whole or not at all."""
-    drawn = ((name, draw(report, name)) for name in FIGURES)
-    return [write_whole(Path(folder) / f"{name}.png", png) for name, png in drawn if png]
+    written = []
+    for name in FIGURES:
+        if drawn := draw(report, name):
+            written.append(write_whole(Path(folder) / f"{name}.png", drawn))
+    return written
 
 
 def draw(report: Report, name: str, dpi: int = 200) -> bytes | None:
@@ -40,42 +39,43 @@ def draw(report: Report, name: str, dpi: int = 200) -> bytes | None:
     drawn = io.BytesIO()
     # A canvas of its own leaves pyplot's global state, and the user's backend, alone.
     FigureCanvasAgg(figure)
+    # Matplotlib would write its version into the file, and an upgrade would change every figure.
+    metadata = {"Software": "posjax"}
     figure.savefig(
-        drawn,
-        format="png",
-        dpi=dpi,
-        facecolor="white",
-        bbox_inches="tight",
-        pad_inches=0.08,
-        metadata={"Software": "posjax"},
+        drawn, format="png", dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.08, metadata=metadata
     )
     return drawn.getvalue()
 
 
 def loss_by_length(report: Report) -> Figure | None:
     """Loss against context length: each method with its windowed control, and the extensions of trained models."""
-    panels = [("As trained (solid) and windowed (dotted)", series.by_length(report, ("raw", "windowed")), "raw")]
-    labels = {run.label for run in series.extended(report)}
-    kinds = ("raw", "windowed", "extension", "fill")
-    rows = [row for row in series.by_length(report, kinds) if row["method"] in labels]
-    if rows:
-        panels.append(("Extending the trained model", rows, ""))
-    if not panels[0][1]:
+    as_trained = series.by_length(report, ("raw", "windowed"))
+    extended = series.of_extended(report)
+    if not as_trained:
         return None
+    panels = [("As trained (solid) and windowed (dotted)", as_trained, "raw")]
+    if extended:
+        panels.append(("Extending the trained model", extended, ""))
     figure = Figure(figsize=(5.2 * len(panels), 3.9), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
-    for index, (axis, (title, chosen, only)) in enumerate(zip(axes, panels, strict=True)):
+    drawn = axes.panels(figure, len(panels))
+    for axis, (title, rows, only) in zip(drawn, panels, strict=True):
         axis.set_title(title)
-        if series.is_past_sense(panels[0][1] + panels[-1][1], report):
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("")
-        _lengths_axis(axis, chosen)
-        _curves(report, axis, chosen, "length", "loss", only)
-        _yardsticks(report, axis)
-        if not index:
-            axis.set_ylabel("nats per byte, last bytes of the window")
+        # Both panels by the same question, since they share the axis.
+        if series.is_past_sense(as_trained + extended, report):
+            _logarithmic_loss(axis)
+        axes.by_length(axis, rows)
+        axes.curves(report, axis, rows, "length", "loss")
+        axes.name_lines(report, axis, rows, "length", "loss", only)
+        axes.yardsticks(report, axis)
+    drawn[0].set_ylabel("nats per byte, last bytes of the window")
     return figure
+
+
+def _logarithmic_loss(axis: Axes) -> None:
+    axis.set_yscale("log")
+    # Losses as numbers and not as powers of ten; those between would lie over each other.
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
 
 
 def loss_by_position(report: Report) -> Figure | None:
@@ -83,91 +83,104 @@ def loss_by_position(report: Report) -> Figure | None:
     rows = series.by_position(report)
     if not rows:
         return None
-    figure, axis = _single()
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter("{x:,.0f}")
+    figure, axis = axes.single()
+    axes.by_token(axis)
     axis.set_xlabel("position in the window")
     axis.set_ylabel("nats per byte")
     axis.set_title("Loss by position (dotted: windowed)")
-    _curves(report, axis, rows, "position", "loss", "raw", points=False)
-    _trained_edge(report, axis)
+    axes.curves(report, axis, rows, "position", "loss", points=False)
+    axes.name_lines(report, axis, rows, "position", "loss", "raw")
+    axes.trained_edge(report, axis)
     return figure
 
 
 def mass_beyond(report: Report) -> Figure | None:
     """Share of attention on positions farther away than the trained length."""
-    rows = [row for row in series.by_length(report, ("raw", "extension", "fill")) if row["beyond"] is not None]
+    rows = series.beyond_by_length(report)
     if not rows:
         return None
-    figure, axis = _single()
-    _lengths_axis(axis, rows)
+    figure, axis = axes.single()
+    axes.by_length(axis, rows)
     axis.set_ylim(0, 1)
-    axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    axes.in_percent(axis)
     axis.set_title("Attention beyond the trained length")
-    _curves(report, axis, rows, "length", "beyond")
+    axes.curves(report, axis, rows, "length", "beyond")
+    axes.name_lines(report, axis, rows, "length", "beyond")
     return figure
 
 
 def scores(report: Report) -> Figure | None:
     """Mean attention score by distance as a heat map, for random and for trained queries and keys."""
-    panels = [
-        (title, rows)
-        for which, title in (("random", "Random q and k"), ("trained", "Trained q and k"))
-        if (rows := series.scores(report, which))
-    ]
+    panels = [(title, series.scores(report, which)) for which, title in PANEL_TITLES.items()]
+    panels = [(title, rows) for title, rows in panels if rows]
     if not panels:
         return None
+    # Both panels have the same rows, since they share their axis.
     methods = list(dict.fromkeys(row["method"] for _, rows in panels for row in rows))
     figure = Figure(figsize=(5.2 * len(panels), 1.2 + 0.38 * len(methods)), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
-    colours = LinearSegmentedColormap.from_list("scores", ["#b35806", "#f4f3ee", "#0f5fa6"])
-    for axis, (title, rows) in zip(axes, panels, strict=True):
-        top, linear = series.score_scale(rows)
-        norm = SymLogNorm(linear, vmin=-top, vmax=top)
-        for row in rows:
-            y = methods.index(row["method"])
-            axis.fill_between([row["low"], row["high"]], y - 0.46, y + 0.46, color=colours(norm(row["score"])), lw=0)
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter("{x:,.0f}")
-        axis.set(
-            title=title,
-            xlabel="distance",
-            yticks=range(len(methods)),
-            yticklabels=map(_cut, methods),
-            xlim=(min(r["low"] for r in rows), max(r["high"] for r in rows)),
-            ylim=(len(methods) - 0.5, -0.5),
-        )
-        for name in axis.get_yticklabels():
-            name.set_parse_math(False)
-        plain(axis)
-        _trained_edge(report, axis)
-        bar = figure.colorbar(ScalarMappable(norm, colours), ax=axis, ticks=series.score_ticks(top), pad=0.02)
-        bar.ax.set_yticklabels(map(marks.number, series.score_ticks(top)))
-        bar.outline.set_visible(False)
-        bar.ax.minorticks_off()
-        bar.ax.tick_params(labelsize=8, colors=SOFT, length=0)
+    drawn = axes.panels(figure, len(panels))
+    for axis, (title, rows) in zip(drawn, panels, strict=True):
+        axis.set_title(title)
+        cells = _heat_map(axis, rows, methods)
+        axes.plain(axis)
+        axes.trained_edge(report, axis)
+        _colour_bar(figure, axis, cells, series.score_ticks(series.score_scale(rows)[0]))
     return figure
+
+
+def _heat_map(axis: Axes, rows: series.Rows, methods: list[str]) -> ScalarMappable:
+    """A rectangle for each row, drawn from `low` to `high`: the bins are not evenly wide, as an image's would be."""
+    top, linear = series.score_scale(rows)
+    colours = LinearSegmentedColormap.from_list("scores", COLOURS)
+    cells = ScalarMappable(SymLogNorm(linear, vmin=-top, vmax=top), colours)
+    for row in rows:
+        y = methods.index(row["method"])
+        colour = colours(cells.norm(row["score"]))
+        axis.fill_between([row["low"], row["high"]], y - 0.46, y + 0.46, color=colour, lw=0)
+    axes.by_token(axis)
+    axis.set_xlabel("distance")
+    axis.set_yticks(range(len(methods)), [axes.cut(method) for method in methods])
+    axis.set_xlim(min(row["low"] for row in rows), max(row["high"] for row in rows))
+    # Downwards, so that methods come in the order of the tables.
+    axis.set_ylim(len(methods) - 0.5, -0.5)
+    for name in axis.get_yticklabels():
+        name.set_parse_math(False)
+    return cells
+
+
+def _colour_bar(figure: Figure, axis: Axes, cells: ScalarMappable, ticks: list[float]) -> None:
+    bar = figure.colorbar(cells, ax=axis, ticks=ticks, pad=0.02)
+    bar.ax.set_yticklabels([marks.number(tick) for tick in ticks])
+    bar.outline.set_visible(False)
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=8, colors=axes.SOFT, length=0)
 
 
 def retrieval(report: Report) -> Figure | None:
     """Share of needles found by length, one panel for each depth."""
-    panels = [
-        (depth, rows) for index, depth in enumerate(depth_names(report)) if (rows := series.recall(report, index))
-    ]
+    panels = [(depth, series.recall(report, index)) for index, depth in enumerate(depth_names(report))]
+    panels = [(depth, rows) for depth, rows in panels if rows]
     if not panels:
         return None
     figure = Figure(figsize=(1.2 + 3.2 * len(panels), 3.5), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
-    for index, (axis, (depth, rows)) in enumerate(zip(axes, panels, strict=True)):
-        _lengths_axis(axis, rows)
+    drawn = axes.panels(figure, len(panels))
+    for axis, (depth, rows) in zip(drawn, panels, strict=True):
+        axes.by_length(axis, rows)
+        # A little past both ends: needles that are always found would lie on the frame.
         axis.set_ylim(-0.02, 1.04)
-        axis.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+        axes.in_percent(axis)
         axis.set_title(f"Needle: {depth}")
-        chance = report.retrieval[0].chance
-        axis.axhline(chance, color=SOFT, lw=0.8, ls=(0, (2, 3)), zorder=0)
-        axis.text(0.02, chance + 0.02, "chance", transform=axis.get_yaxis_transform(), fontsize=8, color=SOFT)
-        _curves(report, axis, rows, "length", "accuracy", label=index == len(panels) - 1)
+        _chance(axis, report.retrieval[0].chance)
+        axes.curves(report, axis, rows, "length", "accuracy")
+    # The last panel's names stand for all: between two panels there is no room.
+    _, rows = panels[-1]
+    axes.name_lines(report, drawn[-1], rows, "length", "accuracy")
     return figure
+
+
+def _chance(axis: Axes, chance: float) -> None:
+    axis.axhline(chance, **axes.DOTTED)
+    axis.text(0.02, chance + 0.02, "chance", transform=axis.get_yaxis_transform(), fontsize=8, color=axes.SOFT)
 
 
 FIGURES: dict[str, Callable[[Report], Figure | None]] = {
@@ -177,101 +190,4 @@ FIGURES: dict[str, Callable[[Report], Figure | None]] = {
     "scores": scores,
     "retrieval": retrieval,
 }
-
-
-def _single() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.2, 3.9), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _curves(
-    report: Report,
-    axis: Axes,
-    rows: series.Rows,
-    x: str,
-    y: str,
-    only: str = "",
-    points: bool = True,
-    label: bool = True,
-) -> None:
-    """One line for each name in `rows`; those of the variant `only`, or all, are named at their right ends."""
-    dashes, colours = marks.dashes(report), marks.colours(report)
-    ends, edge = [], max(row[x] for row in rows)
-    for name in dict.fromkeys(row["name"] for row in rows):
-        line = [row for row in rows if row["name"] == name]
-        colour = marks.LIGHT[colours[line[0]["method"]]]
-        dash = dashes[line[0]["variant"]]
-        axis.plot(
-            [row[x] for row in line],
-            [row[y] for row in line],
-            color=colour,
-            lw=1.6,
-            ls="-" if dash == marks.SOLID else (0, [length / 2 for length in dash]),
-            dash_capstyle="round",
-            marker="o" if points else None,
-            ms=3.2,
-        )
-        if only and line[0]["variant"] != only:
-            continue
-        until = f" (to {line[-1][x]:g}x)" if x == "length" and line[-1][x] < edge else ""
-        ends.append((line[-1][y], name + until, colour))
-    plain(axis)
-    if label and ends:
-        _name_ends(axis, ends)
-
-
-def _name_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Writes names beside the right ends of lines, moved apart until none covers another."""
-    axis.autoscale_view()
-    wanted = axis.transAxes.inverted().transform(axis.transData.transform([(1.0, value) for value, _, _ in ends]))
-    heights = series.spread(wanted[:, 1].tolist(), LABEL_GAP, 0.0, 1.0)
-    for height, (_, name, colour) in zip(heights, ends, strict=True):
-        axis.annotate(
-            _cut(name),
-            (1.0, height),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            color=colour,
-            annotation_clip=False,
-            parse_math=False,
-        )
-
-
-def _cut(name: str) -> str:
-    """A name that leaves room for the curves."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _lengths_axis(axis: Axes, rows: series.Rows) -> None:
-    lengths = sorted({row["length"] for row in rows})
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(lengths, [f"{length}x" for length in lengths])
-    axis.minorticks_off()
-    axis.set_xlabel("context, in multiples of the trained length")
-
-
-def _yardsticks(report: Report, axis: Axes) -> None:
-    levels = {name: loss for run in report.language for name, loss in run.yardsticks.items() if math.isfinite(loss)}
-    for name, loss in levels.items():
-        axis.axhline(loss, color=SOFT, lw=0.8, ls=(0, (2, 3)), zorder=0)
-        axis.text(0.015, loss, name, transform=axis.get_yaxis_transform(), va="bottom", fontsize=8, color=SOFT)
-
-
-def _trained_edge(report: Report, axis: Axes) -> None:
-    for length in {run.trained_length for run in report.language}:
-        axis.axvline(length, color=SOFT, lw=0.9, zorder=3)
-
-
-def plain(axis: Axes) -> None:
-    """The reports' axes: two spines, quiet lines, labels in the text's colours."""
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(GRID)
-    axis.grid(axis="y", color=GRID, lw=0.7)
-    axis.set_axisbelow(True)
-    axis.tick_params(colors=SOFT, labelsize=8.5, length=0)
-    axis.xaxis.label.set(color=SOFT, fontsize=9)
-    axis.yaxis.label.set(color=SOFT, fontsize=9)
-    axis.title.set(color=INK, fontsize=10.5, fontweight="bold")
+"""The first is also shown where scripts do not run."""

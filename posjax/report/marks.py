@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from posjax.report.load import Report, ReportedRun, ReportedVariant
+from posjax.report.values import Report, ReportedRun, ReportedVariant
 
 # Hues of Okabe and Ito's palette, distinct under the common colour-vision deficiencies; the pale ones are darkened
 # to stand out from white by 3:1 or more, and all are lightened for a dark page.
@@ -31,31 +31,36 @@ def short(run: ReportedRun, variant: ReportedVariant) -> str:
         return run.label
     if variant.kind == "windowed":
         return "windowed"
+    # A label may repeat its run's: "RoPE + Yarn" of RoPE is Yarn.
     return variant.label.removeprefix(run.label).strip(" +,:()") or variant.name
 
 
 def colours(report: Report) -> dict[str, int]:
     """The index of each method's colour; the same method has the same colour in every run, figure and chart."""
+    # By label, in the order of the runs: a method's text run and its needle run are one method to a reader.
     labels = dict.fromkeys(run.label for run in report.runs)
     return {label: index % len(LIGHT) for index, label in enumerate(labels)}
 
 
 def dashes(report: Report) -> dict[str, tuple[float, ...]]:
     """The line style of each variant: solid as trained, dotted windowed, and one kind of dashes for each other."""
-    variants = {variant.name: variant.kind for run in report.runs for variant in run.variants}
+    # By name and not by place, so that Yarn has the same dashes in every run that it was tried on.
+    kinds = {variant.name: variant.kind for run in report.runs for variant in run.variants}
     fixed = {"raw": SOLID, "windowed": DOTTED}
-    others = (variant for variant, kind in variants.items() if kind not in fixed)
-    chosen = dict(zip(others, itertools.cycle(DASHES), strict=False))
-    return {variant: fixed.get(kind) or chosen[variant] for variant, kind in variants.items()}
+    others = itertools.cycle(DASHES)
+    return {variant: fixed.get(kind) or next(others) for variant, kind in kinds.items()}
 
 
 def styles(report: Report) -> dict[str, str]:
     """What each line style stands for, by variant name: "as trained", "windowed", "Yarn"."""
-    return {
-        variant.name: "as trained" if variant.kind == "raw" else short(run, variant)
-        for run in report.runs
-        for variant in run.variants
-    }
+    found = {}
+    for run in report.runs:
+        for variant in run.variants:
+            found[variant.name] = short(run, variant)
+            # Here a method's own name would say nothing: every method has such a line.
+            if variant.kind == "raw":
+                found[variant.name] = "as trained"
+    return found
 
 
 def number(value: float) -> str:
@@ -68,12 +73,20 @@ def number(value: float) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
-    if abs(value) >= 99_999.5:
+    size = abs(value)
+    if size >= 99_999.5:
         return f"{value:.1e}".replace("e+", "e")
-    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    # The bounds are where rounding adds a digit: 9.995 is printed as 10.0.
+    decimals = 2
+    if size >= 99.95:
+        decimals = 0
+    elif size >= 9.995:
+        decimals = 1
     return f"{value:,.{decimals}f}"
 
 
 def percent(share: float) -> str:
     """A share in whole percent, a dash where there is none."""
-    return "–" if math.isnan(share) else f"{100 * share:.0f}"
+    if math.isnan(share):
+        return "–"
+    return f"{100 * share:.0f}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
-import html
 import importlib.resources
 import json
 import string
-from collections.abc import Iterable
 from pathlib import Path
 
 import vl_convert
 
 from posjax.files import write_whole
-from posjax.report import charts, details, figures, marks, rows, words
-from posjax.report.load import Report
+from posjax.report import charts, details, figures, marks, page_tables, words
+from posjax.report.chart_values import Chart, Section
+from posjax.report.markup import definitions, paragraphs, text
+from posjax.report.values import Report
 
 
 def write(report: Report, path: str | Path) -> Path:
@@ -29,26 +29,25 @@ def write(report: Report, path: str | Path) -> Path:
 def rendered(report: Report) -> str:
     """The page's HTML; every text that comes from the work folder is escaped."""
     sections = charts.sections(report)
-    specs = json.dumps(
-        [chart.spec for section in sections for chart in section.charts], allow_nan=False, separators=(",", ":")
-    )
+    conclusions = [(conclusion.topic, conclusion.text) for conclusion in words.conclusions(report)]
+    # What a reader asks, in order: what was asked, what came out, how far to trust it, the numbers, how to redo it.
     return _template("page.html").substitute(
-        title=_text(report.experiment.title or report.experiment.name),
-        kicker=_text(_kicker(report)),
-        question=_text(report.experiment.question),
+        title=text(report.experiment.title or report.experiment.name),
+        kicker=text(_kicker(report)),
+        question=text(report.experiment.question),
         facts=details.facts(report),
         unfinished=_unfinished(report),
-        findings=_findings(report),
-        caveats=_paragraphs(words.caveats(report)),
-        tables=_tables(report),
+        findings=definitions("findings", conclusions),
+        caveats=paragraphs(words.caveats(report)),
+        tables=page_tables.all_tables(report),
         fallback=_fallback(report),
         legend=_legend(report),
-        charts=_sections(sections),
+        charts=_places_of_charts(sections),
         reproduce=details.reproduce(report),
-        footer=_text(_footer(report)),
+        footer=text(_footer(report)),
         style=_style(),
-        # A script ends at the first "</script", wherever it stands, and "<!--" confuses it: neither may occur.
-        specs=specs.replace("<", "\\u003c"),
+        specs=_specifications(sections),
+        # A script ends at the first "</script", wherever it stands.
         bundle=bundle().replace("</script", "<\\/script"),
         script=_resource("page.js"),
     )
@@ -59,140 +58,119 @@ def bundle() -> str:
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=charts.vega_lite_version())
 
 
-def table(found: rows.ReportTable, colours: dict[str, int] | None = None) -> str:
-    """One table, in a box of its own that scrolls sideways on a narrow screen."""
-    beneath = f"<small>{_aligned(found.beneath)}</small>" if found.beneath else ""
-    head = "".join(
-        f'<th scope="col">{_text(column)}{beneath if index else ""}</th>' for index, column in enumerate(found.columns)
-    )
-    body = "".join(_row(row, colours or {}) for row in found.rows)
-    notes = "".join(f'<p class="note">{_text(note)}</p>' for note in found.notes)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(found.title)}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{notes}"
-    )
-
-
-def _row(row: rows.ReportRow, colours: dict[str, int]) -> str:
-    swatch = ""
-    if row.kind == "raw" and row.label in colours:
-        swatch = f'<span class="swatch" style="--colour: var(--method-{colours[row.label]})"></span>'
-    return (
-        f'<tr class="{_text(row.kind)}"><th scope="row">{swatch}{_text(row.name)}</th>'
-        f"{''.join(map(_cell, row.cells))}</tr>"
-    )
-
-
-def _cell(cell: rows.Cell) -> str:
-    detail = f"<small>{_text(cell.detail)}</small>" if cell.detail else ""
-    broken = f'<abbr title="worse than byte frequencies alone">{rows.BROKEN}</abbr>' if cell.broken else ""
-    shade = f' class="heat" style="--heat: {cell.heat:.2f}"' if cell.heat > 0.02 else ""
-    return f"<td{shade}>{_aligned(cell.text)}{broken}{detail}</td>"
-
-
-def _tables(report: Report) -> str:
-    colours = marks.colours(report)
-    parts = []
-    if report.language:
-        parts.append(f"<section><h2>Loss past the trained length</h2>{table(rows.headline(report), colours)}</section>")
-    if report.retrieval:
-        parts.append(f"<section><h2>Needles found</h2>{table(rows.recall(report), colours)}</section>")
-    if report.language:
-        parts.append(
-            "<section><details><summary>More tables: mean loss over the window, attention beyond the trained "
-            "length</summary>"
-            + "".join(
-                f"<h3>{_text(found.title)}</h3>{table(found, colours)}"
-                for found in (rows.means(report), rows.beyond(report))
-            )
-            + "</details></section>"
-        )
-    return "\n".join(parts)
-
-
-def _findings(report: Report) -> str:
-    entries = "".join(
-        f"<div><dt>{_text(finding.topic)}</dt><dd>{_text(finding.text)}</dd></div>"
-        for finding in words.conclusions(report)
-    )
-    return f'<dl class="findings">{entries}</dl>'
+def _specifications(sections: tuple[Section, ...]) -> str:
+    specs = [chart.spec for section in sections for chart in section.charts]
+    # JSON has no NaN: a browser would refuse the whole list, so Python refuses it first.
+    listed = json.dumps(specs, allow_nan=False, separators=(",", ":"))
+    # "</script" would end the script, and "<!--" confuses it: neither may occur.
+    return listed.replace("<", "\\u003c")
 
 
 def _legend(report: Report) -> str:
-    buttons = "".join(
-        f'<button type="button" aria-pressed="false" data-method="{_text(label)}" '
-        f'style="--colour: var(--method-{index})"><span class="swatch"></span>{_text(label)}</button>'
-        for label, index in marks.colours(report).items()
-    )
-    lines = "".join(
-        f'<span><svg viewBox="0 0 36 8" aria-hidden="true"><line x1="0" x2="36" y1="4" y2="4" '
-        f'stroke-dasharray="{" ".join(map(str, marks.dashes(report)[name]))}"/></svg>{_text(style)}</span>'
-        for name, style in marks.styles(report).items()
-    )
+    """A button for each method, which all charts obey at once, and what each style of line stands for."""
+    buttons = "".join(_button(label, index) for label, index in marks.colours(report).items())
+    dashes = marks.dashes(report)
+    lines = "".join(_line_style(dashes[name], style) for name, style in marks.styles(report).items())
     return (
         f'<div class="legend" role="group" aria-label="Highlight a method in every chart">{buttons}</div>'
         f'<div class="styles">{lines}</div>'
     )
 
 
-def _sections(sections: tuple[charts.Section, ...]) -> str:
-    parts, index = [], 0
+def _button(label: str, index: int) -> str:
+    return (
+        f'<button type="button" aria-pressed="false" data-method="{text(label)}" '
+        f'style="--colour: var(--method-{index})"><span class="swatch"></span>{text(label)}</button>'
+    )
+
+
+def _line_style(dash: tuple[float, ...], style: str) -> str:
+    lengths = " ".join(str(length) for length in dash)
+    # The words beside it say what the line shows, so it is hidden from those who are read to.
+    return (
+        f'<span><svg viewBox="0 0 36 8" aria-hidden="true"><line x1="0" x2="36" y1="4" y2="4" '
+        f'stroke-dasharray="{lengths}"/></svg>{text(style)}</span>'
+    )
+
+
+def _places_of_charts(sections: tuple[Section, ...]) -> str:
+    parts = []
+    # Places are counted through all sections, as the specifications are listed.
+    index = 0
     for section in sections:
-        narrow = sum(not chart.wide for chart in section.charts)
-        figures_ = []
+        size = _size_of_narrow(section)
+        written = ""
         for chart in section.charts:
-            size = "" if chart.wide else ' class="third"' if narrow % 3 == 0 else ' class="half"'
-            figures_.append(
-                f"<figure{size}><h3>{_text(chart.title)}</h3>"
-                f'<p class="caption">{_text(chart.caption)}</p>'
-                f'<div class="chart" id="chart-{index}" role="img" aria-label="{_text(chart.title)}"></div>'
-                "</figure>"
-            )
+            written += _place_of_chart(chart, index, size)
             index += 1
-        parts.append(f'<div><h2>{_text(section.title)}</h2><div class="grid">{"".join(figures_)}</div></div>')
+        parts.append(f'<div><h2>{text(section.title)}</h2><div class="grid">{written}</div></div>')
     return "\n".join(parts)
 
 
+def _size_of_narrow(section: Section) -> str:
+    """How wide narrow charts are: three to a line where that comes out even, else two."""
+    narrow = sum(not chart.wide for chart in section.charts)
+    if narrow % 3 == 0:
+        return "third"
+    return "half"
+
+
+def _place_of_chart(chart: Chart, index: int, narrow: str) -> str:
+    size = ""
+    if not chart.wide:
+        size = f' class="{narrow}"'
+    return (
+        f"<figure{size}><h3>{text(chart.title)}</h3>"
+        f'<p class="caption">{text(chart.caption)}</p>'
+        f'<div class="chart" id="chart-{index}" role="img" aria-label="{text(chart.title)}"></div>'
+        "</figure>"
+    )
+
+
 def _fallback(report: Report) -> str:
-    drawn = figures.draw(report, next(iter(figures.FIGURES)), dpi=90)
+    """The first figure as a picture in the page, for readers without scripts."""
+    first = next(iter(figures.FIGURES))
+    drawn = figures.draw(report, first, dpi=90)
     if drawn is None:
         return ""
-    return f'<img alt="Loss by context length" src="data:image/png;base64,{base64.b64encode(drawn).decode()}">'
+    encoded = base64.b64encode(drawn).decode()
+    return f'<img alt="Loss by context length" src="data:image/png;base64,{encoded}">'
 
 
 def _kicker(report: Report) -> str:
-    return " · ".join(filter(None, ("posjax", report.experiment.name, report.experiment.created[:10])))
+    """The line above the title; of the time, the day is enough."""
+    day = report.experiment.created[:10]
+    return " · ".join(part for part in ("posjax", report.experiment.name, day) if part)
 
 
 def _footer(report: Report) -> str:
-    version = next(
-        (
-            str(run.manifest["versions"]["posjax"])
-            for run in report.runs
-            if "posjax" in run.manifest.get("versions", {})
-        ),
-        "",
-    )
-    return f"Written by posjax {version}".strip() + " from the files in this folder; the page loads nothing."
+    written_by = f"Written by posjax {_version(report)}".strip()
+    return f"{written_by} from the files in this folder; the page loads nothing."
+
+
+def _version(report: Report) -> str:
+    """The version that ran the first run which tells; another may be writing the report."""
+    for run in report.runs:
+        versions = run.manifest.get("versions") or {}
+        if "posjax" in versions:
+            return str(versions["posjax"])
+    return ""
 
 
 def _unfinished(report: Report) -> str:
     lines = [f"Diverged: {name}, {reason}." for name, reason in report.diverged]
     if report.unfinished:
         lines.append(f"Unfinished, so not in this report: {', '.join(report.unfinished)}.")
-    return "".join(f'<p class="notice">{_text(line)}</p>' for line in lines)
-
-
-def _paragraphs(sentences: Iterable[str]) -> str:
-    return "".join(f"<p>{_text(sentence)}</p>" for sentence in sentences)
+    return "".join(f'<p class="notice">{text(line)}</p>' for line in lines)
 
 
 def _style() -> str:
-    hues = {
-        theme: " ".join(f"--method-{index}: {hue};" for index, hue in enumerate(palette))
-        for theme, palette in (("light", marks.LIGHT), ("dark", marks.DARK))
-    }
-    return _template("page.css").substitute(hues)
+    """The page's style, with the colours of the methods for a light and for a dark page."""
+    return _template("page.css").substitute(light=_hues(marks.LIGHT), dark=_hues(marks.DARK))
+
+
+def _hues(palette: tuple[str, ...]) -> str:
+    return " ".join(f"--method-{index}: {hue};" for index, hue in enumerate(palette))
 
 
 def _template(name: str) -> string.Template:
@@ -201,12 +179,3 @@ def _template(name: str) -> string.Template:
 
 def _resource(name: str) -> str:
     return importlib.resources.files("posjax.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _aligned(text: str) -> str:
-    """Spaces as wide as digits, which HTML does not fold into one."""
-    return _text(text).replace(" ", "\u2007")
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)

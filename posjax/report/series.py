@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from typing import Any
 
 from posjax.report import marks
-from posjax.report.load import LanguageRun, Report, ReportedRun, ReportedVariant, ScoresByDistance
+from posjax.report.bins import binned
 from posjax.report.rows import depth_names
+from posjax.report.values import LanguageRun, Point, Report, ReportedRun, ReportedVariant
 
 Rows = list[dict[str, Any]]
-DISTANCES = 72
+ALL_KINDS = ("raw", "windowed", "extension", "fill")
 STEPS = 160
+"""Points of a training curve at most."""
 
 
 def by_length(report: Report, kinds: tuple[str, ...]) -> Rows:
@@ -21,19 +22,32 @@ def by_length(report: Report, kinds: tuple[str, ...]) -> Rows:
     for run, variant in variants(report.language, kinds):
         for length in run.lengths:
             if point := variant.at(length):
-                rows.append(
-                    _marked(run, variant)
-                    | {
-                        "length": length,
-                        "loss": point.loss,
-                        "ratio": point.ratio,
-                        "low": point.low,
-                        "high": point.high,
-                        "mean": point.mean,
-                        "beyond": point.beyond,
-                    }
-                )
+                rows.append(_marked(run, variant) | {"length": length} | _loss_fields(point))
     return _finite(rows, "loss")
+
+
+def _loss_fields(point: Point) -> dict[str, float]:
+    return {
+        "loss": point.loss,
+        "ratio": point.ratio,
+        "low": point.low,
+        "high": point.high,
+        "mean": point.mean,
+        "beyond": point.beyond,
+    }
+
+
+def of_extended(report: Report) -> Rows:
+    """What `by_length` has of every variant, for the runs whose trained model was also evaluated in other ways."""
+    # By label, since that is what tells methods apart in every chart.
+    labels = {run.label for run in extended(report)}
+    return [row for row in by_length(report, ALL_KINDS) if row["method"] in labels]
+
+
+def beyond_by_length(report: Report) -> Rows:
+    """What `by_length` has, where the mass beyond the trained length was measured; windowed controls have none."""
+    rows = by_length(report, ("raw", "extension", "fill"))
+    return [row for row in rows if row["beyond"] is not None]
 
 
 def by_position(report: Report) -> Rows:
@@ -41,7 +55,11 @@ def by_position(report: Report) -> Rows:
     rows = []
     for run, variant in variants(report.language, ("raw", "windowed")):
         point = variant.at(max(run.lengths))
-        for position, loss in zip(point.positions, point.by_position, strict=False) if point else ():
+        # A variant that ends earlier has no curve here: at its own end it would lie among longer windows.
+        if point is None:
+            continue
+        for position, loss in zip(point.positions, point.by_position, strict=False):
+            # The axis is logarithmic, and position 0 has no place on it.
             rows.append(_marked(run, variant) | {"position": max(1.0, position), "loss": loss})
     return _finite(rows, "loss")
 
@@ -55,13 +73,15 @@ def training(report: Report) -> Rows:
         width = max(1, math.ceil(len(losses) / STEPS))
         for start in range(0, len(losses), width):
             chunk = losses[start : start + width]
+            # The last step of a chunk, so that the curve ends where training did.
+            last_step = chunk[-1][0]
             rows.append(
                 {
                     "method": run.label,
                     "variant": "raw",
                     "name": run.label,
                     "task": task,
-                    "step": chunk[-1][0],
+                    "step": last_step,
                     "loss": sum(loss for _, loss in chunk) / len(chunk),
                 }
             )
@@ -69,10 +89,13 @@ def training(report: Report) -> Rows:
 
 
 def scores(report: Report, which: str) -> Rows:
-    """Mean score in at most `DISTANCES` bins of distance, evenly wide on a logarithmic axis; distance 0 is zero."""
+    """Mean score in bins of distance, evenly wide on a logarithmic axis; distance 0 is zero."""
     rows = []
     for run in report.language:
-        for low, high, score in _bins(run.scores, which) if run.scores else ():
+        if run.scores is None:
+            continue
+        values = {"random": run.scores.random, "trained": run.scores.trained}[which]
+        for low, high, score in binned(run.scores.distances, values):
             rows.append({"method": run.label, "low": low, "high": high, "score": score})
     return _finite(rows, "score")
 
@@ -80,7 +103,8 @@ def scores(report: Report, which: str) -> Rows:
 def is_past_sense(rows: Rows, report: Report) -> bool:
     """Whether losses are so high that they would flatten, on a linear axis, the curves that matter."""
     yardsticks = [loss for run in report.language for loss in run.yardsticks.values() if math.isfinite(loss)]
-    return max((row["loss"] for row in rows), default=0.0) > 4 * max(yardsticks, default=math.inf)
+    highest = max((row["loss"] for row in rows), default=0.0)
+    return highest > 4 * max(yardsticks, default=math.inf)
 
 
 def score_scale(rows: Rows) -> tuple[float, float]:
@@ -88,13 +112,16 @@ def score_scale(rows: Rows) -> tuple[float, float]:
 
     A bias such as ALiBi's grows with distance to many times a rotation's score; both are to be seen.
     """
+    # Scores that are all zero still need a scale with two ends.
     top = max(1e-3, *(abs(row["score"]) for row in rows))
     return top, min(0.3, top / 3)
 
 
 def score_ticks(top: float) -> list[float]:
     """The ticks of a colour scale that reaches as far on both sides."""
-    return [-top, -1.0, 0.0, 1.0, top] if top > 3 else [-top, 0.0, top]
+    if top > 3:
+        return [-top, -1.0, 0.0, 1.0, top]
+    return [-top, 0.0, top]
 
 
 def spread(values: list[float], gap: float, low: float, high: float) -> list[float]:
@@ -105,10 +132,12 @@ def spread(values: list[float], gap: float, low: float, high: float) -> list[flo
     """
     order = sorted(range(len(values)), key=values.__getitem__)
     placed: dict[int, float] = {}
+    # Upwards first, each as low as the one beneath lets it.
     floor = low
     for index in order:
         placed[index] = max(values[index], floor)
         floor = placed[index] + gap
+    # Then back down from the top, which pushes away only what has no room above.
     ceiling = high
     for index in reversed(order):
         placed[index] = min(placed[index], ceiling)
@@ -119,18 +148,16 @@ def spread(values: list[float], gap: float, low: float, high: float) -> list[flo
 def recall(report: Report, depth: int) -> Rows:
     """Accuracy by length for needles at the depth of that index."""
     rows = []
-    for run, variant in variants(report.retrieval, ("raw", "windowed", "extension", "fill")):
+    for run, variant in variants(report.retrieval, ALL_KINDS):
         for length in run.lengths:
             if point := variant.at(length):
-                rows.append(
-                    _marked(run, variant)
-                    | {
-                        "length": length,
-                        "accuracy": point.accuracy[depth],
-                        "error": point.error[depth],
-                        "depth": depth_names(report)[depth],
-                    }
-                )
+                found = {
+                    "length": length,
+                    "accuracy": point.accuracy[depth],
+                    "error": point.error[depth],
+                    "depth": depth_names(report)[depth],
+                }
+                rows.append(_marked(run, variant) | found)
     return _finite(rows, "accuracy")
 
 
@@ -145,6 +172,7 @@ def variants(runs, kinds: tuple[str, ...]) -> list[tuple[Any, ReportedVariant]]:
 
 
 def _marked(run: ReportedRun, variant: ReportedVariant) -> dict[str, Any]:
+    """What a row needs to be drawn like every other row of its method and variant."""
     return {
         "method": run.label,
         "variant": variant.name,
@@ -153,33 +181,16 @@ def _marked(run: ReportedRun, variant: ReportedVariant) -> dict[str, Any]:
     }
 
 
-def _bins(found: ScoresByDistance, which: str) -> list[tuple[float, float, float]]:
-    values = getattr(found, which)
-    pairs = sorted((d, s) for d, s in zip(found.distances, values, strict=False) if d > 0 and math.isfinite(s))
-    if not pairs:
-        return []
-    distances = [distance for distance, _ in pairs]
-    if len(pairs) <= DISTANCES:
-        edges = [*distances, distances[-1] ** 2 / distances[-2] if len(distances) > 1 else 2 * distances[0]]
-    else:
-        span = math.log((distances[-1] + 1) / distances[0])
-        edges = [distances[0] * math.exp(span * k / DISTANCES) for k in range(DISTANCES + 1)]
-    cuts = [bisect.bisect_left(distances, edge) for edge in edges]
-    # A narrow bin between two whole distances holds none; its neighbour on the left then reaches over it.
-    starts = [k for k in range(len(edges) - 1) if cuts[k] < cuts[k + 1]]
-    ends = [*starts[1:], len(edges) - 1]
-    return [
-        (edges[k], edges[end], sum(s for _, s in pairs[cuts[k] : cuts[end]]) / (cuts[end] - cuts[k]))
-        for k, end in zip(starts, ends, strict=True)
-    ]
-
-
 def _finite(rows: Rows, field: str) -> Rows:
     """Drops what has no place on an axis; other numbers that are not finite become null, as JSON asks."""
-    return [{name: _rounded(value) for name, value in row.items()} for row in rows if math.isfinite(row[field])]
+    kept = [row for row in rows if math.isfinite(row[field])]
+    return [{name: _rounded(value) for name, value in row.items()} for row in kept]
 
 
 def _rounded(value: Any) -> Any:
     if not isinstance(value, float):
         return value
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    # More digits than a screen shows would only make the page heavier.
+    return float(f"{value:.5g}")

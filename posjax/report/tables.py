@@ -9,16 +9,22 @@ from rich.table import Table
 from rich.text import Text
 
 from posjax.report import rows, words
-from posjax.report.load import Report
+from posjax.report.cells import BROKEN, Cell
+from posjax.report.values import Report
+
+RED, YELLOW = 0.33, 0.05
+"""Heat from which a number is coloured: perplexity twice that within the trained length, and a tenth above it."""
 
 
 def show(report: Report, console: Console) -> None:
     """Prints a report; it reads well in 80 columns and without a terminal, where there are no colours."""
+    # Text, never plain strings: rich would take brackets in a title for markup.
     console.print(Text(report.experiment.title or report.experiment.name, style="bold"))
     if report.experiment.question:
         console.print(Text(report.experiment.question))
     if report.unfinished:
-        console.print(Text(f"Unfinished, not in this report: {', '.join(report.unfinished)}", style="yellow"))
+        names = ", ".join(report.unfinished)
+        console.print(Text(f"Unfinished, not in this report: {names}", style="yellow"))
     for name, reason in report.diverged:
         console.print(Text(f"Diverged: {name}, {reason}", style="red"))
     for table in tables(report):
@@ -27,17 +33,21 @@ def show(report: Report, console: Console) -> None:
         for note in table.notes:
             console.print(Text(note, style="dim"))
     console.print()
-    for finding in words.conclusions(report):
-        console.print(Text.assemble((f"{finding.topic}. ", "bold"), finding.text))
+    for conclusion in words.conclusions(report):
+        console.print(Text.assemble((f"{conclusion.topic}. ", "bold"), conclusion.text))
     console.print()
     for caveat in words.caveats(report):
         console.print(Padding(Text(caveat, style="dim"), (0, 0, 0, 2)))
 
 
-def tables(report: Report) -> tuple[rows.ReportTable, ...]:
-    """The tables that this report can fill, the headline first."""
-    language = (rows.headline(report), rows.means(report), rows.beyond(report)) if report.language else ()
-    return (*language, rows.recall(report)) if report.retrieval else language
+def tables(report: Report) -> list[rows.ReportTable]:
+    """The tables this folder has numbers for, most important first."""
+    found = []
+    if report.language:
+        found += [rows.headline(report), rows.means(report), rows.beyond(report)]
+    if report.retrieval:
+        found.append(rows.recall(report))
+    return found
 
 
 def dressed(table: rows.ReportTable) -> Table:
@@ -50,17 +60,42 @@ def dressed(table: rows.ReportTable) -> Table:
         pad_edge=False,
         padding=(0, 1),
     )
-    for index, column in enumerate(table.columns):
-        # Names are folded rather than cut, numbers are neither.
-        beneath = f"\n{table.beneath}" if index and table.beneath else ""
-        dress.add_column(column + beneath, justify="right" if index else "left", no_wrap=bool(index), overflow="fold")
+    beneath = ""
+    if table.beneath:
+        beneath = f"\n{table.beneath}"
+    # Names are folded rather than cut, numbers are neither.
+    method, *others = table.columns
+    dress.add_column(method, justify="left", overflow="fold")
+    for column in others:
+        dress.add_column(column + beneath, justify="right", no_wrap=True, overflow="fold")
     for row in table.rows:
-        name = Text(row.name, style="bold") if row.kind == "raw" else Text(f"  {row.name}")
-        dress.add_row(name, *(_cell(cell) for cell in row.cells), style="dim" if row.kind == "windowed" else "")
+        style = ""
+        if row.kind == "windowed":
+            style = "dim"
+        dress.add_row(_name(row), *(_cell(cell) for cell in row.cells), style=style)
     return dress
 
 
-def _cell(cell: rows.Cell) -> Text:
-    colour = "red" if cell.heat > 0.33 else "yellow" if cell.heat > 0.05 else ""
-    text = Text(cell.text + (rows.BROKEN if cell.broken else ""), style=colour)
-    return text.append(f"\n{cell.detail}", style="dim") if cell.detail else text
+def _name(row: rows.ReportRow) -> Text:
+    if row.kind == "raw":
+        return Text(row.name, style="bold")
+    # Set in, since it belongs to the method above.
+    return Text(f"  {row.name}")
+
+
+def _cell(cell: Cell) -> Text:
+    content = cell.text
+    if cell.broken:
+        content += BROKEN
+    text = Text(content, style=_colour(cell.heat))
+    if cell.detail:
+        text.append(f"\n{cell.detail}", style="dim")
+    return text
+
+
+def _colour(heat: float) -> str:
+    if heat > RED:
+        return "red"
+    if heat > YELLOW:
+        return "yellow"
+    return ""

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from matplotlib.text import Annotation
 
-from posjax.report import figures, marks, series
+from posjax.report import axes, bins, figures, marks, series
 from posjax.report.load import load
 from tests.report import synthetic
 
@@ -52,7 +52,7 @@ def test_names_at_the_ends_of_lines_do_not_cover_each_other(folder):
     assert figure is not None
     heights = sorted(text.xy[1] for text in figure.axes[0].texts if isinstance(text, Annotation))
     assert len(heights) == 8
-    assert all(b - a >= figures.LABEL_GAP - 1e-9 for a, b in itertools.pairwise(heights))
+    assert all(b - a >= axes.LABEL_GAP - 1e-9 for a, b in itertools.pairwise(heights))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_bins_of_distance_cover_every_distance_once(folder, count):
         },
     )
     rows = [row for row in series.scores(load(folder), "random") if row["method"] == "RoPE"]
-    assert 1 <= len(rows) <= series.DISTANCES and rows[0]["low"] == 1
+    assert 1 <= len(rows) <= bins.DISTANCES and rows[0]["low"] == 1
     assert all(a["high"] == b["low"] for a, b in itertools.pairwise(rows))
     # The score of a distance is the distance itself here, so each bin's mean lies within the bin.
     assert all(row["low"] - 1 <= row["score"] <= row["high"] for row in rows)

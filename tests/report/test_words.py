@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from posjax.report import words
+from posjax.report import verdicts, words
 from posjax.report.load import load
 from tests.report import synthetic
 
@@ -61,7 +61,7 @@ def test_a_method_that_is_flat_at_4x_only_is_not_called_flat(said):
 
 
 def test_a_ratio_that_is_no_number_has_exploded(said):
-    assert words.verdict(float("nan")) == "explodes"
+    assert verdicts.verdict(float("nan")) == "explodes"
     found = said({"rope": {"raw": (1.0, 1.1, float("nan"), float("nan"), float("nan"))}})
     assert "RoPE" in found["Explodes past the trained length"]
 

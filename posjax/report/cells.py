@@ -1,0 +1,105 @@
+"""The cells of a report's tables: a number, what stands beneath it, and how bad it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from posjax.report import marks
+from posjax.report.values import LanguageRun, Point, ReportedVariant
+
+BROKEN = "†"
+NOTHING = "–"
+WORST = math.log(8)
+"""The rise of the loss, in nats, that is shaded as dark as any: perplexity eight times that within the length."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """`heat` shades the cell: 0 is as good as within the trained length, 1 is eight times worse or more."""
+
+    text: str
+    detail: str = ""
+    broken: bool = False
+    heat: float = 0.0
+
+
+Show = Callable[[LanguageRun, Point], Cell]
+
+
+def is_broken(run: LanguageRun, loss: float) -> bool:
+    """Worse than a model that knows byte frequencies alone, so that the exact value is noise."""
+    # Asked this way round, a loss that is no number is broken too.
+    return not loss <= run.yardsticks.get("unigram", math.inf)
+
+
+def shown(run: LanguageRun, variant: ReportedVariant[Point], length: int, show: Show) -> Cell:
+    """The cell of what was measured at a length, or why nothing was."""
+    point = variant.at(length)
+    if point is None:
+        return missing(variant, length)
+    return show(run, point)
+
+
+def missing(variant: ReportedVariant, length: int) -> Cell:
+    """A cell without a number: the variant has no positions there, or was not evaluated."""
+    if variant.ends_before(length):
+        return Cell("ended")
+    return Cell(NOTHING)
+
+
+def loss(run: LanguageRun, point: Point) -> Cell:
+    """The loss itself, in nats per byte."""
+    return Cell(marks.number(point.loss), broken=is_broken(run, point.loss))
+
+
+def ratio(run: LanguageRun, point: Point) -> Cell:
+    """How many times worse than within the trained length, with the interval beneath."""
+    # The broken mark goes by the loss: a ratio says nothing of a model that was poor to begin with.
+    broken = is_broken(run, point.loss)
+    heat = 1.0
+    if not math.isnan(point.ratio):
+        # The ratio of a loss far below the other underflows to zero, which has no logarithm.
+        heat = heat_of(math.log(max(point.ratio, 1e-9)))
+    return Cell(marks.number(point.ratio), _interval(point), broken, heat)
+
+
+def _interval(point: Point) -> str:
+    # A single window has a ratio and no interval.
+    if math.isnan(point.low):
+        return ""
+    low, high = marks.number(point.low), marks.number(point.high)
+    # An interval narrower than what is printed would say the same number twice.
+    if low == high:
+        return low
+    return f"{low}–{high}"
+
+
+def mean(run: LanguageRun, point: Point) -> Cell:
+    """The mean loss over all positions, shaded by its rise over that at the shortest length."""
+    broken = is_broken(run, point.mean)
+    shortest = run.raw.at(min(run.lengths))
+    start = shortest.mean if shortest else math.nan
+    return Cell(marks.number(point.mean), broken=broken, heat=heat_of(point.mean - start))
+
+
+def beyond(run: LanguageRun, point: Point) -> Cell:
+    """The share of attention beyond the trained length, in percent."""
+    return Cell(marks.percent(point.beyond))
+
+
+def recall(variant: ReportedVariant, length: int) -> Cell:
+    """The share of needles found at each depth, in percent."""
+    point = variant.at(length)
+    if point is None:
+        return missing(variant, length)
+    # All as wide as 100, so that depths stand beneath each other in every row.
+    return Cell(" ".join(marks.percent(accuracy).rjust(3) for accuracy in point.accuracy))
+
+
+def heat_of(nats: float) -> float:
+    """How dark a cell is for a rise of the loss; a rise that is no number is as bad as any."""
+    if math.isnan(nats):
+        return 1.0
+    return min(1.0, max(0.0, nats / WORST))

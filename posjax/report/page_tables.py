@@ -1,0 +1,81 @@
+"""The tables of the page, in HTML that needs no script."""
+
+from __future__ import annotations
+
+from posjax.report import marks, rows
+from posjax.report.cells import BROKEN, Cell
+from posjax.report.markup import aligned, text
+from posjax.report.values import Report
+
+FAINTEST = 0.02
+"""Heat below is not shaded: the eye would not tell it from none."""
+
+
+def all_tables(report: Report) -> str:
+    """What the folder has numbers for; what most readers skip is folded away."""
+    parts = []
+    if report.language:
+        parts.append(_section("Loss past the trained length", rows.headline(report), report))
+    if report.retrieval:
+        parts.append(_section("Needles found", rows.recall(report), report))
+    if report.language:
+        parts.append(_more(report))
+    return "\n".join(parts)
+
+
+def _section(title: str, found: rows.ReportTable, report: Report) -> str:
+    return f"<section><h2>{title}</h2>{table(found, marks.colours(report))}</section>"
+
+
+def _more(report: Report) -> str:
+    colours = marks.colours(report)
+    folded = ""
+    for found in (rows.means(report), rows.beyond(report)):
+        folded += f"<h3>{text(found.title)}</h3>{table(found, colours)}"
+    return (
+        "<section><details><summary>More tables: mean loss over the window, attention beyond the trained "
+        f"length</summary>{folded}</details></section>"
+    )
+
+
+def table(found: rows.ReportTable, colours: dict[str, int]) -> str:
+    """One table, in a box of its own that scrolls sideways on a narrow screen."""
+    body = "".join(_row(row, colours) for row in found.rows)
+    notes = "".join(f'<p class="note">{text(note)}</p>' for note in found.notes)
+    # A box that scrolls must be reached by keyboard, and named for those who do not see what it holds.
+    box = f'<div class="scroll" tabindex="0" role="region" aria-label="{text(found.title)}">'
+    return f"{box}<table><thead><tr>{_head(found)}</tr></thead><tbody>{body}</tbody></table></div>{notes}"
+
+
+def _head(found: rows.ReportTable) -> str:
+    beneath = ""
+    if found.beneath:
+        beneath = f"<small>{aligned(found.beneath)}</small>"
+    # The first column holds names, which have no depths beneath them.
+    method, *others = found.columns
+    head = f'<th scope="col">{text(method)}</th>'
+    for column in others:
+        head += f'<th scope="col">{text(column)}{beneath}</th>'
+    return head
+
+
+def _row(row: rows.ReportRow, colours: dict[str, int]) -> str:
+    swatch = ""
+    # Once for each method: its variants beneath have the same colour.
+    if row.kind == "raw" and row.label in colours:
+        swatch = f'<span class="swatch" style="--colour: var(--method-{colours[row.label]})"></span>'
+    head = f'<th scope="row">{swatch}{text(row.name)}</th>'
+    cells = "".join(_cell(cell) for cell in row.cells)
+    return f'<tr class="{text(row.kind)}">{head}{cells}</tr>'
+
+
+def _cell(cell: Cell) -> str:
+    content = aligned(cell.text)
+    if cell.broken:
+        content += f'<abbr title="worse than byte frequencies alone">{BROKEN}</abbr>'
+    if cell.detail:
+        content += f"<small>{text(cell.detail)}</small>"
+    shade = ""
+    if cell.heat > FAINTEST:
+        shade = f' class="heat" style="--heat: {cell.heat:.2f}"'
+    return f"<td{shade}>{content}</td>"

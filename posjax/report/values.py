@@ -1,0 +1,143 @@
+"""What a work folder holds, as frozen values: what was asked, and what every run of it found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+Metrics = tuple[Mapping[str, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportedExperiment:
+    """What was asked and how: `commands` reproduce it, `config` is the text of the config file."""
+
+    name: str
+    title: str
+    question: str
+    paper: str
+    commands: tuple[str, ...]
+    config: str
+    created: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A language model at one context length; losses in nats per byte, `beyond` a share of attention mass."""
+
+    loss: float
+    mean: float
+    ratio: float
+    low: float
+    high: float
+    beyond: float
+    positions: tuple[float, ...]
+    by_position: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall:
+    """Retrieval at one context length: accuracy by depth, far needles first, and its standard errors."""
+
+    accuracy: tuple[float, ...]
+    error: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportedVariant(Generic[Value]):
+    """One way to evaluate trained weights: raw, windowed, an extension, or a way to fill a learned table."""
+
+    name: str
+    label: str
+    kind: str
+    ended_at: float | None
+    lengths: Mapping[int, Value]
+
+    def at(self, length: int) -> Value | None:
+        """What was measured at `length` multiples of the trained length; None past the end or where not run."""
+        # The end wins over what a file holds: a table that is too short gives no number worth showing.
+        if self.ends_before(length):
+            return None
+        return self.lengths.get(length)
+
+    def ends_before(self, length: int) -> bool:
+        """Whether the variant has no positions that far out; where it merely was not run, this is false."""
+        return self.ended_at is not None and length > self.ended_at
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportedRun(Generic[Value]):
+    """What language and retrieval runs share: one trained model, its variants, and where it ran."""
+
+    name: str
+    label: str
+    trained_length: int
+    parameters: int
+    tokens: int
+    lengths: tuple[int, ...]
+    variants: tuple[ReportedVariant[Value], ...]
+    seconds: Mapping[str, float]
+    manifest: Mapping[str, Any]
+    metrics: Metrics
+
+    @property
+    def raw(self) -> ReportedVariant[Value]:
+        """The model as trained, which every run has."""
+        return next(variant for variant in self.variants if variant.kind == "raw")
+
+    @property
+    def windowed(self) -> ReportedVariant[Value] | None:
+        """The control: the same model, allowed to see only the trained length."""
+        return next((variant for variant in self.variants if variant.kind == "windowed"), None)
+
+    def of_kind(self, kind: str) -> tuple[ReportedVariant[Value], ...]:
+        """The variants of one kind, in the order of the tables."""
+        return tuple(variant for variant in self.variants if variant.kind == kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoresByDistance:
+    """Mean attention score by distance, less its value at distance 0, for random and for trained queries and keys."""
+
+    distances: tuple[float, ...]
+    random: tuple[float, ...]
+    trained: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageRun(ReportedRun[Point]):
+    """A language model: loss by context length, beside the unigram and bigram `yardsticks` of the same text."""
+
+    windows: int
+    yardsticks: Mapping[str, float]
+    corpus: Mapping[str, Any]
+    scores: ScoresByDistance | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalRun(ReportedRun[Recall]):
+    """A needle task: accuracy by length and by depth, 0 being farthest from the query."""
+
+    chance: float
+    depths: tuple[float, ...]
+    queries: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A work folder, read: `unfinished` names the runs without results yet, `diverged` tells why some never will."""
+
+    folder: Path
+    experiment: ReportedExperiment
+    language: tuple[LanguageRun, ...]
+    retrieval: tuple[RetrievalRun, ...]
+    unfinished: tuple[str, ...]
+    diverged: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def runs(self) -> tuple[ReportedRun, ...]:
+        """Every finished run."""
+        return (*self.language, *self.retrieval)
