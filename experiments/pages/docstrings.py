@@ -58,6 +58,7 @@ def _example(text: str) -> str:
 
 def _refuse_lacking(parts: DocstringParts, name: str) -> None:
     lacking = [label for label in LABELS if label not in parts.labelled]
+    # A formula is told by its indent, which nothing else before the labels has.
     if not re.search(r"^    \S", parts.body, re.M):
         lacking.append("indented formula")
     if not parts.example:

@@ -25,13 +25,18 @@ def write(folder: str | Path, to: str | Path | None = None) -> list[Path]:
     first.
 
     Each file is written whole or not at all, so that a report can be made again at any time.
-    Raises InputError where the folder cannot be read as a work folder, or not be written.
+
+    Errors: `InputError` where the folder cannot be read as a work folder, or not be written.
     """
     report = load(folder)
-    target = report.folder if to is None else Path(to)
-    return [page.write(report, target / "report.html"), *figures.write(report, target / "figures")]
+    target = report.folder
+    # Elsewhere where the folder may only be read, such as one copied from another machine.
+    if to is not None:
+        target = Path(to)
+    written = page.write(report, target / "report.html")
+    return [written, *figures.write(report, target / "figures")]
 
 
 def show(folder: str | Path, console: Console | None = None) -> None:
-    """Prints the report's tables and its verdict in words; raises InputError for a folder that cannot be read."""
+    """Prints the report's tables and its verdict in words. Errors: `InputError` for a folder that cannot be read."""
     tables.show(load(folder), console or Console())

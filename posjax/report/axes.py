@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,7 @@ def panels(figure: Figure, count: int) -> list[Axes]:
 
 def curves(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, points: bool = True) -> None:
     """One line for each name in `rows`, in the method's colour and the variant's style."""
+    # Of the two palettes the one for light pages: paper is white.
     dashes, colours = marks.dashes(report), marks.colours(report)
     for line in lines_of(rows).values():
         method, variant = line[0]["method"], line[0]["variant"]
@@ -46,6 +46,7 @@ def curves(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, points
             color=marks.LIGHT[colours[method]],
             lw=1.6,
             ls=_line_style(dashes[variant]),
+            # As on the page: a dot is a dash of next to no length with round ends.
             dash_capstyle="round",
             marker="o" if points else None,
             ms=3.2,
@@ -137,11 +138,9 @@ def by_token(axis: Axes) -> None:
 
 def yardsticks(report: Report, axis: Axes) -> None:
     """A dotted line for what knowing bytes, or pairs of bytes, is worth."""
-    levels: dict[str, float] = {}
-    for run in report.language:
-        levels |= {name: loss for name, loss in run.yardsticks.items() if math.isfinite(loss)}
-    for name, loss in levels.items():
+    for name, loss in series.finite_yardsticks(report).items():
         axis.axhline(loss, **DOTTED)
+        # Placed by the axes sideways and by the loss upwards, so that it stays at the left whatever the lengths are.
         axis.text(0.015, loss, name, transform=axis.get_yaxis_transform(), va="bottom", fontsize=8, color=SOFT)
 
 

@@ -80,7 +80,9 @@ def mean(run: LanguageRun, point: Point) -> Cell:
     """The mean loss over all positions, shaded by its rise over that at the shortest length."""
     broken = is_broken(run, point.mean)
     shortest = run.raw.at(min(run.lengths))
-    start = shortest.mean if shortest else math.nan
+    start = math.nan
+    if shortest:
+        start = shortest.mean
     return Cell(marks.number(point.mean), broken=broken, heat=heat_of(point.mean - start))
 
 

@@ -139,6 +139,7 @@ def rules(levels: dict[str, float], frame: Frame) -> alt.LayerChart:
 def trained_edge(report: Report, field: str) -> alt.Chart:
     """A vertical line at the trained length of each language run, on the axis of that field."""
     trained = sorted({run.trained_length for run in report.language})
+    # Runs of one folder may have been trained at several lengths.
     rows = [{field: length} for length in trained]
     return alt.Chart(data(rows)).mark_rule().encode(x=f"{field}:Q")
 

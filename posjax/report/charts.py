@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import altair as alt
@@ -37,7 +36,7 @@ def vega_lite_version() -> str:
 
 def _losses(report: Report) -> list[Chart]:
     charts = []
-    rows = series.by_length(report, ("raw", "windowed"))
+    rows = series.as_trained(report)
     if rows:
         charts.append(
             Chart(
@@ -63,7 +62,8 @@ def _losses(report: Report) -> list[Chart]:
 
 
 def _length_chart(report: Report, rows: series.Rows, named: str) -> dict[str, Any]:
-    yardsticks = _finite_yardsticks(report)
+    yardsticks = series.finite_yardsticks(report)
+    # Yardsticks are in the frame too: how near a loss comes to them says whether the model knows anything.
     levels = [row["loss"] for row in rows] + list(yardsticks.values())
     frame = parts.framed(levels, series.is_past_sense(rows, report), 320)
     y = alt.Y("loss:Q", title="nats per byte", scale=parts.scale(frame))
@@ -80,13 +80,6 @@ def _length_chart(report: Report, rows: series.Rows, named: str) -> dict[str, An
     # Rules first, so that lines run over them; names last, so that nothing runs over them.
     chart = parts.layered(parts.rules(yardsticks, frame), lines, parts.names(rows, named, "loss", frame))
     return parts.spec(chart, frame.height)
-
-
-def _finite_yardsticks(report: Report) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for run in report.language:
-        found |= {name: loss for name, loss in run.yardsticks.items() if math.isfinite(loss)}
-    return found
 
 
 def _positions(report: Report) -> list[Chart]:
@@ -107,6 +100,7 @@ def _positions(report: Report) -> list[Chart]:
     ]
     base = alt.Chart(parts.data(rows)).encode(x=x, y=y, tooltip=tips)
     edge = parts.trained_edge(report, "position")
+    # A point for each bin of positions would hide the line, so points are unseen.
     chart = parts.layered(edge, parts.lines(report, rows, base, points=False))
     longest = max(max(run.lengths) for run in report.language)
     return [
@@ -122,6 +116,7 @@ def _beyond(report: Report) -> list[Chart]:
     rows = series.beyond_by_length(report)
     if not rows:
         return []
+    # A share has the same frame in every report: what is little looks little.
     frame = Frame("linear", 0.0, 1.0, 280)
     axis = alt.Axis(format=".0%", tickCount=5)
     y = alt.Y("beyond:Q", title="share of attention", axis=axis, scale=parts.scale(frame))

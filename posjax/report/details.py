@@ -26,6 +26,7 @@ def facts(report: Report) -> str:
     if report.language:
         windows = _range([run.windows for run in report.language])
         pairs.append(("evaluation windows", windows))
+    # Intervals do not cover the seed, so a reader must know that there is one.
     pairs.append(("seeds", "1"))
     seconds = sum(value for run in runs for value in run.seconds.values() if math.isfinite(value))
     if seconds:
@@ -70,6 +71,7 @@ def _configs(report: Report) -> str:
 
 
 def _folded(summary: str, content: str) -> str:
+    # Long and rarely read, so it opens when asked for.
     return f"<details><summary>{summary}</summary>{content}</details>"
 
 
@@ -101,16 +103,13 @@ def _files(corpus: Mapping, split: str) -> str:
 
 def _runs(report: Report) -> list[Sequence[str]]:
     head = ("run", "task", "parameters", "tokens", "train s", "evaluate s", "backend", "devices", "commit")
-    return [head, *(_run(run, run in report.retrieval) for run in report.runs)]
+    return [head, *(_run(run) for run in report.runs)]
 
 
-def _run(run: ReportedRun, is_retrieval: bool) -> Sequence[str]:
-    task = "text"
-    if is_retrieval:
-        task = "needles"
+def _run(run: ReportedRun) -> Sequence[str]:
     return (
         run.name,
-        task,
+        run.task,
         f"{run.parameters:,}",
         f"{run.tokens:,}",
         _seconds(run, "train"),
@@ -127,6 +126,7 @@ def _devices(run: ReportedRun) -> str:
     listed = ", ".join(devices)
     if len(devices) > DEVICES:
         listed = f"{len(devices)} devices, {devices[0]} …"
+    # The mesh tells how the batch and the parameters were split over the devices.
     axes = run.manifest.get("mesh") or {}
     if axes:
         mesh = " × ".join(f"{axis} {size}" for axis, size in axes.items())

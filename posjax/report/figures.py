@@ -32,7 +32,7 @@ def write(report: Report, folder: str | Path) -> list[Path]:
 
 
 def draw(report: Report, name: str, dpi: int = 200) -> bytes | None:
-    """One of `FIGURES` as a PNG; None where the report has no numbers for it. Raises KeyError for another name."""
+    """One of `FIGURES` as a PNG; None where the report has no numbers for it. Errors: `KeyError` for another name."""
     figure = FIGURES[name](report)
     if figure is None:
         return None
@@ -49,7 +49,7 @@ def draw(report: Report, name: str, dpi: int = 200) -> bytes | None:
 
 def loss_by_length(report: Report) -> Figure | None:
     """Loss against context length: each method with its windowed control, and the extensions of trained models."""
-    as_trained = series.by_length(report, ("raw", "windowed"))
+    as_trained = series.as_trained(report)
     extended = series.of_extended(report)
     if not as_trained:
         return None

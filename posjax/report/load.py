@@ -23,7 +23,8 @@ def load(folder: str | Path) -> Report:
     `folder` holds `experiment.json` and one folder for each run, with `run.json`, `metrics.jsonl` and, once the run
     is finished, `results.json`. Runs come in the order of the optional list "runs" in experiment.json, else by name.
 
-    Raises InputError if the folder is missing, no run in it is finished, or a file is damaged (it names the file).
+    Errors: `InputError` if the folder is missing, no run in it is finished, or a file is damaged (it names the file);
+    `Diverged` if every run that has ended diverged.
 
     >>> load("no/such/folder")
     Traceback (most recent call last):
@@ -42,6 +43,7 @@ def load(folder: str | Path) -> Report:
     diverged = tuple((run.name, _reason(run)) for run in rest if _has_diverged(run))
     unfinished = tuple(run.name for run in rest if not _has_diverged(run))
     _refuse_nothing_to_report(folder, finished, diverged, unfinished)
+    # By task: nothing that is measured of one can be measured of the other.
     language = tuple(run for run in finished if isinstance(run, LanguageRun))
     retrieval = tuple(run for run in finished if isinstance(run, RetrievalRun))
     return Report(folder, experiment, language, retrieval, unfinished, diverged)

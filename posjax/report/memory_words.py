@@ -56,12 +56,14 @@ def _far_needles(runs: list[RetrievalRun]) -> list[FarNeedle]:
     found = []
     for run in runs:
         for variant in run.variants:
+            # A variant that ends earlier says nothing of that length.
             if recall := variant.at(max(run.lengths)):
                 found.append(FarNeedle(run, variant, recall))
     return found
 
 
 def _without_flat(others: list[FarNeedle]) -> Conclusion:
+    # Best first; equals stay in the order of the report.
     best = sorted(others, key=lambda needle: -needle.farthest)
     run = best[0].run
     return Conclusion(
@@ -120,6 +122,7 @@ def _needles(needles: list[FarNeedle]) -> str:
 
 
 def _learned(run: RetrievalRun) -> bool:
+    # At the shortest length, as a rule the trained one: a model that fails there has not learned the task.
     within = run.raw.at(min(run.lengths))
     return within is not None and within.accuracy[0] >= FOUND
 

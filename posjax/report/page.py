@@ -18,7 +18,7 @@ from posjax.report.values import Report
 
 
 def write(report: Report, path: str | Path) -> Path:
-    """Writes the page to `path`, whole or not at all, and returns it; raises InputError where it may not write.
+    """Writes the page to `path`, whole or not at all, and returns it. Errors: `InputError` where it may not write.
 
     The tables and the words are plain HTML; the charts are Vega-Lite specifications drawn by Vega's scripts, which
     are in the page too. A content policy in the page forbids every request.
@@ -130,6 +130,7 @@ def _place_of_chart(chart: Chart, index: int, narrow: str) -> str:
 def _fallback(report: Report) -> str:
     """The first figure as a picture in the page, for readers without scripts."""
     first = next(iter(figures.FIGURES))
+    # Half as fine as the figures for papers, since its bytes are in the page.
     drawn = figures.draw(report, first, dpi=90)
     if drawn is None:
         return ""
@@ -174,8 +175,10 @@ def _hues(palette: tuple[str, ...]) -> str:
 
 
 def _template(name: str) -> string.Template:
+    # Dollar signs mark the places: braces, which str.format takes, are what style and script are full of.
     return string.Template(_resource(name))
 
 
 def _resource(name: str) -> str:
+    # From wherever the package is installed, which need not be a folder.
     return importlib.resources.files("posjax.report").joinpath(name).read_text(encoding="utf-8")

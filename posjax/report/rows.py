@@ -66,6 +66,7 @@ def means(report: Report) -> ReportTable:
 def beyond(report: Report) -> ReportTable:
     """The share of attention that falls on positions farther away than the trained length."""
     table = _by_length(report, "Attention beyond the trained length", cells.beyond)
+    # A row of zeros beneath each method would only repeat the note.
     kept = tuple(row for row in table.rows if row.kind != "windowed")
     note = "Percent of the attention mass; zero for windowed controls by construction."
     return dataclasses.replace(table, rows=kept, notes=(note,))
@@ -84,6 +85,7 @@ def recall(report: Report) -> ReportTable:
     lengths = _lengths(report.retrieval)
     rows = []
     for run, variant in _each(report.retrieval):
+        # Every variant has a row, also those that end early: their cells say so.
         rows.append(_row(run, variant, [cells.recall(variant, length) for length in lengths]))
     # Tasks may differ in how many answers there are to guess from.
     chances = {f"{100 * run.chance:.3g} %" for run in report.retrieval}

@@ -12,6 +12,7 @@ from posjax.report.values import LanguageRun, Point, Report, ReportedRun, Report
 
 Rows = list[dict[str, Any]]
 ALL_KINDS = ("raw", "windowed", "extension", "fill")
+AS_TRAINED = ("raw", "windowed")
 STEPS = 160
 """Points of a training curve at most."""
 
@@ -24,6 +25,11 @@ def by_length(report: Report, kinds: tuple[str, ...]) -> Rows:
             if point := variant.at(length):
                 rows.append(_marked(run, variant) | {"length": length} | _loss_fields(point))
     return _finite(rows, "loss")
+
+
+def as_trained(report: Report) -> Rows:
+    """What `by_length` has of each model as trained and of its windowed control."""
+    return by_length(report, AS_TRAINED)
 
 
 def _loss_fields(point: Point) -> dict[str, float]:
@@ -47,13 +53,14 @@ def of_extended(report: Report) -> Rows:
 def beyond_by_length(report: Report) -> Rows:
     """What `by_length` has, where the mass beyond the trained length was measured; windowed controls have none."""
     rows = by_length(report, ("raw", "extension", "fill"))
+    # Rows come rounded, and what was not measured is None in them.
     return [row for row in rows if row["beyond"] is not None]
 
 
 def by_position(report: Report) -> Rows:
     """Mean loss in each bin of positions at the longest length of each run, as trained and windowed."""
     rows = []
-    for run, variant in variants(report.language, ("raw", "windowed")):
+    for run, variant in variants(report.language, AS_TRAINED):
         point = variant.at(max(run.lengths))
         # A variant that ends earlier has no curve here: at its own end it would lie among longer windows.
         if point is None:
@@ -68,8 +75,8 @@ def training(report: Report) -> Rows:
     """Training loss by step, averaged over neighbours so that a long run stays a light curve."""
     rows = []
     for run in report.runs:
-        task = "needles" if run in report.retrieval else "text"
         losses = [(entry["step"], entry["loss"]) for entry in run.metrics if entry.get("loss") is not None]
+        # As many neighbours as bring a run of any length down to that number of points.
         width = max(1, math.ceil(len(losses) / STEPS))
         for start in range(0, len(losses), width):
             chunk = losses[start : start + width]
@@ -80,7 +87,7 @@ def training(report: Report) -> Rows:
                     "method": run.label,
                     "variant": "raw",
                     "name": run.label,
-                    "task": task,
+                    "task": run.task,
                     "step": last_step,
                     "loss": sum(loss for _, loss in chunk) / len(chunk),
                 }
@@ -104,7 +111,16 @@ def is_past_sense(rows: Rows, report: Report) -> bool:
     """Whether losses are so high that they would flatten, on a linear axis, the curves that matter."""
     yardsticks = [loss for run in report.language for loss in run.yardsticks.values() if math.isfinite(loss)]
     highest = max((row["loss"] for row in rows), default=0.0)
+    # Without a yardstick nothing says what is too high.
     return highest > 4 * max(yardsticks, default=math.inf)
+
+
+def finite_yardsticks(report: Report) -> dict[str, float]:
+    """The yardsticks that can be drawn, by name; where texts differ, those of the last run."""
+    found: dict[str, float] = {}
+    for run in report.language:
+        found |= {name: loss for name, loss in run.yardsticks.items() if math.isfinite(loss)}
+    return found
 
 
 def score_scale(rows: Rows) -> tuple[float, float]:

@@ -89,6 +89,7 @@ def _cell(cell: Cell) -> Text:
         content += BROKEN
     text = Text(content, style=_colour(cell.heat))
     if cell.detail:
+        # Beneath the number and not beside it: with intervals in line, six columns would not fit 80 characters.
         text.append(f"\n{cell.detail}", style="dim")
     return text
 

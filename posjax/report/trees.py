@@ -53,6 +53,7 @@ def _commands(tree: dict[str, Any]) -> tuple[str, ...]:
 
 def order_of_runs(tree: dict[str, Any]) -> dict[str, int]:
     """The place of each run in the experiment."""
+    # The list is optional: without it runs come by name.
     return {str(name): index for index, name in enumerate(tree.get("runs", ()))}
 
 

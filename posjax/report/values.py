@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 Value = TypeVar("Value")
-Metrics = tuple[Mapping[str, float], ...]
+Numbers = Mapping[str, float]
+"""Numbers by name."""
+Json = Mapping[str, Any]
+"""A part of a file, as it was read: what is shown of it is looked up where it is shown."""
+Metrics = tuple[Numbers, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +37,10 @@ class Point:
     ratio: float
     low: float
     high: float
+    # NaN where it was not measured.
     beyond: float
     positions: tuple[float, ...]
+    # The mean loss in a bin of positions around each of `positions`.
     by_position: tuple[float, ...]
 
 
@@ -43,6 +49,7 @@ class Recall:
     """Retrieval at one context length: accuracy by depth, far needles first, and its standard errors."""
 
     accuracy: tuple[float, ...]
+    # NaN where the folder does not tell.
     error: tuple[float, ...]
 
 
@@ -53,7 +60,9 @@ class ReportedVariant(Generic[Value]):
     name: str
     label: str
     kind: str
+    # The last multiple of the trained length that its positions reach, None where they reach every one evaluated.
     ended_at: float | None
+    # By multiple of the trained length.
     lengths: Mapping[int, Value]
 
     def at(self, length: int) -> Value | None:
@@ -79,9 +88,10 @@ class ReportedRun(Generic[Value]):
     tokens: int
     lengths: tuple[int, ...]
     variants: tuple[ReportedVariant[Value], ...]
-    seconds: Mapping[str, float]
-    manifest: Mapping[str, Any]
+    seconds: Numbers
+    manifest: Json
     metrics: Metrics
+    task: ClassVar[str]
 
     @property
     def raw(self) -> ReportedVariant[Value]:
@@ -111,9 +121,10 @@ class ScoresByDistance:
 class LanguageRun(ReportedRun[Point]):
     """A language model: loss by context length, beside the unigram and bigram `yardsticks` of the same text."""
 
+    task = "text"
     windows: int
-    yardsticks: Mapping[str, float]
-    corpus: Mapping[str, Any]
+    yardsticks: Numbers
+    corpus: Json
     scores: ScoresByDistance | None
 
 
@@ -121,7 +132,9 @@ class LanguageRun(ReportedRun[Point]):
 class RetrievalRun(ReportedRun[Recall]):
     """A needle task: accuracy by length and by depth, 0 being farthest from the query."""
 
+    task = "needles"
     chance: float
+    # Where in the text the needles stood, as shares of it.
     depths: tuple[float, ...]
     queries: int
 

@@ -18,6 +18,7 @@ def conclusions(report: Report) -> tuple[Conclusion, ...]:
     found = method_conclusions(report)
     for run in report.language:
         found += extension_conclusions(run)
+    # Memory after loss: what it says of a flat loss is of interest once the reader knows whose loss is flat.
     return (*found, *memory_conclusions(report), *_broken(report))
 
 
