@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.benchmarks import tables
-from posjax.report.axes import INK, plain
+from posjax.report.figure_axes import INK, plain
 from posjax.report.marks import LIGHT
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]

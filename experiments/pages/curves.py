@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.pages import axes
+from experiments.pages import picture_axes as axes
 from experiments.pages.logits import DRAWS, HEAD_SIZE, aligned, at_each, distances, logits, params_of, vectors
 from posjax.encodings import Encoding, Head
 
@@ -31,7 +33,7 @@ def scores(figure: Figure, value: Encoding) -> None:
     axes.by_distance(axis, SCORE)
 
 
-def scores_by_head(figure: Figure, value: Encoding) -> None:
+def scores_by_head(figure: Figure, value: Any) -> None:
     """The score of a vector with itself in each head of a composition."""
     axis, at = figure.subplots(), distances()
     # Two heads for each part: a composition by head needs a multiple of its parts, and ALiBi differs by head.

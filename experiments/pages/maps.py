@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import posjax
-from experiments.pages import axes
+from experiments.pages import picture_axes as axes
 from experiments.pages.logits import DRAWS, HEAD_SIZE, MODEL_SIZE, at_each, params_of, vectors
 from posjax.encodings import Encoding, Schedule
 from posjax.report.marks import LIGHT

@@ -7,8 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from posjax.report import chart_parts as parts
-from posjax.report import heat_maps, series
+from posjax.report import chart_parts as parts, heat_maps, series
 from posjax.report.chart_parts import Frame
 from posjax.report.chart_values import Chart, Section
 from posjax.report.values import Report

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
 from posjax.files import write_whole
-from posjax.report import axes, marks, series
+from posjax.report import figure_axes as axes, marks, series
 from posjax.report.rows import depth_names
 from posjax.report.values import Report
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from posjax.report import chart_parts as parts
-from posjax.report import series
+from posjax.report import chart_parts as parts, series
 from posjax.report.chart_values import Chart
 from posjax.report.values import Report
 

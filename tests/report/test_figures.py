@@ -7,7 +7,7 @@ import itertools
 import pytest
 from matplotlib.text import Annotation
 
-from posjax.report import axes, bins, figures, marks, series
+from posjax.report import bins, figure_axes, figures, marks, series
 from posjax.report.load import load
 from tests.report import synthetic
 
@@ -52,7 +52,7 @@ def test_names_at_the_ends_of_lines_do_not_cover_each_other(folder):
     assert figure is not None
     heights = sorted(text.xy[1] for text in figure.axes[0].texts if isinstance(text, Annotation))
     assert len(heights) == 8
-    assert all(b - a >= axes.LABEL_GAP - 1e-9 for a, b in itertools.pairwise(heights))
+    assert all(b - a >= figure_axes.LABEL_GAP - 1e-9 for a, b in itertools.pairwise(heights))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from posjax.report.axes import GRID, INK, SOFT
+from posjax.report.figure_axes import GRID, INK, SOFT
 from posjax.report.marks import LIGHT
 
 FAR = 4096
