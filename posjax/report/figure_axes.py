@@ -70,7 +70,7 @@ def lines_of(rows: series.Rows) -> dict[str, series.Rows]:
 
 
 def name_lines(report: Report, axis: Axes, rows: series.Rows, x: str, y: str, only: str = "") -> None:
-    """Names the lines of the variant `only`, or all, at the axes' right edge; called when all has been drawn."""
+    """Names the lines of the variant `only`, or all, at the axes' right edge, as high as the limits now put them."""
     colours = marks.colours(report)
     edge = max(row[x] for row in rows)
     ends = []

@@ -138,6 +138,12 @@ def test_commands_are_told_once_each(folder):
     assert "<pre>first\nlast</pre>" in page.rendered(load(folder))
 
 
+def test_a_run_that_does_not_tell_its_versions_has_a_page(folder):
+    for run in ("learned", "sinusoidal", "t5", "rope", "alibi", "alibi-needles", "rope-needles"):
+        synthetic.edit(folder / run / "run.json", versions=None)
+    assert "Written by posjax from the files in this folder" in page.rendered(load(folder))
+
+
 def test_light_and_dark_name_the_same_colours(rendered):
     assert len(marks.LIGHT) == len(marks.DARK)
     style = rendered[rendered.index("<style>") : rendered.index("</style>")]
