@@ -36,6 +36,7 @@ def by_length(subject: PageSubject) -> str:
 
 
 def _where(values: tuple[Any, ...]) -> str:
+    # A dictionary keeps their order, which is that in which a model meets them.
     places: dict[str, None] = {}
     for value in values:
         places |= dict.fromkeys(_acts_on(value))

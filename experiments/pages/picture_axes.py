@@ -62,6 +62,7 @@ def image(figure: Figure, axis: Axes, values: np.ndarray, top: float, names: tup
     aspect, extent = "auto", None
     if reach:
         aspect, extent = "equal", (-reach, reach, reach, -reach)
+    # As far on both sides, so that zero is white.
     drawn = axis.imshow(
         values, cmap="RdBu_r", vmin=-top, vmax=top, aspect=aspect, extent=extent, interpolation="nearest"
     )
