@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 
 import posjax
-from experiments.benchmarks import attention_page, attention_rows, cases, gpu, gpu_page, gpu_rows, peers, rope, timing
-from experiments.benchmarks.attention_rows import UNBIASED, Limits, Row
-from experiments.benchmarks.cases import ENCODINGS, Case, Unable
-from experiments.benchmarks.peers import BASELINE, OURS, PEERS, SDPA
+from experiments.benchmarks.common import cases, peers, timing
+from experiments.benchmarks.common.cases import ENCODINGS, Case, Unable
+from experiments.benchmarks.common.peers import BASELINE, OURS, PEERS, SDPA
+from experiments.benchmarks.cpu import page as cpu_page
+from experiments.benchmarks.cpu import rows as cpu_rows
+from experiments.benchmarks.cpu.rows import UNBIASED, Limits, Row
+from experiments.benchmarks.gpu import page as gpu_page
+from experiments.benchmarks.gpu import program as gpu
+from experiments.benchmarks.gpu import rows as gpu_rows
+from experiments.benchmarks.rope import program as rope
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where torch is installed, importing it is noisy.
@@ -80,8 +86,8 @@ def test_attention_writes_a_table_json_and_a_figure(shell, tmp_path):
 
 def test_a_peer_that_is_not_installed_has_a_row_that_says_so(monkeypatch):
     absent = peers.Peer("not there", lambda *_: pytest.fail("asked of a package that is not there"), ("no_such_pkg",))
-    monkeypatch.setattr(attention_rows, "PEERS", (PEERS[0], absent))
-    *_, row = attention_rows.measure(Case("NoPE", ENCODINGS["NoPE"], 16, False, 1, 8), LIMITS, ())
+    monkeypatch.setattr(cpu_rows, "PEERS", (PEERS[0], absent))
+    *_, row = cpu_rows.measure(Case("NoPE", ENCODINGS["NoPE"], 16, False, 1, 8), LIMITS, ())
     assert row.peer == "not there" and row.cpu is None and row.why == "no_such_pkg is not installed"
 
 
@@ -89,8 +95,8 @@ def test_a_peer_that_fails_costs_its_own_row_alone(monkeypatch):
     def broken(case, budget):
         raise RuntimeError("no kernel\nand more")
 
-    monkeypatch.setattr(attention_rows, "PEERS", (PEERS[0], peers.Peer("broken", broken), PEERS[1]))
-    rows = attention_rows.measure(Case("NoPE", ENCODINGS["NoPE"], 16, True, 1, 8), LIMITS, ())
+    monkeypatch.setattr(cpu_rows, "PEERS", (PEERS[0], peers.Peer("broken", broken), PEERS[1]))
+    rows = cpu_rows.measure(Case("NoPE", ENCODINGS["NoPE"], 16, True, 1, 8), LIMITS, ())
     assert [row.why for row in rows] == ["", "RuntimeError: no kernel", ""] and rows[2].agrees
 
 
@@ -100,8 +106,8 @@ def test_a_peer_that_computes_something_else_is_called_out(monkeypatch):
         PEERS[1],
         prepare=lambda case, budget: PEERS[1].prepare(replace(case, name="NoPE", encoding=ENCODINGS["NoPE"]), budget),
     )
-    monkeypatch.setattr(attention_rows, "PEERS", (PEERS[0], wrong))
-    rows = attention_rows.measure(Case("Alibi", ENCODINGS["Alibi"], 16, True, 2, 8), LIMITS, ())
+    monkeypatch.setattr(cpu_rows, "PEERS", (PEERS[0], wrong))
+    rows = cpu_rows.measure(Case("Alibi", ENCODINGS["Alibi"], 16, True, 2, 8), LIMITS, ())
     assert {row.peer: row.agrees for row in rows} == {OURS: True, UNBIASED: None, BASELINE: False}
 
 
@@ -132,7 +138,7 @@ def test_what_would_not_fit_or_would_take_too_long_is_left_out():
     with pytest.raises(Unable, match="GiB"):
         peers.materialised(case, budget=1e-4)
     before = [Row("T5Bias", peer.name, 16, True, True, 1.0, 1.0) for peer in PEERS]
-    rows = attention_rows.measure(case, LIMITS, before)
+    rows = cpu_rows.measure(case, LIMITS, before)
     assert all(
         "would take about 256 s" in row.why or "not installed" in row.why for row in rows if row.peer != UNBIASED
     ), rows
@@ -144,7 +150,7 @@ def goals_of(whole, plain, sdpa):
         for peer, ours in ((BASELINE, whole), (UNBIASED, plain), (SDPA, sdpa))
         for backward in (False, True)
     ]
-    return [goal.verdict for goal in attention_page.goals(rows)][1::2]
+    return [goal.verdict for goal in cpu_page.goals(rows)][1::2]
 
 
 def test_the_goals_are_met_or_not():
@@ -158,7 +164,7 @@ def test_the_worst_case_counts():
         Row("Alibi", BASELINE, length, True, True, ours=ours)
         for length, ours in ((1024, 0.9), (2048, 0.1), (4096, 0.4))
     ]
-    goal = attention_page.goals(rows)[1]
+    goal = cpu_page.goals(rows)[1]
     assert goal.worst == pytest.approx(0.4) and goal.where == "Alibi, 4k" and goal.verdict == "met"
 
 
@@ -200,7 +206,7 @@ def test_samples_are_taken_in_turns_until_a_row_has_had_its_time():
 # Memory ---------------------------------------------------------------------------------------------------------------
 def test_memory_tells_linear_from_quadratic_and_runs_a_model(shell, tmp_path):
     answer = shell(
-        "benchmarks.memory",
+        "benchmarks.memory.program",
         "--lengths",
         "2048",
         "4096",
@@ -238,13 +244,23 @@ def test_memory_tells_linear_from_quadratic_and_runs_a_model(shell, tmp_path):
 
 @pytest.mark.parametrize("lengths", [("64",), ("64", "32")])
 def test_memory_needs_two_rising_lengths(shell, lengths):
-    assert "rising" in shell("benchmarks.memory", "--lengths", *lengths).line
+    assert "rising" in shell("benchmarks.memory.program", "--lengths", *lengths).line
 
 
 # Rotation -------------------------------------------------------------------------------------------------------------
 def test_rope_writes_its_table(shell, tmp_path):
     answer = shell(
-        "benchmarks.rope", "--lengths", "32", "--rounds", "1", "--heads", "2", "--head-size", "8", "--out", tmp_path
+        "benchmarks.rope.program",
+        "--lengths",
+        "32",
+        "--rounds",
+        "1",
+        "--heads",
+        "2",
+        "--head-size",
+        "8",
+        "--out",
+        tmp_path,
     )
     assert answer.code == 0
     narrow(answer.out.split("In bfloat16")[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import posjax
-from experiments.benchmarks import numerics
+from experiments.benchmarks.numerics import program as numerics
 from posjax import Dims
 from posjax.invariants import scores
 
@@ -73,11 +73,11 @@ def test_the_relative_invariant_at_a_thousand_offsets(encoding):
 
 def test_the_command_writes_the_page(tmp_path, shell, monkeypatch, rows):
     monkeypatch.setattr(numerics, "measure", lambda: iter(rows))
-    answer = shell("benchmarks.numerics", "--out", tmp_path / "page.md")
+    answer = shell("benchmarks.numerics.program", "--out", tmp_path / "page.md")
     assert answer.code == 0 and "2^31 - 1" in answer.out
     written, committed = (tmp_path / "page.md").read_text(), PAGE.read_text()
     assert written.split("| worst error")[0] == committed.split("| worst error")[0], "write docs/numerics.md anew"
 
 
 def test_another_option_is_refused(shell):
-    assert "--out" in shell("benchmarks.numerics", "--fast").line
+    assert "--out" in shell("benchmarks.numerics.program", "--fast").line

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from experiments.benchmarks import tables
-from experiments.benchmarks.timing import Call, interleave, once
+from experiments.benchmarks.common import tables
+from experiments.benchmarks.common.timing import Call, interleave, once
 from posjax.encodings import Dims, Rope
 from posjax.errors import InputError
 from posjax.positions import contiguous
@@ -243,7 +242,3 @@ def command(arguments: Sequence[str]) -> None:
     }
     tables.write(options.out, "rope", content, page)
     print(tables.columns(*table(rows)), goal(rows), sep="\n\n")
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(command))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import torch_biases
-from experiments.benchmarks.cases import Arrays, Case, Ready, Unable
-from experiments.benchmarks.timing import Call
+from experiments.benchmarks.common import torch_biases
+from experiments.benchmarks.common.cases import Arrays, Case, Ready, Unable
+from experiments.benchmarks.common.timing import Call
 from posjax.encodings import Alibi, Fire, T5Bias
 
 torch: Any = importlib.import_module("torch")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.timing import Call
+from experiments.benchmarks.common.timing import Call
 from posjax.encodings import Alibi, Dims, Encoding, Fire, Head, Kerple, NoPE, Rope, Sandwich, T5Bias
 
 ENCODINGS: dict[str, Encoding] = {

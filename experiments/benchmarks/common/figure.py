@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.benchmarks import tables
+from experiments.benchmarks.common import tables
 from posjax.report.figure_axes import INK, plain
 from posjax.report.marks import LIGHT
 

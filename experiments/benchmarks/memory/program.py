@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import tyro
 
 from experiments import cli
-from experiments.benchmarks import figure, tables
-from experiments.benchmarks.cases import ENCODINGS, GIB, Case
-from experiments.benchmarks.long_run import Long, run
-from experiments.benchmarks.peers import BASELINE, OURS, dense, function, whole
+from experiments.benchmarks.common import figure, tables
+from experiments.benchmarks.common.cases import ENCODINGS, GIB, Case
+from experiments.benchmarks.common.peers import BASELINE, OURS, dense, function, whole
+from experiments.benchmarks.memory.long_run import Long, run
 from posjax.attention import attend
 from posjax.encodings import Params
 from posjax.errors import InputError
@@ -193,7 +193,3 @@ def _earlier(folder: Path) -> dict[str, Any] | None:
     """The long run of an earlier command, which a command without one keeps on the page."""
     path = folder / "memory.json"
     return json.loads(path.read_text()).get("long_run") if path.is_file() else None
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(command))

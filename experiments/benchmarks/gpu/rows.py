@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks.cases import ENCODINGS, Arrays, Case, Ready, Unable, error, tolerance
-from experiments.benchmarks.peers import Peer, dense, materialised, ours, ready, whole
-from experiments.benchmarks.timing import Call, interleave, once
+from experiments.benchmarks.common.cases import ENCODINGS, Arrays, Case, Ready, Unable, error, tolerance
+from experiments.benchmarks.common.peers import Peer, dense, materialised, ours, ready, whole
+from experiments.benchmarks.common.timing import Call, interleave, once
 from posjax.attention import BACKENDS, choose, describe, job
 from posjax.attention.masks import Causal
 from posjax.encodings import Alibi, Encoding
@@ -108,7 +108,7 @@ def fused(case: Case, budget: float, fixed: bool = False) -> Ready:
 
 def _flex(fixed: bool) -> Prepare:
     def prepare(case: Case, budget: float) -> Ready:
-        return importlib.import_module("experiments.benchmarks.torch_peers").flex(case, budget, fixed)
+        return importlib.import_module("experiments.benchmarks.common.torch_peers").flex(case, budget, fixed)
 
     return prepare
 

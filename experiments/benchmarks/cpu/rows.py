@@ -6,9 +6,9 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from experiments.benchmarks.cases import ENCODINGS, Arrays, Case, Ready, Unable, error, tolerance
-from experiments.benchmarks.peers import OURS, PEERS, Peer
-from experiments.benchmarks.timing import Times, interleave, once, ratio
+from experiments.benchmarks.common.cases import ENCODINGS, Arrays, Case, Ready, Unable, error, tolerance
+from experiments.benchmarks.common.peers import OURS, PEERS, Peer
+from experiments.benchmarks.common.timing import Times, interleave, once, ratio
 
 UNBIASED = "posjax, no bias"
 """Ours without any encoding, timed beside each."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.benchmarks import tables
+from experiments.benchmarks.common import tables
 from posjax.encodings import T5Bias
 from posjax.models import Decoder, build, cross_entropy
 

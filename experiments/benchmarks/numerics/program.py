@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,7 +261,3 @@ def command(arguments: Sequence[str]) -> None:
     if options.out is not None:
         device = jax.devices()[0].device_kind
         options.out.write_text(PAGE.format(table=table, device=device, jax=jax.__version__))
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(command))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.benchmarks import figure, tables
-from experiments.benchmarks.attention_rows import UNBIASED, Row
-from experiments.benchmarks.cases import Case
-from experiments.benchmarks.peers import BASELINE, SDPA
+from experiments.benchmarks.common import figure, tables
+from experiments.benchmarks.common.cases import Case
+from experiments.benchmarks.common.peers import BASELINE, SDPA
+from experiments.benchmarks.cpu.rows import UNBIASED, Row
 
 LONG = 2048
 """From which length the goals hold."""

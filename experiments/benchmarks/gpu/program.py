@@ -19,13 +19,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import bare
-
-MISSING = bare.allow()
-
-from experiments.benchmarks import gpu_page, gpu_rows  # noqa: E402  (after the package's parts are made importable)
-from experiments.benchmarks.gpu_rows import Row, Shape  # noqa: E402
-from posjax.errors import InputError  # noqa: E402
+from experiments.benchmarks.gpu import MISSING
+from experiments.benchmarks.gpu.page import write
+from experiments.benchmarks.gpu.rows import Row, Shape, names, work
+from posjax.errors import InputError
 
 ROUNDS = 5
 AT_ONCE = 4
@@ -127,7 +124,7 @@ class Workers:
 
 def missing(shape: Shape, done: dict[str, Row]) -> list[Row]:
     """Empty rows for what is not known yet of a shape."""
-    every = (Row(name, kind, shape.head_size, shape.length, backward) for name, kind, backward in gpu_rows.names())
+    every = (Row(name, kind, shape.head_size, shape.length, backward) for name, kind, backward in names())
     return [row for row in every if row.key not in done]
 
 
@@ -148,9 +145,7 @@ def command(arguments: Sequence[str]) -> None:
     chosen = options(arguments)
     if chosen.worker:
         task = json.loads(chosen.worker)
-        gpu_rows.work(
-            Shape(**task["shape"]), Path(task["path"]), frozenset(task["skip"]), task["rounds"], task["deadline"]
-        )
+        work(Shape(**task["shape"]), Path(task["path"]), frozenset(task["skip"]), task["rounds"], task["deadline"])
         return
     if not chosen.smoke and (found := platform()) != "gpu":
         raise InputError(
@@ -170,14 +165,6 @@ def command(arguments: Sequence[str]) -> None:
             print(f"D={shape.head_size} S={shape.length}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
     sizes = {"dtype": every[0].dtype, "tokens": every[0].tokens, "width": every[0].width}
     said = "experiments/benchmarks/gpu.sh " + " ".join(arguments)
-    print(gpu_page.write(chosen.out, said.strip(), rows, sizes, time.time() - begin))
+    print(write(chosen.out, said.strip(), rows, sizes, time.time() - begin))
     if MISSING:
         print(f"{MISSING} is not installed: posjax's encodings and attention were imported without the rest")
-
-
-if __name__ == "__main__":
-    try:
-        command(sys.argv[1:])
-    except InputError as error:
-        print(f"posjax: {error}", file=sys.stderr)
-        sys.exit(2)

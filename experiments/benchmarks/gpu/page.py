@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import tables
-from experiments.benchmarks.gpu_rows import MATMUL, Row, names
+from experiments.benchmarks.common import tables
+from experiments.benchmarks.gpu.rows import MATMUL, Row, names
 
 PASSES = {False: "forward", True: "forward + backward"}
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.cases import GIB, Arrays, Case, Ready, Unable
-from experiments.benchmarks.timing import Call
+from experiments.benchmarks.common.cases import GIB, Arrays, Case, Ready, Unable
+from experiments.benchmarks.common.timing import Call
 from posjax.attention import attend, describe
 from posjax.attention.biases import ByContent
 from posjax.encodings import Params
@@ -140,7 +140,7 @@ def _torch(name: str) -> Callable[[Case, float], Ready]:
     """A peer of `torch_peers`, imported only when it is asked for."""
 
     def prepare(case: Case, budget: float) -> Ready:
-        return getattr(importlib.import_module("experiments.benchmarks.torch_peers"), name)(case, budget)
+        return getattr(importlib.import_module("experiments.benchmarks.common.torch_peers"), name)(case, budget)
 
     return prepare
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.cases import Case, by_distance, distances
+from experiments.benchmarks.common.cases import Case, by_distance, distances
 from posjax.encodings import Alibi, Dims, Fire, Kerple, Rope, T5Bias
 from posjax.positions import contiguous
 

@@ -1,0 +1,1 @@
+"""What the benchmarks share: cases and peers, times taken in turns, tables and figures."""

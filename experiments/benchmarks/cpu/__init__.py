@@ -1,0 +1,1 @@
+"""How long attention takes on a CPU with each encoding, beside its peers."""

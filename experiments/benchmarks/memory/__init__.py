@@ -1,0 +1,1 @@
+"""How attention's memory grows with the length."""

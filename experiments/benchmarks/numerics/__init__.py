@@ -1,0 +1,1 @@
+"""How exact the encodings are at far positions."""

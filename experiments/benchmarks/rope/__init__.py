@@ -1,0 +1,1 @@
+"""How long the rotation alone takes."""
