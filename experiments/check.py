@@ -55,11 +55,8 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        tyro.cli(Options, prog="python -m experiments.check", args=["--help"])
-    options, unknown = cli.parse(Options, "experiments.check", arguments)
-    if unknown:
-        raise InputError(f"unknown option {unknown[0]}: give one encoding in quotes, or --all")
+    remedy = "give one encoding in quotes, or --all"
+    options = cli.options(Options, "experiments.check", arguments, remedy)
     if options.all == bool(options.encoding):
         raise InputError("give one encoding in quotes, such as 'Rope(base=5e5)', or --all")
     values = [*(v for kind in REGISTRY for v in kind.examples()), *SIZED] if options.all else [value(options.encoding)]

@@ -26,6 +26,7 @@ from posjax.run import Experiment, Run
 from posjax.training import TrainingProgress
 
 Options = TypeVar("Options", bound="Common")
+Chosen = TypeVar("Chosen")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,22 @@ def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None
             )
     except SystemExit as stop:
         raise InputError(f"{_reason(said.getvalue())}; see python -m {program} --help") from stop
+
+
+def options(kind: type[Chosen], program: str, arguments: Sequence[str], remedy: str = "") -> Chosen:
+    """The options of a command that takes nothing else, read from its command line; or its help, and the end.
+
+    `remedy`: what the refusal of an unknown option says after it, where that is more than "see --help". Errors:
+    `InputError`.
+    """
+    if {"-h", "--help"} & set(arguments):
+        # Help for all of the command, whatever else was typed: what is wrong with it may be why help is asked for.
+        tyro.cli(kind, prog=f"python -m {program}", args=["--help"])
+    chosen, unknown = parse(kind, program, arguments)
+    if unknown:
+        advice = f": {remedy}" if remedy else f"; see python -m {program} --help"
+        raise InputError(f"unknown option {unknown[0]}{advice}")
+    return chosen
 
 
 def _reason(box: str) -> str:

@@ -15,7 +15,6 @@ import tyro
 
 from experiments import cli
 from experiments.run import finish
-from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,8 @@ class Options:
 
 
 def command(arguments: Sequence[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        tyro.cli(Options, prog="python -m experiments.report", args=["--help"])
-    options, unknown = cli.parse(Options, "experiments.report", arguments)
-    if unknown:
-        raise InputError(f"unknown option {unknown[0]}: the one argument is a folder, such as runs/quickstart")
+    remedy = "the one argument is a folder, such as runs/quickstart"
+    options = cli.options(Options, "experiments.report", arguments, remedy)
     finish(options.folder, cli.console(), to=options.to)
 
 
