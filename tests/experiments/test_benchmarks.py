@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -12,16 +13,21 @@ import numpy as np
 import pytest
 
 import posjax
-from experiments.benchmarks.common import cases, peers, timing
+from experiments.benchmarks.common import cases, pages, peers, timing
 from experiments.benchmarks.common.cases import ENCODINGS, Case, Unable
 from experiments.benchmarks.common.peers import BASELINE, OURS, PEERS, SDPA
 from experiments.benchmarks.cpu import page as cpu_page
 from experiments.benchmarks.cpu import rows as cpu_rows
-from experiments.benchmarks.cpu.rows import UNBIASED, Limits, Row
+from experiments.benchmarks.cpu.rows import UNBIASED, CpuRow, Limits
 from experiments.benchmarks.gpu import page as gpu_page
-from experiments.benchmarks.gpu import program as gpu
 from experiments.benchmarks.gpu import rows as gpu_rows
-from experiments.benchmarks.rope import program as rope
+from experiments.benchmarks.gpu import workers
+from experiments.benchmarks.memory import page as memory_page
+from experiments.benchmarks.memory.program import MemoryOptions
+from experiments.benchmarks.memory.rows import MemoryRow
+from experiments.benchmarks.rope import page as rope_page
+from experiments.benchmarks.rope import rows as rope
+from experiments.benchmarks.rope.program import RotationOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where torch is installed, importing it is noisy.
@@ -47,6 +53,60 @@ def narrow(text):
     assert max(map(len, text.split("Left out")[0].splitlines())) <= 80, text
 
 
+# Pages ----------------------------------------------------------------------------------------------------------------
+def committed(name):
+    """The numbers of a benchmark as they are committed, and its page."""
+    numbers = json.loads((ROOT / f"experiments/results/benchmarks/{name}.json").read_text())
+    return numbers, (ROOT / f"docs/benchmarks/{name}.md").read_text()
+
+
+def test_the_attention_page_is_that_of_its_numbers():
+    numbers, page = committed("attention")
+    rows = [CpuRow(**row) for row in numbers["rows"]]
+    assert cpu_page.page(rows, numbers["command"], numbers["machine"]) == page
+    told = [(goal.what, goal.worst, goal.verdict) for goal in cpu_page.goals(rows)]
+    assert told == [(goal["what"], goal["worst"], goal["verdict"]) for goal in numbers["goals"]]
+
+
+def test_the_memory_page_is_that_of_its_numbers():
+    numbers, page = committed("memory")
+    rows = []
+    for kept in numbers["rows"]:
+        exponent = kept.pop("exponent")
+        row = MemoryRow(**kept | {"lengths": tuple(kept["lengths"]), "bytes": tuple(kept["bytes"])})
+        assert row.exponent == exponent
+        rows.append(row)
+    options = MemoryOptions()
+    read = memory_page.Read(numbers["command"], options.heads, options.head_size, numbers["long_run"])
+    assert memory_page.page(rows, read, numbers["machine"]) == page
+    assert memory_page.goal(rows) == numbers["goal"]
+
+
+def test_the_rotation_page_is_that_of_its_numbers():
+    numbers, page = committed("rope")
+    rows = [rope.RotationRow(**row) for row in numbers["rows"]]
+    assert rope_page.page(rows, RotationOptions().sizes(), numbers["command"], numbers["machine"]) == page
+    assert rope_page.goal(rows) == numbers["goal"]
+
+
+def test_the_gpu_page_is_that_of_its_numbers():
+    numbers, page = committed("gpu")
+    rows = [gpu_rows.GpuRow(**row) for row in numbers["rows"]]
+    taken = gpu_page.Taken(numbers["command"], numbers["seconds"], numbers["sizes"])
+    made = gpu_page.page(rows, taken, numbers["machine"])
+    # From its table on: the prose says how the next rows will be taken, and these were taken before.
+    assert made.partition("| TFLOP/s")[2] == page.partition("| TFLOP/s")[2] != ""
+    told = [(goal.what, goal.worst, goal.verdict) for goal in gpu_page.goals(rows)]
+    assert told == [(goal["what"], goal["worst"], goal["verdict"]) for goal in numbers["goals"]]
+
+
+def test_results_go_to_the_repositorys_folders_or_to_one_of_the_callers(tmp_path):
+    assert pages.folders(None).numbers != pages.folders(None).pages
+    pages.write(pages.folders(tmp_path / "mine"), "some", {"rows": [1.5]}, "# Some\n")
+    assert json.loads((tmp_path / "mine/some.json").read_text()) == {"rows": [1.5]}
+    assert (tmp_path / "mine/some.md").read_text() == "# Some\n"
+
+
 # Attention ------------------------------------------------------------------------------------------------------------
 def test_attention_writes_a_table_json_and_a_figure(shell, tmp_path):
     answer = shell(
@@ -69,7 +129,7 @@ def test_attention_writes_a_table_json_and_a_figure(shell, tmp_path):
     narrow(answer.out)
     content = json.loads((tmp_path / "attention.json").read_text())
     assert {"date", "processor", "cores", "versions"} <= set(content["machine"])
-    rows = [Row(**row) for row in content["rows"]]
+    rows = [CpuRow(**row) for row in content["rows"]]
     asked = {(e, p.name, b) for e in ("Rope", "T5Bias") for p in PEERS for b in (False, True)}
     assert asked <= {(r.encoding, r.peer, r.backward) for r in rows}
     for row in rows:
@@ -137,7 +197,7 @@ def test_what_would_not_fit_or_would_take_too_long_is_left_out():
     case = Case("T5Bias", ENCODINGS["T5Bias"], 256, True, 2, 8)
     with pytest.raises(Unable, match="GiB"):
         peers.materialised(case, budget=1e-4)
-    before = [Row("T5Bias", peer.name, 16, True, True, 1.0, 1.0) for peer in PEERS]
+    before = [CpuRow("T5Bias", peer.name, 16, True, True, 1.0, 1.0) for peer in PEERS]
     rows = cpu_rows.measure(case, LIMITS, before)
     assert all(
         "would take about 256 s" in row.why or "not installed" in row.why for row in rows if row.peer != UNBIASED
@@ -146,7 +206,7 @@ def test_what_would_not_fit_or_would_take_too_long_is_left_out():
 
 def goals_of(whole, plain, sdpa):
     rows = [
-        Row("T5Bias", peer, 4096, backward, True, ours=ours)
+        CpuRow("T5Bias", peer, 4096, backward, True, ours=ours)
         for peer, ours in ((BASELINE, whole), (UNBIASED, plain), (SDPA, sdpa))
         for backward in (False, True)
     ]
@@ -161,7 +221,7 @@ def test_the_goals_are_met_or_not():
 
 def test_the_worst_case_counts():
     rows = [
-        Row("Alibi", BASELINE, length, True, True, ours=ours)
+        CpuRow("Alibi", BASELINE, length, True, True, ours=ours)
         for length, ours in ((1024, 0.9), (2048, 0.1), (4096, 0.4))
     ]
     goal = cpu_page.goals(rows)[1]
@@ -192,7 +252,7 @@ def test_samples_are_taken_in_turns_until_a_row_has_had_its_time():
     order = []
 
     def call(name):
-        return timing.Call(lambda: order.append(name), lambda _: None)
+        return timing.Timed(lambda: order.append(name), lambda _: None)
 
     times = timing.interleave({"a": call("a"), "b": call("b")}, 3, {"a": 1.0, "b": 1.0})
     assert order == ["a", "b"] * 3 and len(times["a"].cpu) == len(times["b"].wall) == 3
@@ -264,7 +324,7 @@ def test_rope_writes_its_table(shell, tmp_path):
     )
     assert answer.code == 0
     narrow(answer.out.split("In bfloat16")[0])
-    rows = [rope.Row(**row) for row in json.loads((tmp_path / "rope.json").read_text())["rows"]]
+    rows = [rope.RotationRow(**row) for row in json.loads((tmp_path / "rope.json").read_text())["rows"]]
     assert len(rows) == 2 * len({row.name for row in rows})
     (table,) = tables_of((tmp_path / "rope.md").read_text())
     assert len(table) == 2 + len(rows)
@@ -299,7 +359,7 @@ def test_the_gpu_command_ends_with_a_table_where_there_is_no_gpu_and_with_jax_al
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is not installed: posjax's encodings and attention were imported without the rest" in done.stdout
     content = json.loads((tmp_path / "gpu.json").read_text())
-    rows = [gpu_rows.Row(**row) for row in content["rows"]]
+    rows = [gpu_rows.GpuRow(**row) for row in content["rows"]]
     assert {(row.name, row.encoding, row.backward) for row in rows} == set(gpu_rows.names())
     assert content["machine"]["date"] and content["machine"]["devices"]
     for row in rows:
@@ -325,14 +385,14 @@ def test_without_a_gpu_the_gpu_command_says_what_it_needs(tmp_path):
     assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-class Dying(gpu.Workers):
+class Dying(workers.Workers):
     """Workers that die in the middle of a row, and on the next attempt while they time."""
 
     def start(self, shape, path, skip, rounds):
-        row = gpu_rows.Row("matmul", "", shape.head_size, shape.length, False, 1.0, 1.0)
+        row = gpu_rows.GpuRow("matmul", "", shape.head_size, shape.length, False, 1.0, 1.0)
         lines = [{"begin": "cuDNN, no bias|False"}]
         if skip:
-            lines = [{"begin": "RoPE, then cuDNN|False"}, {"begin": "timing"}, {"row": gpu.asdict(row)}]
+            lines = [{"begin": "RoPE, then cuDNN|False"}, {"begin": "timing"}, {"row": asdict(row)}]
         text = "\n".join(map(json.dumps, lines))
         return subprocess.Popen(
             [sys.executable, "-c", f"open({str(path)!r}, 'w').write({text!r}); import os; os.kill(os.getpid(), 11)"],
@@ -342,7 +402,7 @@ class Dying(gpu.Workers):
 
 def test_a_kernel_that_brings_its_process_down_costs_its_rows_alone(tmp_path):
     shape = gpu_rows.Shape(16, 64)
-    rows = {row.key: row for row in Dying(tmp_path, gpu.time.time() + 60).measure(shape)}
+    rows = {row.key: row for row in Dying(tmp_path, time.time() + 60).measure(shape)}
     assert len(rows) == len(gpu_rows.names())
     assert rows["matmul|False"].seconds == 1.0
     assert rows["cuDNN, no bias|False"].why == "the process was ended by signal 11 while cuDNN, no bias ran"
@@ -351,7 +411,7 @@ def test_a_kernel_that_brings_its_process_down_costs_its_rows_alone(tmp_path):
 
 def test_the_gpu_goals_take_the_lowest_speed():
     rows = [
-        gpu_rows.Row(name, "", 64, length, True, seconds, 1.0)
+        gpu_rows.GpuRow(name, "", 64, length, True, seconds, 1.0)
         for name, length, seconds in (
             ("T5 learned, fused", 2048, 1.2),
             ("T5 fixed, fused", 2048, 1.0),

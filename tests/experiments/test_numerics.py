@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import posjax
-from experiments.benchmarks.numerics import program as numerics
+from experiments.benchmarks.numerics import rows as numerics
 from posjax import Dims
 from posjax.invariants import scores
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.common.timing import Call
+from experiments.benchmarks.common.timing import Timed
 from posjax.encodings import Alibi, Dims, Encoding, Fire, Head, Kerple, NoPE, Rope, Sandwich, T5Bias
+from posjax.errors import InputError
 
 ENCODINGS: dict[str, Encoding] = {
     "NoPE": NoPE(),
@@ -58,7 +59,9 @@ class Case:
     @cached_property
     def params(self) -> Arrays:
         """The encoding's learned parameters."""
-        return {k: np.asarray(v) for k, v in self.encoding.init(jax.random.key(1), self.dims).items()}
+        # As numpy arrays, which torch's peers take as they are.
+        made = self.encoding.init(jax.random.key(1), self.dims)
+        return {name: np.asarray(x) for name, x in made.items()}
 
     @property
     def learned(self) -> bool:
@@ -74,17 +77,24 @@ class Case:
     @property
     def flops(self) -> float:
         """The multiplications and additions that a causal mask leaves: two products forward, five more backward."""
+        # Two products of 2 S² H each; the mask leaves half of the pairs.
         forward = 2 * self.batch * self.heads * self.length**2 * self.head_size
-        return forward * (3.5 if self.backward else 1.0)
+        if self.backward:
+            return forward * 3.5
+        return float(forward)
 
     @property
     def square(self) -> float:
         """GiB of one float32 `[B, N, S, S]` array."""
         return 4 * self.batch * self.heads * self.length**2 / GIB
 
-    def part(self, x: Any) -> Any:
+    def part(self, x_BSNH: Any) -> Any:
         """What is compared of an array `[B, S, N, H]`."""
-        return x if self.compared is None else x[:1, :: max(1, self.length // self.compared)]
+        if self.compared is None:
+            return x_BSNH
+        # Spread over the whole row, so that each of a kernel's blocks is seen.
+        step = max(1, self.length // self.compared)
+        return x_BSNH[:1, ::step]
 
 
 @dataclass(frozen=True)
@@ -95,10 +105,17 @@ class Ready:
     `halved`: whether it skips the half of the pairs that a causal mask rules out. `note`: what else a row should say.
     """
 
-    call: Call
+    call: Timed
     halved: bool
     numbers: Callable[[Any], Arrays]
     note: str = ""
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Errors: `InputError` for a name that is none of `ENCODINGS`."""
+    for name in names:
+        if name not in ENCODINGS:
+            raise InputError(f"there is no encoding {name!r} here: take some of {', '.join(ENCODINGS)}")
 
 
 def error(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> float:
@@ -107,31 +124,48 @@ def error(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> floa
     The gradients of parameters share one scale: that of a shift of all logits is 0 but for rounding.
     """
     scales = {name: float(np.abs(x).max()) for name, x in want.items()}
-    learned = max((scale for name, scale in scales.items() if name.startswith("d ")), default=0.0)
+    of_params = [scale for name, scale in scales.items() if _is_param(name)]
+    params_scale = max(of_params, default=0.0)
     worst = 0.0
     for name in got.keys() & want.keys():
-        scale = learned if name.startswith("d ") else scales[name]
+        scale = scales[name]
+        if _is_param(name):
+            scale = params_scale
+        # Where all that is wanted is 0 there is no scale, and the difference stands as it is.
         difference = float(np.abs(got[name] - want[name]).max()) / (scale or 1.0)
-        worst = max(worst, difference if np.isfinite(difference) else float("inf"))
+        # Of NaN and a number `max` may return the number, and what is broken would agree.
+        if not np.isfinite(difference):
+            difference = float("inf")
+        worst = max(worst, difference)
     return worst
+
+
+def _is_param(name: str) -> bool:
+    return name.startswith("d ")
 
 
 def tolerance(dtype: str) -> float:
     """How far from ours a peer may be: rounding, and where a bucket's border falls for others."""
-    return 1e-3 if dtype == "float32" else 3e-2
+    if dtype == "float32":
+        return 1e-3
+    return 3e-2
 
 
 def distances(length: int) -> np.ndarray:
     """`q - k` where a causal mask allows the pair, else 0: int32 `[S, S]`."""
-    at = np.arange(length, dtype=np.int32)
-    return np.maximum(at[:, None] - at[None, :], 0)
+    at_S = np.arange(length, dtype=np.int32)
+    return np.maximum(at_S[:, None] - at_S[None, :], 0)
 
 
 def by_distance(case: Case) -> np.ndarray:
     """A fixed relative bias at the distances 0 .. S - 1: float32 `[N, S]`."""
-    encoding, far = case.encoding, jnp.arange(case.length, dtype=jnp.int32)
+    encoding = case.encoding
     params = encoding.join(case.params, encoding.constants(case.dims))
-    rows = [
-        encoding.bias(params, far, jnp.zeros((1,), jnp.int32), Head(n, case.heads))[:, 0] for n in range(case.heads)
-    ]
-    return np.stack([np.asarray(row, np.float32) for row in rows])
+    # Queries at 0 .. S - 1 and one key at 0: a query's place is then its distance.
+    q_positions = jnp.arange(case.length, dtype=jnp.int32)
+    k_positions = jnp.zeros((1,), jnp.int32)
+    rows = []
+    for n in range(case.heads):
+        bias_TS = encoding.bias(params, q_positions, k_positions, Head(n, case.heads))
+        rows.append(np.asarray(bias_TS[:, 0], np.float32))
+    return np.stack(rows)

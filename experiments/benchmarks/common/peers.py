@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.common.cases import GIB, Arrays, Case, Ready, Unable
-from experiments.benchmarks.common.timing import Call
+from experiments.benchmarks.common.timing import Timed
 from posjax.attention import attend, describe
 from posjax.attention.biases import ByContent
 from posjax.encodings import Params
@@ -39,14 +39,19 @@ class Peer:
     @property
     def absent(self) -> str | None:
         """The first package that is not installed."""
-        return next((name for name in self.needs if importlib.util.find_spec(name) is None), None)
+        for name in self.needs:
+            # Found, but not imported: importing torch takes seconds, and threads of its own.
+            if importlib.util.find_spec(name) is None:
+                return name
+        return None
 
 
 def ours(case: Case, budget: float, backend: str = "chunked", fixed: bool = False) -> Ready:
     """`attend` with a backend; `fixed` takes no gradient of learned parameters."""
 
     def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        params = jax.lax.stop_gradient(params) if fixed else params
+        if fixed:
+            params = jax.lax.stop_gradient(params)
         return attend(q, k, v, encoding=case.encoding, params=params, backend=backend)
 
     return ready(case, forward, (), budget, halved=True, learned=case.learned and not fixed)
@@ -54,15 +59,20 @@ def ours(case: Case, budget: float, backend: str = "chunked", fixed: bool = Fals
 
 def materialised(case: Case, budget: float) -> Ready:
     """`jax.nn` with the bias as an array: a fixed one is made beforehand, a learned one in the pass that trains it."""
-    fixed = case.encoding.bias_kind != "none" and not case.learned
-    if fixed and 3 * case.square / case.batch > budget:
-        raise Unable(f"making the bias would take {3 * case.square / case.batch:.1f} GiB")
-    more = (jax.jit(lambda: whole(case, {}))(),) if fixed else ()
+    beforehand: tuple[Any, ...] = ()
+    if case.encoding.bias_kind != "none" and not case.learned:
+        needed = 3 * case.square / case.batch
+        if needed > budget:
+            raise Unable(f"making the bias would take {needed:.1f} GiB")
+        beforehand = (jax.jit(lambda: whole(case, {}))(),)
 
-    def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array, *more: jax.Array) -> jax.Array:
-        return dense(case, params, q, k, v, more[0] if more else whole(case, params), "xla")
+    def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array, *made: jax.Array) -> jax.Array:
+        # One made beforehand is an argument: as a constant the compiler would hold it a second time.
+        if made:
+            return dense(case, params, q, k, v, made[0], "xla")
+        return dense(case, params, q, k, v, whole(case, params), "xla")
 
-    return ready(case, forward, more, budget, halved=False, learned=case.learned)
+    return ready(case, forward, beforehand, budget, halved=False, learned=case.learned)
 
 
 def dense(
@@ -79,9 +89,12 @@ def dense(
     if rotate:
         joined = case.encoding.join(params, case.encoding.constants(case.dims))
         at = contiguous(case.length)
-        q, k = case.encoding.rotate(joined, q, at, "query"), case.encoding.rotate(joined, k, at, "key")
-    bias = None if bias is None else bias.astype(q.dtype)
-    return jnp.asarray(jax.nn.dot_product_attention(q, k, v, bias, is_causal=True, implementation=implementation))
+        q = case.encoding.rotate(joined, q, at, "query")
+        k = case.encoding.rotate(joined, k, at, "key")
+    if bias is not None:
+        bias = bias.astype(q.dtype)
+    out = jax.nn.dot_product_attention(q, k, v, bias, is_causal=True, implementation=implementation)
+    return jnp.asarray(out)
 
 
 def whole(case: Case, params: Params) -> jax.Array | None:
@@ -89,7 +102,9 @@ def whole(case: Case, params: Params) -> jax.Array | None:
     joined = case.encoding.join(params, case.encoding.constants(case.dims))
     S = case.length
     bias = describe(case.encoding, joined, case.heads, None, None, (S, S), 0)
-    return None if bias is None or isinstance(bias, ByContent) else bias.tile(0, 0, S, S)
+    if bias is None or isinstance(bias, ByContent):
+        return None
+    return bias.tile(0, 0, S, S)
 
 
 def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]:
@@ -98,10 +113,14 @@ def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]
         return lambda params, q, k, v, d_out, *more: forward(params, q, k, v, *more)
 
     def both(params: Params, q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array, *more: jax.Array) -> Any:
+        def of_all(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            return forward(params, q, k, v, *more)
+
         if learned:
-            out, pull = jax.vjp(lambda *x: forward(*x, *more), params, q, k, v)
+            out, pull = jax.vjp(of_all, params, q, k, v)
             return out, pull(d_out)
-        out, pull = jax.vjp(lambda *x: forward(params, *x, *more), q, k, v)
+        # Nothing is asked of fixed parameters, so that nobody spends time on their gradients.
+        out, pull = jax.vjp(partial(of_all, params), q, k, v)
         return out, ({}, *pull(d_out))
 
     return both
@@ -109,43 +128,53 @@ def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]
 
 def arguments(case: Case) -> tuple[Any, ...]:
     """Parameters, queries, keys, values and the cotangent on the device, in the case's dtype."""
-    return (
-        {k: jnp.asarray(v) for k, v in case.params.items()},
-        *(jnp.asarray(x, case.dtype) for x in case.inputs.values()),
-    )
+    # Parameters stay float32, as a model keeps them.
+    params = {name: jnp.asarray(x) for name, x in case.params.items()}
+    inputs = [jnp.asarray(x, case.dtype) for x in case.inputs.values()]
+    return (params, *inputs)
 
 
-def ready(
-    case: Case, forward: Function, more: tuple[Any, ...], budget: float, halved: bool, learned: bool, note: str = ""
-) -> Ready:
+def ready(case: Case, forward: Function, more: tuple[Any, ...], budget: float, halved: bool, learned: bool) -> Ready:
     """A JAX function compiled for a case. Errors: `Unable` where its arrays would take more than `budget` GiB."""
     given = (*arguments(case), *more)
     compiled = jax.jit(function(case, forward, learned)).lower(*given).compile()
     memory = compiled.memory_analysis()
-    needed = 0.0
+    # Some platforms keep no such account; there a program runs, or fails by itself.
     if memory is not None:
-        needed = (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes) / GIB
-    if needed > budget:
-        raise Unable(f"would take {needed:.1f} GiB")
-    return Ready(Call(partial(compiled, *given), jax.block_until_ready), halved, partial(_numbers, case), note)
+        needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+        if needed / GIB > budget:
+            raise Unable(f"would take {needed / GIB:.1f} GiB")
+    call = Timed(partial(compiled, *given), jax.block_until_ready)
+    return Ready(call, halved, partial(_numbers, case))
 
 
 def _numbers(case: Case, result: Any) -> Arrays:
-    out, (params, *rest) = result if case.backward else (result, ({},))
-    named = {name: case.part(x) for name, x in zip(("out", "dq", "dk", "dv"), (out, *rest), strict=False)}
-    return {name: np.asarray(x, np.float32) for name, x in (named | {f"d {k}": v for k, v in params.items()}).items()}
+    if not case.backward:
+        return {"out": _on_host(case.part(result))}
+    out, (d_params, dq, dk, dv) = result
+    named = {"out": out, "dq": dq, "dk": dk, "dv": dv}
+    found = {name: _on_host(case.part(x)) for name, x in named.items()}
+    # A parameter has no tokens of which a part could be taken.
+    return found | {f"d {name}": _on_host(x) for name, x in d_params.items()}
+
+
+def _on_host(x: jax.Array) -> np.ndarray:
+    return np.asarray(x, np.float32)
 
 
 def _torch(name: str) -> Callable[[Case, float], Ready]:
     """A peer of `torch_peers`, imported only when it is asked for."""
 
     def prepare(case: Case, budget: float) -> Ready:
-        return getattr(importlib.import_module("experiments.benchmarks.common.torch_peers"), name)(case, budget)
+        module = importlib.import_module("experiments.benchmarks.common.torch_peers")
+        return getattr(module, name)(case, budget)
 
     return prepare
 
 
-OURS, BASELINE, SDPA = "posjax chunked", "jax.nn, whole bias", "torch SDPA, mask"
+OURS = "posjax chunked"
+BASELINE = "jax.nn, whole bias"
+SDPA = "torch SDPA, mask"
 PEERS: tuple[Peer, ...] = (
     Peer(OURS, ours),
     Peer(BASELINE, materialised),

@@ -16,7 +16,7 @@ SHORT = 0.3
 one that is nothing."""
 
 
-class Call(NamedTuple):
+class Timed(NamedTuple):
     """What is timed: `run` starts the work and returns its result, `wait` returns when that result is there."""
 
     run: Callable[[], Any]
@@ -36,9 +36,26 @@ class Times:
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
+    def add(self, cpu: float, wall: float) -> None:
+        self.cpu.append(cpu)
+        self.wall.append(wall)
+
     @property
     def medians(self) -> tuple[float, float]:
         return median(self.cpu), median(self.wall)
+
+
+class Stopwatch:
+    """CPU seconds of all threads, and seconds on the wall, since it was made."""
+
+    def __init__(self) -> None:
+        self.cpu = time.process_time()
+        self.wall = time.perf_counter()
+
+    def taken(self) -> tuple[float, float]:
+        cpu = time.process_time() - self.cpu
+        wall = time.perf_counter() - self.wall
+        return cpu, wall
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -48,28 +65,31 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """
     if min(len(ours), len(theirs)) == 1:
         return median(ours) / median(theirs)
+    # Not strict: a slow peer sits out rounds at the end, and the rounds that both ran are at the beginning.
     return median(a / b for a, b in zip(ours, theirs, strict=False))
 
 
-def sample(call: Call, calls: int) -> tuple[float, float]:
+def sample(call: Timed, calls: int) -> tuple[float, float]:
     """CPU seconds and wall seconds of one call, from as many in a row."""
-    cpu, wall = time.process_time(), time.perf_counter()
+    watch = Stopwatch()
     result = None
     for _ in range(calls):
         result = call.run()
+    # Waited for once: a device then goes from call to call, and is not idle while the next one is started.
     call.wait(result)
-    return (time.process_time() - cpu) / calls, (time.perf_counter() - wall) / calls
+    cpu, wall = watch.taken()
+    return cpu / calls, wall / calls
 
 
-def once(call: Call) -> tuple[Any, tuple[float, float]]:
+def once(call: Timed) -> tuple[Any, tuple[float, float]]:
     """The result of one run, and its CPU and wall seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
+    watch = Stopwatch()
     result = call.finished()
-    return result, (time.process_time() - cpu, time.perf_counter() - wall)
+    return result, watch.taken()
 
 
 def interleave(
-    calls: Mapping[str, Call], rounds: int, first: Mapping[str, float], most: float = 1e9
+    calls: Mapping[str, Timed], rounds: int, first: Mapping[str, float], most: float = 1e9
 ) -> dict[str, Times]:
     """Rounds of samples of each call, in turns. `first`: the seconds that each took once.
 
@@ -81,11 +101,16 @@ def interleave(
         for name, call in calls.items():
             if spent[name] > most:
                 continue
-            count = min(MOST_CALLS, max(1, int(AT_LEAST / max(first[name], 1e-6))))
             if first[name] < SHORT:
                 call.finished()
+            count = _calls_in_a_sample(first[name])
             cpu, wall = sample(call, count)
-            times[name].cpu.append(cpu)
-            times[name].wall.append(wall)
+            times[name].add(cpu, wall)
             spent[name] += wall * count
     return times
+
+
+def _calls_in_a_sample(seconds: float) -> int:
+    # A call may take less than the clock can tell, and nothing is divided by zero.
+    wanted = int(AT_LEAST / max(seconds, 1e-6))
+    return min(MOST_CALLS, max(1, wanted))

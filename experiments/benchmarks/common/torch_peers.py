@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.benchmarks.common import torch_biases
 from experiments.benchmarks.common.cases import Arrays, Case, Ready, Unable
-from experiments.benchmarks.common.timing import Call
+from experiments.benchmarks.common.machine import cores
+from experiments.benchmarks.common.timing import Timed
 from posjax.encodings import Alibi, Fire, T5Bias
 
 torch: Any = importlib.import_module("torch")
-torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+# Every core that this process may use, as jax takes them.
+torch.set_num_threads(cores())
 
 
 def sdpa(case: Case, budget: float) -> Ready:
@@ -24,9 +25,14 @@ def sdpa(case: Case, budget: float) -> Ready:
     if case.encoding.bias_kind == "none":
         turn = torch_biases.rotation(case)
         return ready(case, lambda params, q, k, v: attention(turn(q), turn(k), v, is_causal=True), halved=True)
+    arrays = 3.0
     # A mask that is differentiated takes torch's plain path, which keeps the logits and the weights too.
-    hidden = case.encoding.hidden / case.heads / case.batch if isinstance(case.encoding, Fire) else 0
-    fits(case, budget, (8 if case.learned and case.backward else 3) + 3 * hidden)
+    if case.learned and case.backward:
+        arrays = 8.0
+    # FIRE's network keeps its hidden units for each pair of one row, whatever the heads.
+    if isinstance(case.encoding, Fire):
+        arrays += 3 * (case.encoding.hidden / case.heads / case.batch)
+    fits(case, budget, arrays)
     mask = torch_biases.masked(case)
     return ready(case, lambda params, q, k, v: attention(q, k, v, attn_mask=mask(params)), halved=False)
 
@@ -39,7 +45,8 @@ def flex(case: Case, budget: float, fixed: bool = False) -> Ready:
     if case.encoding.bias_kind == "pairwise":
         raise Unable("a network for each pair is no score function")
     # One function serves every case of a process, and dynamo would stop compiling it anew after a few.
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1000
+    torch._dynamo.config.recompile_limit = 1000
+    torch._dynamo.config.accumulated_recompile_limit = 1000
     compiled = torch.compile(module.flex_attention, dynamic=False)
     blocks = module.create_block_mask(
         lambda b, h, q, k: q >= k,
@@ -48,12 +55,17 @@ def flex(case: Case, budget: float, fixed: bool = False) -> Ready:
         case.length,
         case.length,
         device=case.device,
+        # Not compiled, it makes the whole array of pairs first, for which a GPU may have no room.
         _compile=case.device != "cpu",
     )
-    turn, score = torch_biases.rotation(case), torch_biases.score(case)
+    turn = torch_biases.rotation(case)
+    score = torch_biases.score(case)
 
     def forward(params: dict[str, Any], q: Any, k: Any, v: Any) -> Any:
-        return compiled(turn(q), turn(k), v, score_mod=score and score(params), block_mask=blocks)
+        score_mod = None
+        if score is not None:
+            score_mod = score(params)
+        return compiled(turn(q), turn(k), v, score_mod=score_mod, block_mask=blocks)
 
     return ready(case, forward, halved=True, fixed=fixed)
 
@@ -67,17 +79,23 @@ def x_transformers(case: Case, budget: float) -> Ready:
     elif isinstance(case.encoding, T5Bias):
         fits(case, budget, 10 if case.backward else 5)
         module = modules.RelativePositionBias(1.0, True, case.encoding.buckets, case.encoding.max_distance, case.heads)
-        module.relative_attention_bias.weight = torch.nn.Parameter(torch.tensor(case.params["table"].T.copy()))
+        # Its table is [buckets, N]; ours, [N, buckets].
+        table = torch.tensor(case.params["table"].T.copy())
+        module.relative_attention_bias.weight = torch.nn.Parameter(table)
     else:
         raise Unable("has no such bias")
+    weights = {}
+    if case.learned:
+        weights = {"table": module.relative_attention_bias.weight}
     attend = importlib.import_module("x_transformers.attend").Attend(causal=True, flash=True)
-    S, dtype = case.length, getattr(torch, case.dtype)
-    weights = {"table": module.relative_attention_bias.weight} if case.learned else {}
+    S = case.length
+    dtype = getattr(torch, case.dtype)
 
     def forward(params: dict[str, Any], q: Any, k: Any, v: Any) -> Any:
-        return attend(q, k, v, attn_bias=module(S, S).to(dtype))[0]
+        bias = module(S, S).to(dtype)
+        return attend(q, k, v, attn_bias=bias)[0]
 
-    return ready(case, forward, halved=False, learned=weights, back=lambda name, x: x.T)
+    return ready(case, forward, halved=False, learned=weights, back=lambda x: x.T)
 
 
 def bloom(case: Case, budget: float) -> Ready:
@@ -88,15 +106,22 @@ def bloom(case: Case, budget: float) -> Ready:
     made = importlib.import_module("transformers.models.bloom.modeling_bloom")
     width = case.heads * case.head_size
     layer = made.BloomAttention(made.BloomConfig(hidden_size=width, n_head=case.heads), layer_idx=0).eval()
-    layer.query_key_value = layer.dense = torch.nn.Identity()
-    B, S, dtype = case.batch, case.length, getattr(torch, case.dtype)
+    # Attention alone is compared, without the products before and after it.
+    layer.query_key_value = torch.nn.Identity()
+    layer.dense = torch.nn.Identity()
+    B, S = case.batch, case.length
+    dtype = getattr(torch, case.dtype)
     alibi = made.build_alibi_tensor(torch.ones(B, S), case.heads, dtype)
-    later = torch.full((S, S), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
-    nothing = torch.zeros(B, S, width, dtype=dtype)
+    least = torch.finfo(dtype).min
+    later = torch.full((S, S), least, dtype=dtype).triu(1)[None, None]
+    # The layer adds its input's stream to the result, and so nothing here.
+    residual = torch.zeros(B, S, width, dtype=dtype)
 
     def forward(params: dict[str, Any], q: Any, k: Any, v: Any) -> Any:
-        fused = torch.stack([x.transpose(1, 2) for x in (q, k, v)], 3).reshape(B, S, 3 * width)
-        out, _ = layer(fused, nothing, alibi, later)
+        # The layer splits one array, in which each head's query, key and value lie side by side.
+        by_token = [x.transpose(1, 2) for x in (q, k, v)]
+        fused = torch.stack(by_token, 3).reshape(B, S, 3 * width)
+        out, _ = layer(fused, residual, alibi, later)
         return out.view(B, S, case.heads, case.head_size).transpose(1, 2)
 
     return ready(case, forward, halved=False)
@@ -104,7 +129,9 @@ def bloom(case: Case, budget: float) -> Ready:
 
 def fits(case: Case, budget: float, arrays: float) -> None:
     """Errors: `Unable` where so many `[B, N, S, S]` arrays, as counted in the peer's code, are over `budget` GiB."""
-    needed = arrays * case.square * (1.0 if case.dtype == "float32" else 0.75)
+    needed = arrays * case.square
+    if case.dtype != "float32":
+        needed *= 0.75
     if needed > budget:
         raise Unable(f"would take about {needed:.1f} GiB")
 
@@ -114,34 +141,63 @@ def ready(
     forward: Callable[..., Any],
     halved: bool,
     fixed: bool = False,
-    learned: Any = None,
-    back: Callable[[str, Any], Any] = lambda name, x: x,
+    learned: Mapping[str, Any] | None = None,
+    back: Callable[[Any], Any] = lambda x: x,
 ) -> Ready:
-    """A torch function prepared for a case; `learned` are parameters of the peer's own, laid out as `back` undoes."""
-    device, dtype = case.device, getattr(torch, case.dtype)
-    q, k, v, d_out = (
-        torch.tensor(x.swapaxes(1, 2), dtype=dtype, device=device).contiguous() for x in case.inputs.values()
-    )
-    params = {name: torch.tensor(x, device=device) for name, x in case.params.items()}
-    trained: dict[str, Any] = ({} if fixed else params) if learned is None else learned
-    if not case.backward:
+    """A torch function prepared for a case.
 
-        def run() -> Any:
-            with torch.no_grad():
-                return (forward(params, q, k, v),)
-    else:
-        for x in (q, k, v, *trained.values()):
-            x.requires_grad_(True)
+    `fixed` trains no parameter. `learned`: parameters of the peer's own instead of the case's, which `back` turns into
+    the layout of ours.
+    """
+    q, k, v, d_out = _inputs(case)
+    params = {name: torch.tensor(x, device=case.device) for name, x in case.params.items()}
+    trained: dict[str, Any] = {}
+    if learned is not None:
+        trained = dict(learned)
+    elif not fixed:
+        trained = params
 
-        def run() -> Any:
-            out = forward(params, q, k, v)
-            return (out, *torch.autograd.grad(out, (q, k, v, *trained.values()), d_out))
+    def without_gradients() -> Any:
+        with torch.no_grad():
+            return (forward(params, q, k, v),)
+
+    def with_gradients() -> Any:
+        out = forward(params, q, k, v)
+        return (out, *torch.autograd.grad(out, (q, k, v, *trained.values()), d_out))
 
     def numbers(result: Any) -> Arrays:
-        parts = [case.part(x.detach().transpose(1, 2)).float().cpu().numpy() for x in result[:4]]
-        more = [x.detach().float().cpu() for x in result[4:]]
-        found = dict(zip(("out", "dq", "dk", "dv"), parts, strict=False))
-        return found | {f"d {name}": np.asarray(back(name, x)) for name, x in zip(trained, more, strict=False)}
+        found = {}
+        # Without gradients the result is the output alone.
+        for name, x_BNSH in zip(("out", "dq", "dk", "dv"), result[:4], strict=False):
+            found[name] = _on_host(case.part(x_BNSH.detach().transpose(1, 2)))
+        for name, gradient in zip(trained, result[4:], strict=False):
+            found[f"d {name}"] = np.asarray(back(_on_host(gradient.detach())))
+        return found
 
-    wait = (lambda _: torch.cuda.synchronize()) if device == "cuda" else (lambda _: None)
-    return Ready(Call(run, wait), halved, numbers)
+    run = without_gradients
+    if case.backward:
+        run = with_gradients
+        for x in (q, k, v, *trained.values()):
+            x.requires_grad_(True)
+    return Ready(Timed(run, _wait(case.device)), halved, numbers)
+
+
+def _inputs(case: Case) -> list[Any]:
+    """Queries, keys, values and the cotangent, `[B, N, S, H]` as torch wants them."""
+    dtype = getattr(torch, case.dtype)
+    made = []
+    for x_BSNH in case.inputs.values():
+        x_BNSH = torch.tensor(x_BSNH.swapaxes(1, 2), dtype=dtype, device=case.device)
+        made.append(x_BNSH.contiguous())
+    return made
+
+
+def _on_host(x: Any) -> np.ndarray:
+    return x.float().cpu().numpy()
+
+
+def _wait(device: str) -> Callable[[Any], None]:
+    # On a GPU torch returns when work has been queued, on a CPU when it is done.
+    if device == "cuda":
+        return lambda result: torch.cuda.synchronize()
+    return lambda result: None

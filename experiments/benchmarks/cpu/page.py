@@ -4,120 +4,121 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from experiments.benchmarks.common import figure, tables
+from experiments.benchmarks.common import figure, pages, tables
 from experiments.benchmarks.common.cases import Case
+from experiments.benchmarks.common.goals import Goal, goals_table
+from experiments.benchmarks.common.machine import described, machine
 from experiments.benchmarks.common.peers import BASELINE, SDPA
-from experiments.benchmarks.cpu.rows import UNBIASED, Row
+from experiments.benchmarks.common.tables import PASSES, TextTable
+from experiments.benchmarks.cpu.rows import UNBIASED, CpuRow
 
 LONG = 2048
 """From which length the goals hold."""
-PASSES = {False: "forward", True: "forward + backward"}
+ASKED = (
+    ("of jax.nn with the whole bias", BASELINE, 0.4),
+    ("of ours without a bias", UNBIASED, 1.2),
+    ("of torch SDPA with a bias mask", SDPA, 0.6),
+)
+"""The most that our CPU time may be of another's: how the goal is told, the other, and the ratio."""
 
 
-@dataclass(frozen=True)
-class Goal:
-    """The most that our CPU time may be of another's, and the worst that was measured, `None` without a pair."""
-
-    what: str
-    reach: float
-    worst: float | None = None
-    where: str = ""
-
-    @property
-    def verdict(self) -> str:
-        return "not measured" if self.worst is None else "met" if self.worst <= self.reach else "NOT met"
-
-
-def goals(rows: Sequence[Row]) -> list[Goal]:
+def goals(rows: Sequence[CpuRow]) -> list[Goal]:
     """What is to be reached on a CPU, with what was, for relative biases at 2048 tokens or more."""
-    asked = (
-        ("of jax.nn with the whole bias", BASELINE, 0.4),
-        ("of ours without a bias", UNBIASED, 1.2),
-        ("of torch SDPA with a bias mask", SDPA, 0.6),
-    )
+    counted = [row for row in rows if row.relative and row.length >= LONG]
     found = []
-    for what, peer, reach in asked:
+    for what, peer, reach in ASKED:
         for backward in (False, True):
-            each = [
-                (r.ours, f"{r.encoding}, {tables.length(r.length)}")
-                for r in rows
-                if r.peer == peer and r.relative and r.length >= LONG and r.backward == backward and r.ours is not None
-            ]
-            found.append(Goal(f"{what}, {PASSES[backward]}", reach, *max(each, default=(None, ""))))
+            measured = []
+            for row in counted:
+                if row.peer == peer and row.backward == backward and row.ours is not None:
+                    measured.append((row.ours, f"{row.encoding}, {tables.length(row.length)}"))
+            goal = Goal(f"{what}, {PASSES[backward]}", reach)
+            found.append(goal.judged(measured))
     return found
 
 
-def line(rows: Sequence[Row], case: Case) -> str:
+def line(rows: Sequence[CpuRow], case: Case) -> str:
     """One line about the case just measured."""
-    mine = [r for r in rows if (r.encoding, r.length, r.backward) == (case.name, case.length, case.backward)]
-    told = ", ".join(f"{r.peer} {tables.seconds(r.cpu)}" for r in mine if r.cpu is not None)
-    return f"{case.name} {tables.length(case.length)} {PASSES[case.backward]}: {told or mine[0].why}"
+    measured = (case.name, case.length, case.backward)
+    of_case = [row for row in rows if (row.encoding, row.length, row.backward) == measured]
+    times = [f"{row.peer} {tables.seconds(row.cpu)}" for row in of_case if row.cpu is not None]
+    # Where nobody could, ours says why.
+    said = ", ".join(times) or of_case[0].why
+    return f"{case.name} {tables.length(case.length)} {PASSES[case.backward]}: {said}"
 
 
-def summary(found: Sequence[Goal]) -> tuple[list[str], list[list[str]]]:
-    """The goals as the head and the rows of a table."""
-    rows = [[g.what, f"{g.reach:.2f}", tables.digits(g.worst), g.where or "-", g.verdict] for g in found]
-    return ["our CPU time, the worst case", "reach", "got", "at", ""], rows
+def summary(found: Sequence[Goal]) -> TextTable:
+    """The goals as a table."""
+    return goals_table("our CPU time, the worst case", found)
 
 
-def grid(rows: Sequence[Row], backward: bool) -> tuple[list[str], list[list[str]]]:
+def grid(rows: Sequence[CpuRow], backward: bool) -> TextTable:
     """CPU times by encoding and peer, one column for each length."""
-    lengths = sorted({r.length for r in rows})
-    lines: dict[tuple[str, str], dict[int, str]] = {}
-    for r in rows:
-        if r.backward == backward:
-            cell = tables.seconds(r.cpu) + ("" if r.agrees is not False else " !")
-            lines.setdefault((r.encoding, r.peer), {})[r.length] = cell
-    head = ["CPU time, " + PASSES[backward], *map(tables.length, lengths)]
-    return head, [
-        [f"{encoding}: {peer}", *(cells.get(n, "-") for n in lengths)]
-        for (encoding, peer), cells in lines.items()
-        if set(cells.values()) != {"-"}
-    ]
-
-
-def details(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Every row with all that was measured of it."""
-    head = [
-        "encoding",
-        "peer",
-        "S",
-        "pass",
-        "CPU",
-        "wall",
-        "ours is, CPU",
-        "ours is, wall",
-        "rounds",
-        "FLOPs halved",
-        "difference",
-        "why not",
-    ]
+    lengths = sorted({row.length for row in rows})
+    lines: dict[str, dict[int, str]] = {}
+    for row in rows:
+        if row.backward == backward:
+            cell = tables.seconds(row.cpu)
+            # None: it was not compared, which is no disagreement.
+            if row.agrees is False:
+                cell += " !"
+            lines.setdefault(f"{row.encoding}: {row.peer}", {})[row.length] = cell
     body = []
-    for r in rows:
-        if "no such" in r.why:
-            continue
-        agreed = "" if r.error is None else f"{r.error:.0e}" + ("" if r.agrees else ", DISAGREES")
-        halved = "" if r.halved is None else "yes" if r.halved else "no"
-        body.append(
-            [
-                r.encoding,
-                r.peer,
-                str(r.length),
-                PASSES[r.backward],
-                tables.seconds(r.cpu),
-                tables.seconds(r.wall),
-                tables.digits(r.ours),
-                tables.digits(r.ours_wall),
-                str(r.samples),
-                halved,
-                agreed,
-                r.why,
-            ]
-        )
-    return head, body
+    for name, cells in lines.items():
+        # A peer that could do none of an encoding's lengths has its reason among the details, and no line here.
+        if set(cells.values()) != {"-"}:
+            body.append([name, *(cells.get(length, "-") for length in lengths)])
+    head = ["CPU time, " + PASSES[backward], *map(tables.length, lengths)]
+    return TextTable(head, body)
+
+
+DETAILS = (
+    "encoding",
+    "peer",
+    "S",
+    "pass",
+    "CPU",
+    "wall",
+    "ours is, CPU",
+    "ours is, wall",
+    "rounds",
+    "FLOPs halved",
+    "difference",
+    "why not",
+)
+
+
+def details(rows: Sequence[CpuRow]) -> TextTable:
+    """Every row with all that was measured of it."""
+    # "has no such bias": what a peer was never made for is not missing.
+    return TextTable(DETAILS, [_detail(row) for row in rows if "no such" not in row.why])
+
+
+def _detail(row: CpuRow) -> list[str]:
+    return [
+        row.encoding,
+        row.peer,
+        str(row.length),
+        PASSES[row.backward],
+        tables.seconds(row.cpu),
+        tables.seconds(row.wall),
+        tables.digits(row.ours),
+        tables.digits(row.ours_wall),
+        str(row.samples),
+        {None: "", True: "yes", False: "no"}[row.halved],
+        _difference(row),
+        row.why,
+    ]
+
+
+def _difference(row: CpuRow) -> str:
+    if row.error is None:
+        return ""
+    if row.agrees:
+        return f"{row.error:.0e}"
+    return f"{row.error:.0e}, DISAGREES"
 
 
 PAGE = """# Attention with positional biases, on a CPU
@@ -145,30 +146,37 @@ Measured by `{command}` on {machine}.
 """
 
 
-def write(folder: Path, command: str, rows: Sequence[Row]) -> str:
+def page(rows: Sequence[CpuRow], command: str, on: dict[str, Any]) -> str:
+    """The page of rows that a command measured on a machine."""
+    grids = [grid(rows, backward).markdown() for backward in (False, True)]
+    return PAGE.format(
+        summary=summary(goals(rows)).markdown(),
+        details=details(rows).markdown(),
+        grids="\n\n".join(grids),
+        command=command,
+        machine=described(on),
+    )
+
+
+def text(rows: Sequence[CpuRow]) -> str:
+    """The same for a terminal, without the details."""
+    parts = [grid(rows, backward).columns() for backward in (False, True)]
+    parts.append(summary(goals(rows)).columns())
+    absent = sorted({row.why for row in rows if "not installed" in row.why})
+    if absent:
+        parts.append("Left out: " + "; ".join(absent))
+    return "\n\n".join(parts)
+
+
+def write(to: pages.Folders, command: str, rows: Sequence[CpuRow]) -> str:
     """Writes the three files, and returns the text for a terminal."""
-    found, machine = goals(rows), tables.machine()
-    grids = [grid(rows, backward) for backward in (False, True)]
-    page = PAGE.format(
-        summary=tables.markdown(*summary(found)),
-        details=tables.markdown(*details(rows)),
-        grids="\n\n".join(tables.markdown(*g) for g in grids),
-        command=command.strip(),
-        machine=tables.told(machine),
-    )
+    on = machine()
     content = {
-        "command": command.strip(),
-        "machine": machine,
-        "goals": [dataclasses.asdict(g) | {"verdict": g.verdict} for g in found],
-        "rows": [dataclasses.asdict(r) for r in rows],
+        "command": command,
+        "machine": on,
+        "goals": [goal.record() for goal in goals(rows)],
+        "rows": [dataclasses.asdict(row) for row in rows],
     }
-    tables.write(folder, "attention", content, page)
-    figure.attention(rows, folder / "attention.png")
-    absent = sorted({r.why for r in rows if "not installed" in r.why})
-    return "\n\n".join(
-        [
-            *(tables.columns(*g) for g in grids),
-            tables.columns(*summary(found)),
-            *(["Left out: " + "; ".join(absent)] if absent else []),
-        ]
-    )
+    pages.write(to, "attention", content, page(rows, command, on))
+    figure.attention(rows, to.pages / "attention.png")
+    return text(rows)

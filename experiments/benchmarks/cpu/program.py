@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.attention            every length and peer, about a quarter of an hour
     python -m experiments.benchmarks.attention --quick    two lengths, a few encodings, about two minutes
 
-Writes attention.json, attention.md and attention.png into a folder, docs/benchmarks unless told otherwise, and prints
-the table. Peers that are not installed are left out, and the table says so.
+Writes a page and its figure into docs/benchmarks, and the numbers into experiments/results/benchmarks; prints the
+table. Peers that are not installed are left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from experiments import cli
-from experiments.benchmarks.common.cases import ENCODINGS, Case
+from experiments.benchmarks.common.cases import ENCODINGS, Case, check_names
+from experiments.benchmarks.common.pages import command_line, folders
 from experiments.benchmarks.cpu.page import line, write
-from experiments.benchmarks.cpu.rows import Limits, measure
+from experiments.benchmarks.cpu.rows import CpuRow, Limits, measure
 from posjax.errors import InputError
 
 PROGRAM = "experiments.benchmarks.attention"
 
 
 @dataclass(frozen=True)
-class Options:
+class CpuOptions:
     """Compare attention with positional biases on this machine."""
 
     lengths: tuple[int, ...] = (512, 2048, 3000, 4096, 8192, 32768, 65536)
@@ -50,15 +49,14 @@ class Options:
     """Seconds after which a row sits out the rounds that remain."""
     quick: bool = False
     """Lengths 512 and 2048, three encodings, two rounds."""
-    out: Path = Path("docs/benchmarks")
-    """The folder of the results."""
+    out: Path | None = None
+    """One folder for all that is written, instead of the repository's own."""
 
-    def chosen(self) -> Options:
+    def chosen(self) -> CpuOptions:
         """These options, cut where `quick` asks for it. Errors: `InputError`."""
-        for name in self.encodings + self.long_encodings:
-            if name not in ENCODINGS:
-                raise InputError(f"there is no encoding {name!r} here: take some of {', '.join(ENCODINGS)}")
+        check_names(self.encodings + self.long_encodings)
         for name in ("rounds", "heads", "batch", "memory", "longest"):
+            # Written so that NaN is refused too.
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name} {getattr(self, name)}: needed is a positive number")
         if not self.lengths or min(self.lengths) < 2 or self.head_size % 2 or self.head_size < 2:
@@ -71,28 +69,30 @@ class Options:
         return self
 
     def cases(self) -> list[Case]:
-        """What is measured, short lengths first, each forward and with gradients."""
-        return [
-            Case(name, ENCODINGS[name], length, backward, self.heads, self.head_size, self.batch, self.dtype)
-            for length in sorted(self.lengths)
-            for name in self.encodings
-            for backward in (False, True)
-            if length <= self.peers_up_to or name in self.long_encodings
-        ]
+        """What is measured, each forward and with gradients."""
+        found = []
+        # Short lengths first: the times of long ones are foretold from theirs.
+        for length in sorted(self.lengths):
+            for name in self.encodings:
+                if length <= self.peers_up_to or name in self.long_encodings:
+                    found += [self._case(name, length, backward) for backward in (False, True)]
+        return found
+
+    def _case(self, name: str, length: int, backward: bool) -> Case:
+        return Case(name, ENCODINGS[name], length, backward, self.heads, self.head_size, self.batch, self.dtype)
+
+    def limits(self, case: Case) -> Limits:
+        """How long and how much may be measured of a case."""
+        all_peers = case.length <= self.peers_up_to
+        return Limits(self.rounds, self.memory, self.longest, self.row_seconds, all_peers)
 
 
 def command(arguments: Sequence[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        tyro.cli(Options, prog=f"python -m {PROGRAM}", args=["--help"])
-    options, unknown = cli.parse(Options, PROGRAM, arguments)
-    if unknown:
-        raise InputError(f"unknown option {unknown[0]}; see python -m {PROGRAM} --help")
-    options = options.chosen()
-    rows = []
+    options = cli.options(CpuOptions, PROGRAM, arguments).chosen()
+    rows: list[CpuRow] = []
     for case in options.cases():
-        limits = Limits(
-            options.rounds, options.memory, options.longest, options.row_seconds, case.length <= options.peers_up_to
-        )
-        rows += measure(case, limits, rows)
+        rows += measure(case, options.limits(case), rows)
+        # To the other stream, so that what is piped into a file is the table alone.
         print(line(rows, case), file=sys.stderr, flush=True)
-    print(write(options.out, f"python -m {PROGRAM} " + " ".join(arguments), rows))
+    said = command_line(f"python -m {PROGRAM}", arguments)
+    print(write(folders(options.out), said, rows))

@@ -2,112 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.common import tables
-from experiments.benchmarks.gpu.rows import MATMUL, Row, names
+from experiments.benchmarks.common import pages, tables
+from experiments.benchmarks.common.goals import Goal, goals_table
+from experiments.benchmarks.common.machine import described, machine
+from experiments.benchmarks.common.tables import TextTable
+from experiments.benchmarks.gpu.rows import MATMUL, GpuRow, names
 
-PASSES = {False: "forward", True: "forward + backward"}
+AUTO = (
+    ("RoPE, auto: of cuDNN after RoPE", 0.97, "RoPE, posjax auto", "RoPE, then cuDNN"),
+    ("RoPE, auto: of cuDNN alone", 0.97, "RoPE, posjax auto", "cuDNN, no bias"),
+    ("ALiBi, auto: of cuDNN alone", 0.80, "ALiBi, posjax auto", "cuDNN, no bias"),
+)
+"""The goals of `attend` with its own choice: how each is told, the speed, the row of ours and the other's."""
+BIASES = ("T5", "KERPLE", "ALiBi")
 
 
 @dataclass(frozen=True)
-class Goal:
-    """A speed relative to another's that is to be reached, and the lowest that was measured."""
+class Taken:
+    """What was measured: the command, how long it took, and the sizes that all its shapes share."""
 
-    what: str
-    reach: float
-    lowest: float | None = None
-    where: str = ""
-
-    @property
-    def verdict(self) -> str:
-        return "not measured" if self.lowest is None else "met" if self.lowest >= self.reach else "NOT met"
+    command: str
+    seconds: float
+    sizes: dict[str, Any]
 
 
-def goals(rows: Sequence[Row]) -> list[Goal]:
+def goals(rows: Sequence[GpuRow]) -> list[Goal]:
     """The speeds to reach, over all shapes; those of FlexAttention with gradients alone."""
-    found = [
-        _goal(rows, *pair)
-        for pair in (
-            ("RoPE, auto: of cuDNN after RoPE", 0.97, "RoPE, posjax auto", "RoPE, then cuDNN"),
-            ("RoPE, auto: of cuDNN alone", 0.97, "RoPE, posjax auto", "cuDNN, no bias"),
-            ("ALiBi, auto: of cuDNN alone", 0.80, "ALiBi, posjax auto", "cuDNN, no bias"),
-        )
-    ]
-    for name in ("T5", "KERPLE", "ALiBi"):
+    found = []
+    for what, reach, mine, other in AUTO:
+        found.append(_goal(rows, what, reach, mine, other))
+    # Training is what learned biases are for.
+    trained = [row for row in rows if row.backward]
+    for name in BIASES:
         for kind in ("fixed", "learned"):
-            found.append(
-                _goal(
-                    rows,
-                    f"{name} {kind}, fused: of FlexAttention",
-                    1.0,
-                    f"{name} {kind}, fused",
-                    f"{name} {kind}, FlexAttention",
-                    lambda r: r.backward,
-                )
-            )
-        found.append(
-            _goal(
-                rows,
-                f"{name} learned, fused: of fixed",
-                1 / 1.25,
-                f"{name} learned, fused",
-                f"{name} fixed, fused",
-                lambda r: r.backward,
-            )
-        )
+            what = f"{name} {kind}, fused: of FlexAttention"
+            found.append(_goal(trained, what, 1.0, f"{name} {kind}, fused", f"{name} {kind}, FlexAttention"))
+        what = f"{name} learned, fused: of fixed"
+        found.append(_goal(trained, what, 1 / 1.25, f"{name} learned, fused", f"{name} fixed, fused"))
     return found
 
 
-def _goal(
-    rows: Sequence[Row], what: str, reach: float, mine: str, other: str, counts: Callable[[Row], bool] = lambda r: True
-) -> Goal:
-    times = {(r.name, r.head_size, r.length, r.backward): r.seconds for r in rows if r.seconds}
-    each = [
-        (
-            times[other, r.head_size, r.length, r.backward] / r.seconds,
-            f"D={r.head_size} S={tables.length(r.length)} {'both' if r.backward else 'forward'}",
-        )
-        for r in rows
-        if r.name == mine and r.seconds and counts(r) and (other, r.head_size, r.length, r.backward) in times
-    ]
-    return Goal(what, reach, *min(each, default=(None, "")))
+def _goal(rows: Sequence[GpuRow], what: str, reach: float, mine: str, other: str) -> Goal:
+    """What is to be reached of another's speed, with what was at each shape and pass that both ran."""
+    times = {_at(row): row.seconds for row in rows if row.name == other and row.seconds}
+    measured = []
+    for row in rows:
+        if row.name == mine and row.seconds and _at(row) in times:
+            measured.append((times[_at(row)] / row.seconds, _told(row)))
+    return Goal(what, reach, at_most=False).judged(measured)
 
 
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _at(row: GpuRow) -> tuple[int, int, bool]:
+    return row.head_size, row.length, row.backward
+
+
+def _told(row: GpuRow) -> str:
+    passes = {False: "forward", True: "both"}
+    return f"D={row.head_size} S={tables.length(row.length)} {passes[row.backward]}"
+
+
+def table(rows: Sequence[GpuRow]) -> TextTable:
     """TFLOP/s: a line for each peer and pass, a column for each shape; "!" marks a result that disagrees."""
-    shapes = sorted({(r.head_size, r.length) for r in rows})
-    lines: dict[tuple[bool, str], dict[tuple[int, int], str]] = {}
-    order = {(name, backward): i for i, (name, _, backward) in enumerate(names())}
-    for r in sorted(rows, key=lambda r: order[r.name, r.backward]):
-        cell = "-" if r.tflops is None else (tables.digits(r.tflops) if r.tflops < 10 else f"{r.tflops:.0f}")
-        cell += "!" if r.agrees is False else ""
-        lines.setdefault((r.backward, r.name), {})[r.head_size, r.length] = cell
-    head = ["TFLOP/s, D/S", *(f"{d}/{tables.length(s)}" for d, s in shapes)]
-    body: list[list[str]] = []
-    for (backward, name), cells in lines.items():
-        label = name if name == MATMUL else f"{name}{', f+b' if backward else ''}"
+    shapes = sorted({(row.head_size, row.length) for row in rows})
+    # In the order of the entries, whichever row was known first.
+    order = {(name, backward): index for index, (name, _, backward) in enumerate(names())}
+    lines: dict[str, dict[tuple[int, int], str]] = {}
+    for row in sorted(rows, key=lambda row: order[row.name, row.backward]):
+        lines.setdefault(_label(row), {})[row.head_size, row.length] = _cell(row)
+    body = []
+    for label, cells in lines.items():
         body.append([label, *(cells.get(shape, "-") for shape in shapes)])
-    return head, body
+    head = [f"{head_size}/{tables.length(length)}" for head_size, length in shapes]
+    return TextTable(["TFLOP/s, D/S", *head], body)
 
 
-def reasons(rows: Sequence[Row]) -> list[str]:
+def _label(row: GpuRow) -> str:
+    # A product of matrices has no gradients here, and no pass to tell.
+    if row.backward and row.name != MATMUL:
+        return f"{row.name}, f+b"
+    return row.name
+
+
+def _cell(row: GpuRow) -> str:
+    if row.tflops is None:
+        cell = "-"
+    elif row.tflops < 10:
+        cell = tables.digits(row.tflops)
+    else:
+        cell = f"{row.tflops:.0f}"
+    # None: it was not compared, which is no disagreement.
+    if row.agrees is False:
+        cell += "!"
+    return cell
+
+
+def reasons(rows: Sequence[GpuRow]) -> list[str]:
     """Why rows are missing, each reason once with the rows it is of."""
-    each: dict[str, list[str]] = {}
-    for r in rows:
-        if r.seconds is None:
-            each.setdefault(r.why, []).append(r.name)
-    return [f"{'; '.join(dict.fromkeys(of))}: {why}" for why, of in each.items()]
+    each: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.seconds is None:
+            # A dictionary, for a set in the order of the rows: a name has a row for each shape and pass.
+            each.setdefault(row.why, {})[row.name] = None
+    return [f"{'; '.join(of)}: {why}" for why, of in each.items()]
 
 
-def summary(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The goals as the head and the rows of a table."""
-    return ["speed, the lowest", "reach", "got", "at", ""], [
-        [g.what, f"{g.reach:.2f}", tables.digits(g.lowest), g.where or "-", g.verdict] for g in goals(rows)
-    ]
+def summary(rows: Sequence[GpuRow]) -> TextTable:
+    """The goals as a table."""
+    return goals_table("speed, the lowest", goals(rows))
 
 
 PAGE = """# Attention on a GPU
@@ -128,34 +133,42 @@ Measured by `{command}` in {seconds:.0f} s on {machine}.
 """
 
 
-def write(folder: Path, command: str, rows: Sequence[Row], sizes: dict[str, Any], seconds: float) -> str:
-    """Writes gpu.json and gpu.md, and returns the text for a terminal."""
-    machine, missing = tables.machine(), reasons(rows)
-    chosen = sorted({f"{r.encoding} {r.why}" for r in rows if r.name.endswith("auto") and r.seconds is not None})
-    page = PAGE.format(
-        table=tables.markdown(*table(rows)),
-        goals=tables.markdown(*summary(rows)),
-        command=command,
-        reasons="\n".join(f"- {line}" for line in missing),
-        machine=tables.told(machine),
-        seconds=seconds,
-        chosen=", ".join(chosen) or "none ran",
-        **sizes,
+def page(rows: Sequence[GpuRow], taken: Taken, on: dict[str, Any]) -> str:
+    """The page of rows that were measured on a machine."""
+    return PAGE.format(
+        table=table(rows).markdown(),
+        goals=summary(rows).markdown(),
+        command=taken.command,
+        reasons="\n".join(f"- {line}" for line in reasons(rows)),
+        machine=described(on),
+        seconds=taken.seconds,
+        chosen=", ".join(_choices(rows)) or "none ran",
+        **taken.sizes,
     )
+
+
+def _choices(rows: Sequence[GpuRow]) -> list[str]:
+    """What `attend` chose for each encoding, "Rope by cudnn"."""
+    ran = [row for row in rows if row.name.endswith("auto") and row.seconds is not None]
+    return sorted({f"{row.encoding} {row.why}" for row in ran})
+
+
+def text(rows: Sequence[GpuRow], taken: Taken, on: dict[str, Any]) -> str:
+    """The same for a terminal."""
+    where = f"{described(on)}; {taken.seconds:.0f} s"
+    return "\n\n".join([table(rows).columns(), summary(rows).columns(), "\n".join(reasons(rows)), where])
+
+
+def write(to: pages.Folders, rows: Sequence[GpuRow], taken: Taken) -> str:
+    """Writes gpu.json and gpu.md, and returns the text for a terminal. Errors: `StorageError`."""
+    on = machine()
     content = {
-        "command": command,
-        "machine": machine,
-        "seconds": seconds,
-        "sizes": sizes,
-        "goals": [asdict(g) | {"verdict": g.verdict} for g in goals(rows)],
-        "rows": [asdict(r) for r in rows],
+        "command": taken.command,
+        "machine": on,
+        "seconds": taken.seconds,
+        "sizes": taken.sizes,
+        "goals": [goal.record() for goal in goals(rows)],
+        "rows": [asdict(row) for row in rows],
     }
-    tables.write(folder, "gpu", content, page)
-    return "\n\n".join(
-        [
-            tables.columns(*table(rows)),
-            tables.columns(*summary(rows)),
-            "\n".join(missing),
-            f"{tables.told(machine)}; {seconds:.0f} s",
-        ]
-    )
+    pages.write(to, "gpu", content, page(rows, taken, on))
+    return text(rows, taken, on)

@@ -8,25 +8,23 @@ encodings and attention of posjax; torch, where it is installed, is compared too
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+from experiments.benchmarks.common.pages import command_line, folders
 from experiments.benchmarks.gpu import MISSING
-from experiments.benchmarks.gpu.page import write
-from experiments.benchmarks.gpu.rows import Row, Shape, names, work
+from experiments.benchmarks.gpu.page import Taken, write
+from experiments.benchmarks.gpu.rows import GpuRow, Shape
+from experiments.benchmarks.gpu.work import Task, work
+from experiments.benchmarks.gpu.workers import Workers
 from posjax.errors import InputError
 
-ROUNDS = 5
-AT_ONCE = 4
-"""Processes that compile side by side."""
+FIRST = (8192, 32768)
+"""The lengths that come before all others."""
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -36,7 +34,8 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 8192, 16384, 32768])
     parser.add_argument("--minutes", type=float, default=7.0, help="when no further row is begun")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on any device, to see that it works")
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="the folder of the results")
+    parser.add_argument("--out", type=Path, help="one folder for all that is written, not the repository's own")
+    # How a process of one shape is told what to do: `workers`.
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -44,127 +43,71 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
 def shapes(chosen: argparse.Namespace) -> list[Shape]:
     """What is measured, in the order of its importance: should time run out, the last are missing."""
     if chosen.smoke:
-        return [Shape(16, 64, tokens=128, width=32, device="cpu" if platform() == "cpu" else "cuda")]
-    order = sorted(chosen.lengths, key=lambda n: (n not in (8192, 32768), n))
-    return [Shape(size, n) for n in order for size in chosen.head_sizes]
+        # torch has names of its own for devices, and every GPU here is "cuda".
+        device = "cuda"
+        if platform() == "cpu":
+            device = "cpu"
+        return [Shape(16, 64, tokens=128, width=32, device=device)]
+    important = [length for length in sorted(chosen.lengths) if length in FIRST]
+    others = [length for length in sorted(chosen.lengths) if length not in FIRST]
+    return [Shape(size, length) for length in important + others for size in chosen.head_sizes]
 
 
 def platform() -> str:
     """What jax runs on, asked in another process so that this one holds no device."""
-    asked = subprocess.run(
-        [sys.executable, "-c", "import jax; print(jax.default_backend())"], capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip().splitlines()[-1] if asked.stdout.strip() else "none"
-
-
-class Workers:
-    """Processes, one for each shape, that write their rows to files."""
-
-    def __init__(self, folder: Path, deadline: float):
-        self.folder, self.deadline = folder, deadline
-        self.environment = os.environ | {
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
-            "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
-        }
-
-    def start(self, shape: Shape, path: Path, skip: Sequence[str], rounds: int) -> subprocess.Popen[bytes]:
-        """A process for one shape; what it prints goes to a file beside `path`."""
-        task = json.dumps(
-            {"shape": asdict(shape), "path": str(path), "skip": list(skip), "rounds": rounds, "deadline": self.deadline}
-        )
-        with path.with_suffix(".log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "experiments.benchmarks.gpu", "--worker", task],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-            )
-
-    def compile(self, every: Sequence[Shape]) -> None:
-        """Fills the caches. What goes wrong here is seen again when it is timed."""
-        # At most half of the time: what is not compiled by then is compiled when its turn comes.
-        limit = time.time() + (self.deadline - time.time()) / 2
-        waiting, running = list(every), []
-        while waiting or running:
-            while waiting and len(running) < AT_ONCE:
-                shape = waiting.pop(0)
-                path = self.folder / f"compile-{shape.head_size}-{shape.length}.jsonl"
-                running.append(self.start(shape, path, (), rounds=0))
-            time.sleep(0.2)
-            if time.time() > limit:
-                for process in running:
-                    process.kill()
-                waiting = []
-            running = [process for process in running if process.poll() is None]
-
-    def measure(self, shape: Shape) -> list[Row]:
-        """Every row of a shape. A row during which the process ended is given up, and the others begin anew."""
-        done: dict[str, Row] = {}
-        for attempt in range(4):
-            path = self.folder / f"rows-{shape.head_size}-{shape.length}-{attempt}.jsonl"
-            process = self.start(shape, path, list(done), ROUNDS)
-            try:
-                code = process.wait(max(5.0, self.deadline + 30 - time.time()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                code = process.wait()
-            begun, rows = read(path)
-            done |= rows
-            if not begun or time.time() > self.deadline:
-                break
-            why = f"the process ended with code {code}" if code >= 0 else f"the process was ended by signal {-code}"
-            given = [row for row in missing(shape, done) if begun in (row.key, "timing")]
-            done |= {row.key: replace(row, why=f"{why} while {begun.split('|')[0]} ran") for row in given}
-        return [*done.values(), *(replace(row, why="it was not reached") for row in missing(shape, done))]
-
-
-def missing(shape: Shape, done: dict[str, Row]) -> list[Row]:
-    """Empty rows for what is not known yet of a shape."""
-    every = (Row(name, kind, shape.head_size, shape.length, backward) for name, kind, backward in names())
-    return [row for row in every if row.key not in done]
-
-
-def read(path: Path) -> tuple[str, dict[str, Row]]:
-    """What a worker had begun and not ended, "" where it came to its end, and the rows it wrote."""
-    begun, rows = "timing", {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        said: dict[str, Any] = json.loads(line)
-        begun = said.get("begin", begun)
-        if "row" in said:
-            row = Row(**said["row"])
-            rows[row.key] = row
-    return begun, rows
+    question = "import jax; print(jax.default_backend())"
+    asked = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
+    # The last line: drivers may say something before.
+    lines = asked.stdout.strip().splitlines()
+    if not lines:
+        return "none"
+    return lines[-1]
 
 
 def command(arguments: Sequence[str]) -> None:
     """Compiles, measures, writes and prints; or, as a worker, measures one shape. Errors: `InputError`."""
     chosen = options(arguments)
     if chosen.worker:
-        task = json.loads(chosen.worker)
-        work(Shape(**task["shape"]), Path(task["path"]), frozenset(task["skip"]), task["rounds"], task["deadline"])
+        work(Task.read(chosen.worker))
         return
-    if not chosen.smoke and (found := platform()) != "gpu":
+    if not chosen.smoke:
+        _check_platform()
+    begin = time.time()
+    every = shapes(chosen)
+    rows = _measured(every, begin, chosen)
+    taken = Taken(
+        command_line("experiments/benchmarks/gpu.sh", arguments),
+        time.time() - begin,
+        {"dtype": every[0].dtype, "tokens": every[0].tokens, "width": every[0].width},
+    )
+    print(write(folders(chosen.out), rows, taken))
+    if MISSING:
+        print(f"{MISSING} is not installed: posjax's encodings and attention were imported without the rest")
+
+
+def _check_platform() -> None:
+    found = platform()
+    if found != "gpu":
         raise InputError(
             f"jax runs on {found} here and a GPU is needed: install jax for this machine's GPU, or give "
             "--smoke for tiny shapes on any device"
         )
-    begin = time.time()
-    every = shapes(chosen)
-    rows: list[Row] = []
+
+
+def _measured(every: Sequence[Shape], begin: float, chosen: argparse.Namespace) -> list[GpuRow]:
+    """The rows of every shape; how long each took is said on the way."""
+    rows: list[GpuRow] = []
     with tempfile.TemporaryDirectory() as folder:
         workers = Workers(Path(folder), begin + 60 * chosen.minutes)
+        # One tiny shape is compiled as fast when its turn comes.
         if not chosen.smoke:
             workers.compile(every)
-            print(f"compiled in {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
+            _say("compiled in", begin)
         for shape in every:
             rows += workers.measure(shape)
-            print(f"D={shape.head_size} S={shape.length}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
-    sizes = {"dtype": every[0].dtype, "tokens": every[0].tokens, "width": every[0].width}
-    said = "experiments/benchmarks/gpu.sh " + " ".join(arguments)
-    print(write(chosen.out, said.strip(), rows, sizes, time.time() - begin))
-    if MISSING:
-        print(f"{MISSING} is not installed: posjax's encodings and attention were imported without the rest")
+            _say(f"D={shape.head_size} S={shape.length}:", begin)
+    return rows
+
+
+def _say(what: str, begin: float) -> None:
+    print(f"{what} {time.time() - begin:.0f} s", file=sys.stderr, flush=True)

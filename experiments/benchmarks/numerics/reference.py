@@ -1,0 +1,102 @@
+"""The published formulas in arithmetic of 60 digits."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+DIGITS = 60
+# Among what the tests need, and not what posjax needs: the command says so where it is not installed.
+mp: Any = importlib.import_module("mpmath").mp if importlib.util.find_spec("mpmath") else None
+
+
+def exact_waves(positions: np.ndarray, base: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of `m base^(-2i/r)`, `[T, r/2]`, for a head of `size` channels, r."""
+    half = size // 2
+    cos = np.empty((len(positions), half))
+    sin = np.empty((len(positions), half))
+    with mp.workdps(DIGITS):
+        frequencies = [mp.mpf(base) ** (mp.mpf(-2 * i) / size) for i in range(half)]
+        for row, position in enumerate(positions):
+            for i, frequency in enumerate(frequencies):
+                # An int of Python's own, which mpmath multiplies exactly.
+                angle = int(position) * frequency
+                cos[row, i] = float(mp.cos(angle))
+                sin[row, i] = float(mp.sin(angle))
+    return cos, sin
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query at `q_position` in a head of `heads`, and a key `distance` before it; `params` are the encoding's."""
+
+    params: Mapping[str, np.ndarray]
+    distance: int
+    q_position: int
+    head: int
+    heads: int
+
+    def param(self, name: str, *index: int) -> Any:
+        """One number of a parameter; without an index, that of the head."""
+        return mp.mpf(float(self.params[name][index or (self.head,)]))
+
+
+Formula = Callable[[Pair], Any]
+
+
+def alibi(pair: Pair) -> Any:
+    """Slopes are powers of 2; heads beyond a power of 2 take every other slope of twice as many heads."""
+    power = 2 ** (pair.heads.bit_length() - 1)
+    if pair.head < power:
+        exponent = mp.mpf(-8 * (pair.head + 1)) / power
+    else:
+        exponent = mp.mpf(-4 * (2 * (pair.head - power) + 1)) / power
+    return -(mp.mpf(2) ** exponent) * pair.distance
+
+
+def kerple(pair: Pair) -> Any:
+    """The logarithmic kind. Both parameters are learned as logarithms, so that they stay positive."""
+    r1 = mp.exp(pair.param("r1"))
+    r2 = mp.exp(pair.param("r2"))
+    return -r1 * mp.log(1 + r2 * pair.distance)
+
+
+def kerple_power(pair: Pair) -> Any:
+    """The kind by powers, whose exponent lies between 0 and 2."""
+    r1 = mp.exp(pair.param("r1"))
+    r2 = 2 / (1 + mp.exp(-pair.param("r2")))
+    return -r1 * mp.mpf(pair.distance) ** r2
+
+
+def fire(pair: Pair) -> Any:
+    """A network of one hidden layer, of a distance that is normalised by the query's position."""
+    c = mp.exp(pair.param("c", 0))
+    threshold = mp.exp(pair.param("threshold", 0))
+    longest = max(mp.mpf(pair.q_position), threshold)
+    share = mp.log(c * pair.distance + 1) / mp.log(c * longest + 1)
+    total = pair.param("shift")
+    hidden = mp.mpf(0)
+    for unit in range(pair.params["out"].shape[1]):
+        before = pair.param("in_scale", 0, unit) * share + pair.param("in_shift", 0, unit)
+        hidden += max(before, 0) * pair.param("out", pair.head, unit)
+    return total + hidden
+
+
+def t5(pair: Pair) -> Any:
+    """The bias of the distance's bucket: 16 of one distance each, and 16 by logarithm up to 128."""
+    bucket = pair.distance
+    if pair.distance >= 16:
+        # All that is further than 128 shares the last bucket.
+        bucket = min(_far_bucket(pair.distance), 31)
+    return pair.param("table", pair.head, bucket)
+
+
+def _far_bucket(distance: int) -> int:
+    # A bucket's number is the floor of a logarithm: at 60 digits, nudged up so that an exact border counts as reached.
+    logarithm = mp.log(mp.mpf(distance) / 16, 8) * 16
+    return 16 + int(mp.floor(logarithm + mp.mpf(10) ** -40))

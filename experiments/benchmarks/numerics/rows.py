@@ -1,0 +1,168 @@
+"""The worst errors of angles, rotated products, scores and biases at far positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import posjax
+from experiments.benchmarks.numerics import reference
+from experiments.benchmarks.numerics.reference import DIGITS, Formula, Pair, mp
+from posjax.encodings import Dims, Encoding, Head
+from posjax.invariants import scores
+
+POSITIONS = (2**10, 2**17, 2**20, 2**24, 2**31 - 1)
+SIZE = 128
+BASES = (10_000.0, 500_000.0)
+DISTANCES = (0, 1, 2, 3, 17, 127, 128, 1000)
+BIASES: tuple[tuple[Encoding, Formula, float], ...] = (
+    (posjax.Alibi(), reference.alibi, 1e-6),
+    (posjax.T5Bias(), reference.t5, 0.0),
+    (posjax.Kerple(), reference.kerple, 1e-6),
+    (posjax.Kerple("power"), reference.kerple_power, 5e-6),
+    (posjax.Fire(hidden=8), reference.fire, 5e-6),
+)
+"""Encodings with their formula and what is promised of their error."""
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """One measured quantity: what is promised of its worst error, and the worst found at each position."""
+
+    quantity: str
+    dtype: str
+    promised: float | None
+    worst: tuple[float, ...]
+
+
+Waves = Callable[[np.ndarray, float], tuple[Any, Any]]
+"""`(positions, base) -> cos, sin`."""
+
+
+def measure() -> Iterator[ErrorRow]:
+    """Every row of the table."""
+
+    def row(quantity: str, dtype: str, promised: float | None, error: Callable[[int], float]) -> ErrorRow:
+        return ErrorRow(quantity, dtype, promised, tuple(error(position) for position in POSITIONS))
+
+    yield row("cosines and sines", "float32", 5e-7, angles)
+    yield row("the same, float32 position times frequency", "float32", None, usual_angles)
+    yield row("rotated products", "float32", 2e-7, lambda position: products(position, "float32"))
+    yield row("rotated products", "bfloat16", 2e-3, lambda position: products(position, "bfloat16"))
+    yield row("scores of `Rope()`, all positions moved there", "float32", 1e-5, shift)
+    for encoding, formula, promised in BIASES:
+        error = _bias_error(encoding, formula)
+        yield row(f"bias of `{encoding!r}`", "any", promised, error)
+
+
+def near(position: int) -> np.ndarray:
+    """The last positions up to one, which are where rounding shows."""
+    return np.arange(position - 7, position + 1, dtype=np.int32)
+
+
+def angles(position: int) -> float:
+    """The worst error of a cosine or sine of posjax."""
+    return max(_angle_error(position, base, _ours) for base in BASES)
+
+
+def usual_angles(position: int) -> float:
+    """The same for the usual way: float32(position) times float32(frequency)."""
+    return max(_angle_error(position, base, _usual) for base in BASES)
+
+
+def _angle_error(position: int, base: float, way: Waves) -> float:
+    at = near(position)
+    worst = 0.0
+    for got, want in zip(way(at, base), reference.exact_waves(at, base, SIZE), strict=True):
+        # In float64, where a difference of float32 numbers is not rounded again.
+        difference = np.abs(np.asarray(got, np.float64) - want)
+        worst = max(worst, float(difference.max()))
+    return worst
+
+
+def _ours(at: np.ndarray, base: float) -> tuple[Any, Any]:
+    prepared = posjax.Rope(base).prepare({}, jnp.asarray(at), Dims(head_size=SIZE))
+    return prepared["cos"], prepared["sin"]
+
+
+def _usual(at: np.ndarray, base: float) -> tuple[Any, Any]:
+    channels = jnp.arange(0, SIZE, 2, dtype=jnp.float32)
+    frequencies = jnp.float32(base) ** (-channels / SIZE)
+    angle = jnp.asarray(at, jnp.float32)[:, None] * frequencies[None]
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def products(position: int, dtype: str) -> float:
+    """The worst error of a rotated product, relative to the lengths of its two vectors."""
+    rng = np.random.default_rng(0)
+    q_BTNH = jnp.asarray(rng.normal(size=(1, 8, 1, SIZE)), dtype)
+    k_BSNH = jnp.asarray(rng.normal(size=(1, 8, 1, SIZE)), dtype)
+    q_at = near(position)
+    # Keys at small distances and some further back, but none before the first position.
+    k_at = np.maximum(q_at - np.array([0, 1, 2, 7, 100, 1000, 5, 3], np.int32), 0)
+    worst = 0.0
+    for base in BASES:
+        got = _rotated(q_BTNH, q_at, base) @ _rotated(k_BSNH, k_at, base).T
+        q = _exactly_rotated(q_BTNH, q_at, base)
+        k = _exactly_rotated(k_BSNH, k_at, base)
+        lengths = np.linalg.norm(q, axis=-1)[:, None] * np.linalg.norm(k, axis=-1)[None]
+        error = np.abs(got - q @ k.T) / lengths
+        worst = max(worst, float(np.max(error)))
+    return worst
+
+
+def _rotated(x: jax.Array, at: np.ndarray, base: float) -> np.ndarray:
+    """What posjax makes of `[1, T, 1, H]`, as `[T, H]`."""
+    turned = posjax.Rope(base).rotate({}, x, jnp.asarray(at), "query")
+    return np.asarray(turned[0, :, 0], np.float64)
+
+
+def _exactly_rotated(x: jax.Array, at: np.ndarray, base: float) -> np.ndarray:
+    """What it should be, of the numbers that are left in `x`'s dtype."""
+    cos, sin = reference.exact_waves(at, base, SIZE)
+    a, b = np.split(np.asarray(x[0, :, 0], np.float64), 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+def _bias_error(encoding: Encoding, formula: Formula) -> Callable[[int], float]:
+    return lambda position: bias(encoding, formula, position)
+
+
+def bias(encoding: Encoding, formula: Formula, position: int, heads: int = 12) -> float:
+    """The worst error of a bias, relative to its size where that is above 1."""
+    made = encoding.init(jax.random.key(0), Dims(heads=heads, head_size=SIZE))
+    params = {name: np.asarray(x) for name, x in made.items()}
+    distances = [d for d in (*DISTANCES, position // 3, position) if d <= position]
+    q_at = jnp.asarray([position], jnp.int32)
+    k_at = jnp.asarray([position - d for d in distances], jnp.int32)
+    worst = 0.0
+    for head in range(heads):
+        got_S = encoding.bias(params, q_at, k_at, Head(head, heads))[0]
+        with mp.workdps(DIGITS):
+            for got, distance in zip(got_S, distances, strict=True):
+                want = formula(Pair(params, distance, position, head, heads))
+                error = abs(mp.mpf(float(got)) - want) / max(1, abs(want))
+                worst = max(worst, float(error))
+    return worst
+
+
+def shift(position: int) -> float:
+    """How much RoPE's scores change when all positions move there, relative to the scores' scale."""
+    encoding = posjax.Rope()
+    dims = Dims(heads=4, head_size=64)
+    length = 64
+    params = encoding.join(None, encoding.constants(dims))
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, length, dims.heads, dims.head_size))
+    at = jnp.arange(length)
+    # Compiled, with the offset as data: the same program at every offset, as in a model.
+    moved = jax.jit(lambda offset: scores(encoding, params, q, k, at + offset, at + offset))
+    # The last position must still be an int32.
+    offset = min(position, 2**31 - 1 - length)
+    here = np.asarray(moved(jnp.int32(0)))
+    there = np.asarray(moved(jnp.int32(offset)))
+    return float(np.abs(here - there).max() / np.abs(here).max())

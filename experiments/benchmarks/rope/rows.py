@@ -1,0 +1,116 @@
+"""The rows of the rotation's benchmark: every way at one length and dtype, in turns."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.common.timing import Timed, Times, interleave, once
+from experiments.benchmarks.rope.ways import COPY, SCALE, TORCH, exact, torch_way, waves, ways
+
+
+@dataclass(frozen=True)
+class RotationRow:
+    """One way to rotate `[B, S, N, H]`: CPU and wall seconds, and CPU time relative to the scaling."""
+
+    name: str
+    dtype: str
+    length: int
+    cpu: float | None = None
+    wall: float | None = None
+    ratio: float | None = None
+    error: float | None = None
+    why: str = ""
+
+
+class Turning:
+    """A function applied to its own result again and again, so that its buffer may be used again."""
+
+    def __init__(self, function: Callable[[Any], Any], x: Any):
+        self.function = function
+        self.x = x
+
+    def run(self) -> Any:
+        self.x = self.function(self.x)
+        return self.x
+
+
+@dataclass
+class Turned:
+    """The ways of one length and dtype: what is timed, and the largest error of one application."""
+
+    calls: dict[str, Timed] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+def measure(shape: tuple[int, int, int, int], dtype: str, rounds: int) -> list[RotationRow]:
+    """Every way at one shape `[B, S, N, H]` and dtype, in turns."""
+    length = shape[1]
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    turned = _in_jax(x, dtype)
+    absent = []
+    if importlib.util.find_spec("torch") is not None:
+        _in_torch(x, dtype, turned)
+    else:
+        absent.append(RotationRow(TORCH, dtype, length, why="torch is not installed"))
+    first = {}
+    for name, call in turned.calls.items():
+        _, (_, first[name]) = once(call)
+    times = interleave(turned.calls, rounds, first)
+    return _rows(times, turned.errors, dtype, length) + absent
+
+
+def _in_jax(x_BSNH: np.ndarray, dtype: str) -> Turned:
+    """The ways in JAX, compiled."""
+    _, length, _, head_size = x_BSNH.shape
+    made = waves(length, head_size)
+    wanted = _wanted(x_BSNH, dtype)
+    turned = Turned()
+    for name, function in ways(made, length).items():
+        given: tuple[int, ...] = ()
+        # Given away, a buffer helps only what can work in place: a rotation would copy its result into it.
+        if name == SCALE:
+            given = (0,)
+        compiled = jax.jit(function, donate_argnums=given).lower(jnp.asarray(x_BSNH, dtype)).compile()
+        # Two inputs of their own, as the first may be given away.
+        turning = Turning(compiled, jnp.asarray(x_BSNH, dtype))
+        turned.calls[name] = Timed(turning.run, jax.block_until_ready)
+        got = np.asarray(compiled(jnp.asarray(x_BSNH, dtype)), np.float32)
+        turned.errors[name] = float(np.abs(got - wanted).max())
+    return turned
+
+
+def _in_torch(x_BSNH: np.ndarray, dtype: str, turned: Turned) -> None:
+    """Adds the way in PyTorch."""
+    _, length, _, head_size = x_BSNH.shape
+    turn, start = torch_way(waves(length, head_size), x_BSNH, dtype)
+    # On a CPU torch returns when it is done.
+    turned.calls[TORCH] = Timed(Turning(turn, start).run, lambda result: None)
+    got = turn(start).float().numpy()
+    turned.errors[TORCH] = float(np.abs(got - _wanted(x_BSNH, dtype)).max())
+
+
+def _wanted(x_BSNH: np.ndarray, dtype: str) -> np.ndarray:
+    """The exact rotation of what is left of the numbers in that dtype: rounding the input is no way's error."""
+    _, length, _, head_size = x_BSNH.shape
+    rounded = np.asarray(jnp.asarray(x_BSNH, dtype), np.float32)
+    return exact(waves(length, head_size), rounded)
+
+
+def _rows(times: Mapping[str, Times], errors: Mapping[str, float], dtype: str, length: int) -> list[RotationRow]:
+    scale, _ = times[SCALE].medians
+    rows = []
+    for name, taken in times.items():
+        cpu, wall = taken.medians
+        error: float | None = errors[name]
+        # A scaling is no rotation, and has no error as one.
+        if name in (SCALE, COPY):
+            error = None
+        rows.append(RotationRow(name, dtype, length, cpu, wall, cpu / scale, error))
+    return rows
