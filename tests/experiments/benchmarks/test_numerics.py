@@ -12,7 +12,7 @@ from experiments.benchmarks.numerics import rows as numerics
 from posjax import Dims
 from posjax.invariants import scores
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/numerics.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/numerics.md"
 
 
 @pytest.fixture(scope="module")
