@@ -70,6 +70,7 @@ class Case:
     @cached_property
     def inputs(self) -> Arrays:
         """Float32 `[B, S, N, H]`: queries, keys, values, and the output's cotangent."""
+        # By numpy, so that every framework is given the same numbers.
         rng = np.random.default_rng(0)
         shape = (self.batch, self.length, self.heads, self.head_size)
         return {name: rng.standard_normal(shape, np.float32) for name in ("q", "k", "v", "d_out")}
@@ -127,6 +128,7 @@ def error(got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray]) -> floa
     of_params = [scale for name, scale in scales.items() if _is_param(name)]
     params_scale = max(of_params, default=0.0)
     worst = 0.0
+    # A peer that takes no gradient of parameters is compared in all the rest.
     for name in got.keys() & want.keys():
         scale = scales[name]
         if _is_param(name):
@@ -153,6 +155,7 @@ def tolerance(dtype: str) -> float:
 
 def distances(length: int) -> np.ndarray:
     """`q - k` where a causal mask allows the pair, else 0: int32 `[S, S]`."""
+    # Where the mask forbids a pair, any distance would do. 0 is one that every bias knows.
     at_S = np.arange(length, dtype=np.int32)
     return np.maximum(at_S[:, None] - at_S[None, :], 0)
 
@@ -165,6 +168,7 @@ def by_distance(case: Case) -> np.ndarray:
     q_positions = jnp.arange(case.length, dtype=jnp.int32)
     k_positions = jnp.zeros((1,), jnp.int32)
     rows = []
+    # A head at a time, as that is what encodings give the bias of.
     for n in range(case.heads):
         bias_TS = encoding.bias(params, q_positions, k_positions, Head(n, case.heads))
         rows.append(np.asarray(bias_TS[:, 0], np.float32))

@@ -34,13 +34,16 @@ def attention(rows: Sequence[Any], path: Path) -> None:
     peers = list(dict.fromkeys(row.peer for row in timed))
     lengths = sorted({row.length for row in timed})
     wide = min(WIDEST, len(encodings))
+    # Rounded up.
     tall = -(-len(encodings) // wide)
+    # Constrained, so that the legend finds its room below the panels.
     figure = Figure(figsize=(3.1 * wide, 2.9 * tall + 0.5), layout="constrained")
     panels = figure.subplots(tall, wide, sharex=True, sharey=True, squeeze=False).ravel()
     for axis, encoding in zip(panels, encodings, strict=False):
         for index, peer in enumerate(peers):
-            points = [(row.length, row.cpu) for row in timed if (row.encoding, row.peer) == (encoding, peer)]
-            _line(axis, points, peer, index)
+            # In every panel a peer keeps its index, and so its colour, also where another is missing.
+            mine = [row for row in timed if (row.encoding, row.peer) == (encoding, peer)]
+            _line(axis, [(row.length, row.cpu) for row in mine], peer, index)
         _dress(axis, encoding, lengths)
     # The last row of panels may not be full.
     for axis in panels[len(encodings) :]:
@@ -54,6 +57,7 @@ def by_length(panels: Mapping[str, Curves], label: str, path: Path) -> None:
     """One panel for each name, with its curves; all share their axes."""
     figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    # A name has one colour in all panels.
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         lengths = set()
@@ -105,6 +109,7 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """The figure as a PNG, whole or not at all. Errors: `StorageError`."""
+    # Without pyplot, which would ask for a display and keep every figure.
     FigureCanvasAgg(figure)
     png = io.BytesIO()
     figure.savefig(

@@ -37,6 +37,7 @@ class Goal:
     def verdict(self) -> str:
         if self.worst is None:
             return "not measured"
+        # What just reaches it has met it, on either side.
         missed = self.worst > self.reach
         if not self.at_most:
             missed = self.worst < self.reach

@@ -23,6 +23,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "processor": _processor(),
         "cores": cores(),
+        # A name for readers, and the platform by which a CPU is told from what is added to it.
         "devices": [f"{len(devices)} x {devices[0].device_kind}", devices[0].platform],
         "python": platform.python_version(),
         "versions": _versions(),

@@ -27,10 +27,11 @@ def folders(out: Path | None) -> Folders:
 
 def write(to: Folders, name: str, content: Mapping[str, Any], page: str) -> None:
     """`NAME.json` and `NAME.md`, each whole or not at all. Errors: `StorageError`."""
+    # Numbers first: from them the page can be made again, and nothing makes them again.
     write_json(to.numbers / f"{name}.json", dict(content))
     write_whole(to.pages / f"{name}.md", page.encode())
 
 
-def command_line(program: str, arguments: Sequence[str]) -> str:
+def command_line(module: str, arguments: Sequence[str]) -> str:
     """What a reader types to measure the same again."""
-    return " ".join([program, *arguments])
+    return " ".join(["python -m", module, *arguments])

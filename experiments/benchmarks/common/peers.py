@@ -101,7 +101,9 @@ def whole(case: Case, params: Params) -> jax.Array | None:
     """The bias `[1, N, S, S]`, one by distance from its vector, which is the fastest way and keeps gradients."""
     joined = case.encoding.join(params, case.encoding.constants(case.dims))
     S = case.length
+    # No positions: those of a row without gaps, 0 .. S - 1.
     bias = describe(case.encoding, joined, case.heads, None, None, (S, S), 0)
+    # A bias by content is no array that could be given. No case here has one.
     if bias is None or isinstance(bias, ByContent):
         return None
     return bias.tile(0, 0, S, S)
@@ -110,6 +112,7 @@ def whole(case: Case, params: Params) -> jax.Array | None:
 def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]:
     """The pass that is timed: the output, or with its gradients `(out, (dparams, dq, dk, dv))`."""
     if not case.backward:
+        # It takes the cotangent too, so that both passes are called alike.
         return lambda params, q, k, v, d_out, *more: forward(params, q, k, v, *more)
 
     def both(params: Params, q: jax.Array, k: jax.Array, v: jax.Array, d_out: jax.Array, *more: jax.Array) -> Any:
@@ -137,6 +140,7 @@ def arguments(case: Case) -> tuple[Any, ...]:
 def ready(case: Case, forward: Function, more: tuple[Any, ...], budget: float, halved: bool, learned: bool) -> Ready:
     """A JAX function compiled for a case. Errors: `Unable` where its arrays would take more than `budget` GiB."""
     given = (*arguments(case), *more)
+    # Compiled before anything runs: what would not fit is known before it takes the machine down.
     compiled = jax.jit(function(case, forward, learned)).lower(*given).compile()
     memory = compiled.memory_analysis()
     # Some platforms keep no such account; there a program runs, or fails by itself.

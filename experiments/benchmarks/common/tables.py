@@ -36,6 +36,7 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 
 def _terminal_line(cells: Sequence[str], sizes: Sequence[int]) -> str:
+    # The first cell says what a line is about; all others are numbers, or words as short.
     name, *numbers = cells
     if len(name) > sizes[0]:
         name = name[: sizes[0] - 1] + "…"
@@ -80,6 +81,7 @@ def length(n: int) -> str:
     >>> length(512), length(65536), length(1000)
     ('512', '64k', '1000')
     """
+    # 3000 tokens are no 3k: only whole multiples of 1024 are shortened.
     if n >= 1024 and n % 1024 == 0:
         return f"{n // 1024}k"
     return str(n)

@@ -97,10 +97,12 @@ def interleave(
     """
     times = {name: Times() for name in calls}
     spent = dict.fromkeys(calls, 0.0)
+    # Rounds are the outer loop: what slows the machine for a while then slows all calls, and not one.
     for _ in range(rounds):
         for name, call in calls.items():
             if spent[name] > most:
                 continue
+            # Untimed, see `SHORT`: the call of another peer has just ended.
             if first[name] < SHORT:
                 call.finished()
             count = _calls_in_a_sample(first[name])

@@ -22,6 +22,7 @@ Score = Callable[..., Any]
 def buckets(case: Case) -> Any:
     """The bucket of each distance 0 .. S - 1, int64."""
     assert isinstance(case.encoding, T5Bias)
+    # Made once: a bucket depends on the distance alone, and no gradient goes through it.
     far = np.arange(case.length)
     return torch.tensor(np.searchsorted(case.encoding.edges(), far, "right"), device=case.device)
 
@@ -34,6 +35,7 @@ def masked(case: Case) -> Callable[[Params], Any]:
     S = case.length
     dtype = getattr(torch, case.dtype)
     far_SS = torch.tensor(distances(S), device=case.device)
+    # Above the diagonal lies what comes after a query.
     later_SS = torch.ones(S, S, dtype=torch.bool, device=case.device).triu(1)
     if not case.learned:
         vector_NS = torch.tensor(by_distance(case), device=case.device).to(dtype)
@@ -61,6 +63,7 @@ def _pairs(case: Case, far_SS: Any) -> Callable[[Params], Any]:
 
 def _t5_pairs(bucket_SS: Any) -> Callable[[Params], Any]:
     def t5(params: Params) -> Any:
+        # Ours is [N, buckets]. A lookup takes whole rows, and heads come first again after it.
         table = params["table"].T
         return torch.nn.functional.embedding(bucket_SS, table).permute(2, 0, 1)
 
@@ -84,8 +87,10 @@ def _fire_pairs(case: Case, distance_SS: Any) -> Callable[[Params], Any]:
         threshold = params["threshold"].exp()
         # FIRE divides by the query's position, or by the threshold where that is further.
         longest_S = torch.maximum(position_S, threshold)
-        share_SS = torch.log1p(c * distance_SS) / torch.log1p(c * longest_S)[:, None]
-        hidden_SSM = torch.relu(share_SS[..., None] * params["in_scale"][0] + params["in_shift"][0])
+        whole_S1 = torch.log1p(c * longest_S)[:, None]
+        share_SS = torch.log1p(c * distance_SS) / whole_S1
+        before_SSM = share_SS[..., None] * params["in_scale"][0] + params["in_shift"][0]
+        hidden_SSM = torch.relu(before_SSM)
         bias_NSS = torch.einsum("TSM,NM->NTS", hidden_SSM, params["out"])
         return bias_NSS + params["shift"][:, None, None]
 
@@ -113,14 +118,23 @@ def _read(vector_NS: Any) -> Score:
 
 
 def _look_up(table: Any, bucket_S: Any) -> Score:
-    return lambda s, b, h, q, k: s + table[h, bucket_S[torch.abs(q - k)]]
+    def score(s: Any, b: Any, h: Any, q: Any, k: Any) -> Any:
+        bucket = bucket_S[torch.abs(q - k)]
+        return s + table[h, bucket]
+
+    return score
 
 
 def _kerple(params: Params) -> Score:
     # Outside of the score function, which may read numbers of an array but not compute with all of it.
     r1 = params["r1"].exp()
     r2 = params["r2"].exp()
-    return lambda s, b, h, q, k: s - r1[h] * torch.log1p(r2[h] * torch.abs(q - k))
+
+    def score(s: Any, b: Any, h: Any, q: Any, k: Any) -> Any:
+        distance = torch.abs(q - k)
+        return s - r1[h] * torch.log1p(r2[h] * distance)
+
+    return score
 
 
 def _alibi(case: Case) -> Callable[[Params], Score]:

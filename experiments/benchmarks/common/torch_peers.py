@@ -77,7 +77,10 @@ def x_transformers(case: Case, budget: float) -> Ready:
         fits(case, budget, 4)
         module = modules.AlibiPositionalBias(case.heads)
     elif isinstance(case.encoding, T5Bias):
-        fits(case, budget, 10 if case.backward else 5)
+        arrays = 5
+        if case.backward:
+            arrays = 10
+        fits(case, budget, arrays)
         module = modules.RelativePositionBias(1.0, True, case.encoding.buckets, case.encoding.max_distance, case.heads)
         # Its table is [buckets, N]; ours, [N, buckets].
         table = torch.tensor(case.params["table"].T.copy())
@@ -102,16 +105,22 @@ def bloom(case: Case, budget: float) -> Ready:
     """Bloom's attention layer as it is without a fused kernel, its projections replaced by nothing."""
     if not isinstance(case.encoding, Alibi):
         raise Unable("has no such bias")
-    fits(case, budget, 7 if case.backward else 4)
+    arrays = 4
+    if case.backward:
+        arrays = 7
+    fits(case, budget, arrays)
     made = importlib.import_module("transformers.models.bloom.modeling_bloom")
     width = case.heads * case.head_size
-    layer = made.BloomAttention(made.BloomConfig(hidden_size=width, n_head=case.heads), layer_idx=0).eval()
+    config = made.BloomConfig(hidden_size=width, n_head=case.heads)
+    # In evaluation, without dropout.
+    layer = made.BloomAttention(config, layer_idx=0).eval()
     # Attention alone is compared, without the products before and after it.
     layer.query_key_value = torch.nn.Identity()
     layer.dense = torch.nn.Identity()
     B, S = case.batch, case.length
     dtype = getattr(torch, case.dtype)
     alibi = made.build_alibi_tensor(torch.ones(B, S), case.heads, dtype)
+    # The mask as an array that is added, such as a model hands to its layers.
     least = torch.finfo(dtype).min
     later = torch.full((S, S), least, dtype=dtype).triu(1)[None, None]
     # The layer adds its input's stream to the result, and so nothing here.
@@ -177,6 +186,7 @@ def ready(
     run = without_gradients
     if case.backward:
         run = with_gradients
+        # In place: these are the arrays that `forward` is called with.
         for x in (q, k, v, *trained.values()):
             x.requires_grad_(True)
     return Ready(Timed(run, _wait(case.device)), halved, numbers)

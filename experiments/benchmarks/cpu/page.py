@@ -26,6 +26,7 @@ ASKED = (
 
 def goals(rows: Sequence[CpuRow]) -> list[Goal]:
     """What is to be reached on a CPU, with what was, for relative biases at 2048 tokens or more."""
+    # A network for each pair, as FIRE has, can be no vector by distance: it has no goal.
     counted = [row for row in rows if row.relative and row.length >= LONG]
     found = []
     for what, peer, reach in ASKED:
@@ -57,6 +58,7 @@ def summary(found: Sequence[Goal]) -> TextTable:
 def grid(rows: Sequence[CpuRow], backward: bool) -> TextTable:
     """CPU times by encoding and peer, one column for each length."""
     lengths = sorted({row.length for row in rows})
+    # In the order of the rows: encodings as they were asked for, ours first in each.
     lines: dict[str, dict[int, str]] = {}
     for row in rows:
         if row.backward == backward:
@@ -107,6 +109,7 @@ def _detail(row: CpuRow) -> list[str]:
         tables.digits(row.ours),
         tables.digits(row.ours_wall),
         str(row.samples),
+        # None: it did not run.
         {None: "", True: "yes", False: "no"}[row.halved],
         _difference(row),
         row.why,
@@ -162,6 +165,7 @@ def text(rows: Sequence[CpuRow]) -> str:
     """The same for a terminal, without the details."""
     parts = [grid(rows, backward).columns() for backward in (False, True)]
     parts.append(summary(goals(rows)).columns())
+    # Once for all cases, as a package is missing from every one.
     absent = sorted({row.why for row in rows if "not installed" in row.why})
     if absent:
         parts.append("Left out: " + "; ".join(absent))

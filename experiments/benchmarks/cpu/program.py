@@ -59,6 +59,7 @@ class CpuOptions:
             # Written so that NaN is refused too.
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name} {getattr(self, name)}: needed is a positive number")
+        # One token attends to itself alone, and a rotation turns channels in pairs.
         if not self.lengths or min(self.lengths) < 2 or self.head_size % 2 or self.head_size < 2:
             raise InputError(
                 f"--lengths {self.lengths} --head-size {self.head_size}: needed are lengths of 2 or more "
@@ -94,5 +95,5 @@ def command(arguments: Sequence[str]) -> None:
         rows += measure(case, options.limits(case), rows)
         # To the other stream, so that what is piped into a file is the table alone.
         print(line(rows, case), file=sys.stderr, flush=True)
-    said = command_line(f"python -m {PROGRAM}", arguments)
+    said = command_line(PROGRAM, arguments)
     print(write(folders(options.out), said, rows))

@@ -74,6 +74,7 @@ def measure(case: Case, limits: Limits, before: Sequence[CpuRow]) -> list[CpuRow
             _check_time(peer, peers_case, limits, before, row)
             rows.append(_prepared(peer, peers_case, limits, row, so_far))
         except (Unable, NotImplementedError, MemoryError) as reason:
+            # What a peer, or a backend of ours, says that it cannot do, in its own words.
             rows.append(replace(row, why=str(reason) or type(reason).__name__))
         except RuntimeError as reason:
             # A peer's own compiler, or an allocation that failed. Its texts run over pages.
@@ -102,6 +103,7 @@ def _check_time(peer: Peer, case: Case, limits: Limits, before: Sequence[CpuRow]
     """Errors: `Unable` for a peer that is not installed, or whose last time foretells one that is too long."""
     if peer.absent is not None:
         raise Unable(f"{peer.absent} is not installed")
+    # The last of them is the longest, and foretells best.
     last = None
     for earlier in before:
         same = (earlier.encoding, earlier.peer, earlier.backward) == (row.encoding, peer.name, case.backward)
@@ -155,6 +157,7 @@ def _filled(row: CpuRow, times: Times | None, ours: Times | None) -> CpuRow:
         return row
     cpu, wall = times.medians
     row = replace(row, cpu=cpu, wall=wall, samples=len(times.cpu))
+    # Of ours itself the ratio would be 1.
     if ours is None or row.peer == OURS:
         return row
     return replace(row, ours=ratio(ours.cpu, times.cpu), ours_wall=ratio(ours.wall, times.wall))

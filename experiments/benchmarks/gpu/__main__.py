@@ -14,5 +14,6 @@ if __name__ == "__main__":
     try:
         command(sys.argv[1:])
     except InputError as error:
+        # One line, as of every command: a traceback says nothing of what to do.
         print(f"posjax: {error}", file=sys.stderr)
         sys.exit(error.code)

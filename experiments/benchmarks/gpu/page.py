@@ -50,6 +50,7 @@ def _goal(rows: Sequence[GpuRow], what: str, reach: float, mine: str, other: str
     """What is to be reached of another's speed, with what was at each shape and pass that both ran."""
     times = {_at(row): row.seconds for row in rows if row.name == other and row.seconds}
     measured = []
+    # Both must have run: what one of them could not do says nothing of the other's speed.
     for row in rows:
         if row.name == mine and row.seconds and _at(row) in times:
             measured.append((times[_at(row)] / row.seconds, _told(row)))
@@ -149,6 +150,7 @@ def page(rows: Sequence[GpuRow], taken: Taken, on: dict[str, Any]) -> str:
 
 def _choices(rows: Sequence[GpuRow]) -> list[str]:
     """What `attend` chose for each encoding, "Rope by cudnn"."""
+    # Of a row that ran, `why` is the note that names the backend.
     ran = [row for row in rows if row.name.endswith("auto") and row.seconds is not None]
     return sorted({f"{row.encoding} {row.why}" for row in ran})
 

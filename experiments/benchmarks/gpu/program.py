@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.benchmarks.common.pages import command_line, folders
+from experiments.benchmarks.common.pages import folders
 from experiments.benchmarks.gpu import MISSING
 from experiments.benchmarks.gpu.page import Taken, write
 from experiments.benchmarks.gpu.rows import GpuRow, Shape
@@ -75,11 +75,10 @@ def command(arguments: Sequence[str]) -> None:
     begin = time.time()
     every = shapes(chosen)
     rows = _measured(every, begin, chosen)
-    taken = Taken(
-        command_line("experiments/benchmarks/gpu.sh", arguments),
-        time.time() - begin,
-        {"dtype": every[0].dtype, "tokens": every[0].tokens, "width": every[0].width},
-    )
+    # Not this module, but the script that sets its environment.
+    said = " ".join(["experiments/benchmarks/gpu.sh", *arguments])
+    sizes = {"dtype": every[0].dtype, "tokens": every[0].tokens, "width": every[0].width}
+    taken = Taken(said, time.time() - begin, sizes)
     print(write(folders(chosen.out), rows, taken))
     if MISSING:
         print(f"{MISSING} is not installed: posjax's encodings and attention were imported without the rest")

@@ -43,9 +43,9 @@ class Shape:
             encoding,
             self.length,
             backward,
+            # As wide and as many tokens in every shape, so that all fill the device alike.
             heads=self.width // self.head_size,
             head_size=self.head_size,
-            # As many tokens at every length, so that all fill the device alike.
             batch=max(1, self.tokens // self.length),
             dtype=self.dtype,
             device=self.device,

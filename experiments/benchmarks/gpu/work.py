@@ -39,6 +39,7 @@ class Task:
 
     def text(self) -> str:
         """The task on a command line."""
+        # JSON has neither paths nor sets.
         task = asdict(self) | {"path": str(self.path), "skip": sorted(self.skip)}
         return json.dumps(task)
 
@@ -109,6 +110,7 @@ def _time(task: Task, made: Rows, lines: Lines) -> None:
 def _flops(shape: Shape, row: GpuRow) -> float:
     if row.name == MATMUL:
         return 2.0 * _edge(shape) ** 3
+    # What an encoding adds is not counted: of two rows the one with more TFLOP/s took less time.
     return shape.case("", ENCODINGS["NoPE"], row.backward).flops
 
 
@@ -121,8 +123,10 @@ def _prepare(task: Task, torch: bool, lines: Lines) -> Rows:
     for entry, backward in _every(task.shape):
         peer = entry.peer
         row = GpuRow(peer.name, entry.kind, task.shape.head_size, task.shape.length, backward)
+        # Its turn is the other one, or an attempt before this one knows it.
         if ("torch" in peer.needs) != torch or row.key in task.skip:
             continue
+        # Before anything of it happens, as what happens may end this process.
         lines.begin(row.key)
         try:
             if time.time() > task.deadline:
@@ -159,6 +163,7 @@ def _prepare_row(row: GpuRow, peer: Peer, case: Case, made: Rows) -> None:
 def _compared(row: GpuRow, case: Case, numbers: Arrays, made: Rows) -> GpuRow:
     """The row with its distance from the chunked backend, whose results are computed once for each encoding."""
     key = (repr(case.encoding), case.backward)
+    # Computed here, as T5's bias alone has a row of this backend.
     if key not in made.wanted:
         check = ours(case, BUDGET)
         made.wanted[key] = check.numbers(check.call.finished())

@@ -62,6 +62,7 @@ class Workers:
                 shape = waiting.pop(0)
                 path = self.folder / f"compile-{shape.head_size}-{shape.length}.jsonl"
                 running.append(self.start(shape, path, (), rounds=0))
+            # A fifth of a second is nothing beside compiling.
             time.sleep(0.2)
             if time.time() > limit:
                 for process in running:

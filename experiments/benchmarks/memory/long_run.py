@@ -61,6 +61,7 @@ def run(long: Long) -> dict[str, Any]:
         "limit_gib": LIMIT,
     }
     verdict = Goal("GiB at the peak", LIMIT, worst=found["peak_gib"]).verdict
+    # The sentence is kept with the numbers: a later command without a long run puts it on its page again.
     return found | {"met": verdict == "met", "text": _told(found, verdict)}
 
 
@@ -72,6 +73,7 @@ def _decoder(long: Long) -> Decoder:
 
 def _norm(gradients: Any) -> float:
     """Whether the bias learned from the row at all: a gradient that went missing on the way would be 0."""
+    # All of its tables together, however the encoding divides them.
     squares = [jnp.sum(jnp.square(x)) for x in jax.tree.leaves(gradients)]
     return float(sum(squares) ** 0.5)
 

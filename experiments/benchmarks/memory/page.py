@@ -41,7 +41,9 @@ def size(count: float) -> str:
 def table(rows: Sequence[MemoryRow], backward: bool) -> TextTable:
     """The sizes of one pass."""
     chosen = [row for row in rows if row.backward == backward]
-    head = [f"temporary arrays, {PASSES[backward]}", *map(tables.length, chosen[0].lengths), "exponent"]
+    # All rows have the lengths of one command.
+    lengths = map(tables.length, chosen[0].lengths)
+    head = [f"temporary arrays, {PASSES[backward]}", *lengths, "exponent"]
     body = []
     for row in chosen:
         body.append([f"{row.encoding}: {row.peer}", *map(size, row.bytes), f"{row.exponent:.3f}"])

@@ -63,9 +63,10 @@ def command(arguments: Sequence[str]) -> None:
     rows: list[MemoryRow] = []
     for encoding in options.encodings:
         found = list(measure(encoding, options.lengths, options.heads, options.head_size))
+        # An encoding takes some ten seconds to compile.
         _say(encoding, found)
         rows += found
-    said = command_line(f"python -m {PROGRAM}", arguments)
+    said = command_line(PROGRAM, arguments)
     print(write(to, rows, Read(said, options.heads, options.head_size, long_run)))
 
 

@@ -38,6 +38,7 @@ class MemoryRow:
 def temporaries(case: Case, peer: str) -> int:
     """Bytes of a compiled program's temporary arrays; its arguments are shapes, and nothing is run."""
 
+    # The peers' own calls, but not `Peer.prepare`, which makes the arrays.
     def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if peer == OURS:
             return attend(q, k, v, encoding=case.encoding, params=params, backend="chunked")
@@ -46,6 +47,7 @@ def temporaries(case: Case, peer: str) -> int:
     # Shapes alone: a whole bias at 64k tokens takes 64 GiB, and is compiled here without ever being made.
     shape = jax.ShapeDtypeStruct((1, case.length, case.heads, case.head_size), jnp.dtype(case.dtype))
     params = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in case.params.items()}
+    # Queries, keys, values and the cotangent have one shape.
     timed = jax.jit(function(case, forward, case.learned))
     compiled = timed.lower(params, shape, shape, shape, shape).compile()
     memory: Any = compiled.memory_analysis()

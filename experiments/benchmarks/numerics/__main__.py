@@ -6,4 +6,4 @@ from experiments import cli
 from experiments.benchmarks.numerics.program import command
 
 if __name__ == "__main__":
-    cli.main(command)
+    cli.program(command)

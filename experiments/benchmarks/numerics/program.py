@@ -29,6 +29,7 @@ class NumericsOptions:
 
 def command(arguments: Sequence[str]) -> None:
     options = cli.options(NumericsOptions, PROGRAM, arguments, "the only one is --out FILE")
+    # Asked here and not on import: the help is there without it.
     if mp is None:
         raise InputError("arithmetic of 60 digits needs mpmath: python -m pip install -e '.[test]'")
     table = markdown(list(rows.measure()))

@@ -21,7 +21,8 @@ def exact_waves(positions: np.ndarray, base: float, size: int) -> tuple[np.ndarr
     cos = np.empty((len(positions), half))
     sin = np.empty((len(positions), half))
     with mp.workdps(DIGITS):
-        frequencies = [mp.mpf(base) ** (mp.mpf(-2 * i) / size) for i in range(half)]
+        exponents = [mp.mpf(-2 * i) / size for i in range(half)]
+        frequencies = [mp.mpf(base) ** exponent for exponent in exponents]
         for row, position in enumerate(positions):
             for i, frequency in enumerate(frequencies):
                 # An int of Python's own, which mpmath multiplies exactly.
@@ -78,7 +79,8 @@ def fire(pair: Pair) -> Any:
     c = mp.exp(pair.param("c", 0))
     threshold = mp.exp(pair.param("threshold", 0))
     longest = max(mp.mpf(pair.q_position), threshold)
-    share = mp.log(c * pair.distance + 1) / mp.log(c * longest + 1)
+    whole = mp.log(c * longest + 1)
+    share = mp.log(c * pair.distance + 1) / whole
     total = pair.param("shift")
     hidden = mp.mpf(0)
     for unit in range(pair.params["out"].shape[1]):

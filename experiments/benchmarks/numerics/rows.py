@@ -19,9 +19,11 @@ from posjax.invariants import scores
 POSITIONS = (2**10, 2**17, 2**20, 2**24, 2**31 - 1)
 SIZE = 128
 BASES = (10_000.0, 500_000.0)
+# With both sides of the border behind which T5 has one bucket, 128.
 DISTANCES = (0, 1, 2, 3, 17, 127, 128, 1000)
 BIASES: tuple[tuple[Encoding, Formula, float], ...] = (
     (posjax.Alibi(), reference.alibi, 1e-6),
+    # A bucket is looked up, and nothing is rounded.
     (posjax.T5Bias(), reference.t5, 0.0),
     (posjax.Kerple(), reference.kerple, 1e-6),
     (posjax.Kerple("power"), reference.kerple_power, 5e-6),
@@ -110,14 +112,17 @@ def products(position: int, dtype: str) -> float:
         got = _rotated(q_BTNH, q_at, base) @ _rotated(k_BSNH, k_at, base).T
         q = _exactly_rotated(q_BTNH, q_at, base)
         k = _exactly_rotated(k_BSNH, k_at, base)
-        lengths = np.linalg.norm(q, axis=-1)[:, None] * np.linalg.norm(k, axis=-1)[None]
-        error = np.abs(got - q @ k.T) / lengths
+        q_norms = np.linalg.norm(q, axis=-1)
+        k_norms = np.linalg.norm(k, axis=-1)
+        # Relative to the two lengths: a product of vectors at right angles is near 0, and its error is not.
+        error = np.abs(got - q @ k.T) / (q_norms[:, None] * k_norms[None])
         worst = max(worst, float(np.max(error)))
     return worst
 
 
 def _rotated(x: jax.Array, at: np.ndarray, base: float) -> np.ndarray:
     """What posjax makes of `[1, T, 1, H]`, as `[T, H]`."""
+    # Keys are turned as queries are.
     turned = posjax.Rope(base).rotate({}, x, jnp.asarray(at), "query")
     return np.asarray(turned[0, :, 0], np.float64)
 
@@ -137,6 +142,7 @@ def bias(encoding: Encoding, formula: Formula, position: int, heads: int = 12) -
     """The worst error of a bias, relative to its size where that is above 1."""
     made = encoding.init(jax.random.key(0), Dims(heads=heads, head_size=SIZE))
     params = {name: np.asarray(x) for name, x in made.items()}
+    # Near ones, where buckets and logarithms change most; far ones, where float32 rounds; none before position 0.
     distances = [d for d in (*DISTANCES, position // 3, position) if d <= position]
     q_at = jnp.asarray([position], jnp.int32)
     k_at = jnp.asarray([position - d for d in distances], jnp.int32)
@@ -157,10 +163,15 @@ def shift(position: int) -> float:
     dims = Dims(heads=4, head_size=64)
     length = 64
     params = encoding.join(None, encoding.constants(dims))
-    q, k = jax.random.normal(jax.random.key(0), (2, 1, length, dims.heads, dims.head_size))
+    shape = (2, 1, length, dims.heads, dims.head_size)
+    q, k = jax.random.normal(jax.random.key(0), shape)
     at = jnp.arange(length)
+
     # Compiled, with the offset as data: the same program at every offset, as in a model.
-    moved = jax.jit(lambda offset: scores(encoding, params, q, k, at + offset, at + offset))
+    @jax.jit
+    def moved(offset: jax.Array) -> jax.Array:
+        return scores(encoding, params, q, k, at + offset, at + offset)
+
     # The last position must still be an int32.
     offset = min(position, 2**31 - 1 - length)
     here = np.asarray(moved(jnp.int32(0)))

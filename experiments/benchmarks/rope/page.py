@@ -31,6 +31,7 @@ class Sizes:
 def goal(rows: Sequence[RotationRow]) -> str:
     """Whether the rotation in bfloat16 is as fast as it should be, in one sentence."""
     ours = [row for row in rows if row.name == OURS and row.dtype == "bfloat16"]
+    # Ours always has a ratio: only a row of what is not installed lacks it.
     worst = max(ours, key=lambda row: row.ratio or 0.0)
     ratio = worst.ratio or 0.0
     verdict = Goal("CPU time of the scaling", REACH, worst=ratio).verdict

@@ -46,9 +46,10 @@ def command(arguments: Sequence[str]) -> None:
     options = cli.options(RotationOptions, PROGRAM, arguments)
     options.check()
     rows: list[RotationRow] = []
+    # First in bfloat16, which the goal is of.
     for dtype in ("bfloat16", "float32"):
         for length in options.lengths:
             shape = (options.batch, length, options.heads, options.head_size)
             rows += measure(shape, dtype, options.rounds)
-    said = command_line(f"python -m {PROGRAM}", arguments)
+    said = command_line(PROGRAM, arguments)
     print(write(folders(options.out), rows, options.sizes(), said))

@@ -59,6 +59,7 @@ def measure(shape: tuple[int, int, int, int], dtype: str, rounds: int) -> list[R
         _in_torch(x, dtype, turned)
     else:
         absent.append(RotationRow(TORCH, dtype, length, why="torch is not installed"))
+    # How long each takes, which says how many calls make a sample.
     first = {}
     for name, call in turned.calls.items():
         _, (_, first[name]) = once(call)

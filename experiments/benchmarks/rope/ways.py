@@ -47,6 +47,7 @@ def ways(made: Waves, length: int) -> dict[str, Callable[[jax.Array], jax.Array]
         return x * jax.lax.optimization_barrier(minus).astype(x.dtype)
 
     return {
+        # One function twice: the first may write into its argument, see `rows`.
         SCALE: scale,
         COPY: scale,
         OURS: lambda x: Rope().rotate(made.params, x, contiguous(length), "query"),
@@ -86,10 +87,14 @@ def torch_way(made: Waves, x_BSNH: np.ndarray, dtype: str) -> tuple[Callable[[An
     """The rotation by halves in PyTorch, which makes a new array, and its input."""
     # By name, so that types are checked where torch is not installed.
     torch: Any = importlib.import_module("torch")
+    # Every core that this process may use, as jax takes them.
     torch.set_num_threads(cores())
     kind = getattr(torch, dtype)
-    cos = torch.tensor(np.concatenate([made.cos, made.cos], -1)[:, None]).to(kind)
-    sin = torch.tensor(np.concatenate([made.sin, made.sin], -1)[:, None]).to(kind)
+    # Each angle turns two channels, one in each half.
+    cos = np.concatenate([made.cos, made.cos], -1)[:, None]
+    sin = np.concatenate([made.sin, made.sin], -1)[:, None]
+    cos = torch.tensor(cos).to(kind)
+    sin = torch.tensor(sin).to(kind)
 
     def turn(x: Any) -> Any:
         a, b = x.chunk(2, -1)
