@@ -8,8 +8,7 @@ import pytest
 from experiments.benchmarks.common import peers
 from experiments.benchmarks.common.cases import ENCODINGS, Case, Unable
 from experiments.benchmarks.common.peers import BASELINE, OURS, PEERS, SDPA
-from experiments.benchmarks.cpu import page as cpu_page
-from experiments.benchmarks.cpu import rows as cpu_rows
+from experiments.benchmarks.cpu import page as cpu_page, rows as cpu_rows
 from experiments.benchmarks.cpu.rows import UNBIASED, CpuRow, Limits
 from tests.experiments.benchmarks.pages import committed, narrow, tables_of
 

@@ -9,9 +9,7 @@ from dataclasses import asdict
 
 import pytest
 
-from experiments.benchmarks.gpu import page as gpu_page
-from experiments.benchmarks.gpu import rows as gpu_rows
-from experiments.benchmarks.gpu import workers
+from experiments.benchmarks.gpu import page as gpu_page, rows as gpu_rows, workers
 from tests.experiments.benchmarks.pages import ROOT, committed, tables_of
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from experiments.benchmarks.rope import page as rope_page
-from experiments.benchmarks.rope import rows as rope
+from experiments.benchmarks.rope import page as rope_page, rows as rope
 from experiments.benchmarks.rope.program import RotationOptions
 from tests.experiments.benchmarks.pages import committed, narrow, tables_of
 
