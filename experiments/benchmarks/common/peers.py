@@ -15,10 +15,11 @@ import numpy as np
 
 from experiments.benchmarks.common.cases import GIB, Arrays, Case, Ready, Unable
 from experiments.benchmarks.common.timing import Timed
-from posjax.attention import attend, describe
+from posjax.attention import attend
 from posjax.attention.biases import ByContent
+from posjax.attention.masks import Causal
+from posjax.attention.prepared import Prepared, Tokens, gather
 from posjax.encodings import Params
-from posjax.positions import contiguous
 
 Function = Callable[..., jax.Array]
 """`(params, q, k, v, *more) -> out`."""
@@ -87,10 +88,9 @@ def dense(
 ) -> jax.Array:
     """`jax.nn`'s attention after the encoding's own rotation."""
     if rotate:
-        joined = case.encoding.join(params, case.encoding.constants(case.dims))
-        at = contiguous(case.length)
-        q = case.encoding.rotate(joined, q, at, "query")
-        k = case.encoding.rotate(joined, k, at, "key")
+        call = prepared(case, params)
+        q = call.rotate(q, "query")
+        k = call.rotate(k, "key")
     if bias is not None:
         bias = bias.astype(q.dtype)
     out = jax.nn.dot_product_attention(q, k, v, bias, is_causal=True, implementation=implementation)
@@ -99,14 +99,18 @@ def dense(
 
 def whole(case: Case, params: Params) -> jax.Array | None:
     """The bias `[1, N, S, S]`, one by distance from its vector, which is the fastest way and keeps gradients."""
-    joined = case.encoding.join(params, case.encoding.constants(case.dims))
-    S = case.length
-    # No positions: those of a row without gaps, 0 .. S - 1.
-    bias = describe(case.encoding, joined, case.heads, None, None, (S, S), 0)
+    bias = prepared(case, params).bias
     # A bias by content is no array that could be given. No case here has one.
     if bias is None or isinstance(bias, ByContent):
         return None
-    return bias.tile(0, 0, S, S)
+    return bias.tile(0, 0, case.length, case.length)
+
+
+def prepared(case: Case, params: Params) -> Prepared:
+    """What posjax itself makes of a case: a row without gaps, from the first position."""
+    raw = case.encoding.join(params, case.encoding.constants(case.dims))
+    tokens = Tokens.at(case.length, case.length, 0)
+    return gather(case.encoding, raw, case.dims, tokens, Causal())
 
 
 def function(case: Case, forward: Function, learned: bool) -> Callable[..., Any]:

@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass
-class Prepared:
+class Compiled:
     """What one case has so far: the peers that can be timed, with the CPU and wall seconds of each one's first run.
 
     `wanted`: our own results, once they are there.
@@ -64,7 +64,7 @@ class Prepared:
 
 def measure(case: Case, limits: Limits, before: Sequence[CpuRow]) -> list[CpuRow]:
     """One row for each peer. `before`: the rows so far, from which long times are foretold."""
-    so_far = Prepared()
+    so_far = Compiled()
     rows = []
     for peer, peers_case in _peers(case, limits):
         # The row is the case's, also where its peer leaves the encoding out.
@@ -117,7 +117,7 @@ def _check_time(peer: Peer, case: Case, limits: Limits, before: Sequence[CpuRow]
         raise Unable(f"would take about {foretold:.0f} s")
 
 
-def _prepared(peer: Peer, case: Case, limits: Limits, row: CpuRow, so_far: Prepared) -> CpuRow:
+def _prepared(peer: Peer, case: Case, limits: Limits, row: CpuRow, so_far: Compiled) -> CpuRow:
     """Compiles a peer, runs it once, and compares what it gives with ours."""
     made = peer.prepare(case, limits.memory)
     if peer.late:
@@ -136,7 +136,7 @@ def _prepared(peer: Peer, case: Case, limits: Limits, row: CpuRow, so_far: Prepa
     return replace(row, halved=made.halved, why=made.note)
 
 
-def _timed(prepared: Prepared, limits: Limits) -> dict[str, Times]:
+def _timed(prepared: Compiled, limits: Limits) -> dict[str, Times]:
     """The samples of each; a run of more than a row's time is its own sample."""
     times = {}
     calls = {}

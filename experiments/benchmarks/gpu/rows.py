@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks.common.cases import ENCODINGS, Case, Ready, Unable
-from experiments.benchmarks.common.peers import Peer, dense, materialised, ours, ready, whole
-from posjax.attention import BACKENDS, choose, describe, job
+from experiments.benchmarks.common.peers import Peer, dense, materialised, ours, prepared, ready, whole
+from posjax.attention import BACKENDS, choose, job
 from posjax.attention.masks import Causal
 from posjax.encodings import Alibi, Encoding
 
@@ -108,9 +108,7 @@ def dispatched(case: Case, budget: float) -> Ready:
     # The choice depends on shapes and on the kind of the bias, so nothing is computed to learn it.
     shape = (case.batch, case.length, case.heads, case.head_size)
     q_BTNH = jax.ShapeDtypeStruct(shape, jnp.dtype(case.dtype))
-    joined = case.encoding.join({}, case.encoding.constants(case.dims))
-    sizes = (case.length, case.length)
-    bias = jax.eval_shape(lambda: describe(case.encoding, joined, case.heads, None, None, sizes, 0))
+    bias = jax.eval_shape(lambda: prepared(case, {}).bias)
     chosen = choose(job(q_BTNH, q_BTNH, bias, Causal(), 0))
     return replace(ours(case, budget, "auto"), note="by " + chosen.backend)
 
