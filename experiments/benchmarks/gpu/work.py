@@ -64,7 +64,7 @@ class Rows:
     wanted: dict[tuple[str, bool], Arrays] = field(default_factory=dict)
 
 
-class Lines:
+class RowFile:
     """Lines of JSON in a file, each written out before the next thing happens."""
 
     def __init__(self, file: TextIO):
@@ -86,7 +86,7 @@ class Lines:
 def work(task: Task) -> None:
     """Prepares every row of a shape and times them in turns."""
     with task.path.open("a") as file:
-        lines = Lines(file)
+        lines = RowFile(file)
         # torch compiles for longer than all the others together: they are timed before it begins.
         for torch in (False, True):
             made = _prepare(task, torch, lines)
@@ -96,7 +96,7 @@ def work(task: Task) -> None:
         lines.begin(ENDED)
 
 
-def _time(task: Task, made: Rows, lines: Lines) -> None:
+def _time(task: Task, made: Rows, lines: RowFile) -> None:
     calls = {key: ready.call for key, ready in made.ready.items()}
     # A slow row has had enough samples after a second.
     times = interleave(calls, task.rounds, made.first, most=1.0)
@@ -114,7 +114,7 @@ def _flops(shape: Shape, row: GpuRow) -> float:
     return shape.case("", ENCODINGS["NoPE"], row.backward).flops
 
 
-def _prepare(task: Task, torch: bool, lines: Lines) -> Rows:
+def _prepare(task: Task, torch: bool, lines: RowFile) -> Rows:
     """What can be timed; the others' rows are said with their reasons.
 
     `torch`: only the rows that need it, or only those that do not.
@@ -123,7 +123,7 @@ def _prepare(task: Task, torch: bool, lines: Lines) -> Rows:
     for entry, backward in _every(task.shape):
         peer = entry.peer
         row = GpuRow(peer.name, entry.kind, task.shape.head_size, task.shape.length, backward)
-        # Its turn is the other one, or an attempt before this one knows it.
+        # It is the other turn's, or an attempt before this one knows it.
         if ("torch" in peer.needs) != torch or row.key in task.skip:
             continue
         # Before anything of it happens, as what happens may end this process.

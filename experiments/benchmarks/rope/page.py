@@ -19,7 +19,7 @@ REACH = 3.0
 
 
 @dataclass(frozen=True)
-class Sizes:
+class RotationSizes:
     """What was rotated at each length, and how often."""
 
     batch: int
@@ -81,7 +81,7 @@ Measured by `{command}` on {machine}.
 """
 
 
-def page(rows: Sequence[RotationRow], sizes: Sizes, command: str, on: dict[str, Any]) -> str:
+def page(rows: Sequence[RotationRow], sizes: RotationSizes, command: str, on: dict[str, Any]) -> str:
     """The page of rows that a command measured on a machine."""
     return PAGE.format(
         goal=goal(rows),
@@ -92,7 +92,7 @@ def page(rows: Sequence[RotationRow], sizes: Sizes, command: str, on: dict[str, 
     )
 
 
-def write(to: pages.Folders, rows: Sequence[RotationRow], sizes: Sizes, command: str) -> str:
+def write(to: pages.Folders, rows: Sequence[RotationRow], sizes: RotationSizes, command: str) -> str:
     """Writes rope.json and rope.md, and returns the text for a terminal. Errors: `StorageError`."""
     on = machine()
     content = {

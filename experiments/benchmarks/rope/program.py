@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.benchmarks.common.pages import command_line, folders
-from experiments.benchmarks.rope.page import Sizes, write
+from experiments.benchmarks.rope.page import RotationSizes, write
 from experiments.benchmarks.rope.rows import RotationRow, measure
 from posjax.errors import InputError
 
@@ -37,9 +37,9 @@ class RotationOptions:
         if not self.lengths or min(self.lengths) < 1 or self.rounds < 1:
             raise InputError("needed are one length or more, and one round or more")
 
-    def sizes(self) -> Sizes:
+    def sizes(self) -> RotationSizes:
         """What the page says of them."""
-        return Sizes(self.batch, self.heads, self.head_size, self.rounds)
+        return RotationSizes(self.batch, self.heads, self.head_size, self.rounds)
 
 
 def command(arguments: Sequence[str]) -> None:
