@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# The folder is named after the device, as the GPU's is; the command after what it measures, as it always was.
 from experiments import cli
 from experiments.benchmarks.cpu.program import command
 

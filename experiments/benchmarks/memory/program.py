@@ -63,7 +63,7 @@ def command(arguments: Sequence[str]) -> None:
     rows: list[MemoryRow] = []
     for encoding in options.encodings:
         found = list(measure(encoding, options.lengths, options.heads, options.head_size))
-        # An encoding takes some ten seconds to compile.
+        # Said on the way: each takes seconds to compile.
         _say(encoding, found)
         rows += found
     said = command_line(PROGRAM, arguments)
