@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec
 from posjax import axes
 from posjax.attention.biases import Bias
 from posjax.attention.dispatch import BACKENDS, choose
+from posjax.attention.given_masks import held
 from posjax.attention.jobs import job
-from posjax.attention.masks import Causal, Mask, held
+from posjax.attention.masks import Causal, Mask
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
@@ -42,35 +43,43 @@ def attention(
     Errors: `InputError` for an unknown backend, or a mask whose arrays are of other tokens; `NotImplementedError` for a
     named backend that cannot do this, with the reason and the name of one that can.
     """
-    check_heads(axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v))
+    sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v)
+    check_heads(sizes)
     axes.check_floats(q=q, k=k, v=v)
     q_offset = _index(q_offset)
-    mask = held(mask, {"B": q.shape[0], "T": q.shape[1], "S": k.shape[1]}, q_offset)
-    _check_bias(bias, q, k)
+    mask = held(mask, sizes, q_offset)
+    _check_bias(bias, sizes)
     chosen = choose(job(q, k, bias, mask, q_offset, with_lse), backend)
-    if 0 in (*q.shape, *k.shape):  # No token, or none to look at: as for a query that may see nothing.
-        blind = jnp.full((q.shape[0], q.shape[2], q.shape[1]), MASKED, jnp.float32)
-        return jnp.zeros((*q.shape[:3], v.shape[3]), q.dtype), blind
+    if 0 in sizes.values():  # No token, or none to look at: as for a query that may see nothing.
+        B, T, N, _ = q.shape
+        blind = jnp.full((B, N, T), MASKED, jnp.float32)
+        return jnp.zeros((B, T, N, sizes["V"]), q.dtype), blind
     compute = _without_forward_mode(chosen.backend)
     q, k, v, bias = vary_alike((q, k, v, bias), mask)
     if not explicit_axes():
         return compute(q, k, v, bias, mask, q_offset)
-    rows, places, heads = (*spec_of(q), None, None, None)[:3]
-    out_specs = (spec_of(q), PartitionSpec(rows, heads, places) if with_lse else None)
 
-    def both(*arguments: Any) -> tuple[jax.Array, Any]:
+    def asked(*arguments: Any) -> tuple[jax.Array, Any]:
         out, lse = compute(*arguments)
-        return out, lse if with_lse else None
+        if not with_lse:
+            return out, None
+        return out, lse
 
-    return by_compiler(both, out_specs, q, k, v, bias, mask, q_offset)
+    # Inside, the compiler places what it likes; outside, results lie as the queries do.
+    lines = spec_of(q)
+    rows, tokens, heads = (*lines, None, None, None)[:3]
+    logs = None
+    if with_lse:
+        logs = PartitionSpec(rows, heads, tokens)
+    return by_compiler(asked, (lines, logs), q, k, v, bias, mask, q_offset)
 
 
-def _check_bias(bias: Bias, q: jax.Array, k: jax.Array) -> None:
+def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
     """Holds a described bias to the queries and keys: in slices and loops other sizes would be clamped in silence."""
     if bias is None:
         return
-    B, T, N, _ = q.shape
-    S = k.shape[1]
+    B, N = sizes["B"], sizes["N"]
+    T, S = sizes["T"], sizes["S"]
     described = bias.sizes
     if described not in ((N, T, S, 1), (N, T, S, B)):
         heads, queries, keys, rows = described
@@ -82,10 +91,14 @@ def _check_bias(bias: Bias, q: jax.Array, k: jax.Array) -> None:
 
 def _index(q_offset: Any) -> Any:
     """The first query's index as Python's own number where it is known, or a traced whole number."""
-    whole = hasattr(q_offset, "dtype") and jnp.issubdtype(q_offset.dtype, jnp.integer) and q_offset.ndim == 0
-    if not whole and (not isinstance(q_offset, int) or isinstance(q_offset, bool)):
+    is_whole = isinstance(q_offset, int) and not isinstance(q_offset, bool)
+    if hasattr(q_offset, "dtype"):
+        is_whole = jnp.issubdtype(q_offset.dtype, jnp.integer) and q_offset.ndim == 0
+    if not is_whole:
         raise InputError(f"q_offset is {q_offset!r}: needed is the first query's index among the keys, a whole number")
-    return q_offset if isinstance(q_offset, core.Tracer) else int(q_offset)
+    if isinstance(q_offset, core.Tracer):
+        return q_offset
+    return int(q_offset)
 
 
 def _without_forward_mode(name: str) -> Callable[..., Any]:

@@ -10,8 +10,9 @@ import jax
 
 from posjax import axes
 from posjax.attention import chunked, cudnn, fused, reference, ring, splash
+from posjax.attention.given_masks import held
 from posjax.attention.jobs import Job, job
-from posjax.attention.masks import Causal, Mask, as_mask, held
+from posjax.attention.masks import Causal, Mask, as_mask
 from posjax.attention.per_device import per_device
 from posjax.attention.prepared import Prepared, first_index, fit, prepare
 from posjax.encodings.base import Dims, Encoding, NoPE
@@ -60,12 +61,14 @@ class Choice:
     refused: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        j = self.job
+        job = self.job
+        mask = " & ".join(job.mask) or "Full"
         lines = [
-            f"{self.backend}, for {j.dtype} on {j.platform}: {j.queries} queries, {j.keys} keys,",
-            f"  {j.heads} heads of {j.head_size}, bias: {j.bias}, mask: {' & '.join(j.mask) or 'Full'}",
+            f"{self.backend}, for {job.dtype} on {job.platform}: {job.queries} queries, {job.keys} keys,",
+            f"  {job.heads} heads of {job.head_size}, bias: {job.bias}, mask: {mask}",
         ]
-        return "\n".join([*lines, *(f"  not {name}: {why}" for name, why in self.refused)])
+        lines += [f"  not {name}: {why}" for name, why in self.refused]
+        return "\n".join(lines)
 
 
 def choose(job: Job, backend: str = "auto") -> Choice:
@@ -75,22 +78,31 @@ def choose(job: Job, backend: str = "auto") -> Choice:
     reason and the name of one that can.
     """
     known(backend)
-    refused = []
-    for name in (*(("ring",) if job.context > 1 else ()), *PREFERENCES.get(job.platform, PREFERENCES["cpu"])):
-        why = BACKENDS[name].refuse(job) or BACKENDS[name].pass_over(job)
-        if why is None:
-            break
-        refused.append((name, why))
-    else:
-        raise NotImplementedError(f"no backend can do {job}: " + "; ".join(f"{n}: {w}" for n, w in refused))
+    # What "auto" takes is known first, since an error for a named backend says which other one can.
+    automatic = _first_able(job)
     if backend == "auto":
-        return Choice(name, job, tuple(refused))
+        return automatic
     why = BACKENDS[backend].refuse(job)
     if why is not None:
         raise NotImplementedError(
-            f"backend={backend!r} cannot do this: {why}; backend={name!r} can, and 'auto' takes it"
+            f"backend={backend!r} cannot do this: {why}; backend={automatic.backend!r} can, and 'auto' takes it"
         )
     return Choice(backend, job)
+
+
+def _first_able(job: Job) -> Choice:
+    """The first backend of the table that can do a job, with the reasons of those before it."""
+    names = PREFERENCES.get(job.platform, PREFERENCES["cpu"])
+    if job.context > 1:  # No other backend keeps a sequence split that the mesh splits.
+        names = ("ring", *names)
+    refused: list[tuple[str, str]] = []
+    for name in names:
+        why = BACKENDS[name].refuse(job) or BACKENDS[name].pass_over(job)
+        if why is None:
+            return Choice(name, job, tuple(refused))
+        refused.append((name, why))
+    reasons = "; ".join(f"{name}: {why}" for name, why in refused)
+    raise NotImplementedError(f"no backend can do {job}: {reasons}")
 
 
 def known(backend: str) -> None:
@@ -122,7 +134,8 @@ def explain(
     >>> explain(q, encoding=posjax.T5Bias()).backend
     'chunked'
     """
-    k = q if k is None else k
+    if k is None:
+        k = q
     sizes = axes.check(q_BTNH=q, k_BSKH=k)
     axes.check_floats(q=q, k=k)
     dims = Dims(sizes["N"], sizes["H"], sizes["N"] * sizes["H"])

@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec
 
 from posjax import axes
 from posjax.attention.dispatch import fit
-from posjax.attention.masks import Causal, Mask, Segments, as_mask, ids_of, rules
+from posjax.attention.given_masks import ids_of
+from posjax.attention.masks import Causal, Mask, Segments, as_mask, rules
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
 from posjax.encodings.base import Dims, Encoding, NoPE, Params

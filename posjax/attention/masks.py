@@ -106,6 +106,7 @@ class Window(Mask):
     def __post_init__(self) -> None:
         if isinstance(self.size, np.integer):
             object.__setattr__(self, "size", int(self.size))
+        # An array is looked at where it is used, since a traced one has no value yet.
         wrong = isinstance(self.size, int) and (self.size < 1 or isinstance(self.size, bool))
         if wrong or isinstance(self.size, float | str):
             raise InputError(
@@ -114,7 +115,8 @@ class Window(Mask):
             )
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        return jnp.abs(q_index[None, :, None] - k_index[None, None, :]) < jnp.asarray(self.size, jnp.int32)
+        away = jnp.abs(q_index[None, :, None] - k_index[None, None, :])
+        return away < jnp.asarray(self.size, jnp.int32)
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         # A traced size is unknown until run time, so nothing can be skipped for it.
@@ -124,9 +126,10 @@ class Window(Mask):
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         # Differences alone: a size may be the largest int32 there is, and then any sum with it wraps.
-        back = q_blocks[:, 0, None] - k_blocks[None, :, -1]
+        behind = q_blocks[:, 0, None] - k_blocks[None, :, -1]
+        ahead = k_blocks[None, :, 0] - q_blocks[:, -1, None]
         size = jnp.asarray(self.size, jnp.int32)
-        return (back < size) & (k_blocks[None, :, 0] - q_blocks[:, -1, None] < size)
+        return (behind < size) & (ahead < size)
 
     def part(self, first: Any, count: int) -> Mask:
         return self
@@ -145,26 +148,41 @@ class Segments(Mask):
     queries: Any
     keys: Any = None
 
+    @property
+    def key_ids(self) -> Any:
+        """The ids of keys, which are those of queries unless they have their own."""
+        if self.keys is None:
+            return self.queries
+        return self.keys
+
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        q, k = self.queries[:, q_index], (self.queries if self.keys is None else self.keys)[:, k_index]
+        q, k = self.queries[:, q_index], self.key_ids[:, k_index]
+        # Only keys are asked whether they are padding: a query of segment 0 meets no other id.
         return (q[:, :, None] == k[:, None, :]) & (k[:, None, :] != 0)
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         def span(ids: Any, blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
             held = jnp.asarray(ids)[:, blocks]
             # Padding is no segment: it may not stretch the span of a block.
-            return jnp.where(held == 0, jnp.iinfo(held.dtype).max, held).min(-1), held.max(-1)
+            low = jnp.where(held == 0, jnp.iinfo(held.dtype).max, held).min(-1)
+            return low, held.max(-1)
 
         q_low, q_high = span(self.queries, q_blocks)
-        k_low, k_high = span(self.queries if self.keys is None else self.keys, k_blocks)
-        meet = (q_low[:, :, None] <= k_high[:, None, :]) & (k_low[:, None, :] <= q_high[:, :, None])
-        return jnp.any(meet, axis=0)
+        k_low, k_high = span(self.key_ids, k_blocks)
+        # Two spans that overlap need not share an id. Then the block is computed and masked, which is only slower.
+        reaches_up = q_low[:, :, None] <= k_high[:, None, :]
+        reaches_down = k_low[:, None, :] <= q_high[:, :, None]
+        return jnp.any(reaches_up & reaches_down, axis=0)
 
     def part(self, first: Any, count: int) -> Mask:
         def own(ids: Any) -> jax.Array:
-            return ids if ids.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(jnp.asarray(ids), first, count)
+            if ids.shape[0] == 1:  # All rows of the batch share it.
+                return ids
+            return jax.lax.dynamic_slice_in_dim(jnp.asarray(ids), first, count)
 
-        return Segments(own(self.queries), None if self.keys is None else own(self.keys))
+        if self.keys is None:
+            return Segments(own(self.queries))
+        return Segments(own(self.queries), own(self.keys))
 
 
 @dataclass(frozen=True)
@@ -176,21 +194,28 @@ class Dense(Mask):
     """The first query's index among the keys; `held` puts in the call's own."""
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        _, T, S = self.pairs.shape
-        first = max(S - T, 0) if self.first is None else self.first
-        rows = jnp.take(self.pairs, q_index - first, axis=1, mode="clip")
+        # Clipped, since backends ask for the indices of padding too, and mask what they get.
+        rows = jnp.take(self.pairs, q_index - self._start(), axis=1, mode="clip")
         return jnp.take(rows, k_index, axis=2, mode="clip")
+
+    def _start(self) -> Any:
+        if self.first is not None:
+            return self.first
+        _, T, S = self.pairs.shape
+        return max(S - T, 0)
 
     def __repr__(self) -> str:
         return f"an array of shape {self.pairs.shape}"
 
     @property
     def causal(self) -> bool:
-        if isinstance(self.pairs, core.Tracer):
-            return False
         _, T, S = self.pairs.shape
-        first = S - T if self.first is None else self.first
-        return isinstance(first, int) and not np.triu(np.asarray(self.pairs), first + 1).any()
+        first = self.first
+        if first is None:
+            first = S - T
+        if isinstance(self.pairs, core.Tracer) or not isinstance(first, int):
+            return False  # Unknown until run time, so it may look ahead.
+        return not np.triu(np.asarray(self.pairs), first + 1).any()
 
 
 @dataclass(frozen=True)
@@ -201,15 +226,14 @@ class Both(Mask):
     second: Mask
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        rules = [rule for m in (self.first, self.second) if (rule := m.allowed(q_index, k_index)) is not None]
-        return rules[0] & rules[1] if len(rules) == 2 else rules[0] if rules else None
+        return _both(self.first.allowed(q_index, k_index), self.second.allowed(q_index, k_index))
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return all(m.may_see(q_first, q_last, k_first, k_last) for m in (self.first, self.second))
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
-        told = [live for m in (self.first, self.second) if (live := m.live(q_blocks, k_blocks)) is not None]
-        return told[0] & told[1] if len(told) == 2 else told[0] if told else None
+        # A rule that cannot tell leaves the answer to the other: what either rules out is out.
+        return _both(self.first.live(q_blocks, k_blocks), self.second.live(q_blocks, k_blocks))
 
     def part(self, first: Any, count: int) -> Mask:
         return Both(self.first.part(first, count), self.second.part(first, count))
@@ -217,6 +241,15 @@ class Both(Mask):
     @property
     def causal(self) -> bool:
         return self.first.causal or self.second.causal
+
+
+def _both(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None:
+    """Where both hold; `None` is everywhere."""
+    if first is None:
+        return second
+    if second is None:
+        return first
+    return first & second
 
 
 @dataclass(frozen=True)
@@ -252,7 +285,9 @@ def rules(mask: Mask) -> tuple[Mask, ...]:
     """
     if isinstance(mask, Both):
         return rules(mask.first) + rules(mask.second)
-    return () if isinstance(mask, Full) else (mask,)
+    if isinstance(mask, Full):
+        return ()
+    return (mask,)
 
 
 def as_mask(given: Any) -> Mask:
@@ -265,85 +300,15 @@ def as_mask(given: Any) -> Mask:
     """
     if isinstance(given, Mask):
         return given
-    if not hasattr(given, "shape") or given.dtype != bool or given.ndim not in (2, 3):
-        what = f"{given.dtype} of shape {given.shape}" if hasattr(given, "shape") else repr(given)
+    is_array = hasattr(given, "shape")
+    if not is_array or given.dtype != bool or given.ndim not in (2, 3):
+        what = repr(given)
+        if is_array:
+            what = f"{given.dtype} of shape {given.shape}"
         raise InputError(f"mask is {what}: needed is a mask such as Causal(), or a boolean array [T, S] or [B, T, S]")
-    return Dense(given if given.ndim == 3 else given[None])
-
-
-def held(mask: Any, sizes: dict[str, int], q_offset: Any) -> Mask:
-    """The mask, its arrays held to the batch B, the T queries from `q_offset` on and the S keys of a call.
-
-    Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
-    """
-    mask = as_mask(mask)
-    if isinstance(mask, Both):
-        return Both(held(mask.first, sizes, q_offset), held(mask.second, sizes, q_offset))
-    if any(leaf is mask for leaf in jax.tree.leaves(mask)):
-        raise InputError(
-            f"{type(mask).__name__} is no pytree: register it with jax.tree_util.register_dataclass, its "
-            "arrays and numbers as data_fields"
-        )
-    if isinstance(mask, Segments):
-        return _held_segments(mask, sizes, q_offset)
-    if isinstance(mask, Dense):
-        B, T, S = (sizes[letter] for letter in "BTS")
-        if mask.pairs.shape[0] not in (1, B) or mask.pairs.shape[1:] != (T, S):
-            raise InputError(
-                f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
-                f"needed is [{T}, {S}] or [{B}, {T}, {S}]"
-            )
-        return Dense(mask.pairs, q_offset)
-    if isinstance(mask, Window):
-        size = mask.size
-        whole = isinstance(size, int) or (
-            hasattr(size, "dtype") and jnp.issubdtype(size.dtype, jnp.integer) and size.ndim == 0
-        )
-        if not whole or (not isinstance(size, core.Tracer) and not 1 <= int(size) < 2**31):
-            raise InputError(
-                f"Window got size={size!r}: needed is a whole number of tokens, 1 or more, since the "
-                "query itself counts"
-            )
-    return mask
-
-
-def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Any) -> Segments:
-    B, T, S = (sizes[letter] for letter in "BTS")
-    queries = ids_of(mask.queries, "queries", B)
-    keys = queries if mask.keys is None else ids_of(mask.keys, "keys", B)
-    known = isinstance(q_offset, int)
-    past = known and queries.shape[1] == S and q_offset + T > S
-    if keys.shape[1] != S or queries.shape[1] not in (S, T) or (known and q_offset < 0) or past:
-        raise InputError(
-            f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
-            f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own"
-        )
-    if queries.shape[1] != S:  # A sequence of its own: its first id is looked up at the first query's index.
-        room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
-        queries = jax.lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
-    return Segments(queries, None if mask.keys is None else keys)
-
-
-def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
-    """The ids of segments as int32 `[B, S]`, B the batch or 1.
-
-    Errors: `InputError` for another shape, type or range.
-    """
-    ids = ids if hasattr(ids, "dtype") else np.asarray(ids)
-    whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
-    wide = whole and not isinstance(ids, core.Tracer) and ids.size and ids.dtype.itemsize > 4
-    low, high = (int(np.asarray(ids).min()), int(np.asarray(ids).max())) if wide else (0, 0)
-    if high >= 2**31 or low < -(2**31):
-        raise InputError(
-            f"Segments got {name} from {low} to {high}: needed are numbers of int32, in which others "
-            "would fall together"
-        )
-    if not whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
-        raise InputError(
-            f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
-            f"booleans [B, S], with B of {batch} or 1"
-        )
-    return jnp.asarray(ids).astype(jnp.int32)
+    if given.ndim == 2:
+        given = given[None]
+    return Dense(given)
 
 
 for _mask, _data in (

@@ -43,12 +43,18 @@ def vary_alike(tree: Any, *others: Any) -> Any:
     A loop's carry must differ from its first round on; and what was alike gets the sum of its gradients over the axes.
     """
     axes = varies_over((tree, *others))
+    if not axes:  # Outside a shard_map, or all alike.
+        return tree
 
     def cast(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
         missing = axes - varies_over(leaf)
-        return jax.lax.pcast(leaf, tuple(sorted(missing)), to="varying") if missing else leaf
+        if not missing:
+            return leaf
+        return jax.lax.pcast(leaf, tuple(sorted(missing)), to="varying")
 
-    return jax.tree.map(lambda leaf: cast(leaf) if isinstance(leaf, jax.Array) else leaf, tree) if axes else tree
+    return jax.tree.map(cast, tree)
 
 
 def explicit_axes() -> set[str]:
@@ -63,7 +69,8 @@ def by_compiler(function: Callable[..., Any], out_specs: Any, *arguments: Any) -
 
     def inside(arrays: dict[int, jax.Array]) -> Any:
         # Numbers known before run time stay known: an argument would be traced.
-        return function(*structure.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)]))
+        given = structure.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)])
+        return function(*given)
 
     return jax.sharding.auto_axes(inside, axes=tuple(sorted(explicit_axes())), out_sharding=out_specs)(arrays)
 
@@ -75,13 +82,18 @@ def spec_of(array: jax.Array) -> PartitionSpec:
 
 def split_axes(q: jax.Array, k: jax.Array) -> tuple[tuple[str, ...], str | None]:
     """The mesh axes that split the batch and the heads; those that a surrounding shard_map split are done with."""
-    mesh, free = jax.sharding.get_abstract_mesh(), free_axes()
-    batch, size = [], 1
+    sizes, free = jax.sharding.get_abstract_mesh().shape, free_axes()
+    batch = []
+    devices = 1
     for name in BATCH:
-        if name in free and q.shape[0] % (size * mesh.shape[name]) == 0:
+        # An axis that would leave a device part of a row is not used: the work is then repeated along it.
+        if name in free and q.shape[0] % (devices * sizes[name]) == 0:
             batch.append(name)
-            size *= mesh.shape[name]
-    return tuple(batch), HEADS if HEADS in free and k.shape[2] % mesh.shape[HEADS] == 0 else None
+            devices *= sizes[name]
+    # The key-value heads decide, so that each device has whole groups of query heads.
+    if HEADS in free and k.shape[2] % sizes[HEADS] == 0:
+        return tuple(batch), HEADS
+    return tuple(batch), None
 
 
 def bias_specs(bias: Bias, batch: Any, heads: str | None, along: str | None = None) -> Any:
@@ -102,7 +114,14 @@ def mask_specs(mask: Mask, batch: Any) -> Any:
     if isinstance(mask, Both):
         return Both(mask_specs(mask.first, batch), mask_specs(mask.second, batch))
     if isinstance(mask, Dense):
-        return replace(mask, pairs=PartitionSpec(None if mask.pairs.shape[0] == 1 else batch), first=PartitionSpec())
+        return replace(mask, pairs=_by_rows(mask.pairs, batch), first=PartitionSpec())
     if isinstance(mask, Segments):
-        return jax.tree.map(lambda leaf: PartitionSpec(None if leaf.shape[0] == 1 else batch), mask)
+        return jax.tree.map(lambda ids: _by_rows(ids, batch), mask)
     return jax.tree.map(lambda _: PartitionSpec(), mask)
+
+
+def _by_rows(array: Any, batch: Any) -> PartitionSpec:
+    """Where an array with a line for each row lies; one line for all rows is on every device."""
+    if array.shape[0] == 1:
+        return PartitionSpec(None)
+    return PartitionSpec(batch)

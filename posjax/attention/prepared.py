@@ -88,8 +88,10 @@ class Prepared:
 
     def rotate(self, x: jax.Array, role: Role) -> jax.Array:
         """Queries or keys `[B, T, N, H]`, turned at the positions of the call."""
-        at = self.tokens.q_positions if role == "query" else self.tokens.k_positions
-        return self.encoding.rotate(self.raw, x, at, role)
+        positions = self.tokens.q_positions
+        if role == "key":
+            positions = self.tokens.k_positions
+        return self.encoding.rotate(self.raw, x, positions, role)
 
     def last(self, count: int) -> Prepared:
         """The call of the last `count` queries alone, for a probe that looks at no others."""
@@ -121,7 +123,8 @@ def prepare(
     """
     mask = as_mask(mask)
     fit(encoding, mask, sizes)
-    B, N, T, S = (sizes[letter] for letter in "BNTS")
+    B, N = sizes["B"], sizes["N"]
+    T, S = sizes["T"], sizes["S"]
     if q_positions is not None:
         q_positions = positions.check(q_positions, "q_positions", encoding.coordinates, (B, T))
     if k_positions is not None:
@@ -132,9 +135,13 @@ def prepare(
             "so say where its tokens are, with q_positions and k_positions"
         )
     q_offset = first_index(T, S, mask)
-    ends = [q_offset + T if q_positions is None else q_positions]
-    if not mask.causal:  # Under a causal mask no query sees a later key, so the keys' own positions reach no farther.
-        ends.append(S if k_positions is None else k_positions)
+    ends = [q_offset + T]
+    if q_positions is not None:
+        ends = [q_positions]
+    if k_positions is not None and not mask.causal:
+        ends.append(k_positions)
+    elif not mask.causal:  # Under a causal mask no query sees a later key, so the keys reach no farther than it.
+        ends.append(S)
     encoding = encoding.at_length(context_length(encoding, length, *ends))
     dims = Dims(heads=N, head_size=sizes["H"])
     tokens = Tokens.at(T, S, q_offset, q_positions, k_positions)
@@ -172,13 +179,18 @@ def context_length(encoding: Encoding, given: int | None, *ends: int | jax.Array
         return 1  # Nobody asks for it, and to look at positions would wait for them.
     if given is not None:
         return whole(given, "length", least=1)
-    reaches = [end if isinstance(end, int) else positions.reach(end) for end in ends]
-    if None in reaches:
-        raise InputError(
-            f"{encoding!r} depends on the length of the context, and the positions are known at run time "
-            "only: pass length=, one more than the largest position"
-        )
-    return max(n for n in reaches if n is not None)
+    longest = 1
+    for end in ends:
+        reached = end
+        if not isinstance(end, int):
+            reached = positions.reach(end)
+        if reached is None:
+            raise InputError(
+                f"{encoding!r} depends on the length of the context, and the positions are known at run time "
+                "only: pass length=, one more than the largest position"
+            )
+        longest = max(longest, reached)
+    return longest
 
 
 def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:

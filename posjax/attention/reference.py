@@ -40,22 +40,27 @@ def logits(
     `q_first`: the number of the first of these queries; `seen [b, T, S]`: the pairs that the mask allows, for encodings
     that count what lies between. A pair of a query or a key that is not finite is NaN, and has no gradient.
     """
-    (q, q_void), (k, k_void) = without_void(q), without_void(k)
+    q, q_void = without_void(q)
+    k, k_void = without_void(k)
     if isinstance(bias, ByContent):
         plain = bias.logits(q, k, q_first, q_offset, seen)
     else:
         plain = _products(q, k)
-        plain = plain if bias is None else plain + bias.tile(q_first, 0, *plain.shape[2:])
+        if bias is not None:
+            plain = plain + bias.tile(q_first, 0, *plain.shape[2:])
+    # Marked after the sum, and by where: a NaN that entered the products would reach the gradient of every key.
     k_void_BSN = jnp.repeat(k_void, q.shape[2] // k.shape[2], axis=2)
-    void_BNTS = q_void.transpose(0, 2, 1)[..., None] | k_void_BSN.transpose(0, 2, 1)[:, :, None]
-    return jnp.where(void_BNTS, jnp.nan, plain)
+    q_void_BNT, k_void_BNS = q_void.swapaxes(1, 2), k_void_BSN.swapaxes(1, 2)
+    return jnp.where(q_void_BNT[..., None] | k_void_BNS[:, :, None], jnp.nan, plain)
 
 
 def _products(q: jax.Array, k: jax.Array) -> jax.Array:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
+    # Query heads that share a key-value head are a group: no key is repeated.
     q_BTKGH = q.reshape(B, T, K, N // K, H)
-    l_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k, preferred_element_type=jnp.float32) / jnp.sqrt(jnp.float32(H))
+    l_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k, preferred_element_type=jnp.float32)
+    l_BKGTS = l_BKGTS / jnp.sqrt(jnp.float32(H))
     return settled(l_BKGTS).reshape(B, N, T, S)
 
 
@@ -70,8 +75,8 @@ def attention(
     not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it either: NaN
     marks what has no meaning for whoever reads that row, and reaches no other.
     """
-    T, S = q.shape[1], k.shape[1]
-    seen = mask.allowed(q_offset + jnp.arange(T, dtype=jnp.int32), jnp.arange(S, dtype=jnp.int32))
+    q_index = q_offset + jnp.arange(q.shape[1], dtype=jnp.int32)
+    seen = mask.allowed(q_index, jnp.arange(k.shape[1], dtype=jnp.int32))
     k, v = mark_keys(k, v)
     return softmax(logits(q, k, bias, q_offset, seen=seen), seen, v, q.dtype)
 
@@ -109,7 +114,9 @@ def settled(logits: jax.Array) -> jax.Array:
 
 def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:
     """The log-sum-exp of rows gathered in blocks: `MASKED` for those that saw nothing, whose total is 0."""
-    return jnp.where(total == 0, MASKED, highest + jnp.log(jnp.where(total == 0, 1.0, total)))
+    # The inner where keeps log(0), whose gradient is not finite, from being computed at all.
+    lse = highest + jnp.log(jnp.where(total == 0, 1.0, total))
+    return jnp.where(total == 0, MASKED, lse)
 
 
 def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +126,7 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     """
     B, N, T, S = l_BNTS.shape
     K, H = v.shape[2:]
-    void = ~(l_BNTS < jnp.inf)
+    void = ~(l_BNTS < jnp.inf)  # NaN and infinity alike.
     if seen is not None:
         seen = seen[:, None]
         void = void & seen
@@ -130,10 +137,14 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
     highest = jax.lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
     p_BNTS = jnp.exp(l_BNTS - highest)
-    if seen is not None:
+    if seen is not None:  # In a row that sees nothing the masked logits are the highest, and their exponentials 1.
         p_BNTS = jnp.where(seen, p_BNTS, 0.0)
     total = jnp.sum(p_BNTS, axis=-1, keepdims=True)
-    p_BKGTS = (p_BNTS / jnp.where(total == 0, 1.0, total)).astype(v.dtype).reshape(B, K, N // K, T, S)
-    out = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32).reshape(B, T, N, H)
+    # Divided before the product, so that weights are rounded to the values' type as a model in it would round them.
+    p_BNTS = (p_BNTS / jnp.where(total == 0, 1.0, total)).astype(v.dtype)
+    p_BKGTS = p_BNTS.reshape(B, K, N // K, T, S)
+    out_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
+    out_BTNH = out_BTKGH.reshape(B, T, N, H)
     lse = jnp.where(row_void, jnp.nan, log_sum(highest, total))[..., 0]
-    return jnp.where(row_void[..., 0].mT[..., None], jnp.nan, out).astype(dtype), lse
+    row_void_BTN = row_void[..., 0].mT
+    return jnp.where(row_void_BTN[..., None], jnp.nan, out_BTNH).astype(dtype), lse

@@ -14,7 +14,7 @@ from jax import core
 from posjax import attention
 from posjax.arguments import integers
 from posjax.attention import Causal, Mask, Tokens, as_mask, meshes
-from posjax.attention.masks import held
+from posjax.attention.given_masks import held
 from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Params
 from posjax.encodings.parameters import given_constants

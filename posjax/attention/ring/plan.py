@@ -49,23 +49,33 @@ def places_of(devices: int, parts: int) -> np.ndarray:
     i = np.arange(devices, dtype=np.int32)
     if parts == 1:
         return i[:, None]
+    # Part i and its mirror image together see as much as any other such pair, however the mask grows along the text.
     mirror = 2 * devices - 1 - i
-    return np.stack([np.where(i % 2 == 0, i, mirror), np.where(i % 2 == 0, mirror, i)], 1)
+    even = np.where(i % 2 == 0, i, mirror)
+    odd = np.where(i % 2 == 0, mirror, i)
+    return np.stack([even, odd], 1)
 
 
 def plan_for(q: jax.Array, k: jax.Array, mask: Mask) -> tuple[Plan, np.ndarray]:
     """The plan with the least work for the busiest devices of the current mesh, and its `spans_of`."""
     devices = jax.sharding.get_abstract_mesh().shape[CONTEXT]
     share = q.shape[1] // devices
-    plans = []
-    for parts in (1, 2) if mask.causal and share % 2 == 0 else (1,):
+    layouts = [1]
+    if mask.causal and share % 2 == 0:  # Only under a causal mask have the last tokens more to do than the first.
+        layouts.append(2)
+    best, least = None, np.inf
+    for parts in layouts:
         length = share // parts
         block = block_size(length)
         spans = spans_of(mask, devices * parts, length, block)
         work = work_of(spans, places_of(devices, parts)) * block**2
-        steps = 1 + max(np.flatnonzero(work), default=0)
-        plans.append((work.sum(), Plan(devices, parts, length, block, int(steps), *split_axes(q, k)), spans))
-    return min(plans, key=lambda plan: plan[0])[1:]
+        # Keys from beyond the farthest device that anybody looks at need not travel.
+        steps = 1 + int(max(np.flatnonzero(work), default=0))
+        batch, heads = split_axes(q, k)
+        if work.sum() < least:  # The plainer order is first, and wins where both are alike.
+            best, least = (Plan(devices, parts, length, block, steps, batch, heads), spans), work.sum()
+    assert best is not None
+    return best
 
 
 def spans_of(mask: Mask, parts: int, length: int, block: int) -> np.ndarray:
@@ -78,20 +88,29 @@ def spans_of(mask: Mask, parts: int, length: int, block: int) -> np.ndarray:
     blocks = -(-length // block)
 
     def seen(ahead: int, i: int, j: int) -> bool:
-        first, last = (ahead * length + n for n in (i * block, min((i + 1) * block, length) - 1))
-        return all(rule.may_see(first, last, j * block, min((j + 1) * block, length) - 1) for rule in known)
+        """Whether block i of queries, `ahead` parts after the keys, may see block j of those."""
+        q_first = ahead * length + i * block
+        q_last = ahead * length + min((i + 1) * block, length) - 1
+        k_first = j * block
+        k_last = min((j + 1) * block, length) - 1
+        return all(rule.may_see(q_first, q_last, k_first, k_last) for rule in known)
 
     def span(ahead: int, i: int) -> tuple[int, int]:
-        low = next((j for j in range(blocks) if seen(ahead, i, j)), None)
-        return (0, 0) if low is None else (low, 1 + next(j for j in reversed(range(blocks)) if seen(ahead, i, j)))
+        visited = [j for j in range(blocks) if seen(ahead, i, j)]
+        if not visited:
+            return 0, 0
+        return visited[0], visited[-1] + 1
 
-    return np.array([[span(ahead, i) for i in range(blocks)] for ahead in range(1 - parts, parts)], np.int32)
+    spans = [[span(ahead, i) for i in range(blocks)] for ahead in range(1 - parts, parts)]
+    return np.array(spans, np.int32)
 
 
 def work_of(spans: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The blocks that the busiest device computes in each step, `[devices]`."""
-    blocks, devices = (spans[..., 1] - spans[..., 0]).sum(1), len(places)
-    ahead = places[:, None, :, None] - places[None, :, None, :] + len(spans) // 2
-    each = blocks[ahead].sum((2, 3))
-    i = np.arange(devices)
-    return np.array([each[i, (i - step) % devices].max() for step in range(devices)])
+    devices = len(places)
+    by_lead = (spans[..., 1] - spans[..., 0]).sum(1)
+    # How far the parts of each device are ahead of those of each other one, in all pairs of their slots.
+    ahead = places[:, None, :, None] - places[None, :, None, :]
+    each = by_lead[ahead + len(spans) // 2].sum((2, 3))
+    device = np.arange(devices)
+    return np.array([each[device, (device - step) % devices].max() for step in range(devices)])

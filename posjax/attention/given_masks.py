@@ -1,0 +1,117 @@
+"""Masks that a caller hands over, held to the tokens of a call: nothing is clamped, broadcast or repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import core
+
+from posjax.attention.masks import Both, Dense, Mask, Segments, Window, as_mask
+from posjax.errors import InputError
+
+LARGEST_SIZE = 2**31
+"""Sizes of windows and ids of segments are int32 where they are compared."""
+
+
+def held(mask: Any, sizes: dict[str, int], q_offset: Any) -> Mask:
+    """The mask, its arrays held to the batch B, the T queries from `q_offset` on and the S keys of a call.
+
+    Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
+    """
+    mask = as_mask(mask)
+    if isinstance(mask, Both):
+        return Both(held(mask.first, sizes, q_offset), held(mask.second, sizes, q_offset))
+    # A class that JAX does not know is a leaf itself: its arrays would be static, and the first ones kept for ever.
+    if any(leaf is mask for leaf in jax.tree.leaves(mask)):
+        raise InputError(
+            f"{type(mask).__name__} is no pytree: register it with jax.tree_util.register_dataclass, its "
+            "arrays and numbers as data_fields"
+        )
+    if isinstance(mask, Segments):
+        return _held_segments(mask, sizes, q_offset)
+    if isinstance(mask, Dense):
+        return _held_array(mask, sizes, q_offset)
+    if isinstance(mask, Window):
+        _check_window(mask.size)
+    return mask
+
+
+def _held_array(mask: Dense, sizes: dict[str, int], q_offset: Any) -> Dense:
+    B = sizes["B"]
+    T, S = sizes["T"], sizes["S"]
+    rows, *pairs = mask.pairs.shape
+    if rows not in (1, B) or pairs != [T, S]:
+        raise InputError(
+            f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
+            f"needed is [{T}, {S}] or [{B}, {T}, {S}]"
+        )
+    return Dense(mask.pairs, q_offset)
+
+
+def _check_window(size: Any) -> None:
+    is_whole = isinstance(size, int)
+    if hasattr(size, "dtype"):
+        is_whole = jnp.issubdtype(size.dtype, jnp.integer) and size.ndim == 0
+    known = is_whole and not isinstance(size, core.Tracer)
+    if not is_whole or (known and not 1 <= int(size) < LARGEST_SIZE):
+        raise InputError(
+            f"Window got size={size!r}: needed is a whole number of tokens, 1 or more, since the query itself counts"
+        )
+
+
+def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Any) -> Segments:
+    B = sizes["B"]
+    T, S = sizes["T"], sizes["S"]
+    queries = ids_of(mask.queries, "queries", B)
+    keys = queries
+    if mask.keys is not None:
+        keys = ids_of(mask.keys, "keys", B)
+    # Ids are looked up by a token's index, so queries either span all keys or are a sequence of their own.
+    spans_keys = queries.shape[1] == S
+    fits = keys.shape[1] == S and (spans_keys or queries.shape[1] == T)
+    if isinstance(q_offset, int):
+        fits = fits and q_offset >= 0 and not (spans_keys and q_offset + T > S)
+    if not fits:
+        raise InputError(
+            f"Segments got ids of shape {queries.shape} for queries and {keys.shape} for keys: {T} "
+            f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own"
+        )
+    if not spans_keys:  # A sequence of its own: its first id is looked up at the first query's index.
+        room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
+        queries = jax.lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
+    if mask.keys is None:
+        return Segments(queries)
+    return Segments(queries, keys)
+
+
+def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
+    """The ids of segments as int32 `[B, S]`, B the batch or 1.
+
+    Errors: `InputError` for another shape, type or range.
+    """
+    if not hasattr(ids, "dtype"):
+        ids = np.asarray(ids)
+    is_whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
+    if is_whole and not isinstance(ids, core.Tracer):
+        _check_range(ids, name)
+    if not is_whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
+        raise InputError(
+            f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
+            f"booleans [B, S], with B of {batch} or 1"
+        )
+    return jnp.asarray(ids).astype(jnp.int32)
+
+
+def _check_range(ids: Any, name: str) -> None:
+    if not ids.size or ids.dtype.itemsize <= 4:  # Of four bytes, distinct ids stay distinct in int32.
+        return
+    known = np.asarray(ids)
+    low, high = int(known.min()), int(known.max())
+    if high >= LARGEST_SIZE or low < -LARGEST_SIZE:
+        raise InputError(
+            f"Segments got {name} from {low} to {high}: needed are numbers of int32, in which others would fall "
+            "together"
+        )
