@@ -33,11 +33,17 @@ class Cache:
     @classmethod
     def empty(cls, config: Decoder, batch: int, size: int, positions: bool = False) -> Cache:
         """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding)."""
-        batch, size = whole(batch, "batch"), whole(size, "size", least=1)
+        batch = whole(batch, "batch")
+        size = whole(size, "size", least=1)
         shape = (batch, size, config.key_value_heads, config.size_of_head)
+        # Arrays of their own for each layer: a cache that is donated may hold none of them twice.
         layers = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
-        axes = (config.encoding.coordinates,) if config.encoding.coordinates > 1 else ()
-        return cls(layers, 0, jnp.zeros((batch, size, *axes), jnp.int32) if positions else None)
+        if not positions:
+            return cls(layers, 0, None)
+        shape = (batch, size)
+        if config.encoding.coordinates > 1:
+            shape = (batch, size, config.encoding.coordinates)
+        return cls(layers, 0, jnp.zeros(shape, jnp.int32))
 
     @property
     def size(self) -> int:
@@ -54,19 +60,18 @@ class Cache:
 
         Errors: `InputError` where it is no whole number, such as one for each row.
         """
-        return (
-            self.length
-            if isinstance(self.length, core.Tracer)
-            else whole(self.length, "the cache's length", least=-LARGEST)
-        )
+        if isinstance(self.length, core.Tracer):
+            return self.length
+        return whole(self.length, "the cache's length", least=-LARGEST)
 
     def fits(self, config: Decoder) -> None:
         """Errors: `InputError` for a cache that was made for another model."""
         need = (config.key_value_heads, config.size_of_head)
         have = {tuple(x.shape[2:]) for layer in self.layers for x in layer}
         if len(self.layers) != config.layers or have != {need}:
+            shapes = ", ".join(map(str, sorted(have)))
             raise InputError(
-                f"the cache has {len(self.layers)} layers of {', '.join(map(str, sorted(have)))} heads and channels, "
+                f"the cache has {len(self.layers)} layers of {shapes} heads and channels, "
                 f"and the model {config.layers} of {need}: make it with Cache.empty(model.config, batch, size)"
             )
 
@@ -75,6 +80,8 @@ class Cache:
 
         Errors: `InputError` where there is no room for them, or positions are given and none are kept, or the reverse.
         """
+        # Past the end an update would be moved back and overwrite what is there. Where the length is traced, the layers
+        # mark what has no room.
         known = not isinstance(self.length, core.Tracer)
         if known and not 0 <= int(self.length) <= self.size - count:
             raise InputError(
@@ -84,14 +91,18 @@ class Cache:
         if self.positions is None and new is None:
             return None
         if self.positions is None or new is None:
-            have = "keeps no positions and got some" if new is not None else "keeps positions and got none"
+            have = "keeps positions and got none"
+            if new is not None:
+                have = "keeps no positions and got some"
             raise InputError(
                 f"the cache {have}: make it with Cache.empty(..., positions=True) where tokens may stand "
                 "anywhere, and give the positions of all of them"
             )
+        # Positions of text may come for all rows at once, and with one number where there are several coordinates.
+        if new.ndim == 1:
+            new = new[None]
         if new.ndim < self.positions.ndim:
-            new = new[None] if new.ndim == 1 else new
-            new = new[..., None] if new.ndim < self.positions.ndim else new
+            new = new[..., None]
         rows = jnp.broadcast_to(new, (self.positions.shape[0], count, *self.positions.shape[2:]))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 

@@ -61,10 +61,10 @@ class Decoder:
                 "that the heads divide, or an explicit head_size"
             )
         if self.key_value_heads < 1 or self.heads % self.key_value_heads:
-            fit = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
+            fit = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
             raise InputError(
                 f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
-                f"key-value heads that divides the query heads, one of {', '.join(map(str, fit))}"
+                f"key-value heads that divides the query heads, one of {fit}"
             )
         if self.size_of_head > LARGEST_HEAD:
             raise InputError(
@@ -76,15 +76,22 @@ class Decoder:
 
     @property
     def key_value_heads(self) -> int:
-        return self.heads if self.kv_heads is None else self.kv_heads
+        if self.kv_heads is None:
+            return self.heads
+        return self.kv_heads
 
     @property
     def size_of_head(self) -> int:
-        return self.model_size // self.heads if self.head_size is None else self.head_size
+        if self.head_size is None:
+            return self.model_size // self.heads
+        return self.head_size
 
     @property
     def size_of_feed_forward(self) -> int:
-        return -(-self.model_size * 8 // 3 // 8) * 8 if self.feed_forward is None else self.feed_forward
+        if self.feed_forward is not None:
+            return self.feed_forward
+        # 8/3 of the width gives three matrices the parameters of the usual two of 4, and multiples of 8 suit hardware.
+        return -(-self.model_size * 8 // 3 // 8) * 8
 
     @property
     def residual_scale(self) -> float:
@@ -95,14 +102,16 @@ class Decoder:
         """The number of parameters, but for norms and what the encoding learns: from the sizes, however large."""
         heads = 2 * (self.heads + self.key_value_heads) * self.size_of_head
         layer = self.model_size * (heads + 3 * self.size_of_feed_forward)
-        return self.layers * layer + vocabulary * self.model_size * (1 if self.tied else 2)
+        tables = 2
+        if self.tied:
+            tables = 1
+        return self.layers * layer + tables * vocabulary * self.model_size
 
     def explain(self, length: int) -> attention.Choice:
         """The backend of a full pass over that many tokens, and why; of the first layer where layers differ."""
-        q, k = (
-            jax.ShapeDtypeStruct((1, length, n, self.size_of_head), jnp.dtype(self.dtype))
-            for n in (self.heads, self.key_value_heads)
-        )
+        dtype = jnp.dtype(self.dtype)
+        q = jax.ShapeDtypeStruct((1, length, self.heads, self.size_of_head), dtype)
+        k = jax.ShapeDtypeStruct((1, length, self.key_value_heads, self.size_of_head), dtype)
         first, _ = self.encoding.of_layer(0, self.encoding.constants(dims(self)))
         return attention.explain(q, k, encoding=first, backend=self.backend)
 

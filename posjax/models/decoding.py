@@ -69,8 +69,11 @@ class Sampling:
             logits = jnp.where(logits < least, -jnp.inf, logits)
         if self.top_p is not None:
             falling = jnp.sort(logits, -1)[:, ::-1]
-            before = jnp.cumsum(jax.nn.softmax(falling, -1), -1) - jax.nn.softmax(falling, -1)
-            least = jnp.min(jnp.where(before < self.top_p, falling, jnp.inf), -1, keepdims=True)
+            probabilities = jax.nn.softmax(falling, -1)
+            # What stands before a token, without it: so the one that reaches top_p is kept, and always the first.
+            before = jnp.cumsum(probabilities, -1) - probabilities
+            kept = jnp.where(before < self.top_p, falling, jnp.inf)
+            least = jnp.min(kept, -1, keepdims=True)
             logits = jnp.where(logits < least, -jnp.inf, logits)
         return jax.random.categorical(key, logits).astype(jnp.int32)
 
@@ -103,14 +106,17 @@ def generate(
     prompt = integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]")
     model.check_tokens(prompt)
     prompt = jnp.asarray(prompt).astype(jnp.int32)
-    new, seed = whole(new, "new", least=1), seed if isinstance(seed, core.Tracer) else whole(seed, "seed")
+    new = whole(new, "new", least=1)
+    if not isinstance(seed, core.Tracer):
+        seed = whole(seed, "seed")
     if not prompt.shape[1]:
         raise InputError(
             f"generate got a prompt of shape {prompt.shape} and new={new}: needed is [B, T], T of 1 or more"
         )
     if not isinstance(sampling, Sampling):
         raise InputError(f"generate got sampling={sampling!r}: needed is a Sampling, such as Sampling(temperature=0.8)")
-    real = None if real is None else _checked(real, prompt.shape)
+    if real is not None:
+        real = _checked(real, prompt.shape)
     read = _longest(real, prompt.shape[1])
     config, length = model.config, read + new - 1
     most = config.encoding.max_length
@@ -133,34 +139,44 @@ def generate(
 
 def _longest(real: jax.Array | None, tokens: int) -> int:
     """How many tokens the longest row of a prompt holds, beside its padding; all of them where that is traced."""
-    return tokens if real is None or isinstance(real, core.Tracer) else int(np.asarray(real).sum(1).max(initial=1))
+    if real is None or isinstance(real, core.Tracer):
+        return tokens
+    return int(np.asarray(real).sum(1).max(initial=1))
 
 
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
-    real = real if hasattr(real, "dtype") else np.asarray(real)
+    if not hasattr(real, "dtype"):
+        real = np.asarray(real)
     if real.shape != shape or not (real.dtype == bool or jnp.issubdtype(real.dtype, jnp.integer)):
         raise InputError(
             f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "
             "where the prompt has a token"
         )
     real = jnp.asarray(real.astype(bool))
-    if not isinstance(real, core.Tracer):
-        rows = np.flatnonzero(~np.asarray(real)[:, -1])
-        gaps = np.flatnonzero((np.diff(np.asarray(real).astype(int), axis=1) < 0).any(1))
-        if rows.size or gaps.size:
-            raise InputError(
-                f"generate got row {min([*rows, *gaps])} of real with padding after a token, or no token: "
-                "rows are padded on the left, so that the last column is the last token of each"
-            )
+    if isinstance(real, core.Tracer):
+        return real
+    known = np.asarray(real)
+    # Each row must end with a token, and may step from padding to tokens but never back.
+    padded_at_end = ~known[:, -1]
+    falls = (np.diff(known.astype(int), axis=1) < 0).any(1)
+    wrong = np.flatnonzero(padded_at_end | falls)
+    if wrong.size:
+        raise InputError(
+            f"generate got row {wrong[0]} of real with padding after a token, or no token: "
+            "rows are padded on the left, so that the last column is the last token of each"
+        )
     return real
 
 
 def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]:
     """The encoding's constants for the prompt, and stacked for each longer context where they depend on its length."""
-    at = [config.encoding.at_length(n).constants(dims(config)) for n in range(prompt, length + 1)]
-    if not config.encoding.length_dependent:
-        return at[0], None
-    return at[0], jax.tree.map(lambda *leaves: np.stack(leaves), *at[1:]) if at[1:] else None
+    encoding, sizes = config.encoding, dims(config)
+    first = encoding.at_length(prompt).constants(sizes)
+    later = [encoding.at_length(n).constants(sizes) for n in range(prompt + 1, length + 1)]
+    if not encoding.length_dependent or not later:
+        return first, None
+    # Stacked, so that the loop over tokens takes them as data and is compiled once.
+    return first, jax.tree.map(lambda *leaves: np.stack(leaves), *later)
 
 
 @partial(jax.jit, static_argnums=(0, 6))
@@ -174,10 +190,12 @@ def _generate(
     plan: tuple[int, Sampling],
 ) -> jax.Array:
     model: Transformer = nnx.merge(graph, state)
-    (B, T), (new, sampling), (first, later) = prompt.shape, plan, numbers
-    at = None if real is None else positions.left_padded(real)
-    mask = Causal()
+    B, T = prompt.shape
+    new, sampling = plan
+    first, later = numbers
+    at, mask = None, Causal()
     if real is not None:  # Segment 0 is padding; whatever comes after the prompt is real.
+        at = positions.left_padded(real)
         after = jnp.ones((B, new - 1), jnp.int32)
         mask = mask & Segments(jnp.concatenate([real.astype(jnp.int32), after], axis=1))
     cache = Cache.empty(model.config, B, T + new - 1, positions=at is not None)
@@ -189,13 +207,18 @@ def _generate(
     def step(carry: Any, scanned: Any) -> Any:
         token, at, cache = carry
         i, constants = scanned
-        at = None if at is None else at[:, -1:] + 1
-        prepared = model.prepare(1, at, mask=mask, constants=first if later is None else constants, cache=cache)
+        if later is None:  # The same for every length.
+            constants = first
+        if at is not None:
+            at = at[:, -1:] + 1
+        prepared = model.prepare(1, at, mask=mask, constants=constants, cache=cache)
         x, cache, _ = model.hidden(token[:, None], prepared, cache)
         token = sampling.draw(model.logits(x)[:, 0], jax.random.fold_in(key, i))
         return (token, at, cache), token
 
-    at = None if at is None else at[:, -1:]
+    if at is not None:
+        at = at[:, -1:]
+    # The loop's carry must be arrays, the cache's length too.
     cache = jax.tree.map(jnp.asarray, cache)
     _, rest = jax.lax.scan(step, (token, at, cache), (jnp.arange(1, new), later), length=new - 1)
     return jnp.concatenate([token[:, None], rest.T], axis=1)

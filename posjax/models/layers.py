@@ -39,7 +39,8 @@ Probe = Callable[[jax.Array, jax.Array, Prepared], Any]
 """Looks at one layer's rotated queries `[B, T, N, H]` and keys `[B, S, K, H]`; its answers are collected by layer."""
 
 
-def _linear(size: tuple[int, int], deviation: float, config: Decoder, rngs: nnx.Rngs) -> nnx.Linear:
+def dense(size: tuple[int, int], deviation: float, config: Decoder, rngs: nnx.Rngs) -> nnx.Linear:
+    """A linear map without a bias, of normal weights with this standard deviation."""
     return nnx.Linear(
         *size,
         use_bias=False,
@@ -54,10 +55,15 @@ class Attention(nnx.Module):
     """Grouped-query attention whose positions are always explicit."""
 
     def __init__(self, config: Decoder, rngs: nnx.Rngs):
-        D, N, K, H = config.model_size, config.heads, config.key_value_heads, config.size_of_head
-        self.backend, self.sizes = config.backend, (N, K, H)
-        self.query, self.key, self.value = (_linear((D, n * H), D**-0.5, config, rngs) for n in (N, K, K))
-        self.out = _linear((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
+        D, H = config.model_size, config.size_of_head
+        N, K = config.heads, config.key_value_heads
+        self.backend = config.backend
+        self.sizes = (N, K, H)
+        # Deviations that keep the variance of what they make at that of what they read.
+        self.query = dense((D, N * H), D**-0.5, config, rngs)
+        self.key = dense((D, K * H), D**-0.5, config, rngs)
+        self.value = dense((D, K * H), D**-0.5, config, rngs)
+        self.out = dense((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
 
     def __call__(
         self, x_BTD: jax.Array, prepared: Prepared, cached: KeysValues | None = None, probe: Probe | None = None
@@ -83,7 +89,9 @@ class Attention(nnx.Module):
         if late:
             k_BSKH = prepared.rotate(k_BSKH, "key")
         # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
-        backend = self.backend if cached is None else "auto"
+        backend = self.backend
+        if cached is not None:
+            backend = "auto"
         out_BTNH, _ = attention.attention(
             q_BTNH,
             k_BSKH,
@@ -127,18 +135,21 @@ class SwiGLU(nnx.Module):
 
     def __init__(self, config: Decoder, rngs: nnx.Rngs):
         D, F = config.model_size, config.size_of_feed_forward
-        self.gate, self.up = (_linear((D, F), D**-0.5, config, rngs) for _ in range(2))
-        self.down = _linear((F, D), F**-0.5 * config.residual_scale, config, rngs)
+        self.gate = dense((D, F), D**-0.5, config, rngs)
+        self.up = dense((D, F), D**-0.5, config, rngs)
+        self.down = dense((F, D), F**-0.5 * config.residual_scale, config, rngs)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        return self.down(jax.nn.silu(self.gate(x_BTD)) * self.up(x_BTD))
+        gate_BTF = jax.nn.silu(self.gate(x_BTD))
+        return self.down(gate_BTF * self.up(x_BTD))
 
 
 class Block(nnx.Module):
     """Pre-norm: each half normalises, computes, and adds to the stream."""
 
     def __init__(self, config: Decoder, rngs: nnx.Rngs):
-        self.attention_norm, self.feed_forward_norm = (norm(config, rngs) for _ in range(2))
+        self.attention_norm = norm(config, rngs)
+        self.feed_forward_norm = norm(config, rngs)
         self.attention = Attention(config, rngs)
         self.feed_forward = SwiGLU(config, rngs)
 

@@ -26,22 +26,34 @@ def recomputing(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.
             x = nnx.merge(graph, state)(x, prepared.of(kind))[0]
         return x, None
 
-    graph, states = nnx.split(blocks[0])[0], [nnx.state(block) for block in blocks]
+    graph, _ = nnx.split(blocks[0])
+    states = [nnx.state(block) for block in blocks]
     if not all(_alike(graph, states[0], block) for block in blocks):
         return _one_by_one(blocks, x_BTD, prepared)
     whole = len(states) // kinds * kinds
     if whole:
-        every = [jax.tree.map(lambda *each: jnp.stack(each), *states[kind:whole:kinds]) for kind in range(kinds)]
+        # One stack for each kind of layer, of every turn's layer of that kind.
+        every = [_stacked(states[kind:whole:kinds]) for kind in range(kinds)]
         x_BTD, _ = jax.lax.scan(turn, x_BTD, tuple(every))
-    rest = tuple(states[whole:])
-    return turn(x_BTD, rest)[0] if rest else x_BTD
+    if states[whole:]:
+        x_BTD, _ = turn(x_BTD, tuple(states[whole:]))
+    return x_BTD
+
+
+def _stacked(states: list[Any]) -> Any:
+    return jax.tree.map(lambda *each: jnp.stack(each), *states)
 
 
 def _alike(graph: Any, state: Any, block: Any) -> bool:
     """Whether a block differs from the first in the numbers of its parameters alone, and changes none when it runs."""
     other, own = nnx.split(block)
-    shapes = [jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), x) for x in (state, own)]
-    return other == graph and shapes[0] == shapes[1] and not jax.tree.leaves(nnx.state(block, nnx.Not(nnx.Param)))
+    # What a block counts or draws, such as dropout's random state, would be lost in a loop over stacked parameters.
+    changing = jax.tree.leaves(nnx.state(block, nnx.Not(nnx.Param)))
+    return other == graph and _shapes(own) == _shapes(state) and not changing
+
+
+def _shapes(state: Any) -> Any:
+    return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), state)
 
 
 def _one_by_one(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.Array:

@@ -21,7 +21,7 @@ from posjax.encodings.parameters import given_constants
 from posjax.errors import InputError
 from posjax.models.cache import Cache
 from posjax.models.decoder import Decoder, dims
-from posjax.models.layers import Block, PreparedLayers, Probe, norm, rowwise
+from posjax.models.layers import Block, PreparedLayers, Probe, dense, norm, rowwise
 from posjax.models.parameters import EncodingParams
 from posjax.models.recomputing import recomputing
 from posjax.positions import check, contiguous
@@ -53,19 +53,9 @@ class Transformer(nnx.Module):
         self.encoding_params = EncodingParams(config.encoding.init(rngs.params(), dims(config)))
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = norm(config, rngs)
-        self.head = (
-            None
-            if config.tied
-            else nnx.Linear(
-                config.model_size,
-                vocabulary,
-                use_bias=False,
-                dtype=jnp.dtype(config.dtype),
-                param_dtype=jnp.float32,
-                kernel_init=nnx.initializers.normal(config.model_size**-0.5),
-                rngs=rngs,
-            )
-        )
+        self.head = None
+        if not config.tied:
+            self.head = dense((config.model_size, vocabulary), config.model_size**-0.5, config, rngs)
 
     def __call__(
         self,

@@ -15,8 +15,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from posjax import Causal, CoPE, Fire, Full, Segments, T5Bias, Window
-from posjax.attention import blocks, describe, reference, ring, ring_plan
+from posjax.attention import blocks, describe, reference, ring
 from posjax.attention.jobs import job
+from posjax.attention.ring import facing, plan as ring_plan, travel
 from tests.attention.ring_program import CASES, DIMS, errors, mesh_of, value_and_gradients
 from tests.attention.test_memory import shapes
 from tests.cases import wide
@@ -84,28 +85,32 @@ def forget_a_step(monkeypatch):
 
 
 def forget_where_keys_come_from(monkeypatch):
-    monkeypatch.setattr(ring._Onward, "allowed", lambda self, q_index, k_index: self.mask.allowed(q_index, k_index))
+    monkeypatch.setattr(facing.Onward, "allowed", lambda self, q_index, k_index: self.mask.allowed(q_index, k_index))
 
 
 def forget_the_distance(monkeypatch):
-    tile = ring._Row._tile
-    monkeypatch.setattr(ring._Row, "_tile", lambda self, j: tile(replace(self, k_part=self.q_part), j))
+    corner = facing.Facing._corner
+
+    def nowhere(self, j):
+        return corner(replace(self, place=self.place._replace(k_part=self.place.q_part)), j)
+
+    monkeypatch.setattr(facing.Facing, "_corner", nowhere)
 
 
 def leave_positions_behind(monkeypatch):
-    monkeypatch.setattr(ring, "_with_keys", lambda bias, k_positions: bias)
-    lay, here = ring._lay, ring._bias_here
+    monkeypatch.setattr(ring, "with_keys", lambda bias, k_positions: bias)
+    lay, here = travel.lay, ring.bias_here
 
     def stay(plan, bias, heads):
         laid, k_positions = here(plan, bias, heads)
         return replace(laid, k_positions=lay(plan, bias.k_positions)), k_positions
 
-    monkeypatch.setattr(ring, "_bias_here", stay)
+    monkeypatch.setattr(ring, "bias_here", stay)
 
 
 def forget_to_go_home(monkeypatch):
-    send = ring._send
-    monkeypatch.setattr(ring, "_send", lambda plan, arrays, distance: send(plan, arrays, max(distance, 0)))
+    send = travel.send
+    monkeypatch.setattr(travel, "send", lambda plan, arrays, distance: send(plan, arrays, max(distance, 0)))
 
 
 @pytest.mark.parametrize(
