@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition
 from posjax.attention.fused import mosaic, tile, triton
+from posjax.attention.fused.pairwise.program import cotangent
 from posjax.attention.fused.plan import Call, KernelBias, Linear, Plan, Returned
-from posjax.attention.fused.program import cotangent
 from posjax.attention.fused.rules import Rule, take_apart
 from posjax.attention.masks import Mask
 from posjax.attention.reference import LOWEST, mark_keys, without_void

@@ -18,8 +18,8 @@ from jax.experimental.pallas import tpu as pallas_tpu
 from posjax.attention.biases import ByDistance, ByPosition
 from posjax.attention.fused import mosaic_kernels, tile
 from posjax.attention.fused.mosaic_kernels import LANES, Kernel, Layout, Refs
+from posjax.attention.fused.pairwise.program import Program, build, rows
 from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, pad, pad_edge, pad_rows
-from posjax.attention.fused.program import Program, build, rows
 from posjax.attention.fused.rules import table
 from posjax.attention.reference import BLIND
 

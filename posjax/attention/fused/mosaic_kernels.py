@@ -17,10 +17,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pallas_tpu
 
 from posjax.attention.fused import tile
+from posjax.attention.fused.pairwise.program import Program
+from posjax.attention.fused.pairwise.stages import Number, Reader
 from posjax.attention.fused.plan import Block, Sizes
-from posjax.attention.fused.program import Program
 from posjax.attention.fused.rules import Rule, allowed, linear
-from posjax.attention.fused.stages import Number, Reader
 
 LANES = 128
 """The width of a register: blocks are whole multiples of it."""

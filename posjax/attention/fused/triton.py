@@ -16,8 +16,8 @@ from jax.experimental.pallas import triton as pallas_triton
 
 from posjax.attention.biases import ByDistance, ByPosition, over_diagonals
 from posjax.attention.fused import tile, triton_kernels
+from posjax.attention.fused.pairwise.program import Program, build, rows
 from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, Sizes, pad, pad_edge, pad_rows
-from posjax.attention.fused.program import Program, build, rows
 from posjax.attention.fused.rules import table
 from posjax.attention.fused.triton_kernels import Kernel, Refs
 from posjax.attention.reference import BLIND

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from posjax.attention.fused import tile
+from posjax.attention.fused.pairwise.program import Program
+from posjax.attention.fused.pairwise.stages import Number, Reader
 from posjax.attention.fused.plan import Block, Sizes
-from posjax.attention.fused.program import Program
 from posjax.attention.fused.rules import Rule, allowed, linear, near, real
-from posjax.attention.fused.stages import Number, Reader
 
 
 class Refs(NamedTuple):

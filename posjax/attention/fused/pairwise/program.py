@@ -18,8 +18,8 @@ import numpy as np
 from jax.extend import core
 
 from posjax.attention.biases import ByPosition
-from posjax.attention.fused.flatten import Flat, Step, body_counts, flatten
-from posjax.attention.fused.stages import Lookup, Loop, Number, Reader, Run, Stage, is_float, place
+from posjax.attention.fused.pairwise.flatten import Flat, Step, body_counts, flatten
+from posjax.attention.fused.pairwise.stages import Lookup, Loop, Number, Reader, Run, Stage, is_float, place
 from posjax.encodings.base import Head
 
 _REFUSED = (

@@ -14,7 +14,7 @@ _INLINED = ("pjit", "jit", "closed_call", "core_call")
 
 
 @dataclass(frozen=True)
-class Literal:
+class Known:
     """A value known when the function was traced."""
 
     value: Any
@@ -26,7 +26,7 @@ class Step:
 
     primitive: Any
     params: dict[str, Any]
-    inputs: tuple[int | Literal, ...]
+    inputs: tuple[int | Known, ...]
     outputs: tuple[int, ...]
 
     @property
@@ -48,10 +48,10 @@ class Flat:
     steps: tuple[Step, ...]
     avals: tuple[Any, ...]
     inputs: tuple[int, ...]
-    outputs: tuple[int | Literal, ...]
+    outputs: tuple[int | Known, ...]
 
     @property
-    def output(self) -> int | Literal:
+    def output(self) -> int | Known:
         """Where the one output is."""
         (output,) = self.outputs
         return output
@@ -85,10 +85,10 @@ def _inline(closed: Any, inputs: Sequence[Any], steps: list[Step], slot: Callabl
     """Appends the steps of a closed jaxpr, and returns where its outputs are."""
     jaxpr = closed.jaxpr
     where = dict(zip(jaxpr.invars, inputs, strict=True))
-    where.update((var, Literal(value)) for var, value in zip(jaxpr.constvars, closed.consts, strict=True))
+    where.update((var, Known(value)) for var, value in zip(jaxpr.constvars, closed.consts, strict=True))
 
     def find(atom: Any) -> Any:
-        return Literal(atom.val) if isinstance(atom, core.Literal) else where[atom]
+        return Known(atom.val) if isinstance(atom, core.Literal) else where[atom]
 
     for eqn in jaxpr.eqns:
         given = [find(atom) for atom in eqn.invars]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from posjax.attention.fused.flatten import Literal, Step
+from posjax.attention.fused.pairwise.flatten import Known, Step
 
 Values = dict[int, Any]
 """Arrays by slot."""
@@ -101,7 +101,7 @@ class Loop:
     def inputs(self, values: Values) -> tuple[list[Any], list[Any]]:
         """The constants, and what is carried at first."""
         end = self.constants + len(self.step.outputs)
-        given = [x.value if isinstance(x, Literal) else values[x] for x in self.step.inputs[:end]]
+        given = [x.value if isinstance(x, Known) else values[x] for x in self.step.inputs[:end]]
         return given[: self.constants], given[self.constants :]
 
     def at(self, m: Any) -> Any:
