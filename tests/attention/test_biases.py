@@ -7,7 +7,7 @@ import pytest
 
 from posjax import Alibi, Dims, Encoding, NoPE, Rope, T5Bias, chain
 from posjax.attention import ByDistance, ByPosition, describe
-from posjax.attention.biases import STRIP, _by_skewing, collapse, expand
+from posjax.attention.diagonals import STRIP, by_skewing, collapse, expand
 
 N, T, S = 3, 6, 8
 ENCODING = chain(Alibi("symmetric"), T5Bias(8, 20, bidirectional=True))
@@ -105,7 +105,7 @@ def test_collapse_sums_each_diagonal(rows, columns):
     block = np.random.default_rng(0).integers(-9, 9, (2, rows, columns)).astype(np.float32)
     sums = [[head.trace(-d) for d in range(1 - columns, rows)] for head in block]
     np.testing.assert_array_equal(collapse(jnp.asarray(block)), np.array(sums))
-    np.testing.assert_array_equal(_by_skewing(jnp.asarray(block)), np.array(sums))  # As on other devices.
+    np.testing.assert_array_equal(by_skewing(jnp.asarray(block)), np.array(sums))  # As on other devices.
 
 
 @pytest.mark.parametrize("kind", ["distance", "position"])

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pallas_triton
 
-from posjax.attention.biases import ByDistance, ByPosition, over_diagonals
+from posjax.attention.biases import ByDistance, ByPosition
+from posjax.attention.diagonals import over_diagonals
 from posjax.attention.fused import tile, triton_kernels
 from posjax.attention.fused.pairwise.program import Program, build, rows
 from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, Sizes, pad, pad_edge, pad_rows

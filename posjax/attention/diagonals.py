@@ -1,0 +1,67 @@
+"""Blocks that are constant along their diagonals: laid out from a vector, and summed back into one."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+STRIP = 16
+"""How many rows of a block `collapse` adds up at once on a CPU."""
+
+
+def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
+    """A Toeplitz block from its diagonals: `segment [N, rows + columns - 1]` -> `[N, rows, columns]`.
+
+    Entry (a, c) is `segment[a - c + columns - 1]`. Rows of one length laid out in rows of one less skew by one place
+    each, so the block is a broadcast and two reshapes; a gather of the same takes a third longer on CPU. The length is
+    a power of two, since finding a place there then takes no division by another number.
+    """
+    heads, length = segment.shape
+    width = 1 << length.bit_length()
+    padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, width - length)))
+    lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, width)).reshape(heads, -1)
+    return lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)[:, :, rows - 1 : length]
+
+
+def collapse(block: jax.Array) -> jax.Array:
+    """The transpose of `expand`: sums over the diagonals of `block [N, rows, columns]`, `[N, rows + columns - 1]`."""
+    return cast(jax.Array, jax.lax.platform_dependent(block, cpu=_by_strips, default=by_skewing))
+
+
+def by_skewing(block: jax.Array) -> jax.Array:
+    """The steps of `expand`, backwards."""
+    heads, rows, columns = block.shape
+    length = rows + columns - 1
+    width = 1 << length.bit_length()
+    lines = jnp.pad(block, ((0, 0), (0, 0), (rows - 1, width - 1 - length))).reshape(heads, -1)
+    skewed = jnp.pad(lines, ((0, 0), (0, rows))).reshape(heads, rows, width)
+    return jnp.sum(skewed, axis=1)[:, :length][:, ::-1]
+
+
+def _by_strips(block: jax.Array) -> jax.Array:
+    """Strips of rows are added first, each so far to the side that diagonals meet; then only one strip is skewed."""
+    rows, columns = block.shape[1:]
+    strip = min(STRIP, rows)
+    strips, left = divmod(rows, strip)
+    width = strips * strip + columns
+
+    def add(i: Any, total: jax.Array) -> jax.Array:
+        at = (0, 0, (strips - i) * strip)
+        part = jax.lax.dynamic_slice_in_dim(block, i * strip, strip, 1)
+        return jax.lax.dynamic_update_slice(total, jax.lax.dynamic_slice(total, at, part.shape) + part, at)
+
+    # A loop, since in one expression of all strips XLA would compute the block anew for each.
+    last = jnp.pad(block[:, rows - left :], ((0, 0), (0, strip - left), (0, width - columns)))
+    return by_skewing(jax.lax.fori_loop(0, strips, add, last))[:, : rows + columns - 1]
+
+
+def over_diagonals(blocks: jax.Array) -> jax.Array:
+    """Sums over diagonals of square blocks `[N, D, b, b]`, on D diagonals of blocks in turn: `[N, (D + 1) b - 1]`."""
+    N, D, b, _ = blocks.shape
+    sums = by_skewing(blocks.reshape(N * D, b, b))
+    # Each block spreads over two places of the vector; neighbours share one.
+    halves = jnp.pad(sums, ((0, 0), (0, 1))).reshape(N, D, 2, b)
+    low, high = (jnp.pad(halves[:, :, n], ((0, 0), (n, 1 - n), (0, 0))) for n in (0, 1))
+    return (low + high).reshape(N, -1)[:, :-1]
