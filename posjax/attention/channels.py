@@ -1,4 +1,4 @@
-"""A causal linear bias as a few extra channels of queries and keys, for kernels that take no bias.
+"""A bias by slopes, under a causal mask, as a few extra channels of queries and keys, for kernels that take no bias.
 
 Softmax ignores what is constant along a row, so `-slope * (m - n)` needs only `slope * n` on the side of the keys. In
 bfloat16 neither factor would survive: a slope keeps 8 bits of its mantissa, a position past 256 is rounded. So the

@@ -1,4 +1,4 @@
-"""cuDNN's fused attention, for all that leaves no array bias: rotations, and causal linear biases as channels."""
+"""cuDNN's fused attention, for all that leaves no array bias: rotations, and causal slopes as channels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.attention import channels
-from posjax.attention.biases import Bias, ByDistance
+from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Window, rules
 
@@ -19,18 +19,17 @@ WIDE = ("H100", "H200", "GH200", "B100", "B200", "GB200", "B300")
 
 def refuse(job: Job) -> str | None:
     """Why this backend cannot do a job; `None` where it can."""
-    width = job.head_size + (channels.WIDTH if job.bias == "linear" else 0)
-    widest = 256 if any(name in job.device for name in WIDE) else 128
     if job.platform not in ("gpu", "cuda"):
         return f"it runs on NVIDIA GPUs, and this is a {job.platform}"
     if job.dtype not in ("bfloat16", "float16"):
         return f"it takes bfloat16 or float16, and queries are {job.dtype}"
     if job.with_lse:
         return "its log-sum-exp is rounded and has no gradient"
-    if job.bias not in ("none", "linear"):
+    if job.bias not in ("none", "slope"):
         return f"it would need the bias ({job.bias}) as a whole [N, T, S] array"
-    if job.bias == "linear" and (job.dtype != "bfloat16" or not job.causal):
-        return "a linear bias is exact as channels in bfloat16 under a causal mask only"
+    if job.bias == "slope" and (job.dtype != "bfloat16" or not job.causal):
+        return "a bias by slopes is exact as channels in bfloat16 under a causal mask only"
+    width, widest = _channels(job), _widest(job.device)
     if width % 8 or width > widest:
         return f"it takes head sizes that are multiples of 8 up to {widest}, and {width} channels are needed"
     if not set(job.mask) <= {"Causal", "Window"} or len(job.mask) > 2:
@@ -40,6 +39,18 @@ def refuse(job: Job) -> str | None:
     if not job.square and (job.mask or job.bias != "none"):
         return "its masks are for queries and keys that are the same tokens"
     return None
+
+
+def _channels(job: Job) -> int:
+    if job.bias == "slope":
+        return job.head_size + channels.WIDTH
+    return job.head_size
+
+
+def _widest(device: str) -> int:
+    if any(name in device for name in WIDE):
+        return 256
+    return 128
 
 
 def attention(
@@ -53,7 +64,8 @@ def call(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, implementation: Literal["xla", "cudnn"]
 ) -> jax.Array:
     """The call to `jax.nn`; its "xla" shows on any device what is asked of cuDNN."""
-    H, every = q.shape[-1], rules(mask)
+    H = q.shape[-1]
+    every = rules(mask)
     windows = [rule.size for rule in every if isinstance(rule, Window)]
     options: dict[str, Any] = {
         "scale": 1 / math.sqrt(H),
@@ -61,8 +73,12 @@ def call(
         "is_causal": any(isinstance(rule, Causal) for rule in every),
     }
     if windows:
+        # Its count is of keys before the query's own; ours includes that one.
         options["local_window_size"] = (min(windows) - 1, 0)
-    if isinstance(bias, ByDistance) and bias.slopes is not None:
+    if isinstance(bias, Slope):
+        # It divides every logit by the root of the head size, and a bias is added after that.
         q, k = channels.widen(q, k, bias.slopes * math.sqrt(H))
-        v = jnp.pad(v, ((0, 0),) * 3 + ((0, channels.WIDTH),))  # It wants one head size for all three.
-    return jnp.asarray(jax.nn.dot_product_attention(q, k, v, **options))[..., :H]
+        # It wants one head size for all three: the values' new channels come out as zeros, and are cut off.
+        v = jnp.pad(v, ((0, 0),) * 3 + ((0, channels.WIDTH),))
+    out = jnp.asarray(jax.nn.dot_product_attention(q, k, v, **options))
+    return out[..., :H]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
-from posjax.attention.biases import Bias, ByContent, ByDistance
+from posjax.attention.biases import Bias, BiasKind, kind_of
 from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.meshes import varies_over
-
-BiasKind = Literal["none", "linear", "distance", "position", "content"]
 
 
 @dataclass(frozen=True)
 class Job:
     """One call: where it runs, its sizes, its bias and its mask.
 
-    `bias`: "none"; "linear", minus a slope times the distance; "distance", any other function of it; "position", a
-    bias of explicit positions; "content", a score of queries and keys. `mask`: the names of its rules. `window`: the
-    smallest static window, -1 where one is known at run time only. `q_offset`: the index of the first query among the
-    keys, `None` at run time only. `with_lse`: whether the log-sum-exp is asked for, with its gradient. `context`: over
-    how many devices the mesh splits sequences. `varying`: whether it is inside a `jax.shard_map` that checks what
-    varies.
+    `bias`: the kind of the described bias: "none"; "slope", minus a slope times the distance; "distance", any other
+    function of it; "position", a bias of explicit positions; "content", a score of queries and keys. `mask`: the names
+    of its rules. `window`: the smallest static window, -1 where one is known at run time only. `q_offset`: the index of
+    the first query among the keys, `None` at run time only. `with_lse`: whether the log-sum-exp is asked for, with its
+    gradient. `context`: over how many devices the mesh splits sequences. `varying`: whether it is inside a
+    `jax.shard_map` that checks what varies.
     """
 
     platform: str
@@ -57,36 +56,40 @@ class Job:
 def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Any, with_lse: bool = False) -> Job:
     """The job of one call, from arrays or their shapes. `q [B, T, N, H]`, `k [B, S, K, H]`."""
     every = rules(mask)
-    sizes = [rule.size for rule in every if isinstance(rule, Window)]
-    static = [size for size in sizes if isinstance(size, int)]
     platform, device = here()
+    # A number that is traced decides nothing: compiled code serves whatever it turns out to be.
+    known_offset = None
+    if isinstance(q_offset, int):
+        known_offset = q_offset
     return Job(
-        platform,
-        str(q.dtype),
-        q.shape[1],
-        k.shape[1],
-        q.shape[2],
-        k.shape[2],
-        q.shape[3],
-        kind(bias),
-        tuple(type(rule).__name__ for rule in every),
-        any(isinstance(rule, Causal) for rule in every),
-        None if not sizes else min(static) if len(static) == len(sizes) else -1,
-        q_offset if isinstance(q_offset, int) else None,
-        with_lse,
-        device,
-        context(),
-        bool(varies_over((q, k))),
+        platform=platform,
+        dtype=str(q.dtype),
+        queries=q.shape[1],
+        keys=k.shape[1],
+        heads=q.shape[2],
+        key_heads=k.shape[2],
+        head_size=q.shape[3],
+        bias=kind_of(bias),
+        mask=tuple(type(rule).__name__ for rule in every),
+        causal=any(isinstance(rule, Causal) for rule in every),
+        window=_smallest_window(every),
+        q_offset=known_offset,
+        with_lse=with_lse,
+        device=device,
+        context=context(),
+        varying=bool(varies_over((q, k))),
     )
 
 
-def kind(bias: Bias) -> BiasKind:
-    """What sort of bias a description is."""
-    if bias is None:
-        return "none"
-    if isinstance(bias, ByDistance):
-        return "distance" if bias.slopes is None else "linear"
-    return "content" if isinstance(bias, ByContent) else "position"
+def _smallest_window(every: Sequence[Mask]) -> int | None:
+    """The smallest window of a mask; `None` without one, and -1 where one of them is known at run time only."""
+    sizes = [rule.size for rule in every if isinstance(rule, Window)]
+    if not sizes:
+        return None
+    static = [size for size in sizes if isinstance(size, int)]
+    if len(static) < len(sizes):
+        return -1
+    return min(static)
 
 
 def here() -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition
+from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope
 from posjax.attention.masks import Both, Dense, Mask, Segments
 
 CONTEXT = "context"
@@ -98,12 +98,15 @@ def split_axes(q: jax.Array, k: jax.Array) -> tuple[tuple[str, ...], str | None]
 
 def bias_specs(bias: Bias, batch: Any, heads: str | None, along: str | None = None) -> Any:
     """Where a described bias lies; positions are split `along` an axis, if one is given."""
+    each_head: Any = PartitionSpec(heads)
+    if isinstance(bias, Slope):
+        return replace(bias, vector=each_head, slopes=each_head)
     if isinstance(bias, ByDistance):
-        each = PartitionSpec(heads)
-        return replace(bias, vector=each, slopes=None if bias.slopes is None else each)  # type: ignore[arg-type]
+        return replace(bias, vector=each_head)
     if isinstance(bias, ByPosition):
-        lines = PartitionSpec(None if bias.q_positions.shape[0] == 1 else batch, along)
-        return replace(bias, params=PartitionSpec(), q_positions=lines, k_positions=lines)  # type: ignore[arg-type]
+        lines: Any = PartitionSpec(None if bias.q_positions.shape[0] == 1 else batch, along)
+        whole: Any = PartitionSpec()
+        return replace(bias, params=whole, q_positions=lines, k_positions=lines, first_head=whole)
     if isinstance(bias, ByContent):
         raise NotImplementedError("an encoding that scores content is not split over a mesh by hand")
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,6 +16,31 @@ from posjax.attention.meshes import bias_specs, free_axes, kinds_of_axes, mask_s
 Attention = Callable[..., tuple[jax.Array, Any]]
 
 
+@dataclass(frozen=True)
+class StaticParts:
+    """A tree whose whole numbers are known before run time, and are to stay so inside a shard_map.
+
+    As arguments they would be traced there, and a kernel must know its window and its first query to choose its blocks.
+    """
+
+    leaves: tuple[Any, ...]
+    structure: Any
+
+    @classmethod
+    def of(cls, tree: Any) -> StaticParts:
+        """The parts of a tree."""
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(tuple(leaves), structure)
+
+    def split(self) -> dict[int, Any]:
+        """The leaves that are no known numbers, by their place: what has to be an argument."""
+        return {n: leaf for n, leaf in enumerate(self.leaves) if not isinstance(leaf, int)}
+
+    def join(self, traced: dict[int, Any]) -> Any:
+        """The tree again, with what became of the arguments."""
+        return self.structure.unflatten([traced.get(n, leaf) for n, leaf in enumerate(self.leaves)])
+
+
 def per_device(attention: Attention) -> Attention:
     """The same attention, under a mesh of several devices inside a shard_map.
 
@@ -25,27 +51,40 @@ def per_device(attention: Attention) -> Attention:
     def split(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Any = 0) -> Any:
         free = free_axes()
         sizes = jax.sharding.get_abstract_mesh().shape
+        # Explicit axes are the caller's to take apart: `attention` hands them to the compiler before this is called.
         if all(sizes[name] == 1 for name in free) or AxisType.Explicit in kinds_of_axes().values():
             return attention(q, k, v, bias, mask, q_offset)
         rows, heads = split_axes(q, k)
         batch = rows or None
-        if isinstance(bias, ByPosition):  # Its heads are counted from the first: they stay together.
-            heads = None
-        # Numbers known before run time stay known: an argument of a shard_map would be traced.
-        numbers, structure = jax.tree.flatten((mask, q_offset))
-        traced = {i: number for i, number in enumerate(numbers) if not isinstance(number, int)}
-        places = jax.tree.leaves((mask_specs(mask, batch), PartitionSpec()))
+        parts = StaticParts.of((mask, q_offset))
+        traced = parts.split()
+        specs = jax.tree.leaves((mask_specs(mask, batch), PartitionSpec()))
+        traced_specs = {n: specs[n] for n in traced}
 
         def each(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, traced: dict[int, Any]) -> Any:
-            own = structure.unflatten([traced.get(i, number) for i, number in enumerate(numbers)])
-            return attention(q, k, v, bias, *own)
+            own_mask, own_offset = parts.join(traced)
+            return attention(q, k, v, _own_heads(bias, heads, q.shape[2]), own_mask, own_offset)
 
-        lines = PartitionSpec(batch, None, heads)
-        given = (lines, lines, lines, bias_specs(bias, batch, heads), {i: places[i] for i in traced})
+        tokens = PartitionSpec(batch, None, heads)
+        lse = PartitionSpec(batch, heads)
         # What is replicated is not tracked: no kernel says so of its results.
         run = jax.shard_map(
-            each, in_specs=given, out_specs=(lines, PartitionSpec(batch, heads)), axis_names=free, check_vma=False
+            each,
+            in_specs=(tokens, tokens, tokens, bias_specs(bias, batch, heads), traced_specs),
+            out_specs=(tokens, lse),
+            axis_names=free,
+            check_vma=False,
         )
         return run(q, k, v, bias, traced)
 
     return split
+
+
+def _own_heads(bias: Bias, heads: str | None, count: int) -> Bias:
+    """The bias of this device's `count` heads, the mesh axis `heads` splitting them.
+
+    A vector has been split with them. An encoding's parameters have not, so it must be told which heads are meant.
+    """
+    if heads is None or not isinstance(bias, ByPosition):
+        return bias
+    return bias.of_heads(jax.lax.axis_index(heads) * count, count)

@@ -1,4 +1,4 @@
-"""JAX's splash attention on TPU, for all that leaves no array bias: rotations, and causal linear biases as channels."""
+"""JAX's splash attention on TPU, for all that leaves no array bias: rotations, and causal slopes as channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 
 from posjax.attention import channels
-from posjax.attention.biases import Bias, ByDistance
+from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Segments, Window, rules
 
@@ -31,10 +31,10 @@ def refuse(job: Job) -> str | None:
         return f"it takes bfloat16 or float32, and queries are {job.dtype}"
     if job.with_lse:
         return "its log-sum-exp has no gradient"
-    if job.bias not in ("none", "linear"):
-        return f"it takes no bias, and this one ({job.bias}) is not linear"
-    if job.bias == "linear" and not job.causal:
-        return "a linear bias is exact as channels under a causal mask only"
+    if job.bias not in ("none", "slope"):
+        return f"it takes no bias, and this one ({job.bias}) is no slope"
+    if job.bias == "slope" and not job.causal:
+        return "a bias by slopes is exact as channels under a causal mask only"
     if job.queries % LANES or job.keys % LANES:
         return f"it takes lengths that are multiples of {LANES}: {job.queries} and {job.keys} are not both"
     if not job.knows_mask or job.mask.count("Segments") > 1:
@@ -55,7 +55,7 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_off
     """The kernel, a batch row at a time; `interpret` runs it on any device."""
     T, S, N, H = q.shape[1], k.shape[1], q.shape[2], q.shape[3]
     q = (q.astype(jnp.float32) / math.sqrt(H)).astype(q.dtype)
-    if isinstance(bias, ByDistance) and bias.slopes is not None:
+    if isinstance(bias, Slope):
         # After the scaling: the root of a head size need not be a power of two, and would round the slopes.
         q, k = channels.widen(q, k, bias.slopes)
     every = rules(mask)

@@ -7,6 +7,7 @@ import pytest
 
 from posjax import Alibi, Dims, Encoding, NoPE, Rope, T5Bias, chain
 from posjax.attention import ByDistance, ByPosition, describe
+from posjax.attention.biases import Slope, kind_of
 from posjax.attention.diagonals import STRIP, by_skewing, collapse, expand
 
 N, T, S = 3, 6, 8
@@ -35,6 +36,10 @@ def test_expand_lays_diagonals_out():
 
 def test_the_kind_of_description_follows_the_encoding():
     at = jnp.arange(S)
+    alibi = describe(Alibi(), {}, N, None, None, (T, S), 0)
+    assert type(alibi) is Slope and alibi.slopes.shape == (N,)
+    each = (describe(Rope(), {}, N, None, None, (T, S), 0), alibi, describe(Alibi(), {}, N, at[:T], at, (T, S), 0))
+    assert [kind_of(bias) for bias in each] == ["none", "slope", "position"]
     assert describe(Rope(), {}, N, None, None, (T, S), 0) is None
     assert describe(NoPE(), {}, N, at, at, (S, S), 0) is None
     assert isinstance(describe(ENCODING, PARAMS, N, None, None, (T, S), 2), ByDistance)
@@ -82,6 +87,21 @@ def test_padding_leaves_the_real_tiles_as_they_are(kind):
     np.testing.assert_array_equal(padded.tile(0, 0, T, S), bias.tile(0, 0, T, S))
     assert np.isfinite(padded.tile(0, 0, T + 3, S + 4)).all()
     np.testing.assert_array_equal(padded.tile(4, 6, 2, 2), bias.tile(4, 6, 2, 2))
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_some_heads_are_those_of_the_whole(traced):
+    bias = describe(ENCODING, PARAMS, N, jnp.arange(2, 2 + T), jnp.arange(S), (T, S), 2)
+    tile_of = lambda first: bias.of_heads(first, 2).tile(0, 0, T, S)  # noqa: E731
+    some = jax.jit(tile_of)(1) if traced else tile_of(1)
+    np.testing.assert_array_equal(some, bias.tile(0, 0, T, S)[:, 1:])
+
+
+def test_a_slope_is_the_same_bias_without_its_slopes():
+    slope = describe(Alibi("symmetric"), {}, N, None, None, (T, S), 2)
+    for other in (slope.by_vector(), slope.padded(T, S), slope.part(0, 1, 0, N)):
+        assert type(other) is ByDistance
+        np.testing.assert_array_equal(other.tile(1, 2, 3, 4), slope.tile(1, 2, 3, 4))
 
 
 class OfLogarithms(Encoding):

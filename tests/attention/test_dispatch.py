@@ -19,7 +19,7 @@ CPU = replace(GPU, platform="cpu", device="cpu")
 def test_the_table_ends_with_a_backend_that_does_every_job():
     for names in PREFERENCES.values():
         last = BACKENDS[names[-1]]
-        for bias in ("none", "linear", "distance", "position", "content"):
+        for bias in ("none", "slope", "distance", "position", "content"):
             odd = replace(CPU, bias=bias, dtype="float16", queries=7, mask=("Mine",), q_offset=None, with_lse=True)
             assert last.refuse(odd) is None
 
@@ -29,8 +29,8 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
     [
         (CPU, "chunked"),
         (GPU, "cudnn"),
-        (replace(GPU, bias="linear"), "cudnn"),
-        (replace(GPU, bias="linear", head_size=128), "cudnn"),
+        (replace(GPU, bias="slope"), "cudnn"),
+        (replace(GPU, bias="slope", head_size=128), "cudnn"),
         (replace(GPU, mask=("Causal", "Window"), window=128), "cudnn"),
         (replace(GPU, mask=(), causal=False), "cudnn"),
         (replace(GPU, mask=(), causal=False, queries=1, q_offset=7), "cudnn"),
@@ -39,7 +39,7 @@ def test_the_table_ends_with_a_backend_that_does_every_job():
         (replace(GPU, bias="distance", device="NVIDIA A100"), "chunked"),
         (replace(GPU, bias="position"), "chunked"),
         (replace(TPU, dtype="float32"), "splash"),
-        (replace(TPU, bias="linear"), "splash"),
+        (replace(TPU, bias="slope"), "splash"),
         (replace(TPU, mask=("Causal", "Segments")), "splash"),
         (replace(TPU, queries=128, q_offset=3968), "splash"),
     ],
@@ -58,16 +58,16 @@ def test_the_table_chooses(given, expected):
         (replace(GPU, bias="distance"), "cudnn", "as a whole [N, T, S] array"),
         (replace(GPU, bias="position"), "cudnn", "as a whole [N, T, S] array"),
         (replace(GPU, bias="content"), "cudnn", "as a whole [N, T, S] array"),
-        (replace(GPU, bias="linear", dtype="float16"), "cudnn", "bfloat16"),
-        (replace(GPU, bias="linear", mask=(), causal=False), "cudnn", "under a causal mask only"),
-        (replace(GPU, bias="linear", head_size=128, device="NVIDIA A100"), "cudnn", "136 channels are needed"),
+        (replace(GPU, bias="slope", dtype="float16"), "cudnn", "bfloat16"),
+        (replace(GPU, bias="slope", mask=(), causal=False), "cudnn", "under a causal mask only"),
+        (replace(GPU, bias="slope", head_size=128, device="NVIDIA A100"), "cudnn", "136 channels are needed"),
         (replace(GPU, head_size=44), "cudnn", "multiples of 8"),
         (replace(GPU, mask=("Causal", "Segments")), "cudnn", "Causal & Segments"),
         (replace(GPU, mask=("Causal", "Window"), window=-1), "cudnn", "known at compile time"),
         (replace(GPU, mask=("Window",), window=128, causal=False), "cudnn", "causal"),
         (replace(GPU, queries=1, q_offset=4095), "cudnn", "the same tokens"),
-        (replace(TPU, bias="distance"), "splash", "not linear"),
-        (replace(TPU, bias="linear", mask=("Segments",), causal=False), "splash", "causal mask only"),
+        (replace(TPU, bias="distance"), "splash", "no slope"),
+        (replace(TPU, bias="slope", mask=("Segments",), causal=False), "splash", "causal mask only"),
         (replace(TPU, queries=100), "splash", "multiples of 128"),
         (replace(TPU, mask=("Mine",)), "splash", "the mask is Mine"),
         (replace(TPU, q_offset=None), "splash", "known at compile time"),
@@ -99,13 +99,13 @@ def test_a_job_is_read_off_the_arguments():
     ("encoding", "at", "kind"),
     [
         (Rope(), None, "none"),
-        (Alibi(), None, "linear"),
-        (chain(Rope(), Alibi()), None, "linear"),
-        (Alibi("symmetric"), None, "linear"),
+        (Alibi(), None, "slope"),
+        (chain(Rope(), Alibi()), None, "slope"),
+        (Alibi("symmetric"), None, "slope"),
         (Alibi("halves"), None, "distance"),
         (Alibi("asymmetric"), None, "distance"),
         (chain(Alibi(), T5Bias()), None, "distance"),
-        (chain(Alibi(), Alibi(learned=True)), None, "linear"),
+        (chain(Alibi(), Alibi(learned=True)), None, "slope"),
         (Alibi(), jnp.arange(8), "position"),
         (Shaw(), None, "content"),
     ],

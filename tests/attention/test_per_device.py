@@ -56,8 +56,6 @@ def test_two_devices_compute_what_one_does(kernel, encoding, mask, at, axis):
         text = str(jax.make_jaxpr(run)(*arguments))
         got = run(*arguments)
     split = {"data": f"[1,{T},{N},{H}]", "tensor": f"[2,{T},{N // 2},{H}]"}.get(axis)
-    if at is not None and axis == "tensor":  # Heads stay together where positions are explicit.
-        split = None
     assert "shard_map" in text and (split is None or split in text)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, float(jnp.abs(b).max())))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition
+from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope, TileBias
 from posjax.attention.fused import mosaic, tile, triton
 from posjax.attention.fused.pairwise.program import cotangent
-from posjax.attention.fused.plan import Call, KernelBias, Linear, Plan, Returned
+from posjax.attention.fused.plan import Call, Plan, Returned
 from posjax.attention.fused.rules import Rule, take_apart
 from posjax.attention.masks import Mask
 from posjax.attention.reference import LOWEST, mark_keys, without_void
@@ -28,9 +27,10 @@ def planned(
             f"the fused backend cannot score content, as {bias.encoding!r} does: take backend='chunked'"
         )
     rule = take_apart(mask, q_offset, (q.shape[1], k.shape[1]))
-    inside: KernelBias = bias
-    if isinstance(bias, ByDistance):
-        inside = Linear(bias.slopes) if bias.slopes is not None and rule.causal else replace(bias, slopes=None)
+    inside: TileBias = bias
+    if isinstance(bias, Slope) and not rule.causal:
+        # Of later keys only the vector knows.
+        inside = bias.by_vector()
     dtype = jnp.result_type(q, k, v)
     k, v = mark_keys(k, v)
     attended = _attend(plan, *(x.astype(dtype) for x in (q, k, v)), inside, rule)
@@ -54,7 +54,7 @@ def _dispatch(plan: Plan | None, name: str, *operands: Any, **static: Any) -> An
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
-    plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: KernelBias, rule: Rule
+    plan: Plan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Rule
 ) -> tuple[jax.Array, jax.Array]:
     out, highest, total = _dispatch(plan, "forward", Call(q, k, v, bias, rule))
     return out, tile.log_sum(highest, total)
@@ -85,10 +85,10 @@ def _backward(plan: Plan | None, kept: Any, cotangents: Any) -> Any:
     back = Returned(d_out, lse, delta * factor)
     dq, dk, dv, numbers = _dispatch(plan, "backward", call, back, learned=learned is not None)
     d_bias: Any = None
-    if isinstance(call.bias, ByDistance):
-        d_bias = ByDistance(jnp.zeros_like(call.bias.vector) if numbers is None else numbers, call.bias.keys)
-    elif isinstance(call.bias, Linear):
-        d_bias = Linear(jnp.zeros_like(call.bias.slopes) if numbers is None else numbers[:, 0])
+    if isinstance(call.bias, Slope):
+        d_bias = call.bias.slopes_cotangent(jnp.zeros_like(call.bias.slopes) if numbers is None else numbers[:, 0])
+    elif isinstance(call.bias, ByDistance):
+        d_bias = call.bias.cotangent(jnp.zeros_like(call.bias.vector) if numbers is None else numbers)
     elif isinstance(call.bias, ByPosition):
         d_bias = cotangent(call.bias, numbers)
     return dq, dk, dv, d_bias, None

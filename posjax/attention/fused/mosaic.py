@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pallas_tpu
 
-from posjax.attention.biases import ByDistance, ByPosition
+from posjax.attention.biases import ByDistance, ByPosition, Slope
 from posjax.attention.fused import mosaic_kernels, tile
 from posjax.attention.fused.mosaic_kernels import LANES, Kernel, Layout, Refs
 from posjax.attention.fused.pairwise.program import Program, build, rows
-from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, pad, pad_edge, pad_rows
+from posjax.attention.fused.plan import Block, Call, Plan, Returned, pad, pad_edge, pad_rows
 from posjax.attention.fused.rules import table
 from posjax.attention.reference import BLIND
 
@@ -52,7 +52,7 @@ class _Launch:
         if isinstance(call.bias, ByPosition):
             self.bias = build(call.bias, (rows, columns))
         elif call.bias is not None:
-            self.bias = "linear" if isinstance(call.bias, Linear) else "toeplitz"
+            self.bias = "linear" if isinstance(call.bias, Slope) else "toeplitz"
 
     def inputs(self, place: Place, back: Returned | None = None) -> tuple[Refs, Refs]:
         """The arrays that the kernel reads, padded to whole blocks, and their blocks."""
@@ -112,11 +112,11 @@ class _Launch:
             scalars = pl.BlockSpec(memory_space=pallas_tpu.SMEM)
             lines = [self.line(place, at[0].shape[0], own) for own in (True, False)]
             return (*numbers, *at), (scalars, scalars, *lines)
-        if isinstance(bias, ByDistance):
+        if isinstance(bias, ByDistance) and not isinstance(bias, Slope):
             vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
             vector = jnp.pad(vector if self.keys_first else vector[:, ::-1], ((0, 0), (1, 0)))
             return vector[:, None], self.whole(place, vector.shape[1])
-        if isinstance(bias, Linear):
+        if isinstance(bias, Slope):
             return bias.slopes * tile.LOG2E, pl.BlockSpec(memory_space=pallas_tpu.SMEM)
         return None, None
 

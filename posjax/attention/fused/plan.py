@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from posjax.attention.biases import ByDistance, ByPosition
+from posjax.attention.biases import TileBias
 from posjax.attention.fused.rules import Rule
 
 
@@ -63,26 +63,13 @@ class Sizes:
         return replace(self, queries=-(-self.T // rows) * rows, keys=-(-self.S // columns) * columns, channels=channels)
 
 
-@dataclass(frozen=True)
-class Linear:
-    """A bias of minus a slope times the distance, under a causal mask: one number for each head, `slopes [N]`."""
-
-    slopes: jax.Array
-
-
-jax.tree_util.register_dataclass(Linear, data_fields=["slopes"], meta_fields=[])
-
-KernelBias = ByDistance | ByPosition | Linear | None
-"""What kernels evaluate: a Toeplitz vector, a program, a slope, or nothing."""
-
-
 class Call(NamedTuple):
     """What is attended: `q [B, T, N, H]`, `k` and `v [B, S, K, H]`, the bias and the mask."""
 
     q: jax.Array
     k: jax.Array
     v: jax.Array
-    bias: KernelBias
+    bias: TileBias
     rule: Rule
 
     @property

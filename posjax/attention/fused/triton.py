@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pallas_triton
 
-from posjax.attention.biases import ByDistance, ByPosition
+from posjax.attention.biases import ByDistance, ByPosition, Slope
 from posjax.attention.diagonals import over_diagonals
 from posjax.attention.fused import tile, triton_kernels
 from posjax.attention.fused.pairwise.program import Program, build, rows
-from posjax.attention.fused.plan import Block, Call, Linear, Plan, Returned, Sizes, pad, pad_edge, pad_rows
+from posjax.attention.fused.plan import Block, Call, Plan, Returned, Sizes, pad, pad_edge, pad_rows
 from posjax.attention.fused.rules import table
 from posjax.attention.fused.triton_kernels import Kernel, Refs
 from posjax.attention.reference import BLIND
@@ -73,7 +73,7 @@ class _Launch:
         if isinstance(call.bias, ByPosition):
             self.bias = build(call.bias, (rows, columns))
         elif call.bias is not None:
-            self.bias = "linear" if isinstance(call.bias, Linear) else "toeplitz"
+            self.bias = "linear" if isinstance(call.bias, Slope) else "toeplitz"
 
     def refs(self, bounds: Any, back: Returned | None = None) -> Refs:
         """The arrays that the kernel reads, padded to whole blocks."""
@@ -102,12 +102,12 @@ class _Launch:
         bias, z = self.call.bias, self.sizes
         if isinstance(bias, ByPosition) and isinstance(self.bias, Program):
             return (*rows(self.bias, bias), pad_edge(bias.q_positions, z.queries), pad_edge(bias.k_positions, z.keys))
-        if isinstance(bias, ByDistance):
+        if isinstance(bias, ByDistance) and not isinstance(bias, Slope):
             vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
             # Backwards for tiles with keys along their rows: what a warp reads lies in order, and so it stays in shared
             # memory.
             return vector if self.keys_first else vector[:, ::-1]
-        return bias.slopes * tile.LOG2E if isinstance(bias, Linear) else None
+        return bias.slopes * tile.LOG2E if isinstance(bias, Slope) else None
 
     def run(
         self,
@@ -197,9 +197,9 @@ def backward(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax
     Those are the vector `[N, T + S - 1]` of a `ByDistance`, the heads' rows `[N, P]` of a `ByPosition`, the slopes
     `[N, 1]` of a `Linear`.
     """
-    dq, numbers = _run_dq(plan, call, back, learned and not isinstance(call.bias, ByDistance))
+    dq, numbers = _run_dq(plan, call, back, learned and type(call.bias) is not ByDistance)
     dk, dv = _run_dkv(plan, call, back)
-    if learned and isinstance(call.bias, ByDistance):
+    if learned and type(call.bias) is ByDistance:
         numbers = _run_diagonal(plan, call, back)
     return dq, dk, dv, numbers
 

@@ -112,7 +112,7 @@ def rows(program: Program, bias: ByPosition) -> tuple[jax.Array, jax.Array]:
             jnp.concatenate([*parts[False], jnp.zeros(1, jnp.int32)]),
         )
 
-    return jax.vmap(one)(jnp.arange(bias.heads, dtype=jnp.int32))
+    return jax.vmap(one)(bias.head_indices)
 
 
 def cotangent(bias: ByPosition, numbers: jax.Array | None) -> ByPosition:
