@@ -15,7 +15,7 @@ from posjax import Alibi, Causal, Dims, Fire, Full, Kerple, Segments, T5Bias, To
 from posjax.attention import describe, fused, reference
 from posjax.attention.fused import rules
 from posjax.attention.fused.derivative import planned
-from posjax.attention.fused.plan import Plan
+from posjax.attention.fused.plan import KernelPlan
 from posjax.encodings import Encoding
 from posjax.encodings.base import RelativeBias
 from tests.attention.test_memory import shapes
@@ -71,7 +71,7 @@ def value_and_gradients(way, encoding, mask, arrays, q_offset=None, at=(None, No
 
 
 def check(driver, encoding, mask, arrays, block=16, tolerance=1e-5, **rest):
-    plan = Plan(driver, interpret=True, block=block)
+    plan = KernelPlan(driver, interpret=True, block=block)
     got = value_and_gradients(partial(planned, plan), encoding, mask, arrays, **rest)
     wanted = value_and_gradients(reference.attention, encoding, mask, arrays, **rest)
     for a, b in zip(got, wanted, strict=True):
@@ -131,7 +131,7 @@ def test_heads_of_their_own_and_blocks_larger_than_the_lengths(driver):
 
 def test_a_block_of_the_tpu_that_is_no_power_of_two():
     arrays, encoding = qkv(300, 520, N=1, K=1), Kerple()  # Blocks of 384 queries, 3 times 128.
-    got = value_and_gradients(partial(planned, Plan("mosaic", interpret=True)), encoding, Causal(), arrays)
+    got = value_and_gradients(partial(planned, KernelPlan("mosaic", interpret=True)), encoding, Causal(), arrays)
     for a, b in zip(got, value_and_gradients(reference.attention, encoding, Causal(), arrays), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
@@ -152,7 +152,7 @@ def test_rows_that_see_nothing_are_zero_and_pass_no_gradient(driver):
 
 @each_driver
 def test_results_repeat_to_the_bit(driver):
-    run = partial(value_and_gradients, partial(planned, Plan(driver, True, 16)), Kerple(), Causal(), qkv(37, 37))
+    run = partial(value_and_gradients, partial(planned, KernelPlan(driver, True, 16)), Kerple(), Causal(), qkv(37, 37))
     for a, b in zip(run(), run(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -163,7 +163,7 @@ def test_a_traced_window_does_not_trace_again():
     @jax.jit
     def run(mask, *arrays):
         traces.append(mask)
-        return planned(Plan("triton", True, 16), *arrays, None, mask)[0]
+        return planned(KernelPlan("triton", True, 16), *arrays, None, mask)[0]
 
     for size in (1, 4, 19):
         wanted = reference.attention(*arrays, None, Causal() & Window(size))[0]
@@ -227,7 +227,7 @@ def test_only_a_bias_that_learns_has_a_kernel_for_its_gradient():
 
     def loss(q, vector):
         bias = posjax.attention.ByDistance(vector, 37)
-        return planned(Plan("triton", True, 16), q, *arrays[1:], bias, Causal())[0].sum()
+        return planned(KernelPlan("triton", True, 16), q, *arrays[1:], bias, Causal())[0].sum()
 
     assert kernels(jax.grad(loss), arrays[0], vector) == 3
     assert kernels(jax.grad(loss, 1), arrays[0], vector) == 4
@@ -282,7 +282,7 @@ def test_other_masks_and_contents_are_refused():
 
 def test_a_head_too_large_for_the_gpu_is_refused():
     with pytest.raises(NotImplementedError, match=r"heads of 512.*chunked"):
-        planned(Plan("triton", True), *qkv(9, 9, H=512), None, Causal())
+        planned(KernelPlan("triton", True), *qkv(9, 9, H=512), None, Causal())
 
 
 # Lowering -----------------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ each_lowering = pytest.mark.parametrize("case", LOWERED.values(), ids=LOWERED)
 
 
 @each_lowering
-@pytest.mark.parametrize("plan", [Plan("mosaic"), None], ids=["named", "by platform"])
+@pytest.mark.parametrize("plan", [KernelPlan("mosaic"), None], ids=["named", "by platform"])
 def test_it_lowers_for_a_tpu_without_one(case, plan):
     encoding, H, rest = case
     function, arguments = trained(plan, encoding, H=H, **rest)
@@ -321,7 +321,7 @@ def test_it_lowers_for_a_tpu_without_one(case, plan):
 
 
 @each_lowering
-@pytest.mark.parametrize("plan", [Plan("triton"), None], ids=["named", "by platform"])
+@pytest.mark.parametrize("plan", [KernelPlan("triton"), None], ids=["named", "by platform"])
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_it_lowers_for_a_gpu_without_one(case, plan):
     encoding, H, rest = case
@@ -341,7 +341,7 @@ def test_it_lowers_for_a_gpu_without_one(case, plan):
 def test_no_array_has_two_axes_of_the_sequence(driver):
     S = 2048
     for encoding, rest in ((T5Bias(), {}), (Kerple(), {"at": jnp.zeros((2, S), jnp.int32)})):
-        function, arguments = trained(Plan(driver), encoding, S, **rest)
+        function, arguments = trained(KernelPlan(driver), encoding, S, **rest)
         jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
         found = list(shapes(jaxpr))
         assert len(found) > 100
@@ -351,7 +351,7 @@ def test_no_array_has_two_axes_of_the_sequence(driver):
 @each_driver
 def test_memory_grows_with_the_length_alone(driver):
     def most(S):
-        function, arguments = trained(Plan(driver), T5Bias(), S)
+        function, arguments = trained(KernelPlan(driver), T5Bias(), S)
         return max(math.prod(shape) for shape in shapes(jax.make_jaxpr(function)(*arguments).jaxpr))
 
     assert math.log(most(65536) / most(16384)) / math.log(4) < 1.05
@@ -380,5 +380,5 @@ class Far(RelativeBias):
 def test_weights_sum_to_one_in_the_backward_pass_whatever_the_bias(driver, at, depth):
     q, k, v = qkv(37, 37)
     bias = describe(Far(), {"depth": jnp.full((1,), depth)}, 4, *(at or (None, None)), (37, 37), 0)
-    dv = jax.grad(lambda v: planned(Plan(driver, True, 16), q, k, v, bias, Causal())[0].sum())(v)
+    dv = jax.grad(lambda v: planned(KernelPlan(driver, True, 16), q, k, v, bias, Causal())[0].sum())(v)
     np.testing.assert_allclose(dv.sum(1), 37.0 * 2, rtol=1e-5)  # Two query heads to each.

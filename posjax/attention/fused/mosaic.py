@@ -7,254 +7,251 @@ that may not be seen are neither computed nor copied.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pallas_tpu
 
-from posjax.attention.biases import ByDistance, ByPosition, Slope
 from posjax.attention.fused import mosaic_kernels, tile
-from posjax.attention.fused.mosaic_kernels import LANES, Kernel, Layout, Refs
-from posjax.attention.fused.pairwise.program import Program, build, rows
-from posjax.attention.fused.plan import Block, Call, Plan, Returned, pad, pad_edge, pad_rows
-from posjax.attention.fused.rules import table
+from posjax.attention.fused.kernel import At, Refs
+from posjax.attention.fused.launch import Launch, Out
+from posjax.attention.fused.mosaic_biases import BIASES, Locate, line_block, whole_row
+from posjax.attention.fused.mosaic_kernels import LANES, Layout, MosaicKernel
+from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned, TileShape, pad, pad_rows
 from posjax.attention.reference import BLIND
 
 BLOCK = 512
 """Queries and keys of a tile at most: its arrays take some 8 MiB of VMEM."""
 
-Place = Callable[..., tuple[Any, Any, Any, Any]]
-"""From a step of the grid and the bounds to a tile: row of the batch, query head, block of queries, block of keys."""
+
+@dataclass(frozen=True)
+class Grid:
+    """The steps of a kernel: how many along each axis, and the tile that each of them computes.
+
+    The first `parallel` axes may be run in any order, and on two cores; the others are run one step after the other,
+    which is what sums in VMEM stand on.
+    """
+
+    steps: tuple[int, ...]
+    parallel: int
+    locate: Locate
+
+    @property
+    def order(self) -> list[Any]:
+        """What Mosaic may do with each axis."""
+        return [pallas_tpu.PARALLEL] * self.parallel + [pallas_tpu.ARBITRARY] * (len(self.steps) - self.parallel)
 
 
-Out = tuple[tuple[int, ...], Any, pl.BlockSpec]
-"""An output of a kernel: its shape, dtype and block."""
+class MosaicLaunch(Launch):
+    """One kernel of one call on a TPU: what its grid copies, and how it is run."""
 
-
-class _Launch:
-    """One kernel of one call: its sizes, its padded arrays, and how it is run."""
-
-    def __init__(self, plan: Plan, call: Call, keys_first: bool = False) -> None:
-        self.plan, self.call, self.keys_first = plan, call, keys_first
-        plain = call.sizes
-        self.block = Block(_block(plan, plain.T), _block(plan, plain.S))
-        rows, columns = self.block.rows, self.block.columns
-        self.sizes = plain.padded(rows, columns, plain.H)
-        by_query, by_key, _ = table(call.rule, rows, columns)
-        visits = by_key if keys_first else by_query
-        self.bounds = jnp.asarray(visits.bounds).reshape(-1)
+    def __init__(self, plan: KernelPlan, call: KernelCall, keys_first: bool = False) -> None:
+        block = TileShape(_block(plan, call.sizes.T), _block(plan, call.sizes.S))
+        super().__init__(plan, call, block, call.sizes.H, BIASES, keys_first)
+        visits = self.table.by_query
+        if keys_first:
+            visits = self.table.by_key
         batch, blocks, _ = visits.bounds.shape
-        self.visits = Layout(batch, blocks, visits.most, visits.parts)
-        self.bias: Program | Literal["toeplitz", "linear"] | None = None
-        if isinstance(call.bias, ByPosition):
-            self.bias = build(call.bias, (rows, columns))
-        elif call.bias is not None:
-            self.bias = "linear" if isinstance(call.bias, Slope) else "toeplitz"
+        self.bounds = jnp.asarray(visits.bounds).reshape(-1)
+        self.visits = Layout(batch, blocks, visits.most, visits.stretches)
 
-    def inputs(self, place: Place, back: Returned | None = None) -> tuple[Refs, Refs]:
+    def inputs(self, locate: Locate, back: Returned | None) -> tuple[Refs, Refs]:
         """The arrays that the kernel reads, padded to whole blocks, and their blocks."""
-        z, call = self.sizes, self.call
-        queries, keys = self.tokens(place, True), self.tokens(place, False)
-        ids = [
-            (tuple(pad_edge(x, n)[:, None] for x in ids), tuple(self.line(place, x.shape[0], own) for x in ids))
-            for ids, n, own in ((call.rule.q_ids, z.queries, True), (call.rule.k_ids, z.keys, False))
-        ]
-        bias, bias_blocks = self.operands(place)
-        q, k, v = (_heads_first(pad(x, n, z.H)) for x, n in ((call.q, z.queries), (call.k, z.keys), (call.v, z.keys)))
-        arrays = Refs(ids[0][0], ids[1][0], bias, q, k, v)
-        blocks = Refs(ids[0][1], ids[1][1], bias_blocks, queries, keys, keys)
+        q, k, v = self.tokens()
+        q_ids, k_ids = self.ids()
+        bias, bias_blocks = self._bias(locate)
+        queries = self.query_block(locate)
+        keys = self._key_block(locate)
+        arrays = Refs(
+            scalars=None,
+            bounds=None,
+            # A middle axis of one: the last two axes of a block are what is laid into registers.
+            q_ids=tuple(x[:, None] for x in q_ids),
+            k_ids=tuple(x[:, None] for x in k_ids),
+            bias=bias,
+            q=_heads_first(q),
+            k=_heads_first(k),
+            v=_heads_first(v),
+        )
+        blocks = Refs(
+            scalars=None,
+            bounds=None,
+            q_ids=tuple(line_block(self.block, locate, x.shape[0], of_queries=True) for x in q_ids),
+            k_ids=tuple(line_block(self.block, locate, x.shape[0], of_queries=False) for x in k_ids),
+            bias=bias_blocks,
+            q=queries,
+            k=keys,
+            v=keys,
+        )
         if back is None:
             return arrays, blocks
-        lse, delta = (pad_rows(x, z.queries, value)[:, :, None] for x, value in ((back.lse, BLIND), (back.delta, 0.0)))
-        line = self.row_line(place)
-        return (
-            arrays._replace(d_out=_heads_first(pad(back.d_out, z.queries, z.H)), lse=lse, delta=delta),
-            blocks._replace(d_out=queries, lse=line, delta=line),
+        line = self.row_line(locate)
+        return self._with_back(arrays, back), blocks._replace(d_out=queries, lse=line, delta=line)
+
+    def _with_back(self, arrays: Refs, back: Returned) -> Refs:
+        """The arrays with what comes back in a backward pass; a padded row gets weights of 0, and no gradient."""
+        z = self.sizes
+        return arrays._replace(
+            d_out=_heads_first(pad(back.d_out, z.queries, z.H)),
+            lse=pad_rows(back.lse, z.queries, BLIND)[:, :, None],
+            delta=pad_rows(back.delta, z.queries, 0.0)[:, :, None],
         )
 
-    def tokens(self, place: Place, own: bool) -> pl.BlockSpec:
-        """Blocks of queries `[B, N, T, H]`, or of keys `[B, K, S, H]`."""
+    def _bias(self, locate: Locate) -> tuple[Any, Any]:
+        if self.bias is None:
+            return None, None
+        return self.bias.operands(self, locate)
+
+    def query_block(self, locate: Locate) -> pl.BlockSpec:
+        """Blocks of queries, `[B, N, T, H]`."""
+
+        def index(*step: Any) -> tuple[Any, ...]:
+            at = locate(*step)
+            return at.b, at.n, at.i, 0
+
+        return pl.BlockSpec((None, None, self.block.rows, self.sizes.H), index)
+
+    def _key_block(self, locate: Locate) -> pl.BlockSpec:
+        """Blocks of keys, `[B, K, S, H]`."""
         G = self.sizes.G
 
         def index(*step: Any) -> tuple[Any, ...]:
-            b, n, i, j = place(*step)
-            return (b, n, i, 0) if own else (b, jax.lax.div(n, jnp.int32(G)), j, 0)
+            at = locate(*step)
+            # Query heads of a group are neighbours, and read the same keys.
+            return at.b, jax.lax.div(at.n, jnp.int32(G)), at.j, 0
 
-        return pl.BlockSpec((None, None, self.block[not own], self.sizes.H), index)
+        return pl.BlockSpec((None, None, self.block.columns, self.sizes.H), index)
 
-    def row_line(self, place: Place) -> pl.BlockSpec:
+    def key_outs(self, locate: Locate) -> list[Out]:
+        """The gradients of keys and values, `[B, K, S, H]`."""
+        z, call = self.sizes, self.call
+        shape = (z.B, z.K, z.keys, z.H)
+        block = self._key_block(locate)
+        return [Out(shape, call.k.dtype, block), Out(shape, call.v.dtype, block)]
+
+    def row_line(self, locate: Locate) -> pl.BlockSpec:
         """Blocks of what there is one of for each query, `[B, N, 1, T]`."""
 
         def index(*step: Any) -> tuple[Any, ...]:
-            b, n, i, _ = place(*step)
-            return b, n, 0, i
+            at = locate(*step)
+            return at.b, at.n, 0, at.i
 
         return pl.BlockSpec((None, None, 1, self.block.rows), index)
-
-    def line(self, place: Place, batch: int, own: bool) -> pl.BlockSpec:
-        """Blocks of what all heads share, `[b, 1, T]` or `[b, 1, S]`."""
-
-        def index(*step: Any) -> tuple[Any, ...]:
-            b, _, i, j = place(*step)
-            return b if batch > 1 else 0, 0, i if own else j
-
-        return pl.BlockSpec((None, 1, self.block[not own]), index)
-
-    def operands(self, place: Place) -> tuple[Any, Any]:
-        """The arrays of the bias, and their blocks."""
-        bias, z = self.call.bias, self.sizes
-        if isinstance(bias, ByPosition) and isinstance(self.bias, Program):
-            numbers = [x.reshape(-1) for x in rows(self.bias, bias)]
-            at = [pad_edge(bias.q_positions, z.queries)[:, None], pad_edge(bias.k_positions, z.keys)[:, None]]
-            scalars = pl.BlockSpec(memory_space=pallas_tpu.SMEM)
-            lines = [self.line(place, at[0].shape[0], own) for own in (True, False)]
-            return (*numbers, *at), (scalars, scalars, *lines)
-        if isinstance(bias, ByDistance) and not isinstance(bias, Slope):
-            vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
-            vector = jnp.pad(vector if self.keys_first else vector[:, ::-1], ((0, 0), (1, 0)))
-            return vector[:, None], self.whole(place, vector.shape[1])
-        if isinstance(bias, Slope):
-            return bias.slopes * tile.LOG2E, pl.BlockSpec(memory_space=pallas_tpu.SMEM)
-        return None, None
-
-    @property
-    def width(self) -> int:
-        """How many numbers of a head gather gradients."""
-        if isinstance(self.bias, Program):
-            return self.bias.widths[0]
-        return self.block.rows if self.bias == "linear" else self.sizes.queries + self.sizes.keys
-
-    def gradient(self, numbers: jax.Array) -> jax.Array:
-        """What a head's numbers gathered, in the shape that `backward` returns."""
-        z = self.sizes
-        if self.bias == "linear":  # A number for each row of a block, of which only the sum is of use.
-            return numbers.sum(1, keepdims=True)
-        if self.bias == "toeplitz":
-            return numbers[:, 1 : self.width][:, ::-1][:, z.keys - z.S : z.keys + z.T - 1]
-        return numbers[:, : self.width]
-
-    def whole(self, place: Place, width: int) -> pl.BlockSpec:
-        """A head's whole row of `[N, 1, width]`."""
-        return pl.BlockSpec((None, 1, width), lambda *step: (place(*step)[1], 0, 0))
 
     def run(
         self,
         kernel: Callable[..., None],
-        grid: tuple[int, ...],
-        parallel: int,
-        place: Place,
+        grid: Grid,
         back: Returned | None,
-        outs: Sequence[Out],
+        outs: list[Out],
         scratch: Sequence[tuple[int, int]],
     ) -> list[jax.Array]:
-        """The kernel's outputs. The first `parallel` axes of the grid may be run in any order; `scratch` are the shapes
-        of float32 sums."""
-        arrays, blocks = self.inputs(place, back)
-        static = Kernel(
-            self.sizes,
-            self.block,
-            self.call.rule,
-            self.visits,
-            self.bias,
-            tile.precision(self.call.q.dtype, jax.lax.Precision.HIGHEST),
-            self.keys_first,
+        """The kernel's outputs. `scratch` are the shapes of the float32 sums that stay in VMEM between steps."""
+        arrays, blocks = self.inputs(grid.locate, back)
+        static = MosaicKernel(
+            sizes=self.sizes,
+            block=self.block,
+            rule=self.call.rule,
+            bias=self.bias,
+            precision=tile.precision(self.call.q.dtype, jax.lax.Precision.HIGHEST),
+            keys_first=self.keys_first,
+            visits=self.visits,
         )
-        order = [pallas_tpu.PARALLEL] * parallel + [pallas_tpu.ARBITRARY] * (len(grid) - parallel)
+
+        def body(bounds: Any, scalars: Any, refs: Refs, *rest: Any) -> None:
+            # Prefetched, these two come apart from the others: the grid reads them before any block is copied.
+            kernel(static, refs._replace(bounds=bounds, scalars=scalars), *rest)
+
         spec = pallas_tpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
-            grid=grid,
+            grid=grid.steps,
             in_specs=[blocks],
-            out_specs=[block for _, _, block in outs],
+            out_specs=[out.block for out in outs],
             scratch_shapes=[pallas_tpu.VMEM(shape, jnp.float32) for shape in scratch],
         )
-        return pl.pallas_call(
-            partial(kernel, static),
-            grid_spec=spec,
-            interpret=self.plan.interpret,
-            name=f"posjax_fused_{kernel.__name__}",
-            out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outs],
-            compiler_params=pallas_tpu.CompilerParams(dimension_semantics=order),
-        )(self.bounds, self.call.rule.numbers, arrays)
+        params = pallas_tpu.CompilerParams(dimension_semantics=grid.order)
+        run = self.pallas_call(body, kernel.__name__, outs, grid_spec=spec, compiler_params=params)
+        return run(self.bounds, self.call.rule.scalars, arrays)
 
 
-def _block(plan: Plan, length: int) -> int:
+def _block(plan: KernelPlan, length: int) -> int:
     """The block's size: at most the largest, and such that the last one is nearly full."""
     most = plan.block or BLOCK
     unit = min(most, LANES)
-    return -(-length // (-(-length // most) * unit)) * unit
+    blocks = -(-length // most)
+    return -(-length // (blocks * unit)) * unit
 
 
 def _heads_first(x: jax.Array) -> jax.Array:
     return x.transpose(0, 2, 1, 3)
 
 
-def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
+def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The output `[B, T, N, H]`, and each row's maximum and sum of weights `[B, N, T]`."""
-    launch = _Launch(plan, call)
-    z, (size, *_), visits = launch.sizes, launch.block, launch.visits
+    launch = MosaicLaunch(plan, call)
+    z, visits = launch.sizes, launch.visits
+    size = launch.block.rows
 
-    def place(b: Any, n: Any, i: Any, step: Any, bounds: Any, _: Any) -> tuple[Any, Any, Any, Any]:
-        return b, n, i, visits.other(bounds, b, i, step)
+    def locate(b: Any, n: Any, i: Any, step: Any, bounds: Any, _: Any) -> At:
+        return At(b, n, i, visits.other(bounds, b, i, step))
 
-    line: Out = ((z.B, z.N, 1, z.queries), jnp.float32, launch.row_line(place))
-    out, highest, total = launch.run(
-        mosaic_kernels.forward,
-        (z.B, z.N, z.queries // size, visits.steps),
-        3,
-        place,
-        None,
-        [((z.B, z.N, z.queries, z.H), call.q.dtype, launch.tokens(place, True)), line, line],
-        [(size, z.H), (size, 1), (size, 1)],
-    )
+    grid = Grid((z.B, z.N, z.queries // size, visits.steps), parallel=3, locate=locate)
+    line = Out((z.B, z.N, 1, z.queries), jnp.float32, launch.row_line(locate))
+    tokens = Out((z.B, z.N, z.queries, z.H), call.q.dtype, launch.query_block(locate))
+    softmax = [(size, z.H), (size, 1), (size, 1)]
+    out, highest, total = launch.run(mosaic_kernels.forward, grid, None, [tokens, line, line], softmax)
     return _heads_first(out)[:, : z.T], highest[:, :, 0, : z.T], total[:, :, 0, : z.T]
 
 
-def backward(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
-    """The gradients of q, k and v, and where `learned` that of the bias's numbers.
+def backward(
+    plan: KernelPlan, call: KernelCall, back: Returned, learned: bool
+) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
+    """The gradients of q, k and v, and where `learned` that of what the bias reads.
 
-    Those are the vector `[N, T + S - 1]` of a `ByDistance`, the heads' rows `[N, P]` of a `ByPosition`, the slopes
-    `[N, 1]` of a `Linear`.
+    That is the vector `[N, T + S - 1]` of a `ByDistance`, the heads' rows `[N, P]` of a `ByPosition`, the slopes
+    `[N, 1]` of a `Slope`.
     """
-    dq, numbers = _run_dq(plan, call, back, learned)
-    return (dq, *_run_dkv(plan, call, back), numbers)
+    # Two kernels, since sums go two ways: a block of queries meets all its keys in one, a block of keys its queries in
+    # the other. In one kernel, some programs would have to add to what others write, and in no certain order.
+    dq, d_bias = _run_dq(plan, call, back, learned)
+    dk, dv = _run_dkv(plan, call, back)
+    return dq, dk, dv, d_bias
 
 
-def _run_dq(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array | None]:
-    launch = _Launch(plan, call)
-    z, (size, *_), visits = launch.sizes, launch.block, launch.visits
+def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array | None]:
+    launch = MosaicLaunch(plan, call)
+    z, visits = launch.sizes, launch.visits
+    size = launch.block.rows
 
-    # Heads first: what a head's numbers gather stays in VMEM until the head is done.
-    def place(n: Any, b: Any, i: Any, step: Any, bounds: Any, _: Any) -> tuple[Any, Any, Any, Any]:
-        return b, n, i, visits.other(bounds, b, i, step)
+    # Heads first: what a head's bias gathers stays in VMEM until the head is done.
+    def locate(n: Any, b: Any, i: Any, step: Any, bounds: Any, _: Any) -> At:
+        return At(b, n, i, visits.other(bounds, b, i, step))
 
-    outs: list[Out] = [((z.B, z.N, z.queries, z.H), call.q.dtype, launch.tokens(place, True))]
-    if learned:
-        outs.append(((z.N, 1, launch.width), jnp.float32, launch.whole(place, launch.width)))
-    grid = z.N, z.B, z.queries // size, visits.steps
-    dq, *numbers = launch.run(
-        mosaic_kernels.dq, grid, 1 if learned else 3, place, back, outs, [(size, z.H), (size, 1), (size, 1)]
-    )
-    return _heads_first(dq)[:, : z.T], launch.gradient(numbers[0][:, 0]) if learned else None
+    steps = (z.N, z.B, z.queries // size, visits.steps)
+    outs = [Out((z.B, z.N, z.queries, z.H), call.q.dtype, launch.query_block(locate))]
+    kept = [(size, z.H), (size, 1), (size, 1)]
+    if not learned:
+        (dq,) = launch.run(mosaic_kernels.dq, Grid(steps, 3, locate), back, outs, kept)
+        return _heads_first(dq)[:, : z.T], None
+    width = launch.bias.width(launch)
+    outs.append(Out((z.N, 1, width), jnp.float32, whole_row(locate, width)))
+    # Only heads run beside each other, as all tiles of one add to the same numbers.
+    dq, gathered = launch.run(mosaic_kernels.dq, Grid(steps, 1, locate), back, outs, kept)
+    return _heads_first(dq)[:, : z.T], launch.bias.gradient(launch, gathered[:, 0])
 
 
-def _run_dkv(plan: Plan, call: Call, back: Returned) -> tuple[jax.Array, jax.Array]:
-    launch = _Launch(plan, call, keys_first=True)
-    z, size, visits = launch.sizes, launch.block.columns, launch.visits
+def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Array, jax.Array]:
+    launch = MosaicLaunch(plan, call, keys_first=True)
+    z, visits = launch.sizes, launch.visits
+    size = launch.block.columns
 
-    def place(b: Any, head: Any, j: Any, g: Any, step: Any, bounds: Any, _: Any) -> tuple[Any, Any, Any, Any]:
-        return b, head * z.G + g, visits.other(bounds, b, j, step), j
+    def locate(b: Any, head: Any, j: Any, g: Any, step: Any, bounds: Any, _: Any) -> At:
+        return At(b, head * z.G + g, visits.other(bounds, b, j, step), j)
 
-    outs = [((z.B, z.K, z.keys, z.H), dtype, launch.tokens(place, False)) for dtype in (call.k.dtype, call.v.dtype)]
-    dk, dv = launch.run(
-        mosaic_kernels.dkv,
-        (z.B, z.K, z.keys // size, z.G, visits.steps),
-        3,
-        place,
-        back,
-        outs,
-        [(size, z.H), (size, z.H)],
-    )
+    grid = Grid((z.B, z.K, z.keys // size, z.G, visits.steps), parallel=3, locate=locate)
+    sums = [(size, z.H), (size, z.H)]
+    dk, dv = launch.run(mosaic_kernels.dkv, grid, back, launch.key_outs(locate), sums)
     return _heads_first(dk)[:, : z.S], _heads_first(dv)[:, : z.S]

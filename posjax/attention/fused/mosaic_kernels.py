@@ -7,9 +7,9 @@ its vector, rolled by one more place in each row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,42 +17,17 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pallas_tpu
 
 from posjax.attention.fused import tile
-from posjax.attention.fused.pairwise.program import Program
+from posjax.attention.fused.kernel import At, Kernel, Refs
 from posjax.attention.fused.pairwise.stages import Number, Reader
-from posjax.attention.fused.plan import Block, Sizes
-from posjax.attention.fused.rules import Rule, allowed, linear
+from posjax.attention.fused.rules import Ids
 
 LANES = 128
 """The width of a register: blocks are whole multiples of it."""
 
 
-class Refs(NamedTuple):
-    """What kernels read, one block of each; the last three only in a backward pass.
-
-    `bias` is a head's vector, or for a program the numbers of all heads and the positions.
-    """
-
-    q_ids: tuple[Any, ...]
-    k_ids: tuple[Any, ...]
-    bias: Any
-    q: Any
-    k: Any
-    v: Any
-    d_out: Any = None
-    lse: Any = None
-    delta: Any = None
-
-
-class At(NamedTuple):
-    """A tile: its head, its block of queries, its block of keys."""
-
-    n: Any
-    i: Any
-    j: Any
-
-
 def column(row: jax.Array) -> jax.Array:
     """`[1, n]` along lanes to `[n, 1]`."""
+    # A transpose of whole registers, of which one column is kept.
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
 
 
@@ -62,173 +37,189 @@ def row(column: jax.Array) -> jax.Array:
 
 
 class Layout(NamedTuple):
-    """How the flat bounds of the visits are laid out, and how many steps of the grid they take."""
+    """How the flat bounds of the visits are laid out, and how many steps of the grid they take.
+
+    Flat, since scalar memory pads the last axis of an array of several to a whole register.
+    """
 
     batch: int
     blocks: int
     steps: int
-    parts: tuple[bool, bool, bool]
+    stretches: tuple[bool, bool, bool]
 
-    def bound(self, bounds: Any, b: Any, own: Any, n: int) -> jax.Array:
-        """One of the four bounds of a block."""
-        return bounds[((b if self.batch > 1 else 0) * self.blocks + own) * 4 + n]
+    def bounds_of(self, bounds: Any, b: Any, own: Any) -> list[jax.Array]:
+        """The four bounds of a block; a table that all rows of the batch share has one row."""
+        of_row = 0
+        if self.batch > 1:
+            of_row = b
+        start = (of_row * self.blocks + own) * 4
+        return [bounds[start + n] for n in range(4)]
 
     def other(self, bounds: Any, b: Any, own: Any, step: Any) -> jax.Array:
         """The block that a step copies: past the last, the last again, which costs no copy."""
-        first, last = self.bound(bounds, b, own, 0), self.bound(bounds, b, own, 3)
+        first, _, _, last = self.bounds_of(bounds, b, own)
+        # A block that sees nothing has its last bound at 0, and no block stands before the first.
         return jnp.minimum(first + step, jnp.maximum(last - 1, 0))
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """The static facts of one kernel. `keys_first` lays its tiles `[columns, rows]`."""
+class MosaicKernel(Kernel):
+    """A kernel on a TPU: the grid has copied the blocks of this step, and a tile is all of what the references hold."""
 
-    sizes: Sizes
-    block: Block
-    rule: Rule
     visits: Layout
-    bias: Program | Literal["toeplitz", "linear"] | None
-    precision: Any
-    keys_first: bool = False
 
-    def spread(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def spread(self, q: jax.Array, k: jax.Array) -> Ids:
         """`[1, rows]` and `[1, columns]`, to broadcast to the tile."""
-        return (q, column(k)) if self.keys_first else (column(q), k)
+        if self.keys_first:
+            return q, column(k)
+        return column(q), k
 
     def indices(self, at: At) -> tuple[jax.Array, jax.Array]:
         """The indices of the tile's queries and keys, to broadcast to it."""
         rows, columns = self.block.rows, self.block.columns
-        q_shape, k_shape = ((1, rows), (columns, 1)) if self.keys_first else ((rows, 1), (1, columns))
-        along = int(self.keys_first)
-        return (
-            at.i * rows + jax.lax.broadcasted_iota(jnp.int32, q_shape, along),
-            at.j * columns + jax.lax.broadcasted_iota(jnp.int32, k_shape, 1 - along),
-        )
+        # Counted in the tile's own axes at once: Mosaic has no iota of one axis to spread.
+        if self.keys_first:
+            q_index = jax.lax.broadcasted_iota(jnp.int32, (1, rows), 1)
+            k_index = jax.lax.broadcasted_iota(jnp.int32, (columns, 1), 0)
+        else:
+            q_index = jax.lax.broadcasted_iota(jnp.int32, (rows, 1), 0)
+            k_index = jax.lax.broadcasted_iota(jnp.int32, (1, columns), 1)
+        return at.i * rows + q_index, at.j * columns + k_index
 
-    def product(self, q: jax.Array, k: jax.Array) -> jax.Array:
-        """The tile of products of what queries and keys hold."""
-        return tile.dot(*((k, q) if self.keys_first else (q, k)), (1, 1), self.precision)
-
-    def logits(self, refs: Refs, numbers: Any, at: At, masked: bool) -> jax.Array:
-        """The logits of a tile to base 2, masked."""
-        logits = self.product(refs.q[...], refs.k[...]) * (self.sizes.scale * tile.LOG2E)
-        if self.bias == "toeplitz":
-            logits += self.toeplitz(refs, at)
-        elif self.bias == "linear":
-            logits += refs.bias[at.n] * linear(self.rule, *self.indices(at), numbers)
-        elif isinstance(self.bias, Program):
-            bias = self.bias.tile(*self.reads(refs, at)) * tile.LOG2E
-            logits += bias.T if self.keys_first else bias
-        if not masked:
-            return logits
-        ids = [self.spread(q[...], k[...]) for q, k in zip(refs.q_ids, refs.k_ids, strict=True)]
-        return tile.masked(logits, allowed(self.rule, *self.indices(at), numbers, ids))
+    def ids(self, refs: Refs, at: At) -> list[Ids]:
+        """The segments of the tile, to broadcast to it."""
+        return [self.spread(q[...], k[...]) for q, k in zip(refs.q_ids, refs.k_ids, strict=True)]
 
     def segment(self, at: At) -> Any:
         """The part of the vector that a tile spans, which begins at a multiple of the lanes."""
-        rows, columns, z = self.block.rows, self.block.columns, self.sizes
-        first = (
-            at.i * rows + z.keys - (at.j + 1) * columns
-            if self.keys_first
-            else z.queries - (at.i + 1) * rows + at.j * columns
-        )
+        rows, columns = self.block.rows, self.block.columns
+        # The vector lies in the order in which distances grow along a tile's rows: backwards where keys are there.
+        if self.keys_first:
+            first = at.i * rows + self.sizes.keys - (at.j + 1) * columns
+        else:
+            first = self.sizes.queries - (at.i + 1) * rows + at.j * columns
+        # Said to the compiler, which knows no indices of the grid: a slice that may begin anywhere is refused.
         return pl.ds(pl.multiple_of(first, math.gcd(rows, columns)), rows + columns)
 
     def toeplitz(self, refs: Refs, at: At) -> jax.Array:
         """The tile of the vector: each row holds it one place further on."""
-        height = self.block.columns if self.keys_first else self.block.rows
+        height = self.block.rows
+        if self.keys_first:
+            height = self.block.columns
         segment = refs.bias[:, self.segment(at)]
         wide = jnp.broadcast_to(segment, (height, segment.shape[1]))
+        # Row a is rolled by a places, in one operation of the device; a gather by index it has none of.
         return pallas_tpu.roll(wide, 0, 1, stride=1, stride_axis=0)[:, height:]
 
     def reads(self, refs: Refs, at: At) -> tuple[Reader, jax.Array, jax.Array]:
-        """What a program reads: the head's numbers, and the positions of the tile's queries and keys."""
+        """What a program reads: the head's rows, and the positions of the tile's queries and keys."""
         floats, integers, q_positions, k_positions = refs.bias
 
         def read(place: Any, is_float: bool) -> jax.Array:
-            numbers = floats if is_float else integers
-            return numbers[at.n * (numbers.shape[0] // self.sizes.N) + place]
+            of_heads = integers
+            if is_float:
+                of_heads = floats
+            # All heads in one flat row, for the reason that the bounds are flat.
+            return of_heads[at.n * (of_heads.shape[0] // self.sizes.N) + place]
 
         def lookup(number: Number, index: jax.Array) -> jax.Array:
-            # Scalar memory gives one number at a time.
-            def once(m: jax.Array, found: jax.Array) -> jax.Array:
+            # Scalar memory gives one number at a time, and an index for each pair cannot be used to read it.
+            def compare_with(m: jax.Array, found: jax.Array) -> jax.Array:
                 return jnp.where(index == m, read(number.first + m, number.is_float), found)
 
             first = read(number.first, number.is_float)
-            return jax.lax.fori_loop(1, number.length, once, jnp.full(index.shape, first))
+            return jax.lax.fori_loop(1, number.length, compare_with, jnp.full(index.shape, first))
 
         return Reader(read, lookup), q_positions[0, :], k_positions[0, :]
 
-    def visit(self, bounds: Any, b: Any, own: Any, step: Any, compute: Callable[[Any, bool], None]) -> None:
+    def visit(self, refs: Refs, b: Any, own: Any, step: Any, compute: Callable[[Any, bool], None]) -> None:
         """Computes the block of this step of the grid, if it is one to visit, with its mask if it needs one."""
-        first, begin, end, last = (self.visits.bound(bounds, b, own, n) for n in range(4))
+        first, begin, end, last = self.visits.bounds_of(refs.bounds, b, own)
         other = first + step
         free = (other >= begin) & (other < end)
-        if self.visits.parts[1]:
+        masked_before, some_free, masked_after = self.visits.stretches
+        # Only what some block needs is compiled.
+        if some_free:
             pl.when((other < last) & free)(lambda: compute(other, False))
-        if self.visits.parts[0] or self.visits.parts[2]:
+        if masked_before or masked_after:
             pl.when((other < last) & ~free)(lambda: compute(other, True))
 
 
+def _program_ids(axes: int) -> list[Any]:
+    """Where in the grid a kernel runs."""
+    return [pl.program_id(axis) for axis in range(axes)]
+
+
 def forward(
-    kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any, *state: Any
+    kernel: MosaicKernel, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any, *softmax_refs: Any
 ) -> None:
     """The output of a block of queries, and each row's maximum and sum of weights."""
-    b, n, i, step = (pl.program_id(axis) for axis in range(4))
+    b, n, i, step = _program_ids(4)
 
     @pl.when(step == 0)
     def _() -> None:
-        for ref, value in zip(state, tile.empty(*state[0].shape), strict=True):
-            ref[...] = value
+        _store(softmax_refs, tile.empty(*softmax_refs[0].shape))
 
     def compute(j: Any, masked: bool) -> None:
-        logits = kernel.logits(refs, numbers, At(n, i, j), masked)
-        after = tile.fold(tuple(ref[...] for ref in state), logits, refs.v[...], kernel.precision)  # type: ignore
-        for ref, value in zip(state, after, strict=True):
-            ref[...] = value
+        logits = kernel.logits(refs, refs.q[...], refs.k[...], At(b, n, i, j, masked))
+        _store(softmax_refs, tile.fold(_load(softmax_refs), logits, refs.v[...], kernel.precision))
 
-    kernel.visit(bounds, b, i, step, compute)
+    kernel.visit(refs, b, i, step, compute)
 
+    # Outputs are written once: the grid copies a block out only when the next step writes to another one.
     @pl.when(step == kernel.visits.steps - 1)
     def _() -> None:
-        out, highest, total = tile.finish(tuple(ref[...] for ref in state))  # type: ignore[arg-type]
+        out, highest, total = tile.finish(_load(softmax_refs))
         out_ref[...] = out.astype(out_ref.dtype)
-        highest_ref[...], total_ref[...] = row(highest), row(total)
+        highest_ref[...] = row(highest)
+        total_ref[...] = row(total)
 
 
-def dq(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, dq_ref: Any, *rest: Any) -> None:
+def _load(softmax_refs: Sequence[Any]) -> tile.Softmax:
+    out, highest, total = softmax_refs
+    return tile.Softmax(out[...], highest[...], total[...])
+
+
+def _store(softmax_refs: Sequence[Any], state: tile.Softmax) -> None:
+    for ref, value in zip(softmax_refs, state, strict=True):
+        ref[...] = value
+
+
+def dq(kernel: MosaicKernel, refs: Refs, dq_ref: Any, *rest: Any) -> None:
     """The gradients of queries; and of what the bias learns, summed over all but the heads."""
-    n, b, i, step = (pl.program_id(axis) for axis in range(4))
-    d_numbers, (dq, lse, delta) = rest[:-3], rest[-3:]
+    # Heads come first, so that all tiles of a head follow each other.
+    n, b, i, step = _program_ids(4)
+    # An output more where the bias learns, then what is kept in VMEM from step to step.
+    *bias_refs, dq, lse, delta = rest
 
     @pl.when(step == 0)
     def _() -> None:
         dq[...] = jnp.zeros_like(dq)
-        lse[...], delta[...] = column(refs.lse[...]), column(refs.delta[...])
+        # Turned once for a block of queries, and not once for each of its tiles.
+        lse[...] = column(refs.lse[...])
+        delta[...] = column(refs.delta[...])
 
-    for ref in d_numbers:
-
+    for ref in bias_refs:
+        # The grid runs through a head's tiles one after the other, and its block of this output stays where it is.
         @pl.when((b == 0) & (i == 0) & (step == 0))
         def _(ref: Any = ref) -> None:
             ref[...] = jnp.zeros_like(ref)
 
     def compute(j: Any, masked: bool) -> None:
-        at = At(n, i, j)
-        logits, k = kernel.logits(refs, numbers, at, masked), refs.k[...]
-        _, ds = tile.weights(logits, lse[...], kernel.product(refs.d_out[...], refs.v[...]), delta[...])
+        at = At(b, n, i, j, masked)
+        k = refs.k[...]
+        logits = kernel.logits(refs, refs.q[...], k, at)
+        dp = kernel.product(refs.d_out[...], refs.v[...])
+        _, ds = tile.weights(logits, lse[...], dp, delta[...])
         dq[...] += tile.dot(ds.astype(k.dtype), k, (1, 0), kernel.precision)
-        for ref in d_numbers:
-            if kernel.bias == "linear":
-                ref[...] += row(jnp.sum(ds * linear(kernel.rule, *kernel.indices(at), numbers), 1, keepdims=True))
-            elif isinstance(kernel.bias, Program):
-                ref[...] = kernel.bias.tile_and_pull(*kernel.reads(refs, at))[1](ds, ref[...])
-            else:
-                ref[:, kernel.segment(at)] += diagonal_sums(ds)
+        for ref in bias_refs:
+            kernel.bias.add_gradient(kernel, refs, at, ds, ref)  # type: ignore[union-attr]
 
-    kernel.visit(bounds, b, i, step, compute)
+    kernel.visit(refs, b, i, step, compute)
 
     @pl.when(step == kernel.visits.steps - 1)
     def _() -> None:
+        # The scale of the logits comes in once, at the end, and not in every product.
         dq_ref[...] = (dq[...] * kernel.sizes.scale).astype(dq_ref.dtype)
 
 
@@ -240,34 +231,40 @@ def diagonal_sums(ds: jax.Array) -> jax.Array:
     """
     rows = ds.shape[0]
     wide = jnp.concatenate([jnp.zeros((rows, rows), ds.dtype), ds], 1)
+    width = wide.shape[1]
     # Only a power of two can be halved to the end, and a block may be three times one.
     height = rows & -rows
     total = wide[:height]
     for begin in range(height, rows, height):
-        total += pallas_tpu.roll(wide[begin : begin + height], wide.shape[1] - begin, 1)
+        # A roll by the width less n is one to the left by n; what wraps around are the zeros in front.
+        total += pallas_tpu.roll(wide[begin : begin + height], width - begin, 1)
     while height > 1:
         height //= 2
-        total = total[:height] + pallas_tpu.roll(total[height:], wide.shape[1] - height, 1)
+        total = total[:height] + pallas_tpu.roll(total[height:], width - height, 1)
     return total
 
 
-def dkv(kernel: Kernel, bounds: Any, numbers: Any, refs: Refs, dk_ref: Any, dv_ref: Any, dk: Any, dv: Any) -> None:
+def dkv(kernel: MosaicKernel, refs: Refs, dk_ref: Any, dv_ref: Any, dk: Any, dv: Any) -> None:
     """The gradients of keys and values, from all the query heads that read them."""
-    b, head, j, g, step = (pl.program_id(axis) for axis in range(5))
+    b, head, j, g, step = _program_ids(5)
     G = kernel.sizes.G
 
+    # A key's gradients sum over the query heads of its group: their sums stay in VMEM through the last two axes.
     @pl.when((g == 0) & (step == 0))
     def _() -> None:
-        dk[...], dv[...] = jnp.zeros_like(dk), jnp.zeros_like(dv)
+        dk[...] = jnp.zeros_like(dk)
+        dv[...] = jnp.zeros_like(dv)
 
     def compute(i: Any, masked: bool) -> None:
-        logits = kernel.logits(refs, numbers, At(head * G + g, i, j), masked)
         q, d_out = refs.q[...], refs.d_out[...]
-        p, ds = tile.weights(logits, refs.lse[...], kernel.product(d_out, refs.v[...]), refs.delta[...])
+        logits = kernel.logits(refs, q, refs.k[...], At(b, head * G + g, i, j, masked))
+        # Keys are along the rows here, so what there is one of for each query broadcasts along lanes as it lies.
+        dp = kernel.product(d_out, refs.v[...])
+        p, ds = tile.weights(logits, refs.lse[...], dp, refs.delta[...])
         dk[...] += tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision)
         dv[...] += tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision)
 
-    kernel.visit(bounds, b, j, step, compute)
+    kernel.visit(refs, b, j, step, compute)
 
     @pl.when((g == G - 1) & (step == kernel.visits.steps - 1))
     def _() -> None:

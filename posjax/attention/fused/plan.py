@@ -1,4 +1,4 @@
-"""The static facts of a call: sizes, blocks, and on what it runs."""
+"""The static facts of a call: sizes, tiles, and on what it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posjax.attention.fused.rules import Rule
 
 
 @dataclass(frozen=True)
-class Plan:
+class KernelPlan:
     """How to run: `driver` "triton" on GPUs, "mosaic" on TPUs.
 
     `interpret` runs a driver's kernels as ordinary JAX, for checking; `block` replaces the table of block sizes.
@@ -25,7 +25,7 @@ class Plan:
     block: int | None = None
 
 
-class Block(NamedTuple):
+class TileShape(NamedTuple):
     """The tile of one kernel: queries, keys, and on GPUs the warps and the stages of its pipeline."""
 
     rows: int
@@ -56,14 +56,20 @@ class Sizes:
     @property
     def scale(self) -> float:
         """What multiplies the product of queries and keys."""
+        # Of the head size as given: the channels that a device adds are zeros.
         return 1 / math.sqrt(self.H)
 
     def padded(self, rows: int, columns: int, channels: int) -> Sizes:
         """The same call, T and S rounded up to whole blocks, and that many channels."""
-        return replace(self, queries=-(-self.T // rows) * rows, keys=-(-self.S // columns) * columns, channels=channels)
+        return replace(self, queries=round_up(self.T, rows), keys=round_up(self.S, columns), channels=channels)
 
 
-class Call(NamedTuple):
+def round_up(length: int, block: int) -> int:
+    """The smallest multiple of a block that is no less than the length."""
+    return -(-length // block) * block
+
+
+class KernelCall(NamedTuple):
     """What is attended: `q [B, T, N, H]`, `k` and `v [B, S, K, H]`, the bias and the mask."""
 
     q: jax.Array
@@ -75,7 +81,8 @@ class Call(NamedTuple):
     @property
     def sizes(self) -> Sizes:
         """The axes, not rounded up yet."""
-        (B, T, N, H), (S, K) = self.q.shape, self.k.shape[1:3]
+        B, T, N, H = self.q.shape
+        _, S, K, _ = self.k.shape
         return Sizes(B, T, S, N, K, H)
 
 
@@ -92,17 +99,25 @@ class Returned(NamedTuple):
 
 def pad(x: jax.Array, length: int, channels: int) -> jax.Array:
     """`[B, T, N, H]` with zeros up to that length and head size; itself where nothing is missing."""
-    more, wider = length - x.shape[1], channels - x.shape[3]
-    return jnp.pad(x, ((0, 0), (0, more), (0, 0), (0, wider))) if more or wider else x
+    longer, wider = length - x.shape[1], channels - x.shape[3]
+    # A pad by nothing would still be an operation in the program, for XLA to find and remove.
+    if not longer and not wider:
+        return x
+    return jnp.pad(x, ((0, 0), (0, longer), (0, 0), (0, wider)))
 
 
 def pad_rows(x: jax.Array, length: int, value: Any) -> jax.Array:
     """`[..., T]` with one value up to that length."""
-    more = length - x.shape[-1]
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, more)], constant_values=value) if more else x
+    longer = length - x.shape[-1]
+    if not longer:
+        return x
+    before_the_last = [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, [*before_the_last, (0, longer)], constant_values=value)
 
 
 def pad_edge(x: jax.Array, length: int) -> jax.Array:
     """`[b, T]` with its last column repeated up to that length: what is padding stays within what is real."""
-    more = length - x.shape[1]
-    return jnp.pad(x, ((0, 0), (0, more)), mode="edge") if more else x
+    longer = length - x.shape[1]
+    if not longer:
+        return x
+    return jnp.pad(x, ((0, 0), (0, longer)), mode="edge")

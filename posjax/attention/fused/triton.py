@@ -5,7 +5,7 @@ Queries, keys and values stay `[B, T, N, H]`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -14,39 +14,44 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pallas_triton
 
-from posjax.attention.biases import ByDistance, ByPosition, Slope
 from posjax.attention.diagonals import over_diagonals
 from posjax.attention.fused import tile, triton_kernels
-from posjax.attention.fused.pairwise.program import Program, build, rows
-from posjax.attention.fused.plan import Block, Call, Plan, Returned, Sizes, pad, pad_edge, pad_rows
-from posjax.attention.fused.rules import table
-from posjax.attention.fused.triton_kernels import Kernel, Refs
+from posjax.attention.fused.kernel import Refs
+from posjax.attention.fused.launch import Launch, Out
+from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned, TileShape, pad, pad_rows
+from posjax.attention.fused.triton_biases import BIASES
+from posjax.attention.fused.triton_kernels import TritonKernel
 from posjax.attention.reference import BLIND
+
+SMALLEST = 16
+"""The shortest side of a tile: what a GPU's matrix units multiply at once."""
+
+KernelName = Literal["forward", "dq", "dkv", "diagonal"]
 
 HEAD_SIZE = 256
 """The largest head size that there are tiles for."""
 
-BLOCKS: dict[int, dict[str, Block]] = {
+BLOCKS: dict[int, dict[str, TileShape]] = {
     128: {
-        "forward": Block(64, 128, 4, 2),
-        "dq": Block(64, 32, 4, 3),
-        "dkv": Block(32, 128, 4, 2),
-        "diagonal": Block(128, 128, 8, 3),
+        "forward": TileShape(64, 128, 4, 2),
+        "dq": TileShape(64, 32, 4, 3),
+        "dkv": TileShape(32, 128, 4, 2),
+        "diagonal": TileShape(128, 128, 8, 3),
     },
     256: {
-        "forward": Block(128, 64, 8, 3),
-        "dq": Block(128, 64, 8, 3),
-        "dkv": Block(64, 64, 4, 2),
-        "diagonal": Block(128, 128, 8, 1),
+        "forward": TileShape(128, 64, 8, 3),
+        "dq": TileShape(128, 64, 8, 3),
+        "dkv": TileShape(64, 64, 4, 2),
+        "diagonal": TileShape(128, 128, 8, 1),
     },
     512: {
-        "forward": Block(64, 32, 8, 2),
-        "dq": Block(64, 32, 8, 1),
-        "dkv": Block(32, 64, 8, 1),
-        "diagonal": Block(32, 32, 4, 1),
+        "forward": TileShape(64, 32, 8, 2),
+        "dq": TileShape(64, 32, 8, 1),
+        "dkv": TileShape(32, 64, 8, 1),
+        "diagonal": TileShape(32, 32, 4, 1),
     },
-    1024: dict.fromkeys(("forward", "dq", "dkv", "diagonal"), Block(32, 32, 4, 1)),
-    2048: dict.fromkeys(("forward", "dq", "dkv", "diagonal"), Block(16, 16, 4, 1)),
+    1024: dict.fromkeys(("forward", "dq", "dkv", "diagonal"), TileShape(32, 32, 4, 1)),
+    2048: dict.fromkeys(("forward", "dq", "dkv", "diagonal"), TileShape(16, 16, 4, 1)),
 }
 """Tiles by the most bytes that a head of a token takes, float32 counted twice, since a product splits it in two.
 
@@ -55,206 +60,239 @@ for each kernel on an H200 at 8192 tokens, with a Toeplitz bias and without any;
 of a tile, and the copies that the pipeline has under way, fit the 227 KiB of a Hopper's shared memory.
 """
 
-Out = tuple[tuple[int, ...], Any, pl.BlockSpec]
-"""An output of a kernel: its shape, dtype and block."""
 
+class TritonLaunch(Launch):
+    """One kernel of one call on a GPU."""
 
-class _Launch:
-    """One kernel of one call: its sizes, its padded arrays, and how it is run."""
-
-    def __init__(self, plan: Plan, name: str, call: Call) -> None:
-        self.plan, self.name, self.call, self.keys_first = plan, name, call, name == "dkv"
-        plain = call.sizes
-        self.block = _block(plan, name, call)
-        rows, columns = self.block.rows, self.block.columns
-        self.sizes = plain.padded(rows, columns, max(16, pl.next_power_of_2(plain.H)))
-        self.table = table(call.rule, rows, columns)
-        self.bias: Program | Literal["toeplitz", "linear"] | None = None
-        if isinstance(call.bias, ByPosition):
-            self.bias = build(call.bias, (rows, columns))
-        elif call.bias is not None:
-            self.bias = "linear" if isinstance(call.bias, Slope) else "toeplitz"
+    def __init__(self, plan: KernelPlan, name: KernelName, call: KernelCall) -> None:
+        block = _block(plan, name, call)
+        # Arrays of a kernel are as wide as a power of two.
+        channels = max(SMALLEST, pl.next_power_of_2(call.sizes.H))
+        super().__init__(plan, call, block, channels, BIASES, keys_first=name == "dkv")
+        self.name = name
 
     def refs(self, bounds: Any, back: Returned | None = None) -> Refs:
         """The arrays that the kernel reads, padded to whole blocks."""
-        z, call, rule = self.sizes, self.call, self.call.rule
-        q, k, v = (pad(x, n, z.channels) for x, n in ((call.q, z.queries), (call.k, z.keys), (call.v, z.keys)))
-        refs = Refs(
-            rule.numbers,
-            jnp.asarray(bounds),
-            tuple(pad_edge(x, z.queries) for x in rule.q_ids),
-            tuple(pad_edge(x, z.keys) for x in rule.k_ids),
-            self.operands(),
-            q,
-            k,
-            v,
-        )
+        z, rule = self.sizes, self.call.rule
+        q, k, v = self.tokens()
+        q_ids, k_ids = self.ids()
+        bias = None
+        if self.bias is not None:
+            bias = self.bias.operands(self)
+        refs = Refs(rule.scalars, jnp.asarray(bounds), tuple(q_ids), tuple(k_ids), bias, q, k, v)
         if back is None:
             return refs
+        # A padded row gets weights of 0, and no gradient.
         return refs._replace(
             d_out=pad(back.d_out, z.queries, z.channels),
             lse=pad_rows(back.lse, z.queries, BLIND),
             delta=pad_rows(back.delta, z.queries, 0.0),
         )
 
-    def operands(self) -> Any:
-        """The arrays of the bias."""
-        bias, z = self.call.bias, self.sizes
-        if isinstance(bias, ByPosition) and isinstance(self.bias, Program):
-            return (*rows(self.bias, bias), pad_edge(bias.q_positions, z.queries), pad_edge(bias.k_positions, z.keys))
-        if isinstance(bias, ByDistance) and not isinstance(bias, Slope):
-            vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
-            # Backwards for tiles with keys along their rows: what a warp reads lies in order, and so it stays in shared
-            # memory.
-            return vector if self.keys_first else vector[:, ::-1]
-        return bias.slopes * tile.LOG2E if isinstance(bias, Slope) else None
-
     def run(
         self,
         kernel: Callable[..., None],
         grid: tuple[int, ...],
         refs: Refs,
-        parts: tuple[bool, bool, bool],
-        outs: Sequence[Out],
+        stretches: tuple[bool, bool, bool],
+        outs: list[Out],
     ) -> list[jax.Array]:
         """The kernel's outputs."""
-        device = jax.lax.Precision.HIGHEST if self.plan.interpret else jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
-        static = Kernel(
-            self.sizes,
-            self.block,
-            self.call.rule,
-            parts,
-            self.bias,
-            tile.precision(self.call.q.dtype, device),
-            self.keys_first,
+        # Three products of narrower numbers make one of float32, in the matrix units; interpreted, there are none.
+        device: Any = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
+        if self.plan.interpret:
+            device = jax.lax.Precision.HIGHEST
+        static = TritonKernel(
+            sizes=self.sizes,
+            block=self.block,
+            rule=self.call.rule,
+            bias=self.bias,
+            precision=tile.precision(self.call.q.dtype, device),
+            keys_first=self.keys_first,
+            stretches=stretches,
         )
-        whole = jax.tree.map(lambda x: pl.BlockSpec(x.shape, lambda *_, n=x.ndim: (0,) * n), refs)
         params = pallas_triton.CompilerParams(num_warps=self.block.warps, num_stages=self.block.stages)
-        return pl.pallas_call(
+        run = self.pallas_call(
             partial(kernel, static),
+            self.name,
+            outs,
             grid=grid,
-            in_specs=[whole],
-            out_specs=[spec for _, _, spec in outs],
-            out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype, _ in outs],
+            in_specs=[jax.tree.map(_whole, refs)],
+            out_specs=[out.block for out in outs],
             compiler_params=params,
-            interpret=self.plan.interpret,
-            name=f"posjax_fused_{self.name}",
-        )(refs)
+        )
+        return run(refs)
 
 
-def _block(plan: Plan, name: str, call: Call) -> Block:
+def _whole(x: jax.Array) -> pl.BlockSpec:
+    """All of an array for every program: an address, from which a kernel loads what it needs."""
+
+    def first(*_: Any) -> tuple[int, ...]:
+        return (0,) * x.ndim
+
+    return pl.BlockSpec(x.shape, first)
+
+
+def _block(plan: KernelPlan, name: KernelName, call: KernelCall) -> TileShape:
     """The tile of a kernel: the table's, or less where the lengths are shorter."""
     z = call.sizes
-    wide = pl.next_power_of_2(z.H) * call.q.dtype.itemsize * (1 + (call.q.dtype == jnp.float32))
-    fitting = [most for most in BLOCKS if wide <= most]
-    if not fitting or z.H > HEAD_SIZE:
-        raise NotImplementedError(
-            f"the fused backend has no kernels for heads of {z.H} in {call.q.dtype} on a GPU: "
-            f"needed is a head size of at most {HEAD_SIZE}; take backend='chunked'"
-        )
-    block = BLOCKS[min(fitting)][name]
+    block = _from_table(call)[name]
     if plan.block is not None:
         block = block._replace(rows=plan.block, columns=plan.block)
-    elif isinstance(call.bias, ByPosition):  # A program holds several tiles in registers.
-        rows, columns = (block.rows, block.columns // 2) if name == "dkv" else (block.rows // 2, block.columns)
-        block = block._replace(rows=max(16, rows), columns=max(16, columns))
-    if name == "diagonal":  # Square.
-        size = min(block.rows, pl.next_power_of_2(max(16, z.T, z.S)))
+    elif call.bias is not None and call.bias.kind == "position":
+        block = _for_a_program(name, block)
+    if name == "diagonal":
+        # Square, so that the blocks of a diagonal all have the same distances.
+        size = min(block.rows, _power_of_two(max(z.T, z.S)))
         return block._replace(rows=size, columns=size)
-    return block._replace(
-        rows=min(block.rows, pl.next_power_of_2(max(16, z.T))),
-        columns=min(block.columns, pl.next_power_of_2(max(16, z.S))),
-    )
+    rows = min(block.rows, _power_of_two(z.T))
+    columns = min(block.columns, _power_of_two(z.S))
+    return block._replace(rows=rows, columns=columns)
 
 
-def forward(plan: Plan, call: Call) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _from_table(call: KernelCall) -> dict[str, TileShape]:
+    """The tiles of heads as wide as the call's. Errors: `NotImplementedError` where they are too wide."""
+    H, dtype = call.sizes.H, call.q.dtype
+    wide = pl.next_power_of_2(H) * dtype.itemsize
+    if dtype == jnp.float32:
+        wide *= 2
+    fitting = [most for most in BLOCKS if wide <= most]
+    if not fitting or H > HEAD_SIZE:
+        raise NotImplementedError(
+            f"the fused backend has no kernels for heads of {H} in {dtype} on a GPU: "
+            f"needed is a head size of at most {HEAD_SIZE}; take backend='chunked'"
+        )
+    return BLOCKS[min(fitting)]
+
+
+def _for_a_program(name: KernelName, block: TileShape) -> TileShape:
+    """Half the tile: a program holds several of its size in registers, each value that it computes with."""
+    # The other side stays as it is: it is what the kernel keeps, and sums into.
+    if name == "dkv":
+        return block._replace(rows=max(SMALLEST, block.rows), columns=max(SMALLEST, block.columns // 2))
+    return block._replace(rows=max(SMALLEST, block.rows // 2), columns=max(SMALLEST, block.columns))
+
+
+def _power_of_two(length: int) -> int:
+    """The smallest side of a tile that holds a whole length."""
+    return pl.next_power_of_2(max(SMALLEST, length))
+
+
+def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The output `[B, T, N, H]`, and each row's maximum and sum of weights `[B, N, T]`."""
-    launch = _Launch(plan, "forward", call)
-    z, size, visits = launch.sizes, launch.block.rows, launch.table.by_query
+    launch = TritonLaunch(plan, "forward", call)
+    z, visits = launch.sizes, launch.table.by_query
+    size = launch.block.rows
     blocks = z.queries // size
-    line: Out = (
-        (z.B, z.N, z.queries),
-        jnp.float32,
-        pl.BlockSpec((None, None, size), lambda i, n, b: (b, n, blocks - 1 - i)),
-    )
+
+    def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+        return b, n, blocks - 1 - i
+
+    line = Out((z.B, z.N, z.queries), jnp.float32, pl.BlockSpec((None, None, size), index))
     out, highest, total = launch.run(
         triton_kernels.forward,
         (blocks, z.N, z.B),
         launch.refs(visits.bounds),
-        visits.parts,
-        [((z.B, z.queries, z.N, z.channels), call.q.dtype, _by_query(z, size, blocks)), line, line],
+        visits.stretches,
+        [_tokens_out(launch), line, line],
     )
     return out[:, : z.T, :, : z.H], highest[..., : z.T], total[..., : z.T]
 
 
-def _by_query(z: Sizes, size: int, blocks: int) -> pl.BlockSpec:
-    return pl.BlockSpec((None, size, None, z.channels), lambda i, n, b: (b, blocks - 1 - i, n, 0))
-
-
-def backward(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
-    """The gradients of q, k and v, and where `learned` that of the bias's numbers.
-
-    Those are the vector `[N, T + S - 1]` of a `ByDistance`, the heads' rows `[N, P]` of a `ByPosition`, the slopes
-    `[N, 1]` of a `Linear`.
-    """
-    dq, numbers = _run_dq(plan, call, back, learned and type(call.bias) is not ByDistance)
-    dk, dv = _run_dkv(plan, call, back)
-    if learned and type(call.bias) is ByDistance:
-        numbers = _run_diagonal(plan, call, back)
-    return dq, dk, dv, numbers
-
-
-def _run_dq(plan: Plan, call: Call, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array | None]:
-    launch = _Launch(plan, "dq", call)
-    z, size, visits = launch.sizes, launch.block.rows, launch.table.by_query
+def _tokens_out(launch: TritonLaunch) -> Out:
+    """What there is one of for each query and channel; the grid counts blocks of queries from the last one down."""
+    z, size = launch.sizes, launch.block.rows
     blocks = z.queries // size
-    outs: list[Out] = [((z.B, z.queries, z.N, z.channels), call.q.dtype, _by_query(z, size, blocks))]
-    width = launch.bias.widths[0] if isinstance(launch.bias, Program) else size
-    if learned:
-        wide = max(16, pl.next_power_of_2(width))
-        outs.append(
-            (
-                (z.B, z.N, blocks, 1, wide),
-                jnp.float32,
-                pl.BlockSpec((None, None, None, 1, wide), lambda i, n, b: (b, n, blocks - 1 - i, 0, 0)),
-            )
-        )
-    dq, *row = launch.run(triton_kernels.dq, (blocks, z.N, z.B), launch.refs(visits.bounds, back), visits.parts, outs)
-    numbers = row[0].sum((0, 2, 3))[:, :width] if row else None
-    if row and launch.bias == "linear":  # A number for each query, of which only the sum is of use.
-        numbers = row[0].sum((0, 2, 3, 4))[:, None]
-    return dq[:, : z.T, :, : z.H], numbers
+
+    def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+        return b, blocks - 1 - i, n, 0
+
+    block = pl.BlockSpec((None, size, None, z.channels), index)
+    return Out((z.B, z.queries, z.N, z.channels), launch.call.q.dtype, block)
 
 
-def _run_dkv(plan: Plan, call: Call, back: Returned) -> tuple[jax.Array, jax.Array]:
-    launch = _Launch(plan, "dkv", call)
-    z, size, visits = launch.sizes, launch.block.columns, launch.table.by_key
-    spec = pl.BlockSpec((None, size, None, z.channels), lambda j, n, b: (b, j, n, 0))
+def backward(
+    plan: KernelPlan, call: KernelCall, back: Returned, learned: bool
+) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
+    """The gradients of q, k and v, and where `learned` that of what the bias reads.
+
+    That is the vector `[N, T + S - 1]` of a `ByDistance`, the heads' rows `[N, P]` of a `ByPosition`, the slopes
+    `[N, 1]` of a `Slope`.
+    """
+    # A vector's gradient sums over diagonals, which no block of queries has to itself: the others' sums are by query.
+    by_diagonal = learned and call.bias is not None and call.bias.kind == "distance"
+    dq, d_bias = _run_dq(plan, call, back, learned and not by_diagonal)
+    dk, dv = _run_dkv(plan, call, back)
+    if by_diagonal:
+        d_bias = _run_diagonal(plan, call, back)
+    return dq, dk, dv, d_bias
+
+
+def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array | None]:
+    launch = TritonLaunch(plan, "dq", call)
+    z, visits = launch.sizes, launch.table.by_query
+    grid = (z.queries // launch.block.rows, z.N, z.B)
+    refs = launch.refs(visits.bounds, back)
+    outs = [_tokens_out(launch)]
+    if not learned:
+        (dq,) = launch.run(triton_kernels.dq, grid, refs, visits.stretches, outs)
+        return dq[:, : z.T, :, : z.H], None
+    outs.append(_row_out(launch))
+    dq, gathered = launch.run(triton_kernels.dq, grid, refs, visits.stretches, outs)
+    return dq[:, : z.T, :, : z.H], launch.bias.gradient(gathered)
+
+
+def _row_out(launch: TritonLaunch) -> Out:
+    """What each block of queries gathers for the bias, `[B, N, blocks, 1, P]`."""
+    z = launch.sizes
+    blocks = z.queries // launch.block.rows
+    wide = _power_of_two(launch.bias.width(launch))
+
+    def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+        return b, n, blocks - 1 - i, 0, 0
+
+    return Out((z.B, z.N, blocks, 1, wide), jnp.float32, pl.BlockSpec((None, None, None, 1, wide), index))
+
+
+def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Array, jax.Array]:
+    launch = TritonLaunch(plan, "dkv", call)
+    z, visits = launch.sizes, launch.table.by_key
+    size = launch.block.columns
+
+    def index(j: Any, n: Any, b: Any) -> tuple[Any, ...]:
+        return b, j, n, 0
+
+    block = pl.BlockSpec((None, size, None, z.channels), index)
     shape = (z.B, z.keys, z.K, z.channels)
     dk, dv = launch.run(
         triton_kernels.dkv,
         (z.keys // size, z.K, z.B),
         launch.refs(visits.bounds, back),
-        visits.parts,
-        [(shape, call.k.dtype, spec), (shape, call.v.dtype, spec)],
+        visits.stretches,
+        [Out(shape, call.k.dtype, block), Out(shape, call.v.dtype, block)],
     )
     return dk[:, : z.S, :, : z.H], dv[:, : z.S, :, : z.H]
 
 
-def _run_diagonal(plan: Plan, call: Call, back: Returned) -> jax.Array:
-    launch = _Launch(plan, "diagonal", call)
-    z, size, diagonals = launch.sizes, launch.block.rows, launch.table.diagonals
-    keys, blocks = z.keys // size, z.queries // size + z.keys // size - 1
-    number = diagonals.shape[0]
-    if not number:
+def _run_diagonal(plan: KernelPlan, call: KernelCall, back: Returned) -> jax.Array:
+    launch = TritonLaunch(plan, "diagonal", call)
+    z, diagonals = launch.sizes, launch.table.diagonals
+    size, count = launch.block.rows, diagonals.shape[0]
+    # A mask under which no query sees a key leaves nothing to launch.
+    if not count:
         return jnp.zeros((z.N, z.T + z.S - 1), jnp.float32)
-    (tiles,) = launch.run(
-        triton_kernels.diagonal,
-        (number, z.N),
-        launch.refs(diagonals, back),
-        (True, True, True),
-        [((z.N, number, size, size), jnp.float32, pl.BlockSpec((None, None, size, size), lambda d, n: (n, d, 0, 0)))],
-    )
-    before = int(diagonals[0, 0]) + keys - 1
-    whole = jnp.pad(over_diagonals(tiles), ((0, 0), (before * size, (blocks - number - before) * size)))
+
+    def index(d: Any, n: Any) -> tuple[Any, ...]:
+        return n, d, 0, 0
+
+    tiles_out = Out((z.N, count, size, size), jnp.float32, pl.BlockSpec((None, None, size, size), index))
+    refs = launch.refs(diagonals, back)
+    # The bounds here are of diagonals: they know no stretches, and the kernel visits no block by them.
+    (tiles,) = launch.run(triton_kernels.diagonal, (count, z.N), refs, (True, True, True), [tiles_out])
+    # Diagonals that are never seen were left out at both ends: their part of the vector has no gradient.
+    key_blocks = z.keys // size
+    every = z.queries // size + key_blocks - 1
+    before = int(diagonals[0, 0]) + key_blocks - 1
+    after = every - count - before
+    whole = jnp.pad(over_diagonals(tiles), ((0, 0), (before * size, after * size)))
     return whole[:, z.keys - z.S : z.keys + z.T - 1]

@@ -10,244 +10,238 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from posjax.attention.fused import tile
-from posjax.attention.fused.pairwise.program import Program
+from posjax.attention.fused.kernel import At, Kernel, Refs
 from posjax.attention.fused.pairwise.stages import Number, Reader
-from posjax.attention.fused.plan import Block, Sizes
-from posjax.attention.fused.rules import Rule, allowed, linear, near, real
+from posjax.attention.fused.rules import Ids, near, real
 
 
-class Refs(NamedTuple):
-    """What kernels read, whole arrays: a kernel on a GPU sees addresses, and reads what it needs of each.
+class Queries(NamedTuple):
+    """A block of queries in a backward pass: themselves, and what comes back for them.
 
-    `bias` is the vector, or for a program the numbers of the heads and the positions; the last three are there only in
-    a backward pass.
+    `lse` and `delta` have the axis of keys too, of length 1: they broadcast to the tile.
     """
 
-    numbers: Any
-    bounds: Any
-    q_ids: tuple[Any, ...]
-    k_ids: tuple[Any, ...]
-    bias: Any
-    q: Any
-    k: Any
-    v: Any
-    d_out: Any = None
-    lse: Any = None
-    delta: Any = None
-
-
-class At(NamedTuple):
-    """A tile: its row of the batch, its head, its block of queries and of keys, whether it needs the mask."""
-
-    b: Any
-    n: Any
-    i: Any
-    j: Any
-    masked: bool
+    q: jax.Array
+    d_out: jax.Array
+    lse: jax.Array
+    delta: jax.Array
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """The static facts of one kernel. `keys_first` lays its tiles `[columns, rows]`."""
+class TritonKernel(Kernel):
+    """A kernel on a GPU: it sees whole arrays, and loads the blocks of a tile by their indices."""
 
-    sizes: Sizes
-    block: Block
-    rule: Rule
-    parts: tuple[bool, bool, bool]
-    bias: Program | Literal["toeplitz", "linear"] | None
-    precision: Any
-    keys_first: bool = False
+    stretches: tuple[bool, bool, bool]
 
-    def queries(self, i: Any) -> Any:
+    def rows_of(self, i: Any) -> Any:
         """The slice of a block of queries."""
         return pl.ds(i * self.block.rows, self.block.rows)
 
-    def keys(self, j: Any) -> Any:
+    def columns_of(self, j: Any) -> Any:
         """The slice of a block of keys."""
         return pl.ds(j * self.block.columns, self.block.columns)
 
-    def q(self, refs: Refs, at: At) -> tuple[jax.Array, ...]:
-        """The tile's queries, and in a backward pass what comes back for them: d_out, lse and delta."""
-        rows = self.queries(at.i)
-        if refs.d_out is None:
-            return (refs.q[at.b, rows, at.n, :],)
-        lse, delta = (x[at.b, at.n, rows] for x in (refs.lse, refs.delta))
-        lse, delta = (x[None, :] if self.keys_first else x[:, None] for x in (lse, delta))
-        return refs.q[at.b, rows, at.n, :], refs.d_out[at.b, rows, at.n, :], lse, delta
+    def queries(self, refs: Refs, at: At) -> Queries:
+        """The tile's queries in a backward pass."""
+        rows = self.rows_of(at.i)
+        q = refs.q[at.b, rows, at.n, :]
+        d_out = refs.d_out[at.b, rows, at.n, :]
+        lse = refs.lse[at.b, at.n, rows]
+        delta = refs.delta[at.b, at.n, rows]
+        if self.keys_first:
+            return Queries(q, d_out, lse[None, :], delta[None, :])
+        return Queries(q, d_out, lse[:, None], delta[:, None])
 
-    def kv(self, refs: Refs, at: At) -> tuple[jax.Array, jax.Array]:
+    def keys_and_values(self, refs: Refs, at: At) -> tuple[jax.Array, jax.Array]:
         """The tile's keys and values; `at.n` is a query head."""
         head = jax.lax.div(at.n, jnp.int32(self.sizes.G))
-        return refs.k[at.b, self.keys(at.j), head, :], refs.v[at.b, self.keys(at.j), head, :]
+        columns = self.columns_of(at.j)
+        return refs.k[at.b, columns, head, :], refs.v[at.b, columns, head, :]
 
-    def spread(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def spread(self, q: jax.Array, k: jax.Array) -> Ids:
         """`[rows]` and `[columns]`, to broadcast to the tile."""
-        return (q[None, :], k[:, None]) if self.keys_first else (q[:, None], k[None, :])
+        if self.keys_first:
+            return q[None, :], k[:, None]
+        return q[:, None], k[None, :]
 
     def indices(self, at: At) -> tuple[jax.Array, jax.Array]:
         """The indices of the tile's queries and keys, to broadcast to it."""
         rows, columns = self.block.rows, self.block.columns
-        return self.spread(
-            at.i * rows + jnp.arange(rows, dtype=jnp.int32), at.j * columns + jnp.arange(columns, dtype=jnp.int32)
-        )
+        q_index = at.i * rows + jnp.arange(rows, dtype=jnp.int32)
+        k_index = at.j * columns + jnp.arange(columns, dtype=jnp.int32)
+        return self.spread(q_index, k_index)
 
-    def product(self, q: jax.Array, k: jax.Array) -> jax.Array:
-        """The tile of products of what queries and keys hold."""
-        return tile.dot(*((k, q) if self.keys_first else (q, k)), (1, 1), self.precision)
-
-    def logits(self, refs: Refs, q: jax.Array, k: jax.Array, at: At) -> jax.Array:
-        """The logits of a tile to base 2, masked."""
-        logits = self.product(q, k) * (self.sizes.scale * tile.LOG2E)
-        if self.bias == "toeplitz":
-            logits += self.toeplitz(refs, at)
-        elif self.bias == "linear":
-            logits += refs.bias[at.n] * self.linear(refs, at)
-        elif isinstance(self.bias, Program):
-            bias = self.bias.tile(*self.reads(refs, at)) * tile.LOG2E
-            logits += bias.T if self.keys_first else bias
-        if not at.masked:
-            return logits
-        return tile.masked(logits, allowed(self.rule, *self.indices(at), refs.numbers, self.ids(refs, at)))
+    def ids(self, refs: Refs, at: At) -> list[Ids]:
+        """The segments of the tile, to broadcast to it."""
+        found = []
+        for q_ids, k_ids in zip(refs.q_ids, refs.k_ids, strict=True):
+            q = q_ids[of_batch(q_ids, at.b), self.rows_of(at.i)]
+            k = k_ids[of_batch(k_ids, at.b), self.columns_of(at.j)]
+            found.append(self.spread(q, k))
+        return found
 
     def toeplitz(self, refs: Refs, at: At) -> jax.Array:
         """The tile of the vector: what stands along the tile's rows stands in order in the vector."""
         q_index, k_index = self.indices(at)
-        z = self.sizes
-        return refs.bias[at.n, q_index - k_index + z.keys - 1 if self.keys_first else k_index - q_index + z.queries - 1]
-
-    def linear(self, refs: Refs, at: At) -> jax.Array:
-        """What a slope multiplies."""
-        return linear(self.rule, *self.indices(at), refs.numbers)
+        # The vector lies backwards where keys are along the rows, since there distances fall.
+        if self.keys_first:
+            return refs.bias[at.n, q_index - k_index + self.sizes.keys - 1]
+        return refs.bias[at.n, k_index - q_index + self.sizes.queries - 1]
 
     def reads(self, refs: Refs, at: At) -> tuple[Reader, jax.Array, jax.Array]:
-        """What a program reads: the head's numbers, and the positions of the tile's queries and keys."""
+        """What a program reads: the head's rows, and the positions of the tile's queries and keys."""
         floats, integers, q_positions, k_positions = refs.bias
 
         def read(place: Any, is_float: bool) -> jax.Array:
-            return (floats if is_float else integers)[at.n, place]
+            if is_float:
+                return floats[at.n, place]
+            return integers[at.n, place]
 
         def lookup(number: Number, index: jax.Array) -> jax.Array:
+            # A GPU loads from an address for each pair, so an index for each pair is all there is to it.
             return read(number.first + index, number.is_float)
 
-        return (
-            Reader(read, lookup),
-            q_positions[of_batch(q_positions, at.b), self.queries(at.i)],
-            k_positions[of_batch(k_positions, at.b), self.keys(at.j)],
-        )
-
-    def ids(self, refs: Refs, at: At) -> list[tuple[jax.Array, jax.Array]]:
-        """The segments of the tile, to broadcast to it."""
-        return [
-            self.spread(q[of_batch(q, at.b), self.queries(at.i)], k[of_batch(k, at.b), self.keys(at.j)])
-            for q, k in zip(refs.q_ids, refs.k_ids, strict=True)
-        ]
+        q_at = q_positions[of_batch(q_positions, at.b), self.rows_of(at.i)]
+        k_at = k_positions[of_batch(k_positions, at.b), self.columns_of(at.j)]
+        return Reader(read, lookup), q_at, k_at
 
     def visit(self, refs: Refs, b: Any, own: Any, step: Callable[[bool, Any, Any], Any], state: Any) -> Any:
         """Folds the blocks to visit: some that need a mask, those that need none, some that do."""
-        bounds = [refs.bounds[of_batch(refs.bounds, b), own, n] for n in range(4)]
-        for n, (part, masked) in enumerate(zip(self.parts, (True, False, True), strict=True)):
-            if part:
+        row = of_batch(refs.bounds, b)
+        bounds = [refs.bounds[row, own, n] for n in range(4)]
+        # Three loops and no branch in one: a loop that knows whether it masks is compiled without the question.
+        for n, masked in enumerate((True, False, True)):
+            if self.stretches[n]:
                 state = jax.lax.fori_loop(bounds[n], bounds[n + 1], partial(step, masked), state)
         return state
 
 
 def of_batch(ref: Any, b: Any) -> Any:
     """The batch's row of an array whose leading axis is the batch, or 1."""
-    return 0 if ref.shape[0] == 1 else b
+    if ref.shape[0] == 1:
+        return 0
+    return b
 
 
-def forward(kernel: Kernel, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any) -> None:
-    """The output of a block of queries, and each row's maximum and sum of weights."""
+def _program_of_queries() -> At:
+    """The block of queries of this program; its first tile, for what is loaded once."""
     # The last queries see the most keys of a causal mask: they begin first, so that none is left to wait for.
-    i, n, b = pl.num_programs(0) - 1 - pl.program_id(0), pl.program_id(1), pl.program_id(2)
-    (q,) = kernel.q(refs, At(b, n, i, 0, False))
+    i = pl.num_programs(0) - 1 - pl.program_id(0)
+    return At(pl.program_id(2), pl.program_id(1), i, 0)
 
-    def step(masked: bool, j: Any, state: Any) -> Any:
-        at = At(b, n, i, j, masked)
-        k, v = kernel.kv(refs, at)
+
+def forward(kernel: TritonKernel, refs: Refs, out_ref: Any, highest_ref: Any, total_ref: Any) -> None:
+    """The output of a block of queries, and each row's maximum and sum of weights."""
+    start = _program_of_queries()
+    # The queries stay in registers while the keys pass by.
+    q = refs.q[start.b, kernel.rows_of(start.i), start.n, :]
+
+    def step(masked: bool, j: Any, state: tile.Softmax) -> tile.Softmax:
+        at = start._replace(j=j, masked=masked)
+        k, v = kernel.keys_and_values(refs, at)
         return tile.fold(state, kernel.logits(refs, q, k, at), v, kernel.precision)
 
-    out, highest, total = tile.finish(kernel.visit(refs, b, i, step, tile.empty(*q.shape)))
+    state = kernel.visit(refs, start.b, start.i, step, tile.empty(*q.shape))
+    out, highest, total = tile.finish(state)
     out_ref[...] = out.astype(out_ref.dtype)
-    highest_ref[...], total_ref[...] = (x.reshape(highest_ref.shape) for x in (highest, total))
+    highest_ref[...] = highest.reshape(highest_ref.shape)
+    total_ref[...] = total.reshape(total_ref.shape)
 
 
-def dq(kernel: Kernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> None:
+def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> None:
     """The gradient of a block of queries, and its part of the gradient of a program's numbers or of a slope."""
-    i, n, b = pl.num_programs(0) - 1 - pl.program_id(0), pl.program_id(1), pl.program_id(2)
-    q, d_out, lse, delta = kernel.q(refs, At(b, n, i, 0, False))
+    start = _program_of_queries()
+    q, d_out, lse, delta = kernel.queries(refs, start)
 
-    def step(masked: bool, j: Any, state: Any) -> Any:
-        dq, *row = state
-        at = At(b, n, i, j, masked)
-        k, v = kernel.kv(refs, at)
+    def gradients(j: Any, masked: bool) -> tuple[At, jax.Array, jax.Array]:
+        """A tile, the gradient of its logits, and what it adds to that of the queries."""
+        at = start._replace(j=j, masked=masked)
+        k, v = kernel.keys_and_values(refs, at)
         _, ds = tile.weights(kernel.logits(refs, q, k, at), lse, kernel.product(d_out, v), delta)
-        if row and isinstance(kernel.bias, Program):
-            row = [kernel.bias.tile_and_pull(*kernel.reads(refs, at))[1](ds, row[0])]
-        elif row:
-            row = [row[0] + jnp.sum(ds * kernel.linear(refs, at), 1, keepdims=True)]
-        return dq + tile.dot(ds.astype(k.dtype), k, (1, 0), kernel.precision), *row
+        return at, ds, tile.dot(ds.astype(k.dtype), k, (1, 0), kernel.precision)
 
-    wide = (q.shape[0], 1) if kernel.bias == "linear" or row_ref is None else row_ref.shape
-    row = [] if row_ref is None else [jnp.zeros(wide, jnp.float32)]
-    dq, *row = kernel.visit(refs, b, i, step, (jnp.zeros(q.shape, jnp.float32), *row))
+    def step(masked: bool, j: Any, dq: jax.Array) -> jax.Array:
+        _, _, more = gradients(j, masked)
+        return dq + more
+
+    def step_with_bias(masked: bool, j: Any, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        dq, row = sums
+        at, ds, more = gradients(j, masked)
+        return dq + more, kernel.bias.add_gradient(kernel, refs, at, ds, row)  # type: ignore[union-attr]
+
+    zero = jnp.zeros(q.shape, jnp.float32)
+    if row_ref is None:
+        dq = kernel.visit(refs, start.b, start.i, step, zero)
+    else:
+        row = kernel.bias.no_gradient(kernel, row_ref.shape)  # type: ignore[union-attr]
+        dq, row = kernel.visit(refs, start.b, start.i, step_with_bias, (zero, row))
+        # Its own place for each block of queries, added up outside: no program adds to what another writes.
+        row_ref[...] = row.reshape(row_ref.shape)
     dq_ref[...] = (dq * kernel.sizes.scale).astype(dq_ref.dtype)
-    if row_ref is not None:
-        row_ref[...] = row[0].reshape(row_ref.shape)
 
 
-def dkv(kernel: Kernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
+def dkv(kernel: TritonKernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
     """The gradients of a block of keys and values, from all the query heads that read it."""
     j, head, b = pl.program_id(0), pl.program_id(1), pl.program_id(2)
     G = kernel.sizes.G
-    k, v = kernel.kv(refs, At(b, head * G, 0, j, False))
+    k, v = kernel.keys_and_values(refs, At(b, head * G, 0, j))
 
-    def of_head(g: Any, state: Any) -> Any:
-        def step(masked: bool, i: Any, state: Any) -> Any:
-            dk, dv = state
+    def of_head(g: Any, sums: Any) -> Any:
+        def step(masked: bool, i: Any, sums: Any) -> Any:
+            dk, dv = sums
             at = At(b, head * G + g, i, j, masked)
-            q, d_out, lse, delta = kernel.q(refs, at)
+            q, d_out, lse, delta = kernel.queries(refs, at)
             p, ds = tile.weights(kernel.logits(refs, q, k, at), lse, kernel.product(d_out, v), delta)
-            return (
-                dk + tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision),
-                dv + tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision),
-            )
+            dk += tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision)
+            dv += tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision)
+            return dk, dv
 
-        return kernel.visit(refs, b, j, step, state)
+        return kernel.visit(refs, b, j, step, sums)
 
     zero = jnp.zeros(k.shape, jnp.float32)
-    dk, dv = of_head(0, (zero, zero)) if G == 1 else jax.lax.fori_loop(0, G, of_head, (zero, zero))
+    dk, dv = _over(G, of_head, (zero, zero))
     dk_ref[...] = (dk * kernel.sizes.scale).astype(dk_ref.dtype)
     dv_ref[...] = dv.astype(dv_ref.dtype)
 
 
-def diagonal(kernel: Kernel, refs: Refs, tile_ref: Any) -> None:
+def _over(count: int, step: Callable[[Any, Any], Any], state: Any) -> Any:
+    """The state after so many steps; a single one without a loop around the inner ones."""
+    if count == 1:
+        return step(0, state)
+    return jax.lax.fori_loop(0, count, step, state)
+
+
+def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
     """The sum of the logits' gradients over the batch and over the square blocks of one diagonal."""
     which, n = pl.program_id(0), pl.program_id(1)
-    offset, low, high = (refs.bounds[which, m] for m in range(3))
-    z, rule, size = kernel.sizes, kernel.rule, kernel.block.rows
+    offset = refs.bounds[which, 0]
+    low, high = refs.bounds[which, 1], refs.bounds[which, 2]
+    sizes, rule, size = kernel.sizes, kernel.rule, kernel.block.rows
     # Along a diagonal the bias is the same, and so is the part of the mask that depends on distance.
-    at = At(0, n, offset, 0, True)
-    q_index, k_index = kernel.indices(at)
-    bias = tile.masked(kernel.toeplitz(refs, at), near(rule, q_index - k_index, refs.numbers))
+    first = At(0, n, offset, 0, True)
+    q_index, k_index = kernel.indices(first)
+    bias = tile.masked(kernel.toeplitz(refs, first), near(rule, q_index - k_index, refs.scalars))
 
     def of_row(b: Any, total: jax.Array) -> jax.Array:
         def step(i: Any, total: jax.Array) -> jax.Array:
             at = At(b, n, i, i - offset, True)
-            (q, d_out, lse, delta), (k, v) = kernel.q(refs, at), kernel.kv(refs, at)
-            logits = kernel.product(q, k) * (z.scale * tile.LOG2E) + bias
-            if rule.q_ids or z.S % size:
-                logits = tile.masked(logits, real(rule, kernel.indices(at)[1], kernel.ids(refs, at)))
-            return total + tile.weights(logits, lse, kernel.product(d_out, v), delta)[1]
+            q, d_out, lse, delta = kernel.queries(refs, at)
+            k, v = kernel.keys_and_values(refs, at)
+            logits = kernel.product(q, k) * (sizes.scale * tile.LOG2E) + bias
+            # What is left of the mask: segments, and padding in the last block of keys.
+            if rule.q_ids or sizes.S % size:
+                _, k_index = kernel.indices(at)
+                logits = tile.masked(logits, real(rule, k_index, kernel.ids(refs, at)))
+            _, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
+            return total + ds
 
         return jax.lax.fori_loop(low, high, step, total)
 
-    zero = jnp.zeros(tile_ref.shape, jnp.float32)
-    tile_ref[...] = of_row(0, zero) if z.B == 1 else jax.lax.fori_loop(0, z.B, of_row, zero)
+    tile_ref[...] = _over(sizes.B, of_row, jnp.zeros(tile_ref.shape, jnp.float32))
