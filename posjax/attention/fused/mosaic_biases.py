@@ -14,7 +14,7 @@ from posjax.attention.fused import tile
 from posjax.attention.fused.kernel import At, KernelBias, ProgramInTile, Refs, SlopeInTile, VectorInTile
 from posjax.attention.fused.launch import Launch
 from posjax.attention.fused.mosaic_kernels import MosaicKernel, diagonal_sums, row
-from posjax.attention.fused.pairwise.program import rows
+from posjax.attention.fused.pairwise.program import head_rows
 from posjax.attention.fused.plan import TileShape
 
 Locate = Callable[..., At]
@@ -109,7 +109,7 @@ class MosaicProgram(ProgramInTile):
     def operands(self, launch: Launch, locate: Locate) -> tuple[Any, Any]:
         """The arrays of the bias, and their blocks."""
         bias: Any = launch.call.bias
-        floats, integers = rows(self.program, bias)
+        floats, integers = head_rows(self.program, bias)
         q_positions, k_positions = launch.positions()
         batch = q_positions.shape[0]
         arrays = (floats.reshape(-1), integers.reshape(-1), q_positions[:, None], k_positions[:, None])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from posjax.attention.fused import tile
 from posjax.attention.fused.kernel import At, KernelBias, ProgramInTile, Refs, SlopeInTile, VectorInTile
 from posjax.attention.fused.launch import Launch
-from posjax.attention.fused.pairwise.program import rows
+from posjax.attention.fused.pairwise.program import head_rows
 from posjax.attention.fused.triton_kernels import TritonKernel
 
 
@@ -60,7 +60,7 @@ class TritonProgram(ProgramInTile):
     def operands(self, launch: Launch) -> Any:
         """The arrays of the bias."""
         bias: Any = launch.call.bias
-        floats, integers = rows(self.program, bias)
+        floats, integers = head_rows(self.program, bias)
         q_positions, k_positions = launch.positions()
         return floats, integers, q_positions, k_positions
 

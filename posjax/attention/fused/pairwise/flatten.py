@@ -22,7 +22,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation; its inputs are numbered slots or literals."""
+    """One operation; its inputs are numbered slots or known values."""
 
     primitive: Any
     params: dict[str, Any]
@@ -32,13 +32,28 @@ class Step:
     @property
     def reads(self) -> list[int]:
         """The slots it reads."""
-        return [x for x in self.inputs if isinstance(x, int)]
+        return slots_among(self.inputs)
 
     def run(self, values: dict[int, Any]) -> None:
         """Adds its outputs to the values, which hold its inputs."""
-        given = [values[x] if isinstance(x, int) else x.value for x in self.inputs]
+        given = [value_of(x, values) for x in self.inputs]
+        # Some primitives are bound with other parameters than their equation shows: JAX knows which.
         out = self.primitive.bind(*given, **self.primitive.get_bind_params(self.params))
-        values.update(zip(self.outputs, out if self.primitive.multiple_results else [out], strict=True))
+        if not self.primitive.multiple_results:
+            out = [out]
+        values.update(zip(self.outputs, out, strict=True))
+
+
+def slots_among(inputs: Sequence[int | Known]) -> list[int]:
+    """The slots among inputs or outputs, known values left out."""
+    return [x for x in inputs if isinstance(x, int)]
+
+
+def value_of(x: int | Known, values: dict[int, Any]) -> Any:
+    """What stands in a slot, or what was known."""
+    if isinstance(x, Known):
+        return x.value
+    return values[x]
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,8 @@ class Flat:
     @property
     def used(self) -> set[int]:
         """The slots that the outputs depend on."""
-        used = {x for x in self.outputs if isinstance(x, int)}
+        used = set(slots_among(self.outputs))
+        # Backwards: whatever reads a slot comes after the step that made it.
         for step in reversed(self.steps):
             if used & set(step.outputs):
                 used.update(step.reads)
@@ -84,11 +100,15 @@ def flatten(function: Callable[..., Any], *examples: Any) -> Flat:
 def _inline(closed: Any, inputs: Sequence[Any], steps: list[Step], slot: Callable[[Any], int]) -> list[Any]:
     """Appends the steps of a closed jaxpr, and returns where its outputs are."""
     jaxpr = closed.jaxpr
+    # A call's variables are names for what its caller handed over: no step copies one to the other.
     where = dict(zip(jaxpr.invars, inputs, strict=True))
-    where.update((var, Known(value)) for var, value in zip(jaxpr.constvars, closed.consts, strict=True))
+    for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
+        where[var] = Known(value)
 
     def find(atom: Any) -> Any:
-        return Known(atom.val) if isinstance(atom, core.Literal) else where[atom]
+        if isinstance(atom, core.Literal):
+            return Known(atom.val)
+        return where[atom]
 
     for eqn in jaxpr.eqns:
         given = [find(atom) for atom in eqn.invars]
@@ -108,18 +128,25 @@ def _called(eqn: Any) -> Any:
     A function with a derivative of its own keeps it, unless it scans: then its rounds are differentiated.
     """
     name = eqn.primitive.name
-    if name not in _INLINED and name != "custom_vjp_call":
-        return None
-    inner = eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
-    return inner if name in _INLINED or _scans(inner) else None
+    if name in _INLINED:
+        # Primitives call the same thing by two names.
+        if "jaxpr" in eqn.params:
+            return eqn.params["jaxpr"]
+        return eqn.params["call_jaxpr"]
+    if name == "custom_vjp_call" and _scans(eqn.params["call_jaxpr"]):
+        return eqn.params["call_jaxpr"]
+    return None
 
 
 def _scans(closed: Any) -> bool:
-    inner = [_called(eqn) for eqn in closed.jaxpr.eqns]
-    return any(
-        eqn.primitive.name == "scan" or (called is not None and _scans(called))
-        for eqn, called in zip(closed.jaxpr.eqns, inner, strict=True)
-    )
+    """Whether there is a scan in a jaxpr, or in one that it calls."""
+    for eqn in closed.jaxpr.eqns:
+        if eqn.primitive.name == "scan":
+            return True
+        called = _called(eqn)
+        if called is not None and _scans(called):
+            return True
+    return False
 
 
 def body_counts(step: Step, avals: Sequence[Any]) -> tuple[int, int, int]:
@@ -127,7 +154,16 @@ def body_counts(step: Step, avals: Sequence[Any]) -> tuple[int, int, int]:
 
     Counted by shapes, since versions of JAX name these parameters differently: a sequence has one axis more outside.
     """
+
+    def axes_outside(x: int | Known) -> int:
+        if isinstance(x, Known):
+            return np.ndim(x.value)
+        return avals[x].ndim
+
     inside = step.params["jaxpr"].jaxpr.invars
-    outside = [avals[x].ndim if isinstance(x, int) else np.ndim(x.value) for x in step.inputs]
-    sequences = sum(out != var.aval.ndim for out, var in zip(outside, inside, strict=True))
-    return len(inside) - sequences - len(step.outputs), len(step.outputs), sequences
+    sequences = 0
+    for x, var in zip(step.inputs, inside, strict=True):
+        if axes_outside(x) != var.aval.ndim:
+            sequences += 1
+    carried = len(step.outputs)
+    return len(inside) - sequences - carried, carried, sequences

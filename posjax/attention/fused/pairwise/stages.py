@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from posjax.attention.fused.pairwise.flatten import Known, Step
+from posjax.attention.fused.pairwise.flatten import Step, value_of
 
 Values = dict[int, Any]
 """Arrays by slot."""
@@ -41,19 +41,23 @@ def is_float(x: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(x), jnp.floating))
 
 
-def place(row: jax.Array, index: Any, value: jax.Array) -> jax.Array:
+def add_at(row: jax.Array, index: Any, value: jax.Array) -> jax.Array:
     """The row `[1, P]` with one number added at one place."""
     places = jax.lax.broadcasted_iota(jnp.int32, row.shape, 1)
     return row + jnp.where(places == index, value.astype(jnp.float32), 0.0)
 
 
 def _add(cotangents: Values, slot: Any, value: jax.Array) -> None:
-    if isinstance(slot, int):
-        cotangents[slot] = cotangents[slot] + value if slot in cotangents else value
+    """Adds to the cotangent of a slot; what was known when the function was traced has none."""
+    if not isinstance(slot, int):
+        return
+    if slot in cotangents:
+        value = cotangents[slot] + value
+    cotangents[slot] = value
 
 
 @dataclass(frozen=True)
-class Run:
+class Plain:
     """Plain operations, one after the other."""
 
     steps: tuple[Step, ...]
@@ -63,23 +67,37 @@ class Run:
         for step in self.steps:
             step.run(values)
 
+    @property
+    def made(self) -> list[int]:
+        """The slots that the operations fill."""
+        return [slot for step in self.steps for slot in step.outputs]
+
+    @property
+    def read_from_outside(self) -> list[int]:
+        """The slots that they read and do not fill, each once, in the order in which they are read."""
+        made = self.made
+        reads = [slot for step in self.steps for slot in step.reads]
+        return list(dict.fromkeys(slot for slot in reads if slot not in made))
+
     def pull(self, read: Reader, values: Values, cotangents: Values, row: jax.Array) -> jax.Array:
         """Replaces the cotangents of what was made by those of what was read."""
-        made = [slot for step in self.steps for slot in step.outputs]
-        out = [slot for slot in made if slot in cotangents]
-        reads = dict.fromkeys(slot for step in self.steps for slot in step.reads if slot not in made)
+        wanted = [slot for slot in self.made if slot in cotangents]
+        reads = self.read_from_outside
         floats = [slot for slot in reads if is_float(values[slot])]
-        if not out or not floats:
+        # No cotangent came back, or nothing that was read could have one.
+        if not wanted or not floats:
             return row
 
         def again(*given: jax.Array) -> list[jax.Array]:
-            own = {**{slot: values[slot] for slot in reads}, **dict(zip(floats, given, strict=True))}
-            for step in self.steps:
-                step.run(own)
-            return [own[slot] for slot in out]
+            own = {slot: values[slot] for slot in reads}
+            own.update(zip(floats, given, strict=True))
+            self.run(read, own)
+            return [own[slot] for slot in wanted]
 
+        # JAX differentiates the whole run at once: it knows the derivative of every operation, and of their order.
         _, pull = jax.vjp(again, *(values[slot] for slot in floats))
-        for slot, value in zip(floats, pull([cotangents.pop(slot) for slot in out]), strict=True):
+        returned = pull([cotangents.pop(slot) for slot in wanted])
+        for slot, value in zip(floats, returned, strict=True):
             _add(cotangents, slot, value)
         return row
 
@@ -93,6 +111,11 @@ class Loop:
     sequences: tuple[Number, ...]
 
     @property
+    def length(self) -> int:
+        """How many rounds there are."""
+        return self.step.params["length"]
+
+    @property
     def body(self) -> Callable[..., list[jax.Array]]:
         """One round, from constants, carried values and items to carried values."""
         closed = self.step.params["jaxpr"]
@@ -101,16 +124,19 @@ class Loop:
     def inputs(self, values: Values) -> tuple[list[Any], list[Any]]:
         """The constants, and what is carried at first."""
         end = self.constants + len(self.step.outputs)
-        given = [x.value if isinstance(x, Known) else values[x] for x in self.step.inputs[:end]]
+        given = [value_of(x, values) for x in self.step.inputs[:end]]
         return given[: self.constants], given[self.constants :]
 
     def at(self, m: Any) -> Any:
         """Which item of the sequences round m reads."""
-        return self.step.params["length"] - 1 - m if self.step.params["reverse"] else m
+        if self.step.params["reverse"]:
+            return self.length - 1 - m
+        return m
 
     def items(self, read: Reader, m: Any) -> list[jax.Array]:
         """What round m reads of the sequences."""
-        return [read.number(n.first + self.at(m), n.is_float).astype(n.dtype) for n in self.sequences]
+        item = self.at(m)
+        return [read.number(n.first + item, n.is_float).astype(n.dtype) for n in self.sequences]
 
     def run(self, read: Reader, values: Values) -> None:
         """Adds what is carried at the end to the values."""
@@ -119,45 +145,54 @@ class Loop:
         def once(m: jax.Array, carried: list[jax.Array]) -> list[jax.Array]:
             return self.body(*constants, *carried, *self.items(read, m))
 
-        after = jax.lax.fori_loop(0, self.step.params["length"], once, carried)
+        # Not the scan itself: in a kernel there is no sequence to hand to it, only numbers to read one at a time.
+        after = jax.lax.fori_loop(0, self.length, once, carried)
         values.update(zip(self.step.outputs, after, strict=True))
 
     def pull(self, read: Reader, values: Values, cotangents: Values, row: jax.Array) -> jax.Array:
         """The way back through a loop that only adds to what it carries: each round is computed anew."""
         constants, carried = self.inputs(values)
         start = [cotangents.pop(slot, None) for slot in self.step.outputs]
-        if all(ct is None for ct in start):
+        if all(cotangent is None for cotangent in start):
             return row
-        start = [jnp.zeros_like(x) if ct is None else ct for x, ct in zip(carried, start, strict=True)]
+        for n, cotangent in enumerate(start):
+            if cotangent is None:
+                start[n] = jnp.zeros_like(carried[n])
         floats = [n for n, x in enumerate(constants) if is_float(x)]
         learned = [n for n, number in enumerate(self.sequences) if number.is_float]
 
-        def once(m: jax.Array, state: Any) -> Any:
+        def once(round_back: jax.Array, state: Any) -> Any:
             back, totals, row = state
-            m = self.step.params["length"] - 1 - m
+            m = self.length - 1 - round_back
             items = self.items(read, m)
 
             def again(carried: list[jax.Array], some: list[jax.Array], numbers: list[jax.Array]) -> list[jax.Array]:
                 return self.body(*_with(constants, floats, some), *carried, *_with(items, learned, numbers))
 
+            # At what was carried at first: a round that only adds has the same derivative wherever it is taken, so
+            # what was carried in between need not be kept for every pair of the tile.
             _, pull = jax.vjp(again, carried, [constants[n] for n in floats], [items[n] for n in learned])
             back, some, numbers = pull(back)
             for n, value in zip(learned, numbers, strict=True):
-                row = place(row, self.sequences[n].first + self.at(m), value)
+                row = add_at(row, self.sequences[n].first + self.at(m), value)
             return back, [a + b for a, b in zip(totals, some, strict=True)], row
 
         state = (start, [jnp.zeros_like(constants[n]) for n in floats], row)
-        back, totals, row = jax.lax.fori_loop(0, self.step.params["length"], once, state)
+        back, totals, row = jax.lax.fori_loop(0, self.length, once, state)
         for n, value in zip(floats, totals, strict=True):
             _add(cotangents, self.step.inputs[n], value)
+        # What is carried follows the constants; the sequences behind it have given theirs to the row.
         for slot, value in zip(self.step.inputs[self.constants :], back, strict=False):
             _add(cotangents, slot, value)
         return row
 
 
 def _with(values: Sequence[Any], at: Sequence[int], others: Sequence[Any]) -> list[Any]:
-    changed = dict(zip(at, others, strict=True))
-    return [changed.get(n, value) for n, value in enumerate(values)]
+    """The values, some of them exchanged."""
+    changed = list(values)
+    for n, value in zip(at, others, strict=True):
+        changed[n] = value
+    return changed
 
 
 @dataclass(frozen=True)
@@ -172,9 +207,12 @@ class Lookup:
     def run(self, read: Reader, values: Values) -> None:
         """Adds the numbers looked up to the values."""
         index = values[self.index]
+        # A GPU would load from whatever address an index gives: it stays within the head's own numbers.
         within = jnp.clip(index, 0, self.number.length - 1)
         found = read.lookup(self.number, within).astype(self.number.dtype)
-        values[self.output] = found if self.outside is None else jnp.where(index == within, found, self.outside)
+        if self.outside is not None:
+            found = jnp.where(index == within, found, self.outside)
+        values[self.output] = found
 
     def pull(self, read: Reader, values: Values, cotangents: Values, row: jax.Array) -> jax.Array:
         """Adds the sum of the cotangents of each number to the head's row."""
@@ -182,13 +220,16 @@ class Lookup:
         if cotangent is None or not self.number.is_float:
             return row
         index = values[self.index]
+        # What is out of range and filled has no gradient: such an index equals no number's, and needs no clip.
         if self.outside is None:
             index = jnp.clip(index, 0, self.number.length - 1)
 
         def once(m: jax.Array, row: jax.Array) -> jax.Array:
-            return place(row, self.number.first + m, jnp.sum(jnp.where(index == m, cotangent, 0.0)))
+            # Each number asks which pairs are its own: pairs that add to a place of their choice would race.
+            mine = jnp.where(index == m, cotangent, 0.0)
+            return add_at(row, self.number.first + m, jnp.sum(mine))
 
         return jax.lax.fori_loop(0, self.number.length, once, row)
 
 
-Stage = Run | Loop | Lookup
+Stage = Plain | Loop | Lookup
