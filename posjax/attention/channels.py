@@ -27,19 +27,28 @@ def digits(keys: int) -> np.ndarray:
     [[-44.0, -256.0], [-1.0, 0.0], [0.0, 0.0], [43.0, 256.0]]
     """
     centred = np.arange(keys) - keys // 2
-    count, left, each = 2 if keys <= 2**17 else 3, np.abs(centred), []
+    # As few digits as do: every channel that they leave goes to another piece of the slope.
+    count = 2
+    if keys > 2**17:
+        count = 3
+    left = np.abs(centred)
+    each = []
     for d in range(count - 1):
         each.append((left & 255) * 256.0**d)
         left = left >> 8
     # The last digit may be 256, which is exact as well.
-    parts = np.stack([*each, left * 256.0 ** (count - 1)], axis=-1)
-    return np.where(centred[:, None] < 0, -parts, parts).astype(np.float32) + np.float32(0)  # No negative zero.
+    each.append(left * 256.0 ** (count - 1))
+    parts = np.stack(each, axis=-1)
+    signed = np.where(centred[:, None] < 0, -parts, parts).astype(np.float32)
+    # The sum with 0 leaves no negative zero.
+    return signed + np.float32(0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def pieces(slopes: jax.Array, count: int, dtype: str) -> jax.Array:
     """Slopes `[N]` as numbers of a dtype whose sum they are, `[N, count]`, the largest first."""
-    left, parts = slopes, []
+    left = slopes
+    parts = []
     for _ in range(count):
         # Rounded in a way that the compiler cannot take for a needless conversion.
         part = jax.lax.reduce_precision(left, *_bits(dtype))
@@ -69,17 +78,18 @@ def widen(q: jax.Array, k: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax
 
     The gradient of a slope sums, over all keys, terms as large as S that cancel; in bfloat16 it carries their rounding.
     """
-    S = k.shape[1]
-    each = digits(S)
+    each = digits(k.shape[1])
     count = WIDTH // each.shape[1]
     split: Any = pieces(slopes.astype(jnp.float32), count, str(q.dtype))
-    # One channel for each pair of a piece and a digit.
+    # One channel for each pair of a piece and a digit: their products are exact, and the kernel adds them up.
     q_channels = jnp.repeat(split, each.shape[1], axis=-1)
     k_channels = np.tile(each, (1, count))
     more = WIDTH - k_channels.shape[1]
 
-    def wider(x: jax.Array, channels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        placed = jnp.broadcast_to(channels.astype(x.dtype).reshape(shape), (*x.shape[:3], channels.shape[-1]))
-        return jnp.concatenate([x, jnp.pad(placed, ((0, 0),) * 3 + ((0, more),))], axis=-1)
+    def wider(x: jax.Array, channels: jax.Array) -> jax.Array:
+        placed = jnp.broadcast_to(channels.astype(x.dtype), (*x.shape[:3], channels.shape[-1]))
+        padded = jnp.pad(placed, ((0, 0),) * 3 + ((0, more),))
+        return jnp.concatenate([x, padded], axis=-1)
 
-    return wider(q, q_channels, (1, 1, *q_channels.shape)), wider(k, jnp.asarray(k_channels), (1, S, 1, -1))
+    # Queries differ by head here, and keys by their index.
+    return wider(q, q_channels[None, None]), wider(k, jnp.asarray(k_channels)[None, :, None])

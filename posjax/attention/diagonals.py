@@ -22,7 +22,8 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
     width = 1 << length.bit_length()
     padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, width - length)))
     lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, width)).reshape(heads, -1)
-    return lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)[:, :, rows - 1 : length]
+    skewed = lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)
+    return skewed[:, :, rows - 1 : length]
 
 
 def collapse(block: jax.Array) -> jax.Array:
@@ -35,8 +36,9 @@ def by_skewing(block: jax.Array) -> jax.Array:
     heads, rows, columns = block.shape
     length = rows + columns - 1
     width = 1 << length.bit_length()
-    lines = jnp.pad(block, ((0, 0), (0, 0), (rows - 1, width - 1 - length))).reshape(heads, -1)
-    skewed = jnp.pad(lines, ((0, 0), (0, rows))).reshape(heads, rows, width)
+    wide = jnp.pad(block, ((0, 0), (0, 0), (rows - 1, width - 1 - length)))
+    lines = jnp.pad(wide.reshape(heads, -1), ((0, 0), (0, rows)))
+    skewed = lines.reshape(heads, rows, width)
     return jnp.sum(skewed, axis=1)[:, :length][:, ::-1]
 
 
@@ -48,13 +50,19 @@ def _by_strips(block: jax.Array) -> jax.Array:
     width = strips * strip + columns
 
     def add(i: Any, total: jax.Array) -> jax.Array:
+        # A strip further down is as much further to the left: its diagonals then stand above those of the last.
         at = (0, 0, (strips - i) * strip)
         part = jax.lax.dynamic_slice_in_dim(block, i * strip, strip, 1)
-        return jax.lax.dynamic_update_slice(total, jax.lax.dynamic_slice(total, at, part.shape) + part, at)
+        before = jax.lax.dynamic_slice(total, at, part.shape)
+        return jax.lax.dynamic_update_slice(total, before + part, at)
 
+    # The rows that fill no strip stand last, and furthest to the left: the sum begins with them.
+    missing = strip - left
+    rest = block[:, rows - left :]
+    last = jnp.pad(rest, ((0, 0), (0, missing), (0, width - columns)))
     # A loop, since in one expression of all strips XLA would compute the block anew for each.
-    last = jnp.pad(block[:, rows - left :], ((0, 0), (0, strip - left), (0, width - columns)))
-    return by_skewing(jax.lax.fori_loop(0, strips, add, last))[:, : rows + columns - 1]
+    total = jax.lax.fori_loop(0, strips, add, last)
+    return by_skewing(total)[:, : rows + columns - 1]
 
 
 def over_diagonals(blocks: jax.Array) -> jax.Array:
@@ -63,5 +71,6 @@ def over_diagonals(blocks: jax.Array) -> jax.Array:
     sums = by_skewing(blocks.reshape(N * D, b, b))
     # Each block spreads over two places of the vector; neighbours share one.
     halves = jnp.pad(sums, ((0, 0), (0, 1))).reshape(N, D, 2, b)
-    low, high = (jnp.pad(halves[:, :, n], ((0, 0), (n, 1 - n), (0, 0))) for n in (0, 1))
+    low = jnp.pad(halves[:, :, 0], ((0, 0), (0, 1), (0, 0)))
+    high = jnp.pad(halves[:, :, 1], ((0, 0), (1, 0), (0, 0)))
     return (low + high).reshape(N, -1)[:, :-1]

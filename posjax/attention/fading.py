@@ -32,17 +32,21 @@ class BetweenTokens:
         """The bias of a block of pairs, `[B, N, rows, columns]`."""
 
         def difference(q: jax.Array, k: jax.Array) -> jax.Array:
-            q = jax.lax.dynamic_slice_in_dim(q, q_first, rows, 2)
-            return q[..., None] - jax.lax.dynamic_slice_in_dim(k, k_first, columns, 2)[..., None, :]
+            q_sums = jax.lax.dynamic_slice_in_dim(q, q_first, rows, 2)
+            k_sums = jax.lax.dynamic_slice_in_dim(k, k_first, columns, 2)
+            return q_sums[..., None] - k_sums[..., None, :]
 
-        high, low = map(difference, self.queries, self.keys)
-        return high + low
+        q_high, q_low = self.queries
+        k_high, k_low = self.keys
+        # The large parts cancel first: only their difference has room for what the small parts hold.
+        return difference(q_high, k_high) + difference(q_low, k_low)
 
     def padded(self, queries: int, keys: int) -> BetweenTokens:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
 
         def pad(sums: tuple[jax.Array, jax.Array], length: int) -> Any:
-            return tuple(jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2]))) for x in sums)
+            longer = ((0, 0), (0, 0), (0, length - sums[0].shape[2]))
+            return tuple(jnp.pad(x, longer) for x in sums)
 
         return BetweenTokens(pad(self.queries, queries), pad(self.keys, keys))
 
@@ -65,8 +69,8 @@ class BetweenTokens:
             # A product, since XLA would compute the block anew for a reduction of its own.
             ones = jnp.ones((*cotangent.shape[:2], rows), cotangent.dtype)
             more = jnp.einsum("BNT,BNTS->BNS", ones, cotangent)
-            here = jax.lax.dynamic_slice_in_dim(total, k_first, columns, 2) - more
-            return jax.lax.dynamic_update_slice_in_dim(total, here, k_first, 2)
+            before = jax.lax.dynamic_slice_in_dim(total, k_first, columns, 2)
+            return jax.lax.dynamic_update_slice_in_dim(total, before - more, k_first, 2)
 
         return self.tile(q_first, k_first, rows, columns), add
 
@@ -80,12 +84,14 @@ class BetweenTokens:
 
     def without_queries(self) -> BetweenTokens:
         """The same bias, the sums of its queries as numbers without a gradient: `moved` has that."""
-        high, low = (jax.lax.stop_gradient(x) for x in self.queries)
-        return replace(self, queries=(high, low))
+        high, low = self.queries
+        return replace(self, queries=(jax.lax.stop_gradient(high), jax.lax.stop_gradient(low)))
 
     def moved(self, lse: jax.Array) -> jax.Array:
         """The log-sum-exp `[B, N, T]` as it is, with its gradient to the sums of the queries."""
-        return lse + (self.queries[0] - jax.lax.stop_gradient(self.queries[0]))
+        high, _ = self.queries
+        # The difference is exactly 0, and its gradient is 1.
+        return lse + (high - jax.lax.stop_gradient(high))
 
 
 jax.tree_util.register_dataclass(BetweenTokens, data_fields=["queries", "keys"], meta_fields=[])
@@ -102,34 +108,57 @@ def between_tokens(
     """
     every = rules(mask)
     segments = [rule for rule in every if type(rule) is Segments]
-    known = all(type(rule) in (Causal, Window) or (type(rule) is Segments and rule.keys is None) for rule in every)
-    if bias.bias is not None or not known or len(segments) > 1 or Causal() not in every:
+    # A causal mask, since what fades lies between a key and a later query. Another bias beside has sums of its own.
+    if bias.bias is not None or len(segments) > 1 or Causal() not in every or not all(map(_hides_none_between, every)):
         return None
-    k_BSNH = jnp.repeat(without_void(k)[0], bias.heads // k.shape[2], axis=2)
+    clean_k, _ = without_void(k)
+    k_BSNH = jnp.repeat(clean_k, bias.heads // k.shape[2], axis=2)
     fading_BNS = jax.vmap(lambda k: bias.encoding.fading(bias.params, k))(k_BSNH)
     if fading_BNS is None:
         return None
-    sums = _sums(fading_BNS.astype(jnp.float32), segments[0].queries if segments else None)
-    order = jnp.clip(jnp.asarray(q_offset, jnp.int32) + jnp.arange(q.shape[1], dtype=jnp.int32), 0, k.shape[1] - 1)
-    q, k = (
-        jnp.where((at < 0)[..., None, None], jnp.nan, x) for x, at in ((q, bias.q_positions), (k, bias.k_positions))
-    )
-    high, low = (jnp.take(x, order, axis=2) for x in sums)
-    return q, k, BetweenTokens((high, low), sums)
+    ids = None
+    if segments:
+        ids = segments[0].queries
+    key_sums = _sums(fading_BNS.astype(jnp.float32), ids)
+    # Queries are some of the keys' tokens: their sums are taken from those. One past the last key has no later sum.
+    T, S = q.shape[1], k.shape[1]
+    index = jnp.clip(jnp.asarray(q_offset, jnp.int32) + jnp.arange(T, dtype=jnp.int32), 0, S - 1)
+    high, low = key_sums
+    query_sums = (jnp.take(high, index, axis=2), jnp.take(low, index, axis=2))
+    return _marked(q, bias.q_positions), _marked(k, bias.k_positions), BetweenTokens(query_sums, key_sums)
+
+
+def _hides_none_between(rule: Mask) -> bool:
+    """Whether a rule hides no token between a query and a key that it sees.
+
+    The types themselves: a class that derives from one of them may hide what it likes. Segments of their own for keys
+    may call a token between by another name.
+    """
+    if type(rule) is Segments:
+        return rule.keys is None
+    return type(rule) in (Causal, Window)
+
+
+def _marked(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Tokens `[B, T, N, H]`, those at a negative position NaN: the mark that blocks know."""
+    return jnp.where((positions < 0)[..., None, None], jnp.nan, x)
 
 
 def _sums(x_BNS: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Running sums, each as two numbers; tokens of one segment stand side by side for it, and each begins anew."""
     if segments is None:
         return running(x_BNS, jnp.zeros(x_BNS.shape, bool))
-    order = jnp.argsort(segments, axis=1, stable=True)
-    sorted_ids = jnp.take_along_axis(segments, order, axis=1)
-    starts = jnp.concatenate([jnp.ones_like(order[:, :1], bool), sorted_ids[:, 1:] != sorted_ids[:, :-1]], axis=1)
-    order, starts = (jnp.broadcast_to(x[:, None, :], x_BNS.shape) for x in (order, starts))
+    # Documents may alternate along a row: sorted, each is one run, and its tokens keep their order.
+    order_BS = jnp.argsort(segments, axis=1, stable=True)
+    sorted_ids = jnp.take_along_axis(segments, order_BS, axis=1)
+    first = jnp.ones_like(order_BS[:, :1], bool)
+    starts_BS = jnp.concatenate([first, sorted_ids[:, 1:] != sorted_ids[:, :-1]], axis=1)
+    order = jnp.broadcast_to(order_BS[:, None, :], x_BNS.shape)
+    starts = jnp.broadcast_to(starts_BS[:, None, :], x_BNS.shape)
+    high, low = running(jnp.take_along_axis(x_BNS, order, axis=2), starts)
+    # The order of the order puts every token back where it was.
     back = jnp.argsort(order, axis=2)
-    sums = running(jnp.take_along_axis(x_BNS, order, axis=2), starts)
-    high, low = (jnp.take_along_axis(x, back, axis=2) for x in sums)
-    return high, low
+    return jnp.take_along_axis(high, back, axis=2), jnp.take_along_axis(low, back, axis=2)
 
 
 def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -141,12 +170,16 @@ def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
     True
     """
 
-    def add(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        high = a[1] + b[1]
+    def add(before: tuple[jax.Array, ...], after: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        a_starts, a_high, a_low = before
+        b_starts, b_high, b_low = after
+        high = a_high + b_high
         # What the addition rounded away, exactly (Knuth's two-sum).
-        back = high - a[1]
-        low = (a[1] - (high - back)) + (b[1] - back) + a[2] + b[2]
-        return a[0] | b[0], jnp.where(b[0], b[1], high), jnp.where(b[0], b[2], low)
+        back = high - a_high
+        rounded_away = (a_high - (high - back)) + (b_high - back)
+        low = rounded_away + a_low + b_low
+        # Where a stretch begins anew, nothing of what came before counts.
+        return a_starts | b_starts, jnp.where(b_starts, b_high, high), jnp.where(b_starts, b_low, low)
 
     _, high, low = jax.lax.associative_scan(add, (starts, x, jnp.zeros_like(x)), axis=-1)
     return high, low

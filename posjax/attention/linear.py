@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,13 +95,16 @@ def linear_attend(
     fit(encoding, mask, sizes)
     _check(encoding, state, sizes)
     segments = _segments(mask, sizes, state)
-    before: LinearState = vary_alike(_empty(sizes) if state is None else state, q, k, v, segments, positions)
+    before = state
+    if before is None:
+        before = _empty(sizes)
+    # Inside a shard_map what a loop carries differs between devices from its first round on.
+    before = vary_alike(before, q, k, v, segments, positions)
     params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
-    at = (
-        contiguous(sizes["T"], before.count)
-        if positions is None
-        else check(positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
-    )
+    if positions is None:
+        at = contiguous(sizes["T"], before.count)
+    else:
+        at = check(positions, "positions", encoding.coordinates, (sizes["B"], sizes["T"]))
     attended = partial(_attended, encoding, feature, mask.causal)
     return _anywhere(attended, (q, k, v), at, params, segments, before)
 
@@ -110,10 +113,39 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
     """What is attended, on a mesh of Explicit axes too: there the state lies as the keys do."""
     if not explicit_axes():
         return attended(qkv, *rest)
-    rows, _, heads, *_ = (*spec_of(qkv[1]), None, None, None)
-    sums, alone, lines = PartitionSpec(rows, heads), PartitionSpec(), PartitionSpec(rows)
-    each: list[Any] = [sums, sums, sums, alone, lines]
-    return by_compiler(attended, (spec_of(qkv[0]), LinearState(*each)), qkv, *rest)
+    q, k, _ = qkv
+    # An array's type may name fewer axes than it has: those left out are not split.
+    named = (*spec_of(k), None, None, None)
+    rows, heads = named[0], named[2]
+    sums: Any = PartitionSpec(rows, heads)
+    of_rows: Any = PartitionSpec(rows)
+    whole: Any = PartitionSpec()
+    state = LinearState(products=sums, features=sums, void=sums, count=whole, segment=of_rows)
+    return by_compiler(attended, (spec_of(q), state), qkv, *rest)
+
+
+class Tokens(NamedTuple):
+    """What a chunk, or a whole sequence, is to linear attention. Padding and void keys are zeros.
+
+    `q` and `turned_q [B, T, K, G, H]`, `k`, `turned_k` and `v [B, T, K, H]`: features, those turned by the encoding,
+    and values. `void [B, T, K]` is 1 for tokens without a meaning, `segment [B, T]` their document.
+    """
+
+    q: jax.Array
+    turned_q: jax.Array
+    k: jax.Array
+    turned_k: jax.Array
+    v: jax.Array
+    void: jax.Array
+    segment: jax.Array
+
+
+class Sums(NamedTuple):
+    """What queries see: `total [B, T, K, G, H]`, `weight [B, T, K, G, 1]`, and `void [B, T, K]`, a count of tokens."""
+
+    total: jax.Array
+    weight: jax.Array
+    void: jax.Array
 
 
 def _attended(
@@ -130,23 +162,40 @@ def _attended(
     q, k, v = qkv
     K, H = k.shape[2:]
     padding = segments[:, :, None] == 0
-    nowhere = jnp.atleast_2d(jnp.any(at < 0, axis=-1) if at.ndim == 3 else at < 0)[..., None]
-    (q_clean, q_void), (k_clean, k_void), (v, v_void) = (without_void(x.astype(jnp.float32)) for x in (q, k, v))
+    nowhere = _nowhere(at)
+    # What is not finite would reach every later token through the sums: it becomes 0, and is counted beside them.
+    q_clean, q_void = without_void(q.astype(jnp.float32))
+    k_clean, k_void = without_void(k.astype(jnp.float32))
+    v_clean, v_void = without_void(v.astype(jnp.float32))
     void_BTK = (k_void | v_void | nowhere) & ~padding
     at = jnp.maximum(at, 0)
     q_BTKGH = _featured(feature, q_clean).reshape(*q.shape[:2], K, -1, H)
     k_BTKH = jnp.where((padding | void_BTK)[..., None], 0.0, _featured(feature, k_clean))
+    # Features are turned, and not what they are made of: a rotation of the latter would not survive the map.
     turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
-    tokens = (q_BTKGH, turned_q, k_BTKH, turned_k, v, void_BTK.astype(jnp.float32), segments)
+    tokens = Tokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void_BTK.astype(jnp.float32), segments)
     if 0 in q.shape:
         return jnp.zeros_like(q), before
-    total, weight, void, after = _causal(tokens, before) if causal else _full(tokens, before)
-    seen = weight != 0
-    out = jnp.where(seen, total / jnp.where(seen, weight, 1.0), 0.0)
-    lost = jnp.broadcast_to((q_void | nowhere) & ~padding, q.shape[:3]).reshape(out.shape[:4])[..., None]
-    out = jnp.where(lost | (void > 0)[..., None, None], jnp.nan, out)
+    if causal:
+        sums, after = _causal(tokens, before)
+    else:
+        sums, after = _full(tokens, before)
+    seen = sums.weight != 0
+    # Twice, since a division by 0 that is not taken would still make the gradient NaN.
+    out = jnp.where(seen, sums.total / jnp.where(seen, sums.weight, 1.0), 0.0)
+    lost_BTN = jnp.broadcast_to((q_void | nowhere) & ~padding, q.shape[:3])
+    lost = lost_BTN.reshape(out.shape[:4])[..., None]
+    sees_void = (sums.void > 0)[..., None, None]
+    out = jnp.where(lost | sees_void, jnp.nan, out)
     return out.reshape(q.shape).astype(q.dtype), after
+
+
+def _nowhere(at: jax.Array) -> jax.Array:
+    """Which tokens have no meaning, at a negative position or coordinate: bool `[b, T, 1]`."""
+    if at.ndim == 3:
+        return jnp.any(at < 0, axis=-1)[..., None]
+    return jnp.atleast_2d(at < 0)[..., None]
 
 
 def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
@@ -157,7 +206,9 @@ def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int])
         )
     if state is None:
         return
-    have = jax.tree.map(jnp.shape, state) if isinstance(state, LinearState) else type(state).__name__
+    have: Any = type(state).__name__
+    if isinstance(state, LinearState):
+        have = jax.tree.map(jnp.shape, state)
     need = jax.tree.map(jnp.shape, jax.eval_shape(lambda: _empty(sizes)))
     if have != need:
         raise InputError(
@@ -191,7 +242,9 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
         )
     if not named:
         # Without ids the tokens go on with the state's own document.
-        document = jnp.ones((sizes["B"],), jnp.int32) if state is None else state.segment
+        document = jnp.ones((sizes["B"],), jnp.int32)
+        if state is not None:
+            document = state.segment
         return jnp.broadcast_to(document[:, None], (sizes["B"], sizes["T"]))
     ids = ids_of(named[0].queries, "queries", sizes["B"])
     if named[0].keys is not None or ids.shape != (sizes["B"], sizes["T"]):
@@ -203,64 +256,90 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
 
 
 def _empty(sizes: dict[str, int]) -> LinearState:
-    B, K, H = sizes["B"], sizes["K"], sizes["H"]
+    B, K = sizes["B"], sizes["K"]
+    H = sizes["H"]
     return LinearState(
-        jnp.zeros((B, K, H, H), jnp.float32),
-        jnp.zeros((B, K, H), jnp.float32),
-        jnp.zeros((B, K), jnp.float32),
-        jnp.zeros((), jnp.int32),
-        jnp.ones((B,), jnp.int32),
+        products=jnp.zeros((B, K, H, H), jnp.float32),
+        features=jnp.zeros((B, K, H), jnp.float32),
+        void=jnp.zeros((B, K), jnp.float32),
+        count=jnp.zeros((), jnp.int32),
+        # The document of tokens that no mask gives one: they go on with it.
+        segment=jnp.ones((B,), jnp.int32),
     )
 
 
-def _full(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, jax.Array, LinearState]:
-    q, turned_q, k, turned_k, v, void, _ = tokens
-    products, features = jnp.einsum("BTKH,BTKV->BKHV", turned_k, v), jnp.sum(k, axis=1)
-    total = jnp.einsum("BTKGH,BKHV->BTKGV", turned_q, products)
-    weight = jnp.einsum("BTKGH,BKH->BTKG", q, features)[..., None]
-    void = jnp.sum(void, axis=1)
-    after = LinearState(products, features, void, state.count + q.shape[1], state.segment)
-    return total, weight, jnp.broadcast_to(void[:, None], weight.shape[:3]), after
+def _full(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
+    """Every query sees the same: one state, and no order among the tokens."""
+    products = jnp.einsum("BTKH,BTKV->BKHV", tokens.turned_k, tokens.v)
+    features = jnp.sum(tokens.k, axis=1)
+    void = jnp.sum(tokens.void, axis=1)
+    total = jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, products)
+    weight = jnp.einsum("BTKGH,BKH->BTKG", tokens.q, features)[..., None]
+    after = LinearState(products, features, void, state.count + tokens.q.shape[1], state.segment)
+    return Sums(total, weight, jnp.broadcast_to(void[:, None], weight.shape[:3])), after
 
 
-def _causal(tokens: tuple[jax.Array, ...], state: LinearState) -> tuple[jax.Array, jax.Array, jax.Array, LinearState]:
-    length = tokens[0].shape[1]
+def _causal(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
+    """Chunk after chunk, each with the state of those before it."""
+    length = tokens.q.shape[1]
     chunk = min(CHUNK, length)
     blocks = -(-length // chunk)
+    missing = blocks * chunk - length
 
     def cut(x: jax.Array) -> jax.Array:
         # Padding is of segment 0, whose keys are zero; it repeats no document, so the state stays that of the last.
-        x = jnp.pad(x, ((0, 0), (0, blocks * chunk - length), *((0, 0),) * (x.ndim - 2)))
+        x = jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
         return jnp.moveaxis(x.reshape(x.shape[0], blocks, chunk, *x.shape[2:]), 1, 0)
 
-    state, found = jax.lax.scan(jax.checkpoint(_step), state, tuple(cut(x) for x in tokens))
-    total, weight, void = (
-        jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])[:, :length] for x in found
-    )
-    return total, weight, void, replace(state, count=state.count - (blocks * chunk - length))
+    def joined(x: jax.Array) -> jax.Array:
+        whole = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])
+        return whole[:, :length]
+
+    # A chunk is computed anew on the way back: kept are the states between chunks, and no pairs.
+    state, found = jax.lax.scan(jax.checkpoint(_step), state, jax.tree.map(cut, tokens))
+    # Padding is no token that was read.
+    return jax.tree.map(joined, found), replace(state, count=state.count - missing)
 
 
-def _step(state: LinearState, tokens: tuple[jax.Array, ...]) -> tuple[LinearState, tuple[jax.Array, ...]]:
+def _step(state: LinearState, tokens: Tokens) -> tuple[LinearState, Sums]:
     """One chunk: what the state knows, the pairs within, and the state after it."""
-    q, turned_q, k, turned_k, v, void, segment = tokens
-    order = jnp.arange(q.shape[1], dtype=jnp.int32)
-    pairs = (order[:, None] >= order[None, :])[None] & (segment[:, :, None] == segment[:, None, :])
+    return _state_after(state, tokens), _sums_of(state, tokens)
+
+
+def _sums_of(state: LinearState, tokens: Tokens) -> Sums:
+    """What the queries of a chunk see: keys of the chunk, pair by pair, and all before it, by the state."""
+    segment = tokens.segment
+    order = jnp.arange(tokens.q.shape[1], dtype=jnp.int32)
+    earlier = order[:, None] >= order[None, :]
+    pairs = earlier[None] & (segment[:, :, None] == segment[:, None, :])
+    seen = pairs[:, None, None].astype(jnp.float32)
+    # The state is of one document: the queries of another know nothing of it.
     known = (segment == state.segment[:, None])[:, :, None, None, None]
-    mine = pairs[:, None, None].astype(jnp.float32)
     multiply = partial(jnp.einsum, "BTKGH,BSKH->BKGTS")
-    total = jnp.einsum("BKGTS,BSKV->BTKGV", multiply(turned_q, turned_k) * mine, v)
-    total += jnp.where(known, jnp.einsum("BTKGH,BKHV->BTKGV", turned_q, state.products), 0.0)
-    weight = jnp.einsum("BKGTS->BTKG", multiply(q, k) * mine)[..., None]
-    weight += jnp.where(known, jnp.einsum("BTKGH,BKH->BTKG", q, state.features)[..., None], 0.0)
-    lost = jnp.einsum("BTS,BSK->BTK", pairs.astype(jnp.float32), void)
-    lost += jnp.where(known[..., 0, 0], state.void[:, None], 0.0)
+    total = jnp.einsum("BKGTS,BSKV->BTKGV", multiply(tokens.turned_q, tokens.turned_k) * seen, tokens.v)
+    total += jnp.where(known, jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, state.products), 0.0)
+    # The denominator is that of the features as they are: only the numerator is rotated.
+    weight = jnp.einsum("BKGTS->BTKG", multiply(tokens.q, tokens.k) * seen)[..., None]
+    weight += jnp.where(known, jnp.einsum("BTKGH,BKH->BTKG", tokens.q, state.features)[..., None], 0.0)
+    void = jnp.einsum("BTS,BSK->BTK", pairs.astype(jnp.float32), tokens.void)
+    void += jnp.where(known[..., 0, 0], state.void[:, None], 0.0)
+    return Sums(total, weight, void)
+
+
+def _state_after(state: LinearState, tokens: Tokens) -> LinearState:
+    """The state after a chunk: sums over the document that goes on, begun anew where it is another one."""
+    segment = tokens.segment
+    order = jnp.arange(segment.shape[1], dtype=jnp.int32)
     # The document that goes on is that of the last token which is no padding.
     last = jnp.max(jnp.where(segment != 0, order[None, :], -1), axis=1)
-    now = jnp.where(last < 0, state.segment, jnp.take_along_axis(segment, jnp.maximum(last, 0)[:, None], axis=1)[:, 0])
+    its_document = jnp.take_along_axis(segment, jnp.maximum(last, 0)[:, None], axis=1)[:, 0]
+    now = jnp.where(last < 0, state.segment, its_document)
     goes_on = (segment == now[:, None])[:, :, None, None]
     same = (now == state.segment)[:, None, None]
     products = jnp.where(same[..., None], state.products, 0.0)
-    products += jnp.einsum("BSKH,BSKV->BKHV", jnp.where(goes_on, turned_k, 0.0), v)
-    features = jnp.where(same, state.features, 0.0) + jnp.sum(jnp.where(goes_on, k, 0.0), axis=1)
-    voids = jnp.where(same[..., 0], state.void, 0.0) + jnp.sum(jnp.where(goes_on[..., 0], void, 0.0), axis=1)
-    return LinearState(products, features, voids, state.count + q.shape[1], now), (total, weight, lost)
+    products += jnp.einsum("BSKH,BSKV->BKHV", jnp.where(goes_on, tokens.turned_k, 0.0), tokens.v)
+    features = jnp.where(same, state.features, 0.0)
+    features += jnp.sum(jnp.where(goes_on, tokens.k, 0.0), axis=1)
+    void = jnp.where(same[..., 0], state.void, 0.0)
+    void += jnp.sum(jnp.where(goes_on[..., 0], tokens.void, 0.0), axis=1)
+    return LinearState(products, features, void, state.count + segment.shape[1], now)

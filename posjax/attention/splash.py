@@ -53,29 +53,40 @@ def attention(
 
 def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int, interpret: bool) -> jax.Array:
     """The kernel, a batch row at a time; `interpret` runs it on any device."""
-    T, S, N, H = q.shape[1], k.shape[1], q.shape[2], q.shape[3]
+    _, T, N, H = q.shape
+    S = k.shape[1]
+    # The kernel does not scale: queries come scaled, in the precision that products are accumulated in.
     q = (q.astype(jnp.float32) / math.sqrt(H)).astype(q.dtype)
     if isinstance(bias, Slope):
         # After the scaling: the root of a head size need not be a power of two, and would round the slopes.
         q, k = channels.widen(q, k, bias.slopes)
     every = rules(mask)
-    one = _rule(every, (T, S), q_offset)
+    rule = _rule(every, (T, S), q_offset)
     kernel: Any = kernels.make_splash_mqa(
-        masks.MultiHeadMask([one] * N),
+        masks.MultiHeadMask([rule] * N),
         block_sizes=_blocks(T, S),
         is_mqa=False,
         head_shards=1,
         q_seq_shards=1,
         interpret=interpret,
     )
-    heads_first = [x.transpose(0, 2, 1, 3) for x in (q, k, v)]
+    heads_first = [_swapped(x) for x in (q, k, v)]
     segments = next((rule for rule in every if isinstance(rule, Segments)), None)
     if segments is None:
-        return jax.vmap(kernel)(*heads_first).transpose(0, 2, 1, 3)
+        return _swapped(jax.vmap(kernel)(*heads_first))
     q_ids, k_ids = _ids(segments, q.shape[0], (T, S), q_offset)
-    out = jax.vmap(lambda *row: kernel(*row[:3], segment_ids=kernels.SegmentIds(*row[3:])))(*heads_first, q_ids, k_ids)
+
+    def of_row(q: jax.Array, k: jax.Array, v: jax.Array, q_ids: jax.Array, k_ids: jax.Array) -> jax.Array:
+        return kernel(q, k, v, segment_ids=kernels.SegmentIds(q_ids, k_ids))
+
+    out = _swapped(jax.vmap(of_row)(*heads_first, q_ids, k_ids))
     # Here padding would see padding; by our rule it sees nothing.
-    return jnp.where((q_ids != 0)[:, :, None, None], out.transpose(0, 2, 1, 3), 0)
+    return jnp.where((q_ids != 0)[:, :, None, None], out, 0)
+
+
+def _swapped(x: jax.Array) -> jax.Array:
+    """Tokens and heads change places: the kernel's arrays are `[N, T, H]` for a row of the batch."""
+    return x.transpose(0, 2, 1, 3)
 
 
 def _rule(every: tuple[Mask, ...], shape: tuple[int, int], q_offset: int) -> Any:
@@ -84,26 +95,34 @@ def _rule(every: tuple[Mask, ...], shape: tuple[int, int], q_offset: int) -> Any
         if isinstance(part, Causal):
             rule = rule & masks.CausalMask(shape, offset=q_offset)
         elif isinstance(part, Window):
-            reach = min(part.size, sum(shape)) - 1  # Wider is the same, and may not fit its sums.
+            # Wider is the same, and may not fit its sums.
+            reach = min(part.size, sum(shape)) - 1
             rule = rule & masks.LocalMask(shape, window_size=(reach, reach), offset=q_offset)
     return rule
 
 
 def _ids(segments: Segments, batch: int, sizes: tuple[int, int], q_offset: int) -> tuple[jax.Array, jax.Array]:
     """The segments of queries `[B, T]` and keys `[B, S]`, queries being the tokens from `q_offset` on."""
-    q, k = segments.queries, segments.queries if segments.keys is None else segments.keys
-    q, k = q[:, q_offset : q_offset + sizes[0]], k[:, : sizes[1]]
+    queries, keys = sizes
+    q_ids = segments.queries[:, q_offset : q_offset + queries]
+    k_ids = segments.queries[:, :keys]
+    if segments.keys is not None:
+        k_ids = segments.keys[:, :keys]
+    # The batch is mapped over, so an id for all rows is spelled out for each.
     return (
-        jnp.broadcast_to(q, (batch, sizes[0])).astype(jnp.int32),
-        jnp.broadcast_to(k, (batch, sizes[1])).astype(jnp.int32),
+        jnp.broadcast_to(q_ids, (batch, queries)).astype(jnp.int32),
+        jnp.broadcast_to(k_ids, (batch, keys)).astype(jnp.int32),
     )
 
 
 def _blocks(queries: int, keys: int) -> kernels.BlockSizes:
+    """The largest blocks that divide the lengths, up to 512, for all of its kernels."""
+
     def largest(length: int) -> int:
         return next(block for block in (512, 256, LANES) if length % block == 0)
 
-    q, k = largest(queries), largest(keys)
+    q = largest(queries)
+    k = largest(keys)
     return kernels.BlockSizes(
         block_q=q,
         block_kv=k,

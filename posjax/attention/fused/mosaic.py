@@ -203,7 +203,10 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
     tokens = Out((z.B, z.N, z.queries, z.H), call.q.dtype, launch.query_block(locate))
     softmax = [(size, z.H), (size, 1), (size, 1)]
     out, highest, total = launch.run(mosaic_kernels.forward, grid, None, [tokens, line, line], softmax)
-    return _heads_first(out)[:, : z.T], highest[:, :, 0, : z.T], total[:, :, 0, : z.T]
+    out_BTNH = _heads_first(out)[:, : z.T]
+    highest_BNT = highest[:, :, 0, : z.T]
+    total_BNT = total[:, :, 0, : z.T]
+    return out_BTNH, highest_BNT, total_BNT
 
 
 def backward(

@@ -168,14 +168,19 @@ def _blocks(rule: Rule, rows: int, columns: int) -> tuple[Any, Any]:
     for q_ids, k_ids in zip(rule.q_ids, rule.k_ids, strict=True):
         q_low, q_high = _extremes(q_ids, rows)
         k_low, k_high = _extremes(k_ids, columns)
-        meet, alike = _segments_meet(q_low[:, :, None], q_high[:, :, None], k_low[:, None], k_high[:, None])
+        meet, alike = _segments_meet(q_low, q_high, k_low, k_high)
         some_seen = some_seen & meet
         all_seen = all_seen & alike
     return some_seen, all_seen & some_seen
 
 
 def _segments_meet(q_low: Any, q_high: Any, k_low: Any, k_high: Any) -> tuple[Any, Any]:
-    """Whether two blocks may have a segment in common, and whether both are of one and the same, by their extremes."""
+    """Whether two blocks may have a segment in common, and whether both are of one and the same.
+
+    By the extremes of each block of queries `[b, query blocks]` and of keys `[b, key blocks]`.
+    """
+    q_low, q_high = q_low[:, :, None], q_high[:, :, None]
+    k_low, k_high = k_low[:, None], k_high[:, None]
     overlap = (q_low <= k_high) & (k_low <= q_high)
     # Segment 0 is padding, which nothing sees.
     some_key = (k_low != 0) | (k_high != 0)

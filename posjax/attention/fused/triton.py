@@ -196,7 +196,8 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
         visits.stretches,
         [_tokens_out(launch), line, line],
     )
-    return out[:, : z.T, :, : z.H], highest[..., : z.T], total[..., : z.T]
+    out_BTNH = out[:, : z.T, :, : z.H]
+    return out_BTNH, highest[..., : z.T], total[..., : z.T]
 
 
 def _tokens_out(launch: TritonLaunch) -> Out:

@@ -189,8 +189,11 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
 
 def dkv(kernel: TritonKernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
     """The gradients of a block of keys and values, from all the query heads that read it."""
-    j, head, b = pl.program_id(0), pl.program_id(1), pl.program_id(2)
+    j = pl.program_id(0)
+    head = pl.program_id(1)
+    b = pl.program_id(2)
     G = kernel.sizes.G
+    # Keys and values stay in registers while the queries of all heads of the group pass by.
     k, v = kernel.keys_and_values(refs, At(b, head * G, 0, j))
 
     def of_head(g: Any, sums: Any) -> Any:
@@ -223,7 +226,8 @@ def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
     which, n = pl.program_id(0), pl.program_id(1)
     offset = refs.bounds[which, 0]
     low, high = refs.bounds[which, 1], refs.bounds[which, 2]
-    sizes, rule, size = kernel.sizes, kernel.rule, kernel.block.rows
+    sizes, rule = kernel.sizes, kernel.rule
+    size = kernel.block.rows
     # Along a diagonal the bias is the same, and so is the part of the mask that depends on distance.
     first = At(0, n, offset, 0, True)
     q_index, k_index = kernel.indices(first)
