@@ -38,6 +38,7 @@ class ByDistance:
 
     def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[1, N, rows, columns]`."""
+        # Blocks are visited in a loop, so where one begins is traced: a slice of fixed size at a place that is not.
         first = self._first_distance(q_first, k_first, columns)
         segment = jax.lax.dynamic_slice_in_dim(self.vector, first, rows + columns - 1, 1)
         return expand(segment, rows, columns)[None]
@@ -146,6 +147,7 @@ class ByPosition:
         def of_head(q: jax.Array, k: jax.Array, index: jax.Array) -> jax.Array:
             return self.encoding.bias(self.params, q, k, Head(index, self.heads))
 
+        # The hook is written for one head and one row; JAX makes the other axes of it.
         of_heads = jax.vmap(of_head, in_axes=(None, None, 0))
         of_rows = jax.vmap(of_heads, in_axes=(0, 0, None))
         return of_rows(q, k, self.head_indices).astype(jnp.float32)
@@ -176,6 +178,7 @@ class ByPosition:
             learned = replace(self, params=_with_floats(self.params, floats))
             return learned.tile(q_first, k_first, rows, columns)
 
+        # Spent within the step that asked for it: what differentiation keeps of a tile is as large as the tile.
         tile, pull = jax.vjp(evaluate, _floats(self.params))
 
         def add(total: list[jax.Array], cotangent: jax.Array) -> list[jax.Array]:
@@ -191,6 +194,7 @@ class ByPosition:
         learned = [n for n, leaf in enumerate(leaves) if _is_float(leaf)]
         for n, gradient in zip(learned, total, strict=True):
             gradients[n] = gradient
+        # Positions and the first head are whole numbers, which have no gradient.
         nowhere: Any = {"q_positions": None, "k_positions": None, "first_head": None}
         return replace(self, params=structure.unflatten(gradients), **nowhere)
 
@@ -216,16 +220,20 @@ class ByContent:
         `seen [b, t, S]`: the pairs that the mask allows, where it does not allow all.
         """
         rows, columns = q.shape[1], k.shape[1]
+        # The hook scores each query head with keys of its own.
         k_BSNH = jnp.repeat(k, self.heads // k.shape[2], axis=2)
         q_at = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
-        q_index = jnp.asarray(q_offset, jnp.int32) + q_first + jnp.arange(rows, dtype=jnp.int32)
+        # The order of tokens, which is not their positions: those may stand still or jump.
+        first_index = jnp.asarray(q_offset, jnp.int32) + q_first
+        q_index = first_index + jnp.arange(rows, dtype=jnp.int32)
         k_index = jnp.arange(columns, dtype=jnp.int32)
 
         def of_row(q: jax.Array, k: jax.Array, q_at: jax.Array, k_at: jax.Array, seen: jax.Array | None) -> jax.Array:
             # A negative position is a mark: the score is computed elsewhere, and then replaced without a gradient.
             pairs = Pairs(jnp.maximum(q_at, 0), jnp.maximum(k_at, 0), q_index, k_index, seen)
             void = (q_at < 0)[:, None] | (k_at < 0)[None, :]
-            return jnp.where(void[None], jnp.nan, self.encoding.score(self.params, q, k, pairs))
+            scores = self.encoding.score(self.params, q, k, pairs)
+            return jnp.where(void[None], jnp.nan, scores)
 
         # What all rows of the batch share is handed to each as it is: mapped over, it would be copied for every row.
         q_at, at_axis = _shared_or_mapped(q_at)
@@ -338,6 +346,7 @@ def describe(
 def _tile_bias(
     encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
 ) -> TileBias:
+    # Without a pair there is nothing to evaluate, and no encoding need expect an empty array.
     if encoding.bias_kind == "none" or 0 in sizes:
         return None
     if encoding.bias_kind == "relative" and q is None and k is None:
@@ -350,7 +359,9 @@ def _by_distance(
     encoding: Encoding, params: Params, heads: int, sizes: tuple[int, int], q_offset: Any
 ) -> ByDistance | Slope:
     queries, keys = sizes
-    distances = jnp.asarray(q_offset, jnp.int32) + jnp.arange(1 - keys, queries, dtype=jnp.int32)
+    # Whole numbers, subtracted before anything is rounded: a float32 of two far positions would lose their distance.
+    first_query = jnp.asarray(q_offset, jnp.int32)
+    distances = first_query + jnp.arange(1 - keys, queries, dtype=jnp.int32)
 
     def of_head(index: jax.Array) -> jax.Array:
         return encoding.by_distance(params, distances, Head(index, heads))
@@ -370,8 +381,11 @@ def _positions(q: Any, k: Any, sizes: tuple[int, int], q_offset: Any) -> tuple[j
     if k is None:
         k = jnp.arange(keys, dtype=jnp.int32)
     q_line, k_line = _lines(q), _lines(k)
+    # As many rows on both sides, so that a map over the batch takes them together.
     rows = max(q_line.shape[0], k_line.shape[0])
-    return jnp.broadcast_to(q_line, (rows, q_line.shape[1])), jnp.broadcast_to(k_line, (rows, k_line.shape[1]))
+    q_rows = jnp.broadcast_to(q_line, (rows, q_line.shape[1]))
+    k_rows = jnp.broadcast_to(k_line, (rows, k_line.shape[1]))
+    return q_rows, k_rows
 
 
 def _lines(positions: Any) -> jax.Array:

@@ -92,4 +92,6 @@ def widen(q: jax.Array, k: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax
         return jnp.concatenate([x, padded], axis=-1)
 
     # Queries differ by head here, and keys by their index.
-    return wider(q, q_channels[None, None]), wider(k, jnp.asarray(k_channels)[None, :, None])
+    wide_q = wider(q, q_channels[None, None])
+    wide_k = wider(k, jnp.asarray(k_channels)[None, :, None])
+    return wide_q, wide_k

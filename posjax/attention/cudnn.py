@@ -27,6 +27,7 @@ def refuse(job: Job) -> str | None:
         return "its log-sum-exp is rounded and has no gradient"
     if job.bias not in ("none", "slope"):
         return f"it would need the bias ({job.bias}) as a whole [N, T, S] array"
+    # Channels hold slopes in pieces of 8 bits, and positions in digits of as many: those of bfloat16.
     if job.bias == "slope" and (job.dtype != "bfloat16" or not job.causal):
         return "a bias by slopes is exact as channels in bfloat16 under a causal mask only"
     width, widest = _channels(job), _widest(job.device)
@@ -67,11 +68,9 @@ def call(
     H = q.shape[-1]
     every = rules(mask)
     windows = [rule.size for rule in every if isinstance(rule, Window)]
-    options: dict[str, Any] = {
-        "scale": 1 / math.sqrt(H),
-        "implementation": implementation,
-        "is_causal": any(isinstance(rule, Causal) for rule in every),
-    }
+    # The scale of the head size as it is, before channels are added to it.
+    options: dict[str, Any] = {"scale": 1 / math.sqrt(H), "implementation": implementation}
+    options["is_causal"] = any(isinstance(rule, Causal) for rule in every)
     if windows:
         # Its count is of keys before the query's own; ours includes that one.
         options["local_window_size"] = (min(windows) - 1, 0)

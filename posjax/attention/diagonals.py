@@ -21,7 +21,8 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
     heads, length = segment.shape
     width = 1 << length.bit_length()
     padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, width - length)))
-    lines = jnp.broadcast_to(padded[:, None, :], (heads, rows, width)).reshape(heads, -1)
+    alike = jnp.broadcast_to(padded[:, None, :], (heads, rows, width))
+    lines = alike.reshape(heads, -1)
     skewed = lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)
     return skewed[:, :, rows - 1 : length]
 

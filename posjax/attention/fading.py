@@ -122,7 +122,8 @@ def between_tokens(
     key_sums = _sums(fading_BNS.astype(jnp.float32), ids)
     # Queries are some of the keys' tokens: their sums are taken from those. One past the last key has no later sum.
     T, S = q.shape[1], k.shape[1]
-    index = jnp.clip(jnp.asarray(q_offset, jnp.int32) + jnp.arange(T, dtype=jnp.int32), 0, S - 1)
+    q_index = jnp.asarray(q_offset, jnp.int32) + jnp.arange(T, dtype=jnp.int32)
+    index = jnp.clip(q_index, 0, S - 1)
     high, low = key_sums
     query_sums = (jnp.take(high, index, axis=2), jnp.take(low, index, axis=2))
     return _marked(q, bias.q_positions), _marked(k, bias.k_positions), BetweenTokens(query_sums, key_sums)
@@ -152,7 +153,8 @@ def _sums(x_BNS: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, jax.
     order_BS = jnp.argsort(segments, axis=1, stable=True)
     sorted_ids = jnp.take_along_axis(segments, order_BS, axis=1)
     first = jnp.ones_like(order_BS[:, :1], bool)
-    starts_BS = jnp.concatenate([first, sorted_ids[:, 1:] != sorted_ids[:, :-1]], axis=1)
+    changes = sorted_ids[:, 1:] != sorted_ids[:, :-1]
+    starts_BS = jnp.concatenate([first, changes], axis=1)
     order = jnp.broadcast_to(order_BS[:, None, :], x_BNS.shape)
     starts = jnp.broadcast_to(starts_BS[:, None, :], x_BNS.shape)
     high, low = running(jnp.take_along_axis(x_BNS, order, axis=2), starts)
@@ -179,7 +181,9 @@ def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
         rounded_away = (a_high - (high - back)) + (b_high - back)
         low = rounded_away + a_low + b_low
         # Where a stretch begins anew, nothing of what came before counts.
-        return a_starts | b_starts, jnp.where(b_starts, b_high, high), jnp.where(b_starts, b_low, low)
+        high = jnp.where(b_starts, b_high, high)
+        low = jnp.where(b_starts, b_low, low)
+        return a_starts | b_starts, high, low
 
     _, high, low = jax.lax.associative_scan(add, (starts, x, jnp.zeros_like(x)), axis=-1)
     return high, low

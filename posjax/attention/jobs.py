@@ -86,6 +86,7 @@ def _smallest_window(every: Sequence[Mask]) -> int | None:
     sizes = [rule.size for rule in every if isinstance(rule, Window)]
     if not sizes:
         return None
+    # One that is traced may be the smallest, so the others decide nothing.
     static = [size for size in sizes if isinstance(size, int)]
     if len(static) < len(sizes):
         return -1
@@ -94,6 +95,7 @@ def _smallest_window(every: Sequence[Mask]) -> int | None:
 
 def here() -> tuple[str, str]:
     """The platform that computations run on unless told otherwise, and the kind of its devices."""
+    # The default device may be set, as a device or by the name of a platform.
     device: Any = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
     if isinstance(device, str):
         device = jax.devices(device)[0]

@@ -288,15 +288,20 @@ def _causal(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
 
     def cut(x: jax.Array) -> jax.Array:
         # Padding is of segment 0, whose keys are zero; it repeats no document, so the state stays that of the last.
-        x = jnp.pad(x, ((0, 0), (0, missing), *((0, 0),) * (x.ndim - 2)))
-        return jnp.moveaxis(x.reshape(x.shape[0], blocks, chunk, *x.shape[2:]), 1, 0)
+        rest = ((0, 0),) * (x.ndim - 2)
+        padded = jnp.pad(x, ((0, 0), (0, missing), *rest))
+        # The scan runs over the first axis.
+        cut_up = padded.reshape(x.shape[0], blocks, chunk, *x.shape[2:])
+        return jnp.moveaxis(cut_up, 1, 0)
 
     def joined(x: jax.Array) -> jax.Array:
-        whole = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], blocks * chunk, *x.shape[3:])
+        in_order = jnp.moveaxis(x, 0, 1)
+        whole = in_order.reshape(x.shape[1], blocks * chunk, *x.shape[3:])
         return whole[:, :length]
 
     # A chunk is computed anew on the way back: kept are the states between chunks, and no pairs.
-    state, found = jax.lax.scan(jax.checkpoint(_step), state, jax.tree.map(cut, tokens))
+    chunks = jax.tree.map(cut, tokens)
+    state, found = jax.lax.scan(jax.checkpoint(_step), state, chunks)
     # Padding is no token that was read.
     return jax.tree.map(joined, found), replace(state, count=state.count - missing)
 
@@ -317,10 +322,12 @@ def _sums_of(state: LinearState, tokens: Tokens) -> Sums:
     known = (segment == state.segment[:, None])[:, :, None, None, None]
     multiply = partial(jnp.einsum, "BTKGH,BSKH->BKGTS")
     total = jnp.einsum("BKGTS,BSKV->BTKGV", multiply(tokens.turned_q, tokens.turned_k) * seen, tokens.v)
-    total += jnp.where(known, jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, state.products), 0.0)
+    total_by_state = jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, state.products)
+    total += jnp.where(known, total_by_state, 0.0)
     # The denominator is that of the features as they are: only the numerator is rotated.
     weight = jnp.einsum("BKGTS->BTKG", multiply(tokens.q, tokens.k) * seen)[..., None]
-    weight += jnp.where(known, jnp.einsum("BTKGH,BKH->BTKG", tokens.q, state.features)[..., None], 0.0)
+    weight_by_state = jnp.einsum("BTKGH,BKH->BTKG", tokens.q, state.features)
+    weight += jnp.where(known, weight_by_state[..., None], 0.0)
     void = jnp.einsum("BTS,BSK->BTK", pairs.astype(jnp.float32), tokens.void)
     void += jnp.where(known[..., 0, 0], state.void[:, None], 0.0)
     return Sums(total, weight, void)

@@ -38,7 +38,10 @@ class StaticParts:
 
     def join(self, traced: dict[int, Any]) -> Any:
         """The tree again, with what became of the arguments."""
-        return self.structure.unflatten([traced.get(n, leaf) for n, leaf in enumerate(self.leaves)])
+        leaves = list(self.leaves)
+        for n, leaf in traced.items():
+            leaves[n] = leaf
+        return self.structure.unflatten(leaves)
 
 
 def per_device(attention: Attention) -> Attention:
@@ -55,9 +58,11 @@ def per_device(attention: Attention) -> Attention:
         if all(sizes[name] == 1 for name in free) or AxisType.Explicit in kinds_of_axes().values():
             return attention(q, k, v, bias, mask, q_offset)
         rows, heads = split_axes(q, k)
+        # A spec says of an axis that nothing splits that it is `None`, not that it is empty.
         batch = rows or None
         parts = StaticParts.of((mask, q_offset))
         traced = parts.split()
+        # In the order of the parts' leaves, known numbers included: so a place finds its own.
         specs = jax.tree.leaves((mask_specs(mask, batch), PartitionSpec()))
         traced_specs = {n: specs[n] for n in traced}
 

@@ -29,6 +29,7 @@ def refuse(job: Job) -> str | None:
         return "inside a jax.shard_map a Pallas kernel does not say what varies: pass check_vma=False to it"
     if job.dtype not in ("bfloat16", "float32"):
         return f"it takes bfloat16 or float32, and queries are {job.dtype}"
+    # It gives one, but as a residual, which is not differentiated.
     if job.with_lse:
         return "its log-sum-exp has no gradient"
     if job.bias not in ("none", "slope"):

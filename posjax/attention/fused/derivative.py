@@ -53,7 +53,10 @@ def planned(
     # One dtype for all: a kernel multiplies them with each other, and its device has no product of two.
     dtype = jnp.result_type(q, k, v)
     k, v = mark_keys(k, v)
-    attended = _attend(plan, q.astype(dtype), k.astype(dtype), v.astype(dtype), inside, rule)
+    q_alike = q.astype(dtype)
+    k_alike = k.astype(dtype)
+    v_alike = v.astype(dtype)
+    attended = _attend(plan, q_alike, k_alike, v_alike, inside, rule)
     out, lse = cast(tuple[jax.Array, jax.Array], attended)
     return out.astype(q.dtype), lse
 
@@ -108,18 +111,20 @@ def _backward(plan: KernelPlan | None, kept: Any, cotangents: Any) -> Any:
     if _is_zero(d_out):
         d_out = jnp.zeros_like(out)
     # What each row's softmax takes off its gradient; the log-sum-exp's own cotangent enters with the other sign.
-    delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1).transpose(0, 2, 1)
+    delta_BTN = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1)
+    delta = delta_BTN.transpose(0, 2, 1)
     if not _is_zero(d_lse):
         delta = delta - d_lse
     # Rows without a meaning have no gradient, and reach none: their marks would survive a product with 0.
     delta = jnp.where(tile.log_sum(highest, total) > LOWEST, delta, 0.0)
     lse, factor = tile.for_backward(highest, total)
     # Weights enter every gradient beside what comes back for their row, which takes their factor.
-    d_out = (d_out.astype(jnp.float32) * factor.transpose(0, 2, 1)[..., None]).astype(d_out.dtype)
+    factor_BTN = factor.transpose(0, 2, 1)
+    d_rows = d_out.astype(jnp.float32) * factor_BTN[..., None]
     clean_q, _ = without_void(call.q)
     clean_k, _ = without_void(call.k)
     call = call._replace(q=clean_q, k=clean_k)
-    back = Returned(d_out, lse, delta * factor)
+    back = Returned(d_rows.astype(d_out.dtype), lse, delta * factor)
     dq, dk, dv, d_bias = _by_platform(plan, partial(_backward_pass, learned), call, back)
     # The last argument is the mask's: whole numbers, which have no gradient.
     return dq, dk, dv, _bias_cotangent(call.bias, d_bias), None

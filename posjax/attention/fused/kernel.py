@@ -85,16 +85,21 @@ class Kernel:
 
     def logits(self, refs: Refs, q: jax.Array, k: jax.Array, at: At) -> jax.Array:
         """The logits of a tile to base 2, masked where the tile needs it."""
+        # One factor for the scale and the change of base: a product less for every pair.
         logits = self.product(q, k) * (self.sizes.scale * tile.LOG2E)
         if self.bias is not None:
             logits += self.bias.tile(self, refs, at)
         if not at.masked:
             return logits
-        return tile.masked(logits, allowed(self.rule, *self.indices(at), refs.scalars, self.ids(refs, at)))
+        # Last of all, over the bias too: what stands at a pair that may not be seen need only be finite.
+        q_index, k_index = self.indices(at)
+        seen = allowed(self.rule, q_index, k_index, refs.scalars, self.ids(refs, at))
+        return tile.masked(logits, seen)
 
     def minus_distance(self, refs: Refs, at: At) -> jax.Array:
         """What a slope multiplies."""
-        return minus_distance(self.rule, *self.indices(at), refs.scalars)
+        q_index, k_index = self.indices(at)
+        return minus_distance(self.rule, q_index, k_index, refs.scalars)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Launch:
         self.keys_first = keys_first
         self.sizes = call.sizes.padded(block.rows, block.columns, channels)
         self.table = table(call.rule, block.rows, block.columns)
+        # What kernels make of the bias; its arrays stay in the call, since this part is static.
         self.bias: Any = None
         if call.bias is not None:
             self.bias = biases[call.bias.kind].of(call.bias, block)
@@ -51,11 +52,11 @@ class Launch:
     def tokens(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values, padded to whole blocks."""
         z, call = self.sizes, self.call
-        return (
-            pad(call.q, z.queries, z.channels),
-            pad(call.k, z.keys, z.channels),
-            pad(call.v, z.keys, z.channels),
-        )
+        # Zeros: padded queries are cut off afterwards, padded keys masked, and padded channels add nothing.
+        q = pad(call.q, z.queries, z.channels)
+        k = pad(call.k, z.keys, z.channels)
+        v = pad(call.v, z.keys, z.channels)
+        return q, k, v
 
     def ids(self) -> tuple[list[jax.Array], list[jax.Array]]:
         """The segments of queries and of keys, padded to whole blocks; the mask hides padded keys by their index."""
@@ -67,7 +68,10 @@ class Launch:
     def positions(self) -> tuple[jax.Array, jax.Array]:
         """The positions of a bias by position, padded to whole blocks."""
         bias: Any = self.call.bias
-        return pad_edge(bias.q_positions, self.sizes.queries), pad_edge(bias.k_positions, self.sizes.keys)
+        # A real position once more, and not 0: an encoding need not be finite where no token is.
+        q_positions = pad_edge(bias.q_positions, self.sizes.queries)
+        k_positions = pad_edge(bias.k_positions, self.sizes.keys)
+        return q_positions, k_positions
 
     def pallas_call(self, body: Callable[..., None], name: str, outs: list[Out], **options: Any) -> Callable[..., Any]:
         """The kernel as a function of what it reads."""

@@ -42,7 +42,8 @@ class Grid:
     @property
     def order(self) -> list[Any]:
         """What Mosaic may do with each axis."""
-        return [pallas_tpu.PARALLEL] * self.parallel + [pallas_tpu.ARBITRARY] * (len(self.steps) - self.parallel)
+        in_order = len(self.steps) - self.parallel
+        return [pallas_tpu.PARALLEL] * self.parallel + [pallas_tpu.ARBITRARY] * in_order
 
 
 class MosaicLaunch(Launch):
@@ -94,11 +95,11 @@ class MosaicLaunch(Launch):
     def _with_back(self, arrays: Refs, back: Returned) -> Refs:
         """The arrays with what comes back in a backward pass; a padded row gets weights of 0, and no gradient."""
         z = self.sizes
-        return arrays._replace(
-            d_out=_heads_first(pad(back.d_out, z.queries, z.H)),
-            lse=pad_rows(back.lse, z.queries, BLIND)[:, :, None],
-            delta=pad_rows(back.delta, z.queries, 0.0)[:, :, None],
-        )
+        d_out = pad(back.d_out, z.queries, z.H)
+        lse = pad_rows(back.lse, z.queries, BLIND)
+        delta = pad_rows(back.delta, z.queries, 0.0)
+        # What there is one of for each row is a line along lanes, `[B, N, 1, T]`.
+        return arrays._replace(d_out=_heads_first(d_out), lse=lse[:, :, None], delta=delta[:, :, None])
 
     def _bias(self, locate: Locate) -> tuple[Any, Any]:
         if self.bias is None:
@@ -180,9 +181,12 @@ class MosaicLaunch(Launch):
 def _block(plan: KernelPlan, length: int) -> int:
     """The block's size: at most the largest, and such that the last one is nearly full."""
     most = plan.block or BLOCK
+    # Whole registers; a plan's own block may be smaller, where it is interpreted.
     unit = min(most, LANES)
+    # As many blocks as of the largest size, and each only as large as they need to be.
     blocks = -(-length // most)
-    return -(-length // (blocks * unit)) * unit
+    units = -(-length // (blocks * unit))
+    return units * unit
 
 
 def _heads_first(x: jax.Array) -> jax.Array:
@@ -243,7 +247,8 @@ def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -
     outs.append(Out((z.N, 1, width), jnp.float32, whole_row(locate, width)))
     # Only heads run beside each other, as all tiles of one add to the same numbers.
     dq, gathered = launch.run(mosaic_kernels.dq, Grid(steps, 1, locate), back, outs, kept)
-    return _heads_first(dq)[:, : z.T], launch.bias.gradient(launch, gathered[:, 0])
+    d_bias = launch.bias.gradient(launch, gathered[:, 0])
+    return _heads_first(dq)[:, : z.T], d_bias
 
 
 def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Array, jax.Array]:
@@ -252,9 +257,13 @@ def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Ar
     size = launch.block.columns
 
     def locate(b: Any, head: Any, j: Any, g: Any, step: Any, bounds: Any, _: Any) -> At:
-        return At(b, head * z.G + g, visits.other(bounds, b, j, step), j)
+        # A step of this grid is a block of queries, and its own block is one of keys.
+        i = visits.other(bounds, b, j, step)
+        return At(b, head * z.G + g, i, j)
 
     grid = Grid((z.B, z.K, z.keys // size, z.G, visits.steps), parallel=3, locate=locate)
     sums = [(size, z.H), (size, z.H)]
     dk, dv = launch.run(mosaic_kernels.dkv, grid, back, launch.key_outs(locate), sums)
-    return _heads_first(dk)[:, : z.S], _heads_first(dv)[:, : z.S]
+    dk_BSKH = _heads_first(dk)[:, : z.S]
+    dv_BSKH = _heads_first(dv)[:, : z.S]
+    return dk_BSKH, dv_BSKH

@@ -59,7 +59,8 @@ class MosaicVector(VectorInTile):
         """The arrays of the bias, and their blocks."""
         bias: Any = launch.call.bias
         z = launch.sizes
-        vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
+        padded = bias.padded(z.queries, z.keys)
+        vector = padded.vector.astype(jnp.float32) * tile.LOG2E
         # Backwards for tiles with keys along their rows, where distances fall.
         if not launch.keys_first:
             vector = vector[:, ::-1]
@@ -73,13 +74,17 @@ class MosaicVector(VectorInTile):
 
     def add_gradient(self, kernel: MosaicKernel, refs: Refs, at: At, ds: jax.Array, ref: Any) -> None:
         """Adds a tile's gradient to the head's."""
+        # Tiles of one diagonal add to the same stretch, and neighbours overlap: in order, since a head's tiles are.
         ref[:, kernel.segment(at)] += diagonal_sums(ds)
 
     def gradient(self, launch: Launch, gathered: jax.Array) -> jax.Array:
         """What was gathered `[N, T + S]`, padded, as the gradient of the vector `[N, T + S - 1]`."""
         z = launch.sizes
-        forwards = gathered[:, 1 : self.width(launch)][:, ::-1]
-        return forwards[:, z.keys - z.S : z.keys + z.T - 1]
+        # Back from the order in which a tile's rows read it, without the number that no tile used.
+        forwards = gathered[:, 1:][:, ::-1]
+        # Padded keys are further below the first query, padded queries further above the last key.
+        first = z.keys - z.S
+        return forwards[:, first : first + z.T + z.S - 1]
 
 
 class MosaicSlope(SlopeInTile):
@@ -100,6 +105,7 @@ class MosaicSlope(SlopeInTile):
 
     def gradient(self, launch: Launch, gathered: jax.Array) -> jax.Array:
         """What was gathered as the gradient of the slopes `[N, 1]`."""
+        # A number for each row of a block, of which only the sum is of use.
         return gathered.sum(1, keepdims=True)
 
 
@@ -112,7 +118,10 @@ class MosaicProgram(ProgramInTile):
         floats, integers = head_rows(self.program, bias)
         q_positions, k_positions = launch.positions()
         batch = q_positions.shape[0]
-        arrays = (floats.reshape(-1), integers.reshape(-1), q_positions[:, None], k_positions[:, None])
+        # Rows of all heads in one, since scalar memory would pad each of them to a register.
+        flat_floats = floats.reshape(-1)
+        flat_integers = integers.reshape(-1)
+        arrays = (flat_floats, flat_integers, q_positions[:, None], k_positions[:, None])
         q_block = line_block(launch.block, locate, batch, of_queries=True)
         k_block = line_block(launch.block, locate, batch, of_queries=False)
         return arrays, (scalar_memory(), scalar_memory(), q_block, k_block)

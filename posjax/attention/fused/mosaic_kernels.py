@@ -88,7 +88,10 @@ class MosaicKernel(Kernel):
 
     def ids(self, refs: Refs, at: At) -> list[Ids]:
         """The segments of the tile, to broadcast to it."""
-        return [self.spread(q[...], k[...]) for q, k in zip(refs.q_ids, refs.k_ids, strict=True)]
+        found = []
+        for q_ids, k_ids in zip(refs.q_ids, refs.k_ids, strict=True):
+            found.append(self.spread(q_ids[...], k_ids[...]))
+        return found
 
     def segment(self, at: At) -> Any:
         """The part of the vector that a tile spans, which begins at a multiple of the lanes."""
@@ -156,13 +159,16 @@ def forward(
     """The output of a block of queries, and each row's maximum and sum of weights."""
     b, n, i, step = _program_ids(4)
 
+    # The steps of one block of queries follow each other, and hand the state on in VMEM.
     @pl.when(step == 0)
     def _() -> None:
         _store(softmax_refs, tile.empty(*softmax_refs[0].shape))
 
     def compute(j: Any, masked: bool) -> None:
-        logits = kernel.logits(refs, refs.q[...], refs.k[...], At(b, n, i, j, masked))
-        _store(softmax_refs, tile.fold(_load(softmax_refs), logits, refs.v[...], kernel.precision))
+        at = At(b, n, i, j, masked)
+        logits = kernel.logits(refs, refs.q[...], refs.k[...], at)
+        state = tile.fold(_load(softmax_refs), logits, refs.v[...], kernel.precision)
+        _store(softmax_refs, state)
 
     kernel.visit(refs, b, i, step, compute)
 
@@ -257,7 +263,8 @@ def dkv(kernel: MosaicKernel, refs: Refs, dk_ref: Any, dv_ref: Any, dk: Any, dv:
 
     def compute(i: Any, masked: bool) -> None:
         q, d_out = refs.q[...], refs.d_out[...]
-        logits = kernel.logits(refs, q, refs.k[...], At(b, head * G + g, i, j, masked))
+        at = At(b, head * G + g, i, j, masked)
+        logits = kernel.logits(refs, q, refs.k[...], at)
         # Keys are along the rows here, so what there is one of for each query broadcasts along lanes as it lies.
         dp = kernel.product(d_out, refs.v[...])
         p, ds = tile.weights(logits, refs.lse[...], dp, refs.delta[...])

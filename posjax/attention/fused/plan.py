@@ -81,6 +81,7 @@ class KernelCall(NamedTuple):
     @property
     def sizes(self) -> Sizes:
         """The axes, not rounded up yet."""
+        # Before rounding: the last blocks are cut back to these, and masks compare with them.
         B, T, N, H = self.q.shape
         _, S, K, _ = self.k.shape
         return Sizes(B, T, S, N, K, H)
@@ -99,7 +100,8 @@ class Returned(NamedTuple):
 
 def pad(x: jax.Array, length: int, channels: int) -> jax.Array:
     """`[B, T, N, H]` with zeros up to that length and head size; itself where nothing is missing."""
-    longer, wider = length - x.shape[1], channels - x.shape[3]
+    longer = length - x.shape[1]
+    wider = channels - x.shape[3]
     # A pad by nothing would still be an operation in the program, for XLA to find and remove.
     if not longer and not wider:
         return x

@@ -62,14 +62,18 @@ def fold(state: Softmax, logits: jax.Array, v: jax.Array, precision: Any) -> Sof
     p = jnp.exp2(logits - highest)
     # What was summed stood in relation to a lower maximum, and fades to the new one.
     fade = jnp.exp2(state.highest - highest)
-    out = state.out * fade + dot(p.astype(v.dtype), v, (1, 0), precision)
+    # Weights as narrow as values, so that a matrix unit takes both; their sum keeps them as they were.
+    seen_here = dot(p.astype(v.dtype), v, (1, 0), precision)
+    out = state.out * fade + seen_here
     total = state.total * fade + jnp.sum(p, 1, keepdims=True)
     return Softmax(out, highest, total)
 
 
 def finish(state: Softmax) -> Softmax:
     """The state with its output divided by the sum of weights; a row that saw nothing keeps its zeros."""
-    return state._replace(out=state.out * (1 / jnp.where(state.total == 0, 1.0, state.total)))
+    # One division for each row, and a product for each channel.
+    share = 1 / jnp.where(state.total == 0, 1.0, state.total)
+    return state._replace(out=state.out * share)
 
 
 def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:

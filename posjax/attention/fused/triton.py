@@ -83,11 +83,10 @@ class TritonLaunch(Launch):
         if back is None:
             return refs
         # A padded row gets weights of 0, and no gradient.
-        return refs._replace(
-            d_out=pad(back.d_out, z.queries, z.channels),
-            lse=pad_rows(back.lse, z.queries, BLIND),
-            delta=pad_rows(back.delta, z.queries, 0.0),
-        )
+        d_out = pad(back.d_out, z.queries, z.channels)
+        lse = pad_rows(back.lse, z.queries, BLIND)
+        delta = pad_rows(back.delta, z.queries, 0.0)
+        return refs._replace(d_out=d_out, lse=lse, delta=delta)
 
     def run(
         self,
@@ -136,6 +135,7 @@ def _whole(x: jax.Array) -> pl.BlockSpec:
 def _block(plan: KernelPlan, name: KernelName, call: KernelCall) -> TileShape:
     """The tile of a kernel: the table's, or less where the lengths are shorter."""
     z = call.sizes
+    # Looked up even where a plan has its own: what the table refuses is too wide for a kernel of any tile.
     block = _from_table(call)[name]
     if plan.block is not None:
         block = block._replace(rows=plan.block, columns=plan.block)
@@ -145,6 +145,7 @@ def _block(plan: KernelPlan, name: KernelName, call: KernelCall) -> TileShape:
         # Square, so that the blocks of a diagonal all have the same distances.
         size = min(block.rows, _power_of_two(max(z.T, z.S)))
         return block._replace(rows=size, columns=size)
+    # A step of decoding has one query: nearly all of a block of the table would be padding.
     rows = min(block.rows, _power_of_two(z.T))
     columns = min(block.columns, _power_of_two(z.S))
     return block._replace(rows=rows, columns=columns)
@@ -156,6 +157,7 @@ def _from_table(call: KernelCall) -> dict[str, TileShape]:
     wide = pl.next_power_of_2(H) * dtype.itemsize
     if dtype == jnp.float32:
         wide *= 2
+    # Interpreted kernels are held to the same table, so that a refusal does not depend on where one asks.
     fitting = [most for most in BLOCKS if wide <= most]
     if not fitting or H > HEAD_SIZE:
         raise NotImplementedError(
@@ -188,7 +190,8 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
     def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
         return b, n, blocks - 1 - i
 
-    line = Out((z.B, z.N, z.queries), jnp.float32, pl.BlockSpec((None, None, size), index))
+    line_block = pl.BlockSpec((None, None, size), index)
+    line = Out((z.B, z.N, z.queries), jnp.float32, line_block)
     out, highest, total = launch.run(
         triton_kernels.forward,
         (blocks, z.N, z.B),
@@ -238,9 +241,11 @@ def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -
     if not learned:
         (dq,) = launch.run(triton_kernels.dq, grid, refs, visits.stretches, outs)
         return dq[:, : z.T, :, : z.H], None
+    # An output more, and with it the kernel is another one: what learns nothing pays nothing.
     outs.append(_row_out(launch))
     dq, gathered = launch.run(triton_kernels.dq, grid, refs, visits.stretches, outs)
-    return dq[:, : z.T, :, : z.H], launch.bias.gradient(gathered)
+    d_bias = launch.bias.gradient(gathered)
+    return dq[:, : z.T, :, : z.H], d_bias
 
 
 def _row_out(launch: TritonLaunch) -> Out:
@@ -252,7 +257,8 @@ def _row_out(launch: TritonLaunch) -> Out:
     def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
         return b, n, blocks - 1 - i, 0, 0
 
-    return Out((z.B, z.N, blocks, 1, wide), jnp.float32, pl.BlockSpec((None, None, None, 1, wide), index))
+    one_row = pl.BlockSpec((None, None, None, 1, wide), index)
+    return Out((z.B, z.N, blocks, 1, wide), jnp.float32, one_row)
 
 
 def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Array, jax.Array]:
@@ -272,7 +278,9 @@ def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Ar
         visits.stretches,
         [Out(shape, call.k.dtype, block), Out(shape, call.v.dtype, block)],
     )
-    return dk[:, : z.S, :, : z.H], dv[:, : z.S, :, : z.H]
+    dk_BSKH = dk[:, : z.S, :, : z.H]
+    dv_BSKH = dv[:, : z.S, :, : z.H]
+    return dk_BSKH, dv_BSKH
 
 
 def _run_diagonal(plan: KernelPlan, call: KernelCall, back: Returned) -> jax.Array:
@@ -286,7 +294,8 @@ def _run_diagonal(plan: KernelPlan, call: KernelCall, back: Returned) -> jax.Arr
     def index(d: Any, n: Any) -> tuple[Any, ...]:
         return n, d, 0, 0
 
-    tiles_out = Out((z.N, count, size, size), jnp.float32, pl.BlockSpec((None, None, size, size), index))
+    one_tile = pl.BlockSpec((None, None, size, size), index)
+    tiles_out = Out((z.N, count, size, size), jnp.float32, one_tile)
     refs = launch.refs(diagonals, back)
     # The bounds here are of diagonals: they know no stretches, and the kernel visits no block by them.
     (tiles,) = launch.run(triton_kernels.diagonal, (count, z.N), refs, (True, True, True), [tiles_out])
@@ -295,5 +304,8 @@ def _run_diagonal(plan: KernelPlan, call: KernelCall, back: Returned) -> jax.Arr
     every = z.queries // size + key_blocks - 1
     before = int(diagonals[0, 0]) + key_blocks - 1
     after = every - count - before
-    whole = jnp.pad(over_diagonals(tiles), ((0, 0), (before * size, after * size)))
-    return whole[:, z.keys - z.S : z.keys + z.T - 1]
+    seen = over_diagonals(tiles)
+    whole = jnp.pad(seen, ((0, 0), (before * size, after * size)))
+    # Padded keys are further below the first query, padded queries further above the last key.
+    first = z.keys - z.S
+    return whole[:, first : first + z.T + z.S - 1]

@@ -21,7 +21,8 @@ class TritonVector(VectorInTile):
         """The arrays of the bias."""
         bias: Any = launch.call.bias
         z = launch.sizes
-        vector = bias.padded(z.queries, z.keys).vector.astype(jnp.float32) * tile.LOG2E
+        padded = bias.padded(z.queries, z.keys)
+        vector = padded.vector.astype(jnp.float32) * tile.LOG2E
         # Backwards for tiles with keys along their rows: what a warp reads lies in order, and so it stays in shared
         # memory.
         if launch.keys_first:
@@ -51,6 +52,7 @@ class TritonSlope(SlopeInTile):
 
     def gradient(self, gathered: jax.Array) -> jax.Array:
         """What blocks of queries gathered, `[B, N, blocks, 1, P]`, as the gradient of the slopes `[N, 1]`."""
+        # Over the batch, blocks and the queries in them: a number for each, of which only the sum is of use.
         return gathered.sum((0, 2, 3, 4))[:, None]
 
 

@@ -61,9 +61,12 @@ class TritonKernel(Kernel):
 
     def keys_and_values(self, refs: Refs, at: At) -> tuple[jax.Array, jax.Array]:
         """The tile's keys and values; `at.n` is a query head."""
+        # Query heads of a group are neighbours, and read the same keys.
         head = jax.lax.div(at.n, jnp.int32(self.sizes.G))
         columns = self.columns_of(at.j)
-        return refs.k[at.b, columns, head, :], refs.v[at.b, columns, head, :]
+        k = refs.k[at.b, columns, head, :]
+        v = refs.v[at.b, columns, head, :]
+        return k, v
 
     def spread(self, q: jax.Array, k: jax.Array) -> Ids:
         """`[rows]` and `[columns]`, to broadcast to the tile."""
@@ -164,8 +167,10 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
         """A tile, the gradient of its logits, and what it adds to that of the queries."""
         at = start._replace(j=j, masked=masked)
         k, v = kernel.keys_and_values(refs, at)
-        _, ds = tile.weights(kernel.logits(refs, q, k, at), lse, kernel.product(d_out, v), delta)
-        return at, ds, tile.dot(ds.astype(k.dtype), k, (1, 0), kernel.precision)
+        logits = kernel.logits(refs, q, k, at)
+        _, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
+        more = tile.dot(ds.astype(k.dtype), k, (1, 0), kernel.precision)
+        return at, ds, more
 
     def step(masked: bool, j: Any, dq: jax.Array) -> jax.Array:
         _, _, more = gradients(j, masked)
@@ -184,6 +189,7 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
         dq, row = kernel.visit(refs, start.b, start.i, step_with_bias, (zero, row))
         # Its own place for each block of queries, added up outside: no program adds to what another writes.
         row_ref[...] = row.reshape(row_ref.shape)
+    # The scale of the logits comes in once, at the end, and not in every product.
     dq_ref[...] = (dq * kernel.sizes.scale).astype(dq_ref.dtype)
 
 
@@ -201,7 +207,8 @@ def dkv(kernel: TritonKernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
             dk, dv = sums
             at = At(b, head * G + g, i, j, masked)
             q, d_out, lse, delta = kernel.queries(refs, at)
-            p, ds = tile.weights(kernel.logits(refs, q, k, at), lse, kernel.product(d_out, v), delta)
+            logits = kernel.logits(refs, q, k, at)
+            p, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
             dk += tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision)
             dv += tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision)
             return dk, dv
@@ -225,13 +232,15 @@ def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
     """The sum of the logits' gradients over the batch and over the square blocks of one diagonal."""
     which, n = pl.program_id(0), pl.program_id(1)
     offset = refs.bounds[which, 0]
-    low, high = refs.bounds[which, 1], refs.bounds[which, 2]
+    low = refs.bounds[which, 1]
+    high = refs.bounds[which, 2]
     sizes, rule = kernel.sizes, kernel.rule
     size = kernel.block.rows
     # Along a diagonal the bias is the same, and so is the part of the mask that depends on distance.
     first = At(0, n, offset, 0, True)
     q_index, k_index = kernel.indices(first)
-    bias = tile.masked(kernel.toeplitz(refs, first), near(rule, q_index - k_index, refs.scalars))
+    seen = near(rule, q_index - k_index, refs.scalars)
+    bias = tile.masked(kernel.toeplitz(refs, first), seen)
 
     def of_row(b: Any, total: jax.Array) -> jax.Array:
         def step(i: Any, total: jax.Array) -> jax.Array:

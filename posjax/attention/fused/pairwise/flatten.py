@@ -86,6 +86,7 @@ def flatten(function: Callable[..., Any], *examples: Any) -> Flat:
     """The steps of a function of pytrees, traced at these examples."""
     closed = jax.make_jaxpr(function)(*examples)
     steps: list[Step] = []
+    # Slots are counted through all calls: a variable of an inlined function has one of its own.
     avals: list[Any] = []
 
     def slot(aval: Any) -> int:

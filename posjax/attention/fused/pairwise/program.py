@@ -298,6 +298,7 @@ def _lookup(flat: Flat, step: Step, numbers: dict[int, Number], makers: dict[int
     table, wide_index = step.reads
     number = numbers[table]
     maker = makers.get(wide_index)
+    # One number of one row for each pair, as `table[index]` traces to.
     plain = flat.avals[table].ndim == 1 and tuple(step.params["slice_sizes"]) == (1,)
     # `maker` gave the index its last axis, of one; the index before that has the shape of the result.
     if not plain or maker is None or flat.avals[maker.reads[0]].shape != flat.avals[step.outputs[0]].shape:

@@ -43,6 +43,7 @@ def is_float(x: Any) -> bool:
 
 def add_at(row: jax.Array, index: Any, value: jax.Array) -> jax.Array:
     """The row `[1, P]` with one number added at one place."""
+    # Every place is compared with the index, since a kernel cannot write to one place of a value.
     places = jax.lax.broadcasted_iota(jnp.int32, row.shape, 1)
     return row + jnp.where(places == index, value.astype(jnp.float32), 0.0)
 
@@ -167,11 +168,15 @@ class Loop:
             items = self.items(read, m)
 
             def again(carried: list[jax.Array], some: list[jax.Array], numbers: list[jax.Array]) -> list[jax.Array]:
-                return self.body(*_with(constants, floats, some), *carried, *_with(items, learned, numbers))
+                own_constants = _with(constants, floats, some)
+                own_items = _with(items, learned, numbers)
+                return self.body(*own_constants, *carried, *own_items)
 
             # At what was carried at first: a round that only adds has the same derivative wherever it is taken, so
             # what was carried in between need not be kept for every pair of the tile.
-            _, pull = jax.vjp(again, carried, [constants[n] for n in floats], [items[n] for n in learned])
+            some_constants = [constants[n] for n in floats]
+            some_items = [items[n] for n in learned]
+            _, pull = jax.vjp(again, carried, some_constants, some_items)
             back, some, numbers = pull(back)
             for n, value in zip(learned, numbers, strict=True):
                 row = add_at(row, self.sequences[n].first + self.at(m), value)
