@@ -165,7 +165,7 @@ class ByPosition:
     def sizes(self) -> tuple[int, int, int, int]:
         """Heads, queries, keys and rows of the batch, 1 where all share their positions."""
         rows, queries = self.q_positions.shape
-        return self.heads, queries, self.k_positions.shape[1], rows
+        return self.head_indices.shape[0], queries, self.k_positions.shape[1], rows
 
     def gradient(self) -> Params:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""

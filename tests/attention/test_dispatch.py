@@ -121,7 +121,7 @@ def test_explain_asks_for_a_layer_and_a_model_takes_its_first():
     both = by_layer(Alibi(), Rope())
     with pytest.raises(InputError, match="no layer was named"):
         explain(jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.float32), encoding=both)
-    assert posjax.models.Decoder(encoding=both).explain(8).job.bias == "linear"
+    assert posjax.models.Decoder(encoding=both).explain(8).job.bias == "slope"
 
 
 def test_explain_refuses_more_queries_than_keys_of_an_unknown_place():
