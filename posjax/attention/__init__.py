@@ -17,7 +17,7 @@ from posjax.attention.dispatch import (
     known as known,
 )
 from posjax.attention.jobs import Job as Job, job as job
-from posjax.attention.linear import LinearState as LinearState, linear_attend as linear_attend
+from posjax.attention.linear_attention import LinearState as LinearState, linear_attend as linear_attend
 from posjax.attention.masks import (
     Causal as Causal,
     Full as Full,

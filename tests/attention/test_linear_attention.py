@@ -8,7 +8,7 @@ import pytest
 import posjax
 from posjax import Causal, Full, InputError, NoPE, Rope, Segments, Window
 from posjax.attention import linear
-from posjax.attention.linear import linear_attend
+from posjax.attention.linear_attention import linear_attend
 from tests import content_oracles as content
 
 
