@@ -102,7 +102,7 @@ def finished(totals: Totals, dtype: Any) -> tuple[jax.Array, jax.Array]:
 
 
 # Backward -------------------------------------------------------------------------------------------------------------
-class Rows(NamedTuple):
+class BackwardRows(NamedTuple):
     """What the backward pass knows of queries: their gradient and how their softmax came out.
 
     `share`: one over the row's total, 0 for rows without a gradient. `delta`: what the softmax takes off the gradient
@@ -115,12 +115,14 @@ class Rows(NamedTuple):
     delta: jax.Array
 
 
-def rows_backward(d_out: jax.Array, d_lse: jax.Array, out: jax.Array, highest: jax.Array, total: jax.Array) -> Rows:
+def rows_backward(
+    d_out: jax.Array, d_lse: jax.Array, out: jax.Array, highest: jax.Array, total: jax.Array
+) -> BackwardRows:
     """The rows of a backward pass, from the cotangents of output and log-sum-exp and what the forward pass kept."""
     highest, share = for_backward(highest, total)
     # The log-sum-exp's own cotangent enters with the other sign.
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse
-    return Rows(d_out, highest, share, jnp.where(share > 0, delta, 0.0))
+    return BackwardRows(d_out, highest, share, jnp.where(share > 0, delta, 0.0))
 
 
 def for_backward(highest: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -154,7 +156,13 @@ class BlockGradients(NamedTuple):
 
 
 def differentiate(
-    l_BKGTS: jax.Array, q_BKGTH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, rows: Rows, d_bias: Any, pull: Any
+    l_BKGTS: jax.Array,
+    q_BKGTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    rows: BackwardRows,
+    d_bias: Any,
+    pull: Any,
 ) -> BlockGradients:
     """The gradients of a block from its logits; `pull` adds those of its tile to `d_bias`, where there is a bias."""
     p = weights(l_BKGTS, rows.highest, rows.share)

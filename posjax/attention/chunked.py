@@ -37,7 +37,7 @@ def refuse(job: Job) -> str | None:
     return None
 
 
-class Grid(NamedTuple):
+class BlockGrid(NamedTuple):
     """T queries and S keys, cut into blocks of `rows` and `columns`."""
 
     queries: int
@@ -46,7 +46,7 @@ class Grid(NamedTuple):
     columns: int
 
 
-class Visits(NamedTuple):
+class BlockVisits(NamedTuple):
     """Which blocks meet: `pairs [n, 2]` of their numbers, of which the first `count` are visited; `None`: all."""
 
     mask: Mask
@@ -62,7 +62,7 @@ class Kept(NamedTuple):
     k: jax.Array
     v: jax.Array
     bias: Any
-    visits: Visits
+    visits: BlockVisits
     out: jax.Array
     highest: jax.Array
     total: jax.Array
@@ -90,7 +90,7 @@ def _by_blocks(
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     cut = cut_of(q, k, bias, mask)
-    grid = Grid(T, S, cut.rows, cut.columns)
+    grid = BlockGrid(T, S, cut.rows, cut.columns)
     q_BTKGH = _pad(q, cut.rows).reshape(B, -1, K, N // K, H)
     q_BKGTH = q_BTKGH.transpose(0, 2, 3, 1, 4)
     k_BKSH = _pad(k, cut.columns).swapaxes(1, 2)
@@ -114,7 +114,7 @@ def _by_blocks(
         pairs, count = _live(own, q_offset, grid)
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
             pairs, _ = jax.lax.optimization_barrier((pairs, index))
-        visits = Visits(own, jnp.asarray(q_offset, jnp.int32), pairs, count)
+        visits = BlockVisits(own, jnp.asarray(q_offset, jnp.int32), pairs, count)
         return cast(tuple[jax.Array, jax.Array], _blocks(grid, q, k, v, part, visits))
 
     if parts == 1:
@@ -200,7 +200,7 @@ def _pad(x: jax.Array, block: int) -> jax.Array:
 
 
 # Which blocks meet ----------------------------------------------------------------------------------------------------
-def visited_pairs(mask: Mask, q_offset: Any, grid: Grid) -> np.ndarray:
+def visited_pairs(mask: Mask, q_offset: Any, grid: BlockGrid) -> np.ndarray:
     """The (query block, key block) pairs that may hold an allowed pair, row by row, int32 `[pairs, 2]`."""
     T, S, rows, columns = grid
     q_blocks, k_blocks = -(-T // rows), -(-S // columns)
@@ -216,7 +216,7 @@ def visited_pairs(mask: Mask, q_offset: Any, grid: Grid) -> np.ndarray:
     return np.array(every, np.int32).reshape(-1, 2)
 
 
-def _live(mask: Mask, q_offset: Any, grid: Grid) -> tuple[jax.Array, Any]:
+def _live(mask: Mask, q_offset: Any, grid: BlockGrid) -> tuple[jax.Array, Any]:
     """The pairs to visit, those that can hold an allowed pair first, and how many these are; `None`: all of them.
 
     What is known before run time has made the list short already. Segments, and a traced q_offset or window, are known
@@ -245,7 +245,7 @@ def _is_static(rule: Mask) -> bool:
     return type(rule) is Causal or (type(rule) is Window and type(rule.size) is int)
 
 
-def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, visits: Visits) -> Any:
+def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, visits: BlockVisits) -> Any:
     """Takes the carry through `step(carry, i, j)` for each pair of blocks."""
     pairs = visits.pairs
     if pairs.shape[0] == 1:  # A loop of one round keeps XLA from fusing across it.
@@ -262,13 +262,13 @@ def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, visits: Visits) -> A
 # Forward and back -----------------------------------------------------------------------------------------------------
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _blocks(
-    grid: Grid, q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, visits: Visits
+    grid: BlockGrid, q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, visits: BlockVisits
 ) -> tuple[jax.Array, jax.Array]:
     return _forward(grid, q, k, v, bias, visits)[0]
 
 
 def _logits(
-    grid: Grid, q: jax.Array, k: jax.Array, visits: Visits, tile: jax.Array | None, i: Any, j: Any
+    grid: BlockGrid, q: jax.Array, k: jax.Array, visits: BlockVisits, tile: jax.Array | None, i: Any, j: Any
 ) -> jax.Array:
     """The masked logits of query block i and key block j, `[B, K, G, t, s]`."""
     q_index = i * grid.rows + jnp.arange(grid.rows, dtype=jnp.int32)
@@ -279,7 +279,7 @@ def _logits(
 
 
 def _forward(
-    grid: Grid, q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, visits: Visits
+    grid: BlockGrid, q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, visits: BlockVisits
 ) -> tuple[tuple[jax.Array, jax.Array], Kept]:
     rows, columns = grid.rows, grid.columns
 
@@ -300,7 +300,7 @@ def _forward(
     return (out, lse), Kept(q, k, v, bias, visits, out, totals.highest, totals.total)
 
 
-def _backward(grid: Grid, kept: Kept, cotangents: tuple[jax.Array, jax.Array]) -> Any:
+def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Array]) -> Any:
     rows, columns = grid.rows, grid.columns
     v, bias = kept.v, kept.bias
     # A mark is never a number: rows of NaN are computed at 0 here, and their share of 0 keeps them out of every sum.
@@ -316,7 +316,7 @@ def _backward(grid: Grid, kept: Kept, cotangents: tuple[jax.Array, jax.Array]) -
         if bias is not None:
             tile, pull = blocks.pull_of(bias.tile_and_pull(i * rows, j * columns, rows, columns))
         l_BKGTS = _logits(grid, q_i, k_j, kept.visits, tile, i, j)
-        rows_i = blocks.Rows(*(take(x, i, rows, 3) for x in at_queries))
+        rows_i = blocks.BackwardRows(*(take(x, i, rows, 3) for x in at_queries))
         more = blocks.differentiate(l_BKGTS, q_i, k_j, v_j, rows_i, d_bias, pull)
         return (
             put(dq, take(dq, i, rows, 3) + more.dq, i, rows, 3),

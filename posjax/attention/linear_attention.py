@@ -23,7 +23,7 @@ from posjax.errors import InputError
 from posjax.positions import check, contiguous
 
 CHUNK = 128
-"""Tokens whose pairs are multiplied out at a time: within the square of it, above the head size."""
+"""LinearTokens whose pairs are multiplied out at a time: within the square of it, above the head size."""
 
 
 def elu_plus_one(x: jax.Array) -> jax.Array:
@@ -124,7 +124,7 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
     return by_compiler(attended, (spec_of(q), state), qkv, *rest)
 
 
-class Tokens(NamedTuple):
+class LinearTokens(NamedTuple):
     """What a chunk, or a whole sequence, is to linear attention. Padding and void keys are zeros.
 
     `q` and `turned_q [B, T, K, G, H]`, `k`, `turned_k` and `v [B, T, K, H]`: features, those turned by the encoding,
@@ -174,7 +174,7 @@ def _attended(
     # Features are turned, and not what they are made of: a rotation of the latter would not survive the map.
     turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
-    tokens = Tokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void_BTK.astype(jnp.float32), segments)
+    tokens = LinearTokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void_BTK.astype(jnp.float32), segments)
     if 0 in q.shape:
         return jnp.zeros_like(q), before
     if causal:
@@ -268,7 +268,7 @@ def _empty(sizes: dict[str, int]) -> LinearState:
     )
 
 
-def _full(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
+def _full(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState]:
     """Every query sees the same: one state, and no order among the tokens."""
     products = jnp.einsum("BTKH,BTKV->BKHV", tokens.turned_k, tokens.v)
     features = jnp.sum(tokens.k, axis=1)
@@ -279,7 +279,7 @@ def _full(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
     return Sums(total, weight, jnp.broadcast_to(void[:, None], weight.shape[:3])), after
 
 
-def _causal(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
+def _causal(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState]:
     """Chunk after chunk, each with the state of those before it."""
     length = tokens.q.shape[1]
     chunk = min(CHUNK, length)
@@ -306,12 +306,12 @@ def _causal(tokens: Tokens, state: LinearState) -> tuple[Sums, LinearState]:
     return jax.tree.map(joined, found), replace(state, count=state.count - missing)
 
 
-def _step(state: LinearState, tokens: Tokens) -> tuple[LinearState, Sums]:
+def _step(state: LinearState, tokens: LinearTokens) -> tuple[LinearState, Sums]:
     """One chunk: what the state knows, the pairs within, and the state after it."""
     return _state_after(state, tokens), _sums_of(state, tokens)
 
 
-def _sums_of(state: LinearState, tokens: Tokens) -> Sums:
+def _sums_of(state: LinearState, tokens: LinearTokens) -> Sums:
     """What the queries of a chunk see: keys of the chunk, pair by pair, and all before it, by the state."""
     segment = tokens.segment
     order = jnp.arange(tokens.q.shape[1], dtype=jnp.int32)
@@ -333,7 +333,7 @@ def _sums_of(state: LinearState, tokens: Tokens) -> Sums:
     return Sums(total, weight, void)
 
 
-def _state_after(state: LinearState, tokens: Tokens) -> LinearState:
+def _state_after(state: LinearState, tokens: LinearTokens) -> LinearState:
     """The state after a chunk: sums over the document that goes on, begun anew where it is another one."""
     segment = tokens.segment
     order = jnp.arange(segment.shape[1], dtype=jnp.int32)

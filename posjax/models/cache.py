@@ -37,13 +37,17 @@ class Cache:
         size = whole(size, "size", least=1)
         shape = (batch, size, config.key_value_heads, config.size_of_head)
         # Arrays of their own for each layer: a cache that is donated may hold none of them twice.
-        layers = tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
+
+        def empty() -> KeysValues:
+            return jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)
+
+        layers = tuple(empty() for _ in range(config.layers))
         if not positions:
             return cls(layers, 0, None)
-        shape = (batch, size)
+        at = jnp.zeros((batch, size), jnp.int32)
         if config.encoding.coordinates > 1:
-            shape = (batch, size, config.encoding.coordinates)
-        return cls(layers, 0, jnp.zeros(shape, jnp.int32))
+            at = jnp.zeros((batch, size, config.encoding.coordinates), jnp.int32)
+        return cls(layers, 0, at)
 
     @property
     def size(self) -> int:

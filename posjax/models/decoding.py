@@ -220,5 +220,6 @@ def _generate(
         at = at[:, -1:]
     # The loop's carry must be arrays, the cache's length too.
     cache = jax.tree.map(jnp.asarray, cache)
-    _, rest = jax.lax.scan(step, (token, at, cache), (jnp.arange(1, new), later), length=new - 1)
+    each = (jnp.arange(1, new), later)
+    _, rest = jax.lax.scan(step, (token, at, cache), each, length=new - 1)
     return jnp.concatenate([token[:, None], rest.T], axis=1)

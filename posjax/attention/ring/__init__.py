@@ -31,7 +31,7 @@ from posjax.attention.meshes import CONTEXT, bias_specs, free_axes, kinds_of_axe
 from posjax.attention.reference import mark_keys, without_void
 from posjax.attention.ring.facing import attend, bias_here, differentiate, with_keys
 from posjax.attention.ring.plan import Plan, plan_for
-from posjax.attention.ring.travel import Arrived, Rule, around, lay, sweep, unlay
+from posjax.attention.ring.travel import Arrived, RingMask, around, lay, sweep, unlay
 
 
 def refuse(job: Job) -> str | None:
@@ -87,7 +87,7 @@ def attention(
     if isinstance(bias, ByDistance):  # The last block of the last part may reach past the end.
         whole = q.shape[1] + plan.padding
         padded = bias.padded(whole, whole)
-    rule = Rule(mask, jnp.asarray(spans))
+    rule = RingMask(mask, jnp.asarray(spans))
     return cast(tuple[jax.Array, jax.Array], _ring(plan, q, k, v, padded, rule))
 
 
@@ -113,15 +113,16 @@ class Specs(NamedTuple):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _ring(
-    plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Rule
+    plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: RingMask
 ) -> tuple[jax.Array, jax.Array]:
     return _forward(plan, q, k, v, bias, rule)[0]
 
 
-def _forward(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Rule) -> Any:
+def _forward(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: RingMask) -> Any:
     specs = _specs(plan, bias, rule)
     lines = specs.lines
-    run = _on_each(partial(_forward_here, plan), (lines, lines, lines, *specs.given), ((lines, specs.logs), specs.laid))
+    given = (lines, lines, lines, *specs.given)
+    run = _on_each(partial(_forward_here, plan), given, ((lines, specs.logs), specs.laid))
     (out, lse), laid = run(q, k, v, bias, rule)
     return (out, lse), (laid, bias, rule, out)
 
@@ -150,18 +151,18 @@ def _on_each(function: Callable[..., Any], given: Any, returned: Any) -> Callabl
     return jax.shard_map(function, in_specs=given, out_specs=returned, axis_names=free_axes(), check_vma=False)
 
 
-def _specs(plan: Plan, bias: TileBias, rule: Rule) -> Specs:
+def _specs(plan: Plan, bias: TileBias, rule: RingMask) -> Specs:
     batch, heads = plan.batch or None, plan.heads
     queries = PartitionSpec(batch, heads, None, CONTEXT)
     keys = PartitionSpec(batch, heads, CONTEXT)
     laid = LaidOut(queries, keys, keys, queries, queries)  # type: ignore[arg-type]
-    rules = Rule(mask_specs(rule.mask, batch), PartitionSpec())  # type: ignore[arg-type]
+    rules = RingMask(mask_specs(rule.mask, batch), PartitionSpec())  # type: ignore[arg-type]
     given = (bias_specs(bias, batch, heads, CONTEXT), rules)
     return Specs(PartitionSpec(batch, CONTEXT, heads), PartitionSpec(batch, heads, CONTEXT), laid, given)
 
 
 # On one device --------------------------------------------------------------------------------------------------------
-def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Rule) -> Any:
+def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: RingMask) -> Any:
     B, _, N, H = q.shape
     K = k.shape[2]
     q_BKGTH = lay(plan, q).reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
@@ -182,7 +183,7 @@ def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: Ti
     return (unlay(plan, out_BTNH), unlay(plan, lse_BTN).transpose(0, 2, 1)), laid
 
 
-def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, bias: TileBias, rule: Rule) -> Any:
+def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, bias: TileBias, rule: RingMask) -> Any:
     d_out, d_lse_BNT = cotangents
     # A mark is never a number: rows of NaN are computed at 0 here, and their share of 0 keeps them out of every sum.
     (q, _), (k, _) = without_void(laid.q_BKGTH), without_void(laid.k_BKSH)
@@ -200,21 +201,26 @@ def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, b
 
     def step(stay: Any, travel: Any, arrived: Arrived, source: Any) -> Any:
         fold = partial(differentiate, q, rows, arrived)
-        dq, d_bias, dk, dv = sweep(plan, with_keys(bias, arrived.k_positions), rule, source, fold, (*stay, *travel))
+        here = with_keys(bias, arrived.k_positions)
+        dq, d_bias, dk, dv = sweep(plan, here, rule, source, fold, (*stay, *travel))
         return (dq, d_bias), (dk, dv)
 
     # Gradients of keys and values lie transposed, as `blocks.differentiate` gives them, until all are summed.
-    dq, dk, dv = (jnp.zeros(x.shape, jnp.float32) for x in (q, k.mT, v.mT))
+    dq = jnp.zeros(q.shape, jnp.float32)
+    dk = jnp.zeros(k.mT.shape, jnp.float32)
+    dv = jnp.zeros(v.mT.shape, jnp.float32)
     d_bias = None
     if bias is not None:
         d_bias = bias.gradient()
-    (dq, d_bias), (dk, dv) = around(plan, step, (dq, d_bias), (dk, dv), Arrived(k, v, k_positions))
+    travelling = Arrived(k, v, k_positions)
+    (dq, d_bias), (dk, dv) = around(plan, step, (dq, d_bias), (dk, dv), travelling)
     scale = 1 / math.sqrt(H)
     dq_BTNH = jnp.moveaxis(dq * scale, 3, 1).reshape(B, -1, K * G, H)
     dk_BSKH = (dk * scale).transpose(0, 3, 1, 2)
     dv_BSKH = dv.transpose(0, 3, 1, 2)
     grads = [unlay(plan, x.astype(q.dtype)) for x in (dq_BTNH, dk_BSKH, dv_BSKH)]
-    return (*grads, jax.tree.map(lambda x: jax.lax.psum(x, _shares(plan, bias)), d_bias))
+    shares = _shares(plan, bias)
+    return (*grads, jax.tree.map(lambda x: jax.lax.psum(x, shares), d_bias))
 
 
 def _shares(plan: Plan, bias: TileBias) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posjax.attention import blocks
 from posjax.attention.biases import ByDistance, ByPosition, TileBias
-from posjax.attention.blocks import Rows, Totals, put, take
+from posjax.attention.blocks import BackwardRows, Totals, put, take
 from posjax.attention.masks import Mask, SomeRows
 from posjax.attention.ring.plan import Plan
 from posjax.attention.ring.travel import Arrived, Place, lay
@@ -100,12 +100,12 @@ def attend(
 
 
 def differentiate(
-    q_BKGTH: jax.Array, rows: Rows, arrived: Arrived, sums: Any, plan: Plan, bias: Any, mask: Mask, place: Place
+    q_BKGTH: jax.Array, rows: BackwardRows, arrived: Arrived, sums: Any, plan: Plan, bias: Any, mask: Mask, place: Place
 ) -> Any:
     """Adds the gradients of a block of queries and the keys that arrived to `sums`: dq, d_bias, dk, dv."""
     facing = Facing(plan, bias, mask, place)
     q_t = facing.queries(q_BKGTH)
-    rows_t = Rows(*map(facing.queries, rows))
+    rows_t = BackwardRows(*map(facing.queries, rows))
 
     def block(j: Any, state: Any) -> Any:
         dq, d_bias, dk, dv = state

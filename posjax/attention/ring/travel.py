@@ -23,7 +23,7 @@ class Arrived(NamedTuple):
     k_positions: jax.Array | None
 
 
-class Rule(NamedTuple):
+class RingMask(NamedTuple):
     """Who may see whom: a mask of the whole sequence, and the `spans_of` of blocks that it leaves to visit."""
 
     mask: Mask
@@ -73,7 +73,7 @@ def send(plan: Plan, arrays: Any, distance: int) -> Any:
     return jax.tree.map(lambda x: jax.lax.ppermute(x, CONTEXT, there), arrays)
 
 
-def sweep(plan: Plan, bias: TileBias, rule: Rule, source: Any, fold: Callable[..., Any], sums: Any) -> Any:
+def sweep(plan: Plan, bias: TileBias, rule: RingMask, source: Any, fold: Callable[..., Any], sums: Any) -> Any:
     """Folds every block of queries here with every part of the keys that came from the device `source`."""
     parts = jnp.asarray(plan.places)
     mine, theirs = parts[jax.lax.axis_index(CONTEXT)], parts[source]

@@ -19,7 +19,17 @@ from jax.extend import core
 
 from posjax.attention.biases import ByPosition
 from posjax.attention.fused.pairwise.flatten import Flat, Step, body_counts, flatten, slots_among
-from posjax.attention.fused.pairwise.stages import Lookup, Loop, Number, Plain, Reader, Stage, Values, add_at, is_float
+from posjax.attention.fused.pairwise.stages import (
+    Lookup,
+    Loop,
+    Number,
+    PlainStage,
+    Reader,
+    Stage,
+    Values,
+    add_at,
+    is_float,
+)
 from posjax.encodings.base import Head
 
 _REFUSED = (
@@ -275,10 +285,10 @@ def _stages(
 
 def _append_plain(stages: list[Stage], step: Step) -> None:
     """Adds a plain operation to the run at the end, or begins one: one run is differentiated as a whole."""
-    if stages and isinstance(stages[-1], Plain):
-        stages[-1] = Plain((*stages[-1].steps, step))
+    if stages and isinstance(stages[-1], PlainStage):
+        stages[-1] = PlainStage((*stages[-1].steps, step))
     else:
-        stages.append(Plain((step,)))
+        stages.append(PlainStage((step,)))
 
 
 def _check(flat: Flat, step: Step, arrays: set[int], pairs: int) -> None:

@@ -58,8 +58,8 @@ def _add(cotangents: Values, slot: Any, value: jax.Array) -> None:
 
 
 @dataclass(frozen=True)
-class Plain:
-    """Plain operations, one after the other."""
+class PlainStage:
+    """PlainStage operations, one after the other."""
 
     steps: tuple[Step, ...]
 
@@ -237,4 +237,4 @@ class Lookup:
         return jax.lax.fori_loop(0, self.number.length, once, row)
 
 
-Stage = Plain | Loop | Lookup
+Stage = PlainStage | Loop | Lookup
