@@ -59,7 +59,7 @@ def _add(cotangents: Values, slot: Any, value: jax.Array) -> None:
 
 @dataclass(frozen=True)
 class PlainStage:
-    """PlainStage operations, one after the other."""
+    """Operations one after the other."""
 
     steps: tuple[Step, ...]
 
