@@ -53,9 +53,11 @@ class Transformer(nnx.Module):
         self.encoding_params = EncodingParams(config.encoding.init(rngs.params(), dims(config)))
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = norm(config, rngs)
-        self.head = None
+        head = None
         if not config.tied:
-            self.head = dense((config.model_size, vocabulary), config.model_size**-0.5, config, rngs)
+            head = dense((config.model_size, vocabulary), config.model_size**-0.5, config, rngs)
+        # Assigned once: Flax decides at the first assignment whether an attribute is data.
+        self.head = head
 
     def __call__(
         self,
