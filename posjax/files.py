@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -119,23 +120,105 @@ def damaged(path: Path, why: str, remedy: str) -> InputError:
     return InputError(f"{path} is damaged ({why}): {remedy}")
 
 
-@contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Makes this process the one that writes to a folder, for as long as the block lasts; it may own it already.
+HELD: ContextVar[frozenset[tuple[int, int]]] = ContextVar("held", default=frozenset())
+"""The folders that this thread owns, each by its device and number, so that a block inside another passes.
 
-    The lock goes with the process, however it ends. Errors: `Busy` says who holds it; `StorageError` for a folder that
-    cannot be written.
+Another thread begins without any: it is refused as another process is.
+"""
+
+
+@contextlib.contextmanager
+def owned(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Makes this thread the one that writes to a folder, for as long as the block lasts; it may own it already.
+
+    `patience`: for how many seconds an owner is waited for. The lock goes with the process, however it ends. Errors:
+    `Busy` says who holds it; `StorageError` for a folder that cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "owner.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+        identity = _identity(folder)
     except OSError as error:
         raise refused(folder, error) from error
-    try:
-        _lock(handle, folder)
+    if identity in HELD.get():
         yield
-    finally:
-        os.close(handle)
+        return
+    with contextlib.ExitStack() as handles:
+        _take(folder, handles, time.monotonic() + patience)
+        before = HELD.set(HELD.get() | {identity})
+        try:
+            yield
+        finally:
+            HELD.reset(before)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What two folders never share, whatever they are called."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _take(folder: Path, handles: contextlib.ExitStack, until: float) -> None:
+    """Locks a folder and says in `owner.lock` who did. Errors: `Busy`, `StorageError`."""
+    path = folder / "owner.lock"
+    while True:
+        with contextlib.ExitStack() as mine:
+            try:
+                # The folder itself first: its lock outlives an `owner.lock` that somebody takes away.
+                whole = _locked(_opened(folder, os.O_RDONLY, mine))
+                if whole and path.exists() and path.stat().st_nlink > 1:
+                    path.unlink()  # A copy by hard links would share its lock with the folder that it was made of.
+                handle = _opened(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, mine)
+                locked = _locked(handle) or whole
+            except BlockingIOError as error:
+                if time.monotonic() < until:
+                    time.sleep(0.05)
+                    continue
+                raise Busy(
+                    f"{folder} is in use by {_holder(path)}: wait until it has ended and give the same command "
+                    "again, or choose another folder with --work"
+                ) from error
+            except OSError as error:
+                raise refused(folder, error) from error
+            if not locked:
+                warnings.warn(
+                    f"{folder} lies on a file system without locks: see to it that one process alone writes there",
+                    stacklevel=5,
+                )
+            _sign(handle)
+            handles.push(mine.pop_all())
+            return
+
+
+def _opened(path: Path, flags: int, handles: contextlib.ExitStack) -> int:
+    handle = os.open(path, flags, 0o666)
+    handles.callback(os.close, handle)
+    return handle
+
+
+def _locked(handle: int) -> bool:
+    """Whether the file system has locks, this one taken. Errors: `BlockingIOError` where another has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # Folders cannot be locked over NFS, and on some file systems nothing can.
+        return False
+    return True
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as it has said so."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes()[:500].decode(errors="replace").strip() or "another process"
+    return "another process"
+
+
+def _sign(handle: int) -> None:
+    me = f"process {os.getpid()} on {socket.gethostname()} {_place()}"
+    told = f"{me}since {time.strftime('%Y-%m-%d %H:%M:%S')} ({' '.join(sys.argv)[:200]})\n"
+    with contextlib.suppress(OSError):  # Who it is helps the next one; the lock itself holds without it.
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, told.encode(errors="replace"), 0)
 
 
 def _place() -> str:
@@ -144,27 +227,3 @@ def _place() -> str:
     with contextlib.suppress(OSError):
         told = os.readlink("/proc/self/ns/pid") + Path("/proc/sys/kernel/random/boot_id").read_text()
     return f"({hashlib.sha256(told.encode()).hexdigest()[:8]}) " if told else ""
-
-
-def _lock(handle: int, folder: Path) -> None:
-    me = f"process {os.getpid()} on {socket.gethostname()} {_place()}"
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        who = os.pread(handle, 500, 0).decode(errors="replace").strip() or "another process"
-        if who.startswith(me):
-            return
-        raise Busy(
-            f"{folder} is in use by {who}: wait until it has ended and give the same command again, or choose "
-            "another folder with --work"
-        ) from error
-    except OSError as error:
-        warnings.warn(
-            f"{folder} lies on a file system without locks ({error.strerror}): see to it that one process "
-            "alone writes there",
-            stacklevel=4,
-        )
-    told = f"{me}since {time.strftime('%Y-%m-%d %H:%M:%S')} ({' '.join(sys.argv)[:200]})\n"
-    with contextlib.suppress(OSError):  # Who it is helps the next one; the lock itself holds without it.
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, told.encode(errors="replace"), 0)

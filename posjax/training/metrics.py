@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from posjax.errors import InputError, StorageError
-from posjax.files import refused
+from posjax.files import refused, write_whole
 
 Sink = Literal["tensorboard", "wandb"]
 
@@ -35,6 +35,9 @@ class Metrics:
         self._path = path
         self._sinks = [_sink(name, path.parent) for name in sinks]
         try:
+            if path.is_file() and path.stat().st_nlink > 1:
+                # A copy by hard links is somebody's backup, which must not grow with this one.
+                write_whole(path, path.read_bytes())
             self._file = path.open("ab", buffering=0)
             before = path.read_bytes()
         except OSError as error:

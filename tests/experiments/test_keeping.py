@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from posjax.errors import InputError, StorageError
+from posjax.errors import Busy, InputError, StorageError
 from posjax.files import owned
 from posjax.lines import read
 from posjax.training.checkpoints import Checkpoints
@@ -114,3 +115,50 @@ def test_the_owner_is_told_apart_from_one_of_its_number_elsewhere(tmp_path, monk
     if Path("/proc/self/ns/pid").exists():
         with owned(tmp_path):
             assert (tmp_path / "owner.lock").read_text().split("(")[1][:8] != told.split("(")[1][:8]
+
+
+def refused_to_another_thread(folder):
+    """Whether a second thread of this process is told that the folder is in use."""
+    told = []
+
+    def try_it():
+        try:
+            with owned(folder):
+                told.append(False)
+        except Busy:
+            told.append(True)
+
+    thread = threading.Thread(target=try_it)
+    thread.start()
+    thread.join()
+    return told == [True]
+
+
+def test_a_folder_has_one_thread_and_no_lock_that_can_be_taken_away(tmp_path):
+    with owned(tmp_path):
+        assert refused_to_another_thread(tmp_path)
+        (tmp_path / "owner.lock").unlink()
+        assert refused_to_another_thread(tmp_path)
+        with owned(tmp_path):
+            assert refused_to_another_thread(tmp_path)
+    assert not refused_to_another_thread(tmp_path)
+
+
+def test_a_copy_by_hard_links_is_a_folder_of_its_own(tmp_path):
+    with owned(tmp_path / "run"):
+        shutil.copytree(tmp_path / "run", tmp_path / "backup", copy_function=os.link)
+        with owned(tmp_path / "backup"):
+            assert refused_to_another_thread(tmp_path / "run")
+
+
+def test_metrics_of_a_backup_by_hard_links_stay_as_they_are(tmp_path):
+    path, backup = tmp_path / "metrics.jsonl", tmp_path / "backup.jsonl"
+    with Metrics(path, 0) as metrics:
+        metrics.write(1, {"loss": 1.0})
+    os.link(path, backup)
+    kept = backup.read_bytes()
+    with Metrics(path, 1) as metrics:
+        metrics.write(2, {"loss": 1.0})
+        metrics.keep()
+    assert backup.read_bytes() == kept
+    assert [line["step"] for line in read(path).steps] == [1, 2]
