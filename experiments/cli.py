@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -169,10 +170,11 @@ def load(path: Path) -> tuple[Experiment, str]:
         )
         near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
         raise InputError(f"the config {path} {what}" + (f": the nearest is {near[0]}" if near else ""))
+    # Read once: what runs, what is told of it and what is kept beside the results are the same bytes.
+    source = path.read_bytes()
     module = _module(path)
     try:
-        assert module.__spec__ is not None and module.__spec__.loader is not None
-        module.__spec__.loader.exec_module(module)
+        exec(compile(source, str(path.absolute()), "exec"), vars(module))
         if not callable(getattr(module, "experiment", None)):
             raise InputError("it has no function experiment()")
         experiment = module.experiment()
@@ -189,7 +191,17 @@ def load(path: Path) -> tuple[Experiment, str]:
         raise InputError(
             f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.run.Experiment"
         )
-    return experiment, path.read_bytes().decode(errors="replace")
+    return experiment, source.decode(errors="replace")
+
+
+class _FromSource(SourceFileLoader):
+    """Reads a neighbour's own text, never what Python compiled of it before.
+
+    Compiled text counts as new while its time and size are those of the file: an edit within a second may keep both.
+    """
+
+    def path_stats(self, path: str) -> NoReturn:
+        raise OSError(f"{path} is compiled anew")
 
 
 def _module(path: Path) -> ModuleType:
@@ -203,6 +215,8 @@ def _module(path: Path) -> ModuleType:
     neighbours = str(path.parent.absolute())
     if neighbours not in sys.path:  # Last, so that no neighbour takes the place of a library.
         sys.path.append(neighbours)
+    kinds = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (_FromSource, SOURCE_SUFFIXES))
+    sys.path_importer_cache[neighbours] = FileFinder(neighbours, *kinds)
     return module
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from posjax.definitions import definition
+
+DEFINITION = "def"
+"""Under which name a tree keeps a class's definition: no field can be called so."""
+
 
 def tree(value: Any) -> Any:
     """A config value as nested plain values, every dataclass with the name of its class under "is".
+
+    A class that is not posjax's own has its `definition` beside its name: it may be edited between two commands.
 
     >>> from posjax import Alibi
     >>> tree({"encoding": Alibi(), "sizes": (1, 2)})["sizes"]
@@ -15,7 +22,9 @@ def tree(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
+        own = definition(type(value))
+        named = {"is": type(value).__name__} if own is None else {"is": type(value).__name__, DEFINITION: own}
+        return {**named, **fields}
     if isinstance(value, dict):
         return {str(name): tree(item) for name, item in value.items()}
     return [tree(item) for item in value] if isinstance(value, (tuple, list)) else value
@@ -35,7 +44,11 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
     if isinstance(there, dict) and isinstance(mine, dict):
         known = {f.name: f for f in dataclasses.fields(here)} if dataclasses.is_dataclass(here) else {}
         lines = []
+        if DEFINITION in there and there.get("is") == mine.get("is") and there[DEFINITION] != mine.get(DEFINITION):
+            lines.append(f"{path} is a {mine['is']} there whose source differs from the one here")
         for name in dict.fromkeys([*there, *mine]):
+            if name == DEFINITION:
+                continue
             below = f"{path}.{name}" if path else name
             field = known.get(name)
             if name in there or field is None or _default(field) != mine[name]:

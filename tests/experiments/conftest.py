@@ -57,6 +57,7 @@ def make_home(folder: Path) -> Path:
 def home(tmp_path, monkeypatch):
     """A working directory that holds `tiny.py` and its text."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # To which a config adds its folder.
     return make_home(tmp_path)
 
 

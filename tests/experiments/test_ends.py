@@ -50,6 +50,70 @@ def test_a_config_defines_an_encoding_and_imports_its_neighbours(shell, home):
     assert "factor=2.0" in json.loads((home / "runs/own/mine/run.json").read_text())["config"]
 
 
+EDITS = (
+    ("own.py", "x * self.factor", "x * self.factor + 1"),
+    ("own.py", "SHIFT = 0.0", "SHIFT = 1.0"),
+    ("own.py", "return x + SHIFT", "return x - SHIFT"),
+    ("neighbour.py", "FACTOR = 2.0", "FACTOR = 3.0"),
+)
+
+
+@pytest.fixture
+def own(home):
+    """A home with a config that defines an encoding, and names a function, a value and a neighbour for it."""
+    text = OWN.replace("return x * self.factor", "return shifted(x * self.factor * neighbour.FACTOR)")
+    text = text.replace("factor: float = neighbour.FACTOR", "factor: float = 2.0")
+    text = text.replace("@dataclass", "SHIFT = 0.0\n\n\ndef shifted(x):\n    return x + SHIFT\n\n\n@dataclass", 1)
+    (home / "own.py").write_text(text)
+    (home / "neighbour.py").write_text("FACTOR = 2.0")
+    return home
+
+
+def forgotten():
+    """Modules of a config, which a process of its own would not know."""
+    for name in ("configs.own", "neighbour"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(("file", "was", "now"), EDITS, ids=[now for _, _, now in EDITS])
+def test_an_encoding_that_was_edited_is_another(shell, own, file, was, now):
+    forgotten()
+    assert shell("train", "own.py", "--train.steps", "2").code == 0
+    forgotten()
+    path = own / file
+    path.write_text(path.read_text().replace(was, now))
+    line = shell("generate", "own.py", "--train.steps", "2").line
+    assert "model.encoding.parts.1 is a Mine there whose source differs from the one here" in line
+
+
+def test_an_encoding_with_another_comment_is_the_same(shell, own):
+    forgotten()
+    assert shell("train", "own.py", "--train.steps", "2").code == 0
+    forgotten()
+    path = own / "own.py"
+    path.write_text(
+        path.read_text().replace("return x + SHIFT", "return x + SHIFT  # said").replace("An enc", "One enc")
+    )
+    assert shell("train", "own.py", "--train.steps", "2").code == 0
+
+
+def test_a_config_is_read_from_its_text_whatever_python_compiled(shell, own, monkeypatch):
+    """An edit of the same size within the same second, which Python's own cache takes for none."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (own / "same.py").write_text((own / "tiny.py").read_text().replace('"Tiny"', "neighbour.TITLE"))
+    (own / "same.py").write_text("import neighbour\n" + (own / "same.py").read_text())
+    said = []
+    for title in ("One", "Two"):
+        for name, text in (("neighbour.py", f"TITLE = {title!r}"), ("same.py", (own / "same.py").read_text())):
+            (own / name).write_text(
+                text.replace("AdamW(learning_rate=1e-2)", f"AdamW(learning_rate={len(said) + 1}e-2)")
+            )
+            os.utime(own / name, (10**9, 10**9))
+        sys.modules.pop("neighbour", None)
+        said.append(shell("run", "same.py", "--list").out.split(":")[0])
+    assert said == ["One", "Two"]
+
+
 def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, home):
     config = home / "tiny.py"
     config.write_text(
