@@ -32,7 +32,8 @@ def command(arguments: Sequence[str]) -> None:
     for run in request.experiment.runs:
         folder = request.folder(options, run)
         to = None if options.to is None else options.to / run.name
-        runs.evaluate(run, folder, runs.restore(run, folder, cli.teller(console)), to=to)
+        say = cli.teller(console)
+        runs.evaluate(run, folder, runs.restore(run, folder, say), to=to, say=say)
         console.print(f"{run.name}: evaluated, {(to or folder) / 'results.json'}", markup=False, highlight=False)
 
 

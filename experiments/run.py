@@ -5,6 +5,8 @@ python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 import tempfile
 import time
@@ -92,7 +94,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
     path = folder / "diverged.json"
     if (folder / "run.json").exists() and runs.finished(folder):
         runs.claim(run, folder, None)
-        say(f"{title}: done before")
+        say(f"{title}: done before{_of_another_text(folder, documents)}")
         return
     if (folder / "run.json").exists() and path.exists():
         runs.claim(run, folder, None)
@@ -108,25 +110,80 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
             write_json(path, {"reason": str(why)})
             raise
         say(f"{title}: evaluating")
-        runs.evaluate(run, folder, subject, material)
+        runs.evaluate(run, folder, subject, material, say=say)
+
+
+def _of_another_text(folder: Path, documents: Documents | None) -> str:
+    """What is told of a finished run whose text has changed since."""
+    was = read_json(folder / "run.json", runs.REMEDY)["corpus"]
+    if documents is None or documents.fingerprint == was:
+        return ""
+    return f", on a text of fingerprint {was}; the text is {documents.fingerprint} now, and losses do not compare"
 
 
 def finish(folder: Path, console: Console, keep: bool = True, to: Path | None = None) -> None:
-    """The table and the page of a folder of finished runs."""
+    """The table and the page of a folder of finished runs. Errors: `InputError` for results of another run."""
+    manifests = [path for path in folder.glob("*/run.json") if path.is_file()]
+    for path in manifests:
+        runs.check_results(path.parent)
     written = report.write(folder, to)
     report.show(folder, console)
+    for note in _texts_that_changed(manifests):
+        cli.teller(console)(note)
     for path in written:
         if keep and path.suffix == ".html":
             console.print(f"\nThe report: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _texts_that_changed(manifests: list[Path]) -> list[str]:
+    """A line for each text of a config that was edited between two of its runs, which a table puts side by side."""
+    fingerprints: dict[str, dict[str, str]] = {}
+    for path in sorted(manifests):
+        manifest = read_json(path, runs.REMEDY)
+        config = manifest.get("config_tree")
+        if runs.finished(path.parent) and manifest.get("corpus") and isinstance(config, dict):
+            text = json.dumps(config.get("data"))
+            fingerprints.setdefault(text, {})[path.parent.name] = str(manifest["corpus"])
+    return [
+        "The text was edited between these runs, whose losses do not compare: "
+        + ", ".join(f"{name} of {fingerprint}" for name, fingerprint in by_run.items())
+        for by_run in fingerprints.values()
+        if len(set(by_run.values())) > 1
+    ]
+
+
 def write_experiment(request: cli.Request, options: cli.Common, to: Path | None = None) -> None:
     """What was asked, beside the runs that answer it, or in another folder."""
     target = options.folder if to is None else to
+    for run in request.experiment.runs:
+        _refuse_text_in(target, run)
     probe(target)
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
             runs.claim(run, request.folder(options, run), None)
+    with contextlib.ExitStack() as held:
+        # As the one whom every run that is still to do belongs to: else what another process does would be told wrong.
+        for run in request.experiment.runs:
+            if not runs.finished(target / run.name):
+                held.enter_context(owned(target / run.name))
+        # Another command may fill this folder with other runs at the same time, and takes its turn.
+        held.enter_context(owned(target, patience=10.0))
+        _write_experiment(options, request, target)
+
+
+def _refuse_text_in(target: Path, run: Run) -> None:
+    """Errors: `InputError` where a run's text lies where its own files will, which would become text themselves."""
+    written = [target, target / "figures", target / run.name]
+    for path in getattr(run.data, "paths", ()):
+        for folder in written:
+            if Path(path).resolve() == folder.resolve():
+                raise InputError(
+                    f"{folder} is where the text of {run.name} lies, and what is written there would become text: "
+                    "choose another folder with --work"
+                )
+
+
+def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -> None:
     told, path, experiment = spelled(options, request), target / "experiment.json", request.experiment
     now = {run.name: told for run in experiment.runs}
     before = {name: told for name, told in commands(path).items() if (target / name / "run.json").exists()}

@@ -88,8 +88,13 @@ def probe(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """A JSON file, numbers that are not finite as null. Errors: `StorageError`."""
-    return write_whole(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
+    """A JSON file of `json_bytes`. Errors: `StorageError`."""
+    return write_whole(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as the text of a JSON file, numbers that are not finite as null."""
+    return (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:

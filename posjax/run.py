@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -22,7 +23,7 @@ from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, trai
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
 from posjax.fields import check_fields
-from posjax.files import owned, read_json, write_json
+from posjax.files import json_bytes, owned, read_json, write_json
 from posjax.identity import differences, tree
 from posjax.lines import read as read_metrics
 from posjax.models import Decoder
@@ -198,9 +199,16 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subje
 
 
 def evaluate(
-    run: Run, folder: Path, subject: Subject, material: Material | None = None, to: Path | None = None
+    run: Run,
+    folder: Path,
+    subject: Subject,
+    material: Material | None = None,
+    to: Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measures a trained model and writes `results.json`, which is complete or not there; in another folder by `to`.
+
+    The manifest beside it keeps its fingerprint, by which it is known again. `say` tells notes, a line each.
 
     Errors: `InputError` for a folder of another config or corpus, `Busy`, `StorageError`.
     """
@@ -209,7 +217,8 @@ def evaluate(
     if to is not None:
         check_target(to)
     with owned(target):
-        claim(run, folder, material, writes=to is None)
+        for note in claim(run, folder, material, writes=to is None):
+            say(f"{run.name}: {note}")
         began = time.perf_counter()
         if isinstance(run.evaluation, Retrieval):
             assert isinstance(run.data, Needles)
@@ -228,10 +237,33 @@ def evaluate(
             "seconds": seconds,
             "tokens": run.train.steps * run.train.batch * run.train.length,
         }
-        if to is not None:
-            write_json(target / "run.json", read_json(folder / "run.json", REMEDY))
+        kept = read_json(folder / "run.json", REMEDY)
+        # First which results they will be: where a kill comes between, none are better than those of another time.
+        write_json(target / "run.json", {**kept, "results": _fingerprint(json_bytes(results))})
         write_json(target / "results.json", results)
     return results
+
+
+def _fingerprint(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_results(folder: Path) -> None:
+    """Errors: `InputError` where the results in a folder are not those that its run's evaluation wrote.
+
+    Runs of before this was kept are known by their names alone.
+    """
+    path = folder / "results.json"
+    if not path.is_file() or not (folder / "run.json").is_file():
+        return
+    manifest = read_json(folder / "run.json", REMEDY)
+    kept = manifest.get("results")
+    name = read_json(path, REMEDY).get("name")
+    if name != manifest.get("name") or kept not in (None, _fingerprint(path.read_bytes())):
+        raise InputError(
+            f"{path} is not what the evaluation of this run wrote (it is of {name!r}, or was changed since): take it "
+            "away and give the same command again, which evaluates anew"
+        )
 
 
 def check_target(to: Path) -> None:

@@ -15,7 +15,25 @@ from jax.sharding import Mesh
 from posjax.attention import Choice
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "posjax")
-FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+FLAGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_random_seed_offset",
+    "jax_enable_custom_prng",
+    "jax_disable_jit",
+    "jax_numpy_dtype_promotion",
+    "jax_softmax_custom_jvp",
+    "jax_allow_f16_reductions",
+    "jax_use_direct_linearize",
+    "jax_disable_most_optimizations",
+    "jax_optimization_level",
+    "jax_exec_time_optimization_effort",
+)
+"""Settings of jax that change numbers, by another seed, precision, formula or order of the same one."""
+VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
+"""Settings of compilers and drivers that do so, which jax itself does not know."""
 
 
 def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
@@ -29,8 +47,8 @@ def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
         "attention": str(chosen),
         "commit": commit(),
         "flags": {
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-            **{name: getattr(jax.config, name, None) for name in FLAGS},
+            **{name: os.environ.get(name, "") for name in VARIABLES},
+            **{name: _plain(getattr(jax.config, name, None)) for name in FLAGS},
         },
     }
 
@@ -52,6 +70,13 @@ def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [
         f"{name} was {before[name]} and is {now[name]}" for name in before if name in now and before[name] != now[name]
     ]
+
+
+def _plain(setting: Any) -> Any:
+    """A setting as a file can keep it: some are of types of jax's own."""
+    if isinstance(setting, bool | int | float | str | None):
+        return setting
+    return str(setting)
 
 
 def _version(package: str) -> str | None:

@@ -8,6 +8,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -117,21 +118,26 @@ def test_the_owner_is_told_apart_from_one_of_its_number_elsewhere(tmp_path, monk
             assert (tmp_path / "owner.lock").read_text().split("(")[1][:8] != told.split("(")[1][:8]
 
 
-def refused_to_another_thread(folder):
-    """Whether a second thread of this process is told that the folder is in use."""
+def in_a_thread(work):
+    """What a function returns in a second thread of this process."""
     told = []
-
-    def try_it():
-        try:
-            with owned(folder):
-                told.append(False)
-        except Busy:
-            told.append(True)
-
-    thread = threading.Thread(target=try_it)
+    thread = threading.Thread(target=lambda: told.append(work()))
     thread.start()
     thread.join()
-    return told == [True]
+    return told[0]
+
+
+def refused_to_another_thread(folder):
+    """Whether a second thread is told that the folder is in use."""
+
+    def refused():
+        try:
+            with owned(folder):
+                return False
+        except Busy:
+            return True
+
+    return in_a_thread(refused)
 
 
 def test_a_folder_has_one_thread_and_no_lock_that_can_be_taken_away(tmp_path):
@@ -162,3 +168,55 @@ def test_metrics_of_a_backup_by_hard_links_stay_as_they_are(tmp_path):
         metrics.keep()
     assert backup.read_bytes() == kept
     assert [line["step"] for line in read(path).steps] == [1, 2]
+
+
+def test_results_of_another_run_are_not_shown_as_this_ones(shell, finished):
+    runs = finished / "runs/tiny"
+    kept = (runs / "rope/results.json").read_bytes()
+    shutil.copy(runs / "alibi/results.json", runs / "rope/results.json")
+    for command in (("run", "tiny.py"), ("report", "runs/tiny")):
+        assert "is of 'alibi', or was changed since" in shell(*command).line
+    # Of the same name, from another folder of the same config.
+    (runs / "rope/results.json").write_bytes(kept.replace(b"1", b"2"))
+    assert "is not what the evaluation of this run wrote" in shell("report", "runs/tiny").line
+    (runs / "rope/results.json").unlink()
+    assert shell("run", "tiny.py").code == 0
+
+
+def test_a_finished_run_of_a_text_that_was_edited_is_told(shell, home):
+    assert shell("run", "tiny.py", "--only", "rope").code == 0
+    (home / "text/d.txt").write_text("one more\n")
+    answer = shell("run", "tiny.py")
+    assert answer.code == 0 and "rope: done before, on a text of fingerprint" in answer.out
+    assert "The text was edited between these runs" in answer.out.replace("\n", " ")
+    assert "The text was edited between these runs" in shell("report", "runs/tiny").out.replace("\n", " ")
+
+
+def test_a_command_that_is_refused_does_not_change_what_was_asked(shell, finished):
+    path = finished / "runs/tiny/experiment.json"
+    before = path.read_bytes()
+    (finished / "runs/tiny/rope/results.json").unlink()
+    config = finished / "tiny.py"
+    config.write_text(config.read_text().replace("Does it work?", "Does it?"))
+    with owned(finished / "runs/tiny/rope"):
+        told = in_a_thread(lambda: shell("run", "tiny.py"))
+    assert told.code == 75 and "is in use by process" in told.line
+    assert path.read_bytes() == before
+
+
+def test_a_text_is_not_where_its_run_is_written(shell, home):
+    (home / "here/rope").mkdir(parents=True)
+    (home / "here/rope/a.txt").write_text("to be or not to be")
+    for work, text in ((".", home), ("text/..", home), ("here", home / "here/rope")):
+        line = shell("run", "tiny.py", "--work", work, "--train.length", "2", "--data.paths", text).line
+        assert "what is written there would become text: choose another folder with --work" in line
+
+
+def test_settings_of_jax_that_change_numbers_are_told(shell, finished):
+    jax.config.update("jax_random_seed_offset", 1)
+    try:
+        answer = shell("evaluate", "tiny.py", "--only", "rope")
+    finally:
+        jax.config.update("jax_random_seed_offset", 0)
+    assert answer.code == 0, answer
+    assert "this goes on elsewhere than it was begun: jax_random_seed_offset was 0 and is 1" in answer.out
