@@ -16,3 +16,8 @@ if sys.argv[:1] == ["-m"]:  # A command, whose imports take a second: `cli.main`
     for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(_number) is not signal.SIG_IGN:
             signal.signal(_number, _stop)
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:  # Settings such as JAX_ENABLE_X64=abc, which it reads as it is imported.
+        print(f"posjax: {' '.join(str(error).split())}: set that variable otherwise, or not at all", file=sys.stderr)
+        os._exit(2)

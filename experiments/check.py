@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -101,4 +100,4 @@ def _value(node: ast.expr) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(command))
+    cli.program(command)

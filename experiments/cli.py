@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
 import tyro
 from rich.console import Console
@@ -163,6 +163,8 @@ def _choose(runs: tuple[Run, ...], only: tuple[str, ...]) -> list[Run]:
 
 def load(path: Path) -> tuple[Experiment, str]:
     """The experiment of a config file, and the file's text. Errors: `InputError`."""
+    if not str(path).isprintable():
+        raise InputError(f"the config is named {str(path)!a}: needed is a name that can be printed; rename it")
     if not path.is_file():
         what = "is a folder or no regular file" if path.exists() else "is not there"
         there = sorted(
@@ -252,11 +254,26 @@ def progress(run: Run, console: Console) -> Callable[[int], TrainingProgress]:
 
 
 class Steady(Console):
-    """A console whose reader may go away, as `| head` does: then it is silent, and the work goes on."""
+    """A console whose reader may go away, as `| head` does, or whose file may fill a disk: then it is silent, and the
+    work goes on."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    """Takes a stream's place by one that keeps nothing, so that what waits in it cannot fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def console() -> Console:
@@ -268,19 +285,24 @@ def console() -> Console:
 
 
 def program(command: Callable[[Sequence[str]], None]) -> NoReturn:
-    """As `main`, for a process of its own: where the disk refused it ends at once.
+    """As `main`, for a process of its own, which ends at once where it does not end well.
 
-    Writes that orbax has begun may outlive the interpreter's own end, and would print what no hook takes any more.
+    Writes that orbax has begun may outlive the interpreter's own end, and would print what no hook takes any more; and
+    a second signal would meet an interpreter that has stopped listening, and end it with a code of its own.
     """
+    code: Any = 0
     try:
         main(command)
     except SystemExit as stop:
-        if stop.code == StorageError.code:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
-            os._exit(StorageError.code)
-        raise
+        code = stop.code
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # A full disk behind it.
+            _silence(stream)
+    if code not in (0, None):
+        os._exit(code if isinstance(code, int) else 1)
+    raise SystemExit(code)
 
 
 def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -300,7 +322,7 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
     except KeyboardInterrupt:
         _say("stopped; what is on disk is whole, and the same command goes on from there", Stopped.code)
     except BrokenPipeError:  # A reader such as head has enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
     except OSError as error:
         _say(
             f"{error.filename or 'the system'}: {error.strerror or error}; free the resource and give the same "
@@ -308,12 +330,23 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
             StorageError.code,
         )
     except MemoryError:
-        _say("there is not memory enough: lower the batch, the length or the windows of the evaluation", 2)
+        _say(f"there is not memory enough: {MEMORY}", 2)
     except RuntimeError as error:
-        if "nable to initialize backend" not in str(error):
-            raise
-        _say(f"{str(error).splitlines()[0]}: set JAX_PLATFORMS to a platform that this machine has, such as cpu", 2)
+        _say_of_jax(error)
     raise SystemExit(0)
+
+
+MEMORY = "lower the batch, the length or the windows of the evaluation"
+
+
+def _say_of_jax(error: RuntimeError) -> NoReturn:
+    """What jax says of the machine, in one line; anything else of it is a fault of ours, and a traceback."""
+    first = str(error).partition("\n")[0]
+    if "nable to initialize backend" in first:
+        _say(f"{first}: set JAX_PLATFORMS to a platform that this machine has, such as cpu", 2)
+    if "RESOURCE_EXHAUSTED" in first:
+        _say(f"the device has not memory enough ({first[:200]}): {MEMORY}", 2)
+    raise error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ python -m experiments.generate configs/quickstart.py --only rope --prompt "def "
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,4 +56,4 @@ def command(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(command))
+    cli.program(command)

@@ -5,7 +5,6 @@ python -m experiments.report runs/quickstart
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,4 +33,4 @@ def command(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(command))
+    cli.program(command)

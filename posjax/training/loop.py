@@ -104,7 +104,12 @@ def fit(
             return state
         with shown, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
             session = _Session(train, machine, checkpoints, metrics, shown, interrupts)
-            return session.run(state, done, batches, seed)
+            state = session.run(state, done, batches, seed)
+        # Whoever asked during the last step did not ask for what comes after the training either.
+        if interrupts.asked:
+            checkpoints.wait()
+            raise Stopped(_stopped(train.steps, train.steps))
+        return state
 
 
 def _gaps(path: Path, done: int) -> list[str]:
@@ -151,12 +156,9 @@ class _Session:
                     raise Diverged(self._diverged(step, "a parameter or a moment of the optimiser is not finite"))
                 self.metrics.keep()
                 self.checkpoints.save(step, state)
-            if asked and step < train.steps:
+            if asked:
                 self.checkpoints.wait()
-                raise Stopped(
-                    f"stopped at step {step} of {train.steps}; the checkpoint is kept, and the same command "
-                    "goes on from there"
-                )
+                raise Stopped(_stopped(step, train.steps))
         return state
 
     def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
@@ -189,6 +191,10 @@ class _Session:
             f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
             "raise its warmup, and use another folder with --work"
         )
+
+
+def _stopped(step: int, steps: int) -> str:
+    return f"stopped at step {step} of {steps}; the checkpoint is kept, and the same command goes on from there"
 
 
 @jax.jit

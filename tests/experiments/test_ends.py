@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +171,48 @@ def test_a_reader_of_the_output_that_goes_away_loses_nothing(home):
     os.close(writing)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (home / "runs/tiny/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_behind_the_output_loses_nothing(home):
+    arguments, more = command("run", "tiny.py", "--only", "rope", cwd=home, stderr=subprocess.PIPE, text=True)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(arguments, **more, stdout=full, timeout=120, check=False)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (home / "runs/tiny/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"])
+def test_a_setting_that_jax_cannot_read_is_one_line(home, variable):
+    arguments, more = command("run", "tiny.py", "--list", cwd=home, capture_output=True, text=True, timeout=120)
+    more["env"][variable] = "abc"
+    done = subprocess.run(arguments, **more, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("posjax: ") and "set that variable otherwise" in done.stderr
+
+
+def test_a_device_without_memory_is_one_line(shell, home, monkeypatch):
+    def too_much(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes.\nmore\nlines")
+
+    monkeypatch.setattr("posjax.run.fit", too_much)
+    line = shell("run", "tiny.py", "--only", "rope").line
+    assert "Out of memory allocating 10 bytes" in line and "lower the batch" in line
+
+
+def test_a_config_whose_name_is_no_text_is_one_line(shell, home):
+    name = os.fsdecode(b"t\xff.py")
+    (home / "tiny.py").rename(home / name)
+    assert "'t\\udcff.py'" in shell("run", name).line
+
+
+def test_metrics_that_are_no_file_are_one_line(shell, home):
+    folder = home / "runs/tiny/rope"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "metrics.jsonl")
+    assert "metrics.jsonl is no file" in shell("run", "tiny.py", "--only", "rope").line
 
 
 @pytest.mark.slow

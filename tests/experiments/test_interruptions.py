@@ -38,11 +38,11 @@ cli.main(run.command)
 """
 
 
-def interrupted(folder: Path, name: str) -> subprocess.CompletedProcess:
-    """`experiments.run tiny.py` in a process of its own, which gets a signal in the middle of the first run."""
-    (folder / "driver.py").write_text(DRIVER.format(name=name, step=3 if name == "SIGKILL" else 2))
+def interrupted(folder: Path, name: str, step: int, *only: str) -> subprocess.CompletedProcess:
+    """`experiments.run tiny.py` in a process of its own, which gets a signal before a step of the first run."""
+    (folder / "driver.py").write_text(DRIVER.format(name=name, step=step))
     return subprocess.run(
-        [sys.executable, "driver.py", "tiny.py", "--only", "rope"],
+        [sys.executable, "driver.py", "tiny.py", *only],
         cwd=folder,
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -66,7 +66,7 @@ def losses(folder: Path) -> list[tuple]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", wide(["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"], ["SIGKILL", "SIGTERM"]))
 def test_the_same_command_ends_with_the_same_table(shell, home, finished_once, name):
-    process = interrupted(home, name)
+    process = interrupted(home, name, 3 if name == "SIGKILL" else 2, "--only", "rope")
     if name == "SIGKILL":
         assert process.returncode == -signal.SIGKILL
         assert sorted(p.name for p in (home / "runs/tiny/rope/checkpoints").iterdir() if p.name.isdigit()) == ["2"]
@@ -79,3 +79,36 @@ def test_the_same_command_ends_with_the_same_table(shell, home, finished_once, n
     assert answer.code == 0, answer.err
     assert results(home) == results(finished_once)
     assert losses(home) == losses(finished_once)
+
+
+@pytest.mark.slow
+def test_a_signal_within_the_last_step_lets_nothing_else_begin(home):
+    process = interrupted(home, "SIGINT", 3)
+    assert process.returncode == 75 and "stopped at step 4 of 4" in process.stderr, process
+    assert process.stderr.count("\n") == 1
+    assert "evaluating" not in process.stdout and not (home / "runs/tiny/alibi/run.json").exists()
+    assert (home / "runs/tiny/rope/checkpoints/4").is_dir()
+
+
+LATE = """
+import os, signal
+from experiments import cli
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def command(arguments):
+    raise KeyboardInterrupt
+
+late = Late()
+cli.program(command)
+"""
+
+
+@pytest.mark.slow
+def test_a_second_signal_while_python_ends_changes_no_code():
+    process = subprocess.run(
+        [sys.executable, "-c", LATE], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert process.returncode == 75 and process.stderr.count("\n") == 1, process

@@ -140,9 +140,11 @@ def test_a_signal_ends_the_step_keeps_it_and_tells_how_to_go_on(tmp_path, machin
     assert resumed.asked == [2, 3, 4, 5] and losses(folder) == losses(straight[0])
 
 
-def test_a_signal_in_the_last_step_lets_the_run_end(tmp_path, machine, data, straight):
+def test_a_signal_in_the_last_step_keeps_it_and_lets_nothing_after_it_begin(tmp_path, machine, data, straight):
     source = Source(data, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert same(fit(train(), machine, source, SEED, tmp_path / "last"), straight[1])
+    with pytest.raises(Stopped, match="stopped at step 6 of 6; the checkpoint is kept"):
+        fit(train(), machine, source, SEED, tmp_path / "last")
+    assert same(fit(train(), machine, data, SEED, tmp_path / "last"), straight[1])
 
 
 def test_the_second_signal_ends_at_once():
