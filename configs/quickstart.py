@@ -14,7 +14,7 @@ from posjax import Alibi, Encoding, Learned, Rope, Sinusoidal, T5Bias
 from posjax.data import Needles, StandardLibrary
 from posjax.evaluation import Extrapolation, Retrieval
 from posjax.models import Decoder
-from posjax.run import Experiment, Run
+from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Train
 
 LENGTH = 64

@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 
 from posjax.errors import InputError, Stopped, StorageError
-from posjax.run import Experiment, Run
+from posjax.runs import Experiment, Run
 from posjax.training import TrainingProgress
 
 Options = TypeVar("Options", bound="Common")
@@ -35,7 +35,7 @@ class Common:
     """The options of every command."""
 
     config: Annotated[Path, tyro.conf.Positional]
-    """A Python file whose experiment() returns a posjax.run.Experiment."""
+    """A Python file whose experiment() returns a posjax.runs.Experiment."""
     work: Path | None = None
     """The folder of the results; runs/NAME of the config unless given."""
     only: tuple[str, ...] = ()
@@ -191,7 +191,7 @@ def load(path: Path) -> tuple[Experiment, str]:
         raise InputError(f"the config raised an error, {at}: {kind}{error}") from error
     if not isinstance(experiment, Experiment):
         raise InputError(
-            f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.run.Experiment"
+            f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.runs.Experiment"
         )
     return experiment, source.decode(errors="replace")
 

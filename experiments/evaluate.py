@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.run import write_experiment
-from posjax import run as runs
+from posjax import runs, workfolder
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def command(arguments: Sequence[str]) -> None:
     console = cli.console()
     if options.to is not None:
         for run in request.experiment.runs:
-            runs.check_target(options.to / run.name)
+            workfolder.check_target(options.to / run.name)
         write_experiment(request, options, options.to)
     for run in request.experiment.runs:
         folder = request.folder(options, run)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from posjax import run as runs
+from posjax import runs
 from posjax.data import SEPARATOR, Needles
 from posjax.errors import InputError
 from posjax.models import Sampling, generate

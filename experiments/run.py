@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli
-from posjax import report, run as runs
+from posjax import report, runs, workfolder
 from posjax.data import Documents, Needles
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
 from posjax.files import owned, probe, read_json, write_json
 from posjax.models import build
-from posjax.run import Experiment, Run
+from posjax.runs import Experiment, Run
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
     """Trains and evaluates one run, unless that is done, as the one that writes to its folder."""
     say = cli.teller(console)
     path = folder / "diverged.json"
-    if (folder / "run.json").exists() and runs.finished(folder):
-        runs.claim(run, folder, None)
+    if (folder / "run.json").exists() and workfolder.finished(folder):
+        workfolder.hold(run, folder)
         say(f"{title}: done before{_of_another_text(folder, documents)}")
         return
     if (folder / "run.json").exists() and path.exists():
-        runs.claim(run, folder, None)
-        raise Diverged(str(read_json(path, runs.REMEDY).get("reason")))
+        workfolder.hold(run, folder)
+        raise Diverged(str(read_json(path).get("reason")))
     with owned(folder):
         say(f"{title}: training {run.train.steps} steps")
         for advice in run.model.encoding.advice(run.train.length):
@@ -115,7 +115,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
 
 def _of_another_text(folder: Path, documents: Documents | None) -> str:
     """What is told of a finished run whose text has changed since."""
-    was = read_json(folder / "run.json", runs.REMEDY)["corpus"]
+    was = read_json(folder / "run.json")["corpus"]
     if documents is None or documents.fingerprint == was:
         return ""
     return f", on a text of fingerprint {was}; the text is {documents.fingerprint} now, and losses do not compare"
@@ -125,7 +125,7 @@ def finish(folder: Path, console: Console, keep: bool = True, to: Path | None = 
     """The table and the page of a folder of finished runs. Errors: `InputError` for results of another run."""
     manifests = [path for path in folder.glob("*/run.json") if path.is_file()]
     for path in manifests:
-        runs.check_results(path.parent)
+        workfolder.check_results(path.parent)
     written = report.write(folder, to)
     report.show(folder, console)
     for note in _texts_that_changed(manifests):
@@ -139,9 +139,9 @@ def _texts_that_changed(manifests: list[Path]) -> list[str]:
     """A line for each text of a config that was edited between two of its runs, which a table puts side by side."""
     fingerprints: dict[str, dict[str, str]] = {}
     for path in sorted(manifests):
-        manifest = read_json(path, runs.REMEDY)
+        manifest = read_json(path)
         config = manifest.get("config_tree")
-        if runs.finished(path.parent) and manifest.get("corpus") and isinstance(config, dict):
+        if workfolder.finished(path.parent) and manifest.get("corpus") and isinstance(config, dict):
             text = json.dumps(config.get("data"))
             fingerprints.setdefault(text, {})[path.parent.name] = str(manifest["corpus"])
     return [
@@ -160,11 +160,11 @@ def write_experiment(request: cli.Request, options: cli.Common, to: Path | None 
     probe(target)
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
-            runs.claim(run, request.folder(options, run), None)
+            workfolder.hold(run, request.folder(options, run))
     with contextlib.ExitStack() as held:
         # As the one whom every run that is still to do belongs to: else what another process does would be told wrong.
         for run in request.experiment.runs:
-            if not runs.finished(target / run.name):
+            if not workfolder.finished(target / run.name):
                 held.enter_context(owned(target / run.name))
         # Another command may fill this folder with other runs at the same time, and takes its turn.
         held.enter_context(owned(target, patience=10.0))
@@ -212,7 +212,7 @@ def spelled(options: cli.Common, request: cli.Request) -> str:
 def commands(path: Path) -> dict[str, str]:
     """By which command each run was asked for so far: a folder may be filled by several, each with other overrides."""
     try:
-        told = read_json(path, runs.REMEDY).get("commands", {})
+        told = read_json(path).get("commands", {})
         return {str(name): str(command) for name, command in told.items()}
     except (FileNotFoundError, InputError, ValueError, AttributeError):  # None yet, or damaged and now written anew.
         return {}

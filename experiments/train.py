@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from experiments import cli
 from experiments.run import write_experiment
-from posjax import run as runs
+from posjax import runs
 
 
 def command(arguments: Sequence[str]) -> None:

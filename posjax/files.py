@@ -20,6 +20,9 @@ from typing import Any
 
 from posjax.errors import Busy, InputError, StorageError
 
+REMEDY = "remove this one file and give the same command again, which writes it anew"
+"""What to do about a damaged file, unless it is one that no command writes anew."""
+
 STALE = 3600.0
 """After how many seconds an unfinished file is what a killed process left behind."""
 
@@ -105,7 +108,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """The object in a JSON file. Errors: `InputError` where it is damaged, with what to do; `FileNotFoundError`."""
     try:
         tree = json.loads(path.read_bytes().decode())

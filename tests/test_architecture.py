@@ -34,7 +34,8 @@ FLOORS = {
     "training": 5,
     "evaluation": 6,
     "report": 7,
-    "run": 8,
+    "workfolder": 6,
+    "runs": 8,
 }
 """The rooms of posjax; experiments and configs live above them all."""
 TOP = {"experiments": 9, "configs": 9}
@@ -287,8 +288,8 @@ def planted(tmp_path: Path, source: str) -> Path:
         ("report", "from posjax.evaluation import Variant"),
         ("report", "from posjax import axes"),
         ("training", "from posjax.evaluation.variants import Variant"),
-        ("run", "from experiments.cli import load"),
-        ("run", "from posjax.unheard import of"),
+        ("runs", "from experiments.cli import load"),
+        ("runs", "from posjax.unheard import of"),
         ("experiments", "import configs.quickstart"),
     ],
 )
@@ -302,7 +303,7 @@ def test_an_upward_import_is_noticed(tmp_path, here, source):
         ("invariants", "from posjax.attention import attend"),
         ("evaluation", "from posjax import attention\nimport jax.numpy as jnp\nfrom posjax.positions import LARGEST"),
         ("report", "from posjax.errors import InputError\nfrom posjax.report.load import Run"),
-        ("experiments", "from posjax import Rope\nfrom posjax import run as runs\nfrom experiments import cli"),
+        ("experiments", "from posjax import Rope\nfrom posjax import runs\nfrom experiments import cli"),
     ],
 )
 def test_a_downward_import_is_welcome(tmp_path, here, source):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cli, run as experiments_run
-from posjax.run import Experiment
+from posjax.runs import Experiment
 from tests.training.tiny import optax_promotes  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -69,7 +69,7 @@ def test_a_mistake_is_one_line_and_changes_no_file(shell, home, arguments, parts
         ("x = 1", ("experiment()",)),
         ("def experiment():\n    return 3", ("returned a int", "Experiment")),
         ("from posjax import Rope\nRope(base=-1.0)", ("line 2", "base=-1.0")),
-        ("from posjax.run import Experiment\ndef experiment():\n    return Experiment('t', 'q?', ())", ("no runs",)),
+        ("from posjax.runs import Experiment\ndef experiment():\n    return Experiment('t', 'q?', ())", ("no runs",)),
     ],
     ids=[
         "raises",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import neighbour
 import tiny
 from posjax import Encoding, Rope, chain
-from posjax.run import Experiment
+from posjax.runs import Experiment
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def test_a_device_without_memory_is_one_line(shell, home, monkeypatch):
     def too_much(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes.\nmore\nlines")
 
-    monkeypatch.setattr("posjax.run.fit", too_much)
+    monkeypatch.setattr("posjax.runs.fit", too_much)
     line = shell("run", "tiny.py", "--only", "rope").line
     assert "Out of memory allocating 10 bytes" in line and "lower the batch" in line
 

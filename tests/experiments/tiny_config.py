@@ -6,7 +6,7 @@ from posjax import Alibi, Encoding, Rope
 from posjax.data import Text
 from posjax.evaluation import Extrapolation
 from posjax.models import Decoder
-from posjax.run import Experiment, Run
+from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Devices, Train
 
 TEXT = Text(paths=(str(Path(__file__).parent / "text"),), validation_share=0.3)

@@ -13,7 +13,7 @@ from posjax.data import Batches, Text, training_windows
 from posjax.encodings import Encoding, Rope
 from posjax.evaluation import Extrapolation
 from posjax.models import Decoder
-from posjax.run import Run
+from posjax.runs import Run
 from posjax.training import AdamW, Devices, Train, trainer
 
 ROPE = Rope()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +21,12 @@ from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, trai
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval, Subject
 from posjax.fields import check_fields
-from posjax.files import json_bytes, owned, read_json, write_json
-from posjax.identity import differences, tree
+from posjax.files import owned
 from posjax.lines import read as read_metrics
 from posjax.models import Decoder
-from posjax.surroundings import changes, surroundings
-from posjax.training import Train, TrainingProgress, about, begun, fit, restored, trainer
+from posjax.surroundings import surroundings
+from posjax.training import Train, TrainingProgress, about, fit, restored, trainer
+from posjax.workfolder import check_target, claim, compare, hold, write_results
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
 TAKEN = ("figures", "report.html", "experiment.json", "owner.lock")
@@ -72,6 +70,14 @@ class Run:
                 f"the run {self.name!r} trains at length {self.train.length} and "
                 f"{self.model.encoding!r} holds {most} positions: lengthen the table"
             )
+
+    def about(self, corpus: str | None) -> dict[str, Any]:
+        """What the bits of the training depend on, with the text's fingerprint."""
+        return about(self.train, self.model, self.data.vocabulary, self.seed, corpus)
+
+    def surroundings(self) -> dict[str, Any]:
+        """What the training would run on here, now. Errors: `InputError` for a backend that cannot do it."""
+        return surroundings(*_backend(self))
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,16 @@ def check(run: Run, documents: Documents | None = None) -> None:
     run.evaluation.rehearse(run.model, run.data.vocabulary, run.train.length)
 
 
+def _backend(run: Run) -> tuple[Mesh, Choice]:
+    """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
+    mesh = run.train.devices.mesh(run.train.batch)
+    try:
+        with jax.set_mesh(mesh):
+            return mesh, run.model.explain(run.train.length)
+    except NotImplementedError as why:
+        raise InputError(f"{run.name}: {why}") from why
+
+
 def _room(run: Run, longest: int) -> None:
     """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -174,7 +190,7 @@ def train(
     """
     material = Material.open(run) if material is None else material
     with owned(folder):
-        for note in claim(run, folder, material):
+        for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
         machine = trainer(run.train, run.model, run.data.vocabulary)
         state = fit(run.train, machine, material.batches, run.seed, folder, progress, material.fingerprint)
@@ -183,11 +199,9 @@ def train(
 
 def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subject:
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
-    claim(run, folder, None)
+    kept = hold(run, folder)
     machine = trainer(run.train, run.model, run.data.vocabulary)
-    corpus = read_json(folder / "run.json", REMEDY)["corpus"]
-    mine = about(run.train, run.model, run.data.vocabulary, run.seed, corpus)
-    found = restored(folder / "checkpoints", machine.abstract(), mine)
+    found = restored(folder / "checkpoints", machine.abstract(), run.about(kept["corpus"]))
     for note in found.told:
         say(f"{run.name}: {note}")
     if found.state is None or found.step < run.train.steps:
@@ -217,7 +231,8 @@ def evaluate(
     if to is not None:
         check_target(to)
     with owned(target):
-        for note in claim(run, folder, material, writes=to is None):
+        notes = claim(run, folder, material.fingerprint) if to is None else compare(run, folder, material.fingerprint)
+        for note in notes:
             say(f"{run.name}: {note}")
         began = time.perf_counter()
         if isinstance(run.evaluation, Retrieval):
@@ -237,39 +252,8 @@ def evaluate(
             "seconds": seconds,
             "tokens": run.train.steps * run.train.batch * run.train.length,
         }
-        kept = read_json(folder / "run.json", REMEDY)
-        # First which results they will be: where a kill comes between, none are better than those of another time.
-        write_json(target / "run.json", {**kept, "results": _fingerprint(json_bytes(results))})
-        write_json(target / "results.json", results)
+        write_results(folder, target, results)
     return results
-
-
-def _fingerprint(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def check_results(folder: Path) -> None:
-    """Errors: `InputError` where the results in a folder are not those that its run's evaluation wrote.
-
-    Runs of before this was kept are known by their names alone.
-    """
-    path = folder / "results.json"
-    if not path.is_file() or not (folder / "run.json").is_file():
-        return
-    manifest = read_json(folder / "run.json", REMEDY)
-    kept = manifest.get("results")
-    name = read_json(path, REMEDY).get("name")
-    if name != manifest.get("name") or kept not in (None, _fingerprint(path.read_bytes())):
-        raise InputError(
-            f"{path} is not what the evaluation of this run wrote (it is of {name!r}, or was changed since): take it "
-            "away and give the same command again, which evaluates anew"
-        )
-
-
-def check_target(to: Path) -> None:
-    """Errors: `InputError` for a folder that another run was trained in, whose files results would replace."""
-    if (to / "checkpoints").exists() or (to / "metrics.jsonl").exists():
-        raise InputError(f"{to} holds a run of its own: choose another folder with --to for these results")
 
 
 def _seconds(run: Run, folder: Path) -> float:
@@ -288,85 +272,3 @@ TITLES = {
     "interpolate": "interpolate",
 }
 """How variants are called in tables."""
-
-REMEDY = "remove this one file and give the same command again, which writes it anew"
-
-
-def finished(folder: Path) -> bool:
-    """Whether a run's results are there."""
-    return (folder / "results.json").is_file()
-
-
-def claim(run: Run, folder: Path, material: Material | None, writes: bool = True) -> list[str]:
-    """Makes a folder this run's own, or holds it to be so already, and tells what else has changed since.
-
-    Without `material` nothing is written, nor the corpus compared.
-
-    Errors: `InputError` that says what differs.
-    """
-    path = folder / "run.json"
-    if not path.exists():
-        if material is None or not writes:
-            raise InputError(f"{folder} holds no run: train it first with experiments.train or experiments.run")
-        mine = about(run.train, run.model, run.data.vocabulary, run.seed, material.fingerprint)
-        kept = begun(folder / "checkpoints")
-        _same(folder, [] if kept is None else differences(kept, mine))
-        told = []
-        for name in ("results.json", "diverged.json"):
-            # Of whatever stood here before its manifest was taken away.
-            if (folder / name).exists():
-                aside = folder / f"{name}.{secrets.token_hex(2)}"
-                (folder / name).rename(aside)
-                told.append(f"the folder begins anew, and what it held is {aside.name} now")
-        write_json(path, manifest(run, material))
-        return told
-    found = read_json(path, REMEDY)
-    if not {"config_tree", "corpus"} <= set(found):
-        raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
-    _same(folder, differences(found["config_tree"], run))
-    if material is None:
-        return []
-    if found["corpus"] != material.fingerprint:
-        raise InputError(
-            f"{folder} was begun with a corpus of fingerprint {found['corpus']}, and it is "
-            f"{material.fingerprint} now: restore the text, or choose another folder with --work"
-        )
-    here = surroundings(*_backend(run))
-    try:
-        since = changes([found, *found.get("sessions", [])][-1], here)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged (what it says of versions and devices): {REMEDY}") from error
-    if since and writes:
-        write_json(path, {**found, "sessions": [*found.get("sessions", []), here]})
-    return [f"this goes on elsewhere than it was begun: {'; '.join(since)}"] if since else []
-
-
-def _same(folder: Path, different: list[str]) -> None:
-    if different:
-        raise InputError(
-            f"{folder} belongs to another config: {'; '.join(different[:3])}"
-            + (f"; and {len(different) - 3} more" if len(different) > 3 else "")
-            + ". Nothing was changed; choose another folder with --work"
-        )
-
-
-def manifest(run: Run, material: Material) -> dict[str, Any]:
-    """What is needed to repeat a run: the config and all that it ran on."""
-    return {
-        "name": run.name,
-        "label": run.label,
-        "config": repr(run),
-        "config_tree": tree(run),
-        "corpus": material.fingerprint,
-        **surroundings(*_backend(run)),
-    }
-
-
-def _backend(run: Run) -> tuple[Mesh, Choice]:
-    """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
-    mesh = run.train.devices.mesh(run.train.batch)
-    try:
-        with jax.set_mesh(mesh):
-            return mesh, run.model.explain(run.train.length)
-    except NotImplementedError as why:
-        raise InputError(f"{run.name}: {why}") from why

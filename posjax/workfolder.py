@@ -1,0 +1,166 @@
+"""What a run's folder holds, and whose it is: claimed once, held to be so ever after, and tied to its results."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Any, Protocol
+
+from posjax.errors import InputError
+from posjax.files import REMEDY, json_bytes, read_json, write_json
+from posjax.identity import differences, tree
+from posjax.surroundings import changes
+from posjax.training import begun
+
+
+class Configuration(Protocol):
+    """What a folder belongs to: a frozen value with a name, such as `posjax.runs.Run`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def about(self, corpus: str | None) -> dict[str, Any]:
+        """What the bits of its training depend on, a text's fingerprint among them."""
+        ...
+
+    def surroundings(self) -> dict[str, Any]:
+        """What it would run on here, now."""
+        ...
+
+
+def claim(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
+    """Makes a folder this run's own, or holds it to be so already, and tells what else has changed since.
+
+    `corpus` is the fingerprint of the text. Errors: `InputError` that says what differs, `StorageError`.
+    """
+    if not (folder / "run.json").exists():
+        return _begin(run, folder, corpus)
+    kept = hold(run, folder)
+    here, notes = _compared(run, folder, kept, corpus)
+    if notes:
+        write_json(folder / "run.json", {**kept, "sessions": [*kept.get("sessions", []), here]})
+    return notes
+
+
+def compare(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
+    """As `claim`, for a folder that is only read: it tells the same, and keeps nothing of it."""
+    _, notes = _compared(run, folder, hold(run, folder), corpus)
+    return notes
+
+
+def hold(run: Configuration, folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, held to be this run's. Errors: `InputError` that says what differs."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise InputError(f"{folder} holds no run: train it first with experiments.train or experiments.run")
+    kept = read_json(path)
+    if not {"config_tree", "corpus"} <= set(kept):
+        raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
+    _refuse_another(folder, differences(kept["config_tree"], run))
+    return kept
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run's results are there."""
+    return (folder / "results.json").is_file()
+
+
+def manifest(run: Configuration, corpus: str | None) -> dict[str, Any]:
+    """What is needed to repeat a run: the config and all that it ran on."""
+    return {
+        "name": run.name,
+        "label": run.label,
+        "config": repr(run),
+        "config_tree": tree(run),
+        "corpus": corpus,
+        **run.surroundings(),
+    }
+
+
+def _begin(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
+    """Writes the manifest of a folder that has none, and sets aside what was measured there before."""
+    # Without its manifest a folder still knows by its checkpoints whose it is.
+    trained = begun(folder / "checkpoints")
+    if trained is not None:
+        _refuse_another(folder, differences(trained, run.about(corpus)))
+    notes = []
+    for name in ("results.json", "diverged.json"):
+        if (folder / name).exists():
+            aside = folder / f"{name}.{secrets.token_hex(2)}"
+            (folder / name).rename(aside)
+            notes.append(f"the folder begins anew, and what it held is {aside.name} now")
+    write_json(folder / "run.json", manifest(run, corpus))
+    return notes
+
+
+def _compared(
+    run: Configuration, folder: Path, kept: dict[str, Any], corpus: str | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What the run would run on here, and a line where its last session ran on something else."""
+    if kept["corpus"] != corpus:
+        raise InputError(
+            f"{folder} was begun with a corpus of fingerprint {kept['corpus']}, and it is "
+            f"{corpus} now: restore the text, or choose another folder with --work"
+        )
+    here = run.surroundings()
+    try:
+        last_session = [kept, *kept.get("sessions", [])][-1]
+        since = changes(last_session, here)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        path = folder / "run.json"
+        raise InputError(f"{path} is damaged (what it says of versions and devices): {REMEDY}") from error
+    if not since:
+        return here, []
+    return here, [f"this goes on elsewhere than it was begun: {'; '.join(since)}"]
+
+
+def _refuse_another(folder: Path, different: list[str]) -> None:
+    """Errors: `InputError` where a folder's config differs from this one, with the first few places."""
+    if not different:
+        return
+    said = "; ".join(different[:3])
+    if len(different) > 3:
+        said += f"; and {len(different) - 3} more"
+    raise InputError(
+        f"{folder} belongs to another config: {said}. Nothing was changed; choose another folder with --work"
+    )
+
+
+def write_results(folder: Path, target: Path, results: dict[str, Any]) -> None:
+    """Writes the results of a folder's run into `target`, the same folder or another, and there whose they are."""
+    kept = read_json(folder / "run.json")
+    # First which results they will be: where a kill comes between, none are better than those of another time.
+    write_json(target / "run.json", {**kept, "results": _fingerprint(json_bytes(results))})
+    write_json(target / "results.json", results)
+
+
+def _fingerprint(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_results(folder: Path) -> None:
+    """Errors: `InputError` where the results in a folder are not those that its run's evaluation wrote.
+
+    Runs of before this was kept are known by their names alone.
+    """
+    path = folder / "results.json"
+    if not path.is_file() or not (folder / "run.json").is_file():
+        return
+    manifest = read_json(folder / "run.json")
+    kept = manifest.get("results")
+    name = read_json(path).get("name")
+    if name != manifest.get("name") or kept not in (None, _fingerprint(path.read_bytes())):
+        raise InputError(
+            f"{path} is not what the evaluation of this run wrote (it is of {name!r}, or was changed since): take it "
+            "away and give the same command again, which evaluates anew"
+        )
+
+
+def check_target(to: Path) -> None:
+    """Errors: `InputError` for a folder that another run was trained in, whose files results would replace."""
+    if (to / "checkpoints").exists() or (to / "metrics.jsonl").exists():
+        raise InputError(f"{to} holds a run of its own: choose another folder with --to for these results")

@@ -1,0 +1,30 @@
+"""Files are whole or not there, and damage is told."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from posjax.errors import InputError, StorageError
+from posjax.files import read_json, write_json
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    write_json(path, {"a": 1})
+    assert read_json(path) == {"a": 1}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        with pytest.raises(StorageError, match="killed here"):
+            write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 1}
+
+
+def test_damaged_json_is_told(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        read_json(tmp_path / "run.json")

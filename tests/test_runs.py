@@ -1,0 +1,202 @@
+"""A run and its folder: claimed once, never mistaken for another, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import jax
+import pytest
+
+from posjax import runs, workfolder
+from posjax.data import Needles
+from posjax.encodings import Alibi, Learned
+from posjax.errors import InputError
+from posjax.evaluation import Extrapolation, Retrieval
+from posjax.files import read_json
+from posjax.models import build
+from posjax.runs import Experiment, Material, Run
+from posjax.training import Devices
+from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
+
+
+@pytest.fixture
+def text(tmp_path):
+    return corpus(tmp_path / "text")
+
+
+@pytest.fixture
+def mine(text):
+    return run(text)
+
+
+def snapshot(folder):
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_config_in_the_manifest_rebuilds_the_run(mine):
+    import posjax
+    from posjax import data, evaluation, models, training
+
+    names = {**vars(posjax), **vars(runs), **vars(data), **vars(models), **vars(training), **vars(evaluation)}
+    assert eval(workfolder.manifest(mine, None)["config"], names) == mine
+
+
+def test_a_folder_without_a_run_is_not_made_one_by_looking(tmp_path, mine):
+    for action in (lambda: workfolder.hold(mine, tmp_path / "run"), lambda: runs.restore(mine, tmp_path / "run")):
+        with pytest.raises(InputError, match="holds no run: train it first"):
+            action()
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_that_has_not_ended_is_not_evaluated(tmp_path, mine):
+    workfolder.claim(mine, tmp_path / "run", Material.open(mine).fingerprint)
+    with pytest.raises(InputError, match="trained to step 0 of 6"):
+        runs.restore(mine, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "/abs",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "report.html",
+        "figures",
+        "[/x]",
+        "experiment.json",
+        "a\0b",
+        "\udcff",
+        "x" * 101,
+        "-x",
+        "con\nsole",
+    ],
+)
+def test_a_name_is_a_plain_folder_name(mine, name):
+    with pytest.raises(InputError, match="needed is"):
+        replace(mine, name=name)
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        ("train", "steps", 2.5),
+        ("train", "length", 16.0),
+        ("train", "steps", 10**12),
+        ("train", "optimizer", None),
+        ("train", "devices", None),
+        ("train", "sinks", ("prometheus",)),
+        ("model", "layers", 1.5),
+        ("model", "layers", 0),
+        ("model", "feed_forward", 0),
+        ("model", "feed_forward", -1),
+        ("model", "epsilon", -1.0),
+        ("model", "dtype", "int8"),
+        ("model", "model_size", 2**30),
+        ("evaluation", "multiples", (1, 2.0)),
+        ("evaluation", "extensions", ("yarm",)),
+        ("", "seed", 1.5),
+        ("", "seed", 2**67),
+        ("", "seed", -1),
+        ("", "data", None),
+        ("", "evaluation", None),
+        ("", "label", b"x"),
+        ("", "label", "\ud800"),
+    ],
+)
+def test_every_field_of_a_config_is_held_to_its_type(mine, where, field, value):
+    with pytest.raises(InputError, match=field):
+        replace(getattr(mine, where) if where else mine, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("model", {"layers": 10**9}),
+        ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}),
+        ("train", {"batch": 2**31 - 1}),
+        ("evaluation", {"windows": 2**31 - 1}),
+    ],
+)
+def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, change):
+    with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{next(iter(change))}"):
+        runs.check(replace(mine, **{where: replace(getattr(mine, where), **change)}))
+
+
+def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path, text):
+    plan = run(text, steps=2)
+    plan = replace(plan, model=replace(plan.model, head_size=2 * plan.model.model_size))
+    runs.check(plan)
+    assert runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))["scores"]["random"][0] == 0
+
+
+def test_results_of_a_folder_that_may_only_be_read_go_elsewhere(tmp_path, text):
+    plan, folder = run(text, steps=2), tmp_path / "theirs"
+    runs.train(plan, folder)
+    (folder / "owner.lock").unlink()
+    before = snapshot(folder)
+    runs.evaluate(plan, folder, runs.restore(plan, folder), to=tmp_path / "mine")
+    assert snapshot(folder) == before
+    assert {"run.json", "results.json"} < {p.name for p in (tmp_path / "mine").iterdir()}
+
+
+def test_several_processes_are_refused(mine, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match="process 0 of 2: posjax trains in one process"):
+        runs.check(mine)
+
+
+def test_what_does_not_go_together_is_refused(text):
+    good = run(text)
+    with pytest.raises(InputError, match="Needles go with Retrieval"):
+        replace(good, data=Needles())
+    with pytest.raises(InputError, match="Needles go with Retrieval"):
+        replace(good, evaluation=Retrieval())
+    with pytest.raises(InputError, match="lengthen the table"):
+        replace(good, model=decoder(Learned(length=4)))
+    with pytest.raises(InputError, match="two runs named 'rope'"):
+        Experiment("t", "q?", (good, good))
+    with pytest.raises(InputError, match="no runs"):
+        Experiment("t", "q?", ())
+
+
+def test_a_needle_run_goes_all_the_way(tmp_path):
+    task = Needles(keys=4, values=4, fillers=2, needles=2)
+    plan = Run(
+        "needle",
+        "Needle",
+        decoder(),
+        task,
+        train(length=16, steps=2, devices=Devices(data=2)),
+        Retrieval(multiples=(1, 2), depths=(0.0, 0.5), sequences=4),
+    )
+    subject = runs.train(plan, tmp_path)
+    results = runs.evaluate(plan, tmp_path, subject)
+    assert workfolder.finished(tmp_path) and read_json(tmp_path / "results.json") == json.loads(json.dumps(results))
+    assert [v["label"] for v in results["variants"]] == ["Needle", "Needle + YaRN", "Needle + window"]
+    assert results["chance"] == 0.25 and results["queries"] == 8 and results["tokens"] == 2 * 4 * 16
+    assert results["parameters"] == sum(
+        x.size
+        for x in jax.tree.leaves(
+            jax.eval_shape(lambda: __import__("flax").nnx.state(build(plan.model, task.vocabulary, 0)))
+        )
+    )
+    assert timeless(runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))) == timeless(results)
+    assert read_json(tmp_path / "run.json")["corpus"] is None
+
+
+def timeless(results: dict) -> dict:
+    """Results without how long it took to find them."""
+    return {name: value for name, value in results.items() if name != "seconds"}
+
+
+def test_a_text_run_is_evaluated(tmp_path, text):
+    plan = run(text, steps=2, encoding=Alibi())
+    results = runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))
+    assert isinstance(plan.evaluation, Extrapolation)
+    assert [v["name"] for v in results["variants"]] == ["raw", "windowed"]
+    assert all(results["seconds"][what] > 0 for what in ("train", "evaluate"))
+    assert results["corpus"]["fingerprint"] == text.load().fingerprint
