@@ -25,7 +25,7 @@ from posjax.files import owned
 from posjax.lines import read as read_metrics
 from posjax.models import Decoder
 from posjax.surroundings import surroundings
-from posjax.training import Train, TrainingProgress, about, fit, restored, trainer
+from posjax.training import Train, TrainingProgress, about, fit, restored
 from posjax.workfolder import check_target, claim, compare, hold, write_results
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
@@ -192,16 +192,16 @@ def train(
     with owned(folder):
         for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
-        machine = trainer(run.train, run.model, run.data.vocabulary)
-        state = fit(run.train, machine, material.batches, run.seed, folder, progress, material.fingerprint)
-    return Subject(nnx.merge(machine.graph(), state.params), run.train.length)
+        trainer = run.train.trainer(run.model, run.data.vocabulary)
+        state = fit(run.train, trainer, material.batches, run.seed, folder, progress, material.fingerprint)
+    return Subject(nnx.merge(trainer.graph(), state.params), run.train.length)
 
 
 def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subject:
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     kept = hold(run, folder)
-    machine = trainer(run.train, run.model, run.data.vocabulary)
-    found = restored(folder / "checkpoints", machine.abstract(), run.about(kept["corpus"]))
+    trainer = run.train.trainer(run.model, run.data.vocabulary)
+    found = restored(folder / "checkpoints", trainer.abstract(), run.about(kept["corpus"]))
     for note in found.told:
         say(f"{run.name}: {note}")
     if found.state is None or found.step < run.train.steps:
@@ -209,7 +209,7 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subje
             f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
             "the same command goes on from there" + "".join(f" ({note})" for note in found.told)
         )
-    return Subject(nnx.merge(machine.graph(), found.state.params), run.train.length)
+    return Subject(nnx.merge(trainer.graph(), found.state.params), run.train.length)
 
 
 def evaluate(

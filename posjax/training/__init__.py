@@ -1,7 +1,7 @@
 """Training: an optimiser, a mesh, a step, a loop, checkpoints."""
 
 from posjax.training.checkpoints import Checkpoints, begun, restore as restored
-from posjax.training.loop import Train, about, fit, trainer
+from posjax.training.loop import Train, about, fit
 from posjax.training.mesh import Devices
 from posjax.training.optimizer import AdamW
 from posjax.training.progress import TrainingProgress
@@ -19,5 +19,4 @@ __all__ = [
     "begun",
     "fit",
     "restored",
-    "trainer",
 ]

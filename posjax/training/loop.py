@@ -22,6 +22,7 @@ from posjax.errors import Diverged, Stopped
 from posjax.fields import check_fields
 from posjax.files import owned
 from posjax.lines import read
+from posjax.models import Decoder
 from posjax.training import mesh as meshes
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.mesh import Devices
@@ -53,13 +54,12 @@ class Train:
     def __post_init__(self) -> None:
         check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"), choices=True)
 
+    def trainer(self, model: Decoder, vocabulary: int) -> Trainer:
+        """What makes and advances the state of such a training."""
+        return Trainer(model, vocabulary, self.optimizer, self.steps, self.devices.mesh(self.batch))
 
-def trainer(train: Train, model: Any, vocabulary: int) -> Trainer:
-    """What makes and advances the state of such a training."""
-    return Trainer(model, vocabulary, train.optimizer, train.steps, train.devices.mesh(train.batch))
 
-
-def about(train: Train, model: Any, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
+def about(train: Train, model: Decoder, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
     """What the bits of a training depend on: each checkpoint says that it is of this."""
     return {
         "seed": seed,
@@ -75,7 +75,7 @@ def about(train: Train, model: Any, vocabulary: int, seed: int, corpus: str | No
 
 def fit(
     train: Train,
-    machine: Trainer,
+    trainer: Trainer,
     batches: Batches,
     seed: int,
     folder: Path,
@@ -92,18 +92,18 @@ def fit(
     SIGTERM or SIGHUP, both with the last step that is kept; `Busy` for a folder that another process trains in;
     `StorageError` for a disk that refuses; `InputError` for a folder of another configuration.
     """
-    mine = about(train, machine.model, machine.vocabulary, seed, corpus)
+    mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
     with owned(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
-        found = checkpoints.restore(machine.abstract())
+        found = checkpoints.restore(trainer.abstract())
         done, state = found.step, found.state
-        state = machine.start(seed) if state is None else state
+        state = trainer.start(seed) if state is None else state
         shown = (progress or _quiet)(done)
         for note in (*found.told, *_gaps(folder / "metrics.jsonl", done)):
             shown.say(note)
         if done >= train.steps:
             return state
         with shown, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
-            session = _Session(train, machine, checkpoints, metrics, shown, interrupts)
+            session = _Session(train, trainer, checkpoints, metrics, shown, interrupts)
             state = session.run(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
         if interrupts.asked:
@@ -133,18 +133,18 @@ class _Session:
     """One process's part of a run."""
 
     train: Train
-    machine: Trainer
+    trainer: Trainer
     checkpoints: Checkpoints
     metrics: Metrics
     shown: TrainingProgress
     interrupts: Interrupts
 
     def run(self, state: State, done: int, batches: Batches, seed: int) -> State:
-        advance, train = self.machine.step(seed), self.train
+        advance, train = self.trainer.compiled(seed), self.train
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
         for step in range(done + 1, train.steps + 1):
-            state, numbers = advance(state, meshes.place(batches.batch(step - 1), self.machine.mesh))
+            state, numbers = advance(state, meshes.place(batches.batch(step - 1), self.trainer.mesh))
             waiting.append((step, numbers))
             asked = self.interrupts.asked
             keep = asked or step % train.checkpoint_every == 0 or step == train.steps

@@ -61,8 +61,8 @@ class Trainer:
         place = meshes.shared(self.mesh)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
 
-    def step(self, seed: int) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
-        """The compiled step: `(state, batch) -> (state, metrics)`; the state given is consumed."""
+    def compiled(self, seed: int) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+        """One step, compiled: `(state, batch) -> (state, metrics)`; the state given is consumed."""
         graph, transform = self.graph(), self.optimizer.build(self.steps)
 
         def loss(params: Any, batch: Batch, step: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from rich.console import Console
 from posjax.errors import Busy, Diverged, InputError, Stopped, StorageError
 from posjax.files import owned
 from posjax.lines import read
-from posjax.training import AdamW, Checkpoints, Devices, Train, TrainingProgress, fit, restored, trainer
+from posjax.training import AdamW, Checkpoints, Devices, Train, TrainingProgress, fit, restored
 from posjax.training.loop import Interrupts
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, patch_optax, train  # noqa: F401
 
@@ -45,16 +45,16 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def machine():
+def trainer():
     return Warm(train(), decoder())
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, machine, data):
+def whole(tmp_path_factory, trainer, data):
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch_optax(patch)
-        return folder, fit(train(), machine, data, SEED, folder)
+        return folder, fit(train(), trainer, data, SEED, folder)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_every_step_is_logged_once_with_what_it_cost(straight):
         assert line["tokens_per_second"] == pytest.approx(4 * 8 / line["seconds"])
 
 
-def test_a_run_that_dies_between_two_checkpoints_ends_with_the_same_bits(tmp_path, machine, data, straight):
+def test_a_run_that_dies_between_two_checkpoints_ends_with_the_same_bits(tmp_path, trainer, data, straight):
     class Dead(BaseException):
         """Not an error that anything catches, as with kill -9."""
 
@@ -98,53 +98,53 @@ def test_a_run_that_dies_between_two_checkpoints_ends_with_the_same_bits(tmp_pat
     whole, state = straight
     folder = tmp_path / "killed"
     with pytest.raises(Dead):
-        fit(train(), machine, Source(data, 5, die), SEED, folder)
+        fit(train(), trainer, Source(data, 5, die), SEED, folder)
     assert [line["step"] for line in read(folder / "metrics.jsonl").steps][-1] in (3, 4, 5)
     resumed = Source(data, -1, None)
-    again = fit(train(), machine, resumed, SEED, folder)
+    again = fit(train(), trainer, resumed, SEED, folder)
     assert resumed.asked == [3, 4, 5]
     assert same(again, state)
     assert losses(folder) == losses(whole)
 
 
-def test_a_finished_run_takes_no_step_and_changes_nothing(machine, data, straight):
+def test_a_finished_run_takes_no_step_and_changes_nothing(trainer, data, straight):
     folder, state = straight
     before = (folder / "metrics.jsonl").read_bytes()
     asked = Source(data, -1, None)
-    assert same(fit(train(), machine, asked, SEED, folder), state)
+    assert same(fit(train(), trainer, asked, SEED, folder), state)
     assert asked.asked == [] and (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_another_seed_is_another_run(tmp_path, machine, data, straight):
-    other = fit(train(), machine, data, SEED + 1, tmp_path / "other")
+def test_another_seed_is_another_run(tmp_path, trainer, data, straight):
+    other = fit(train(), trainer, data, SEED + 1, tmp_path / "other")
     assert not same(other.params, straight[1].params)
 
 
-def test_logging_more_often_changes_no_number(tmp_path, machine, data, straight):
+def test_logging_more_often_changes_no_number(tmp_path, trainer, data, straight):
     folder = tmp_path / "often"
-    state = fit(train(log_every=1, checkpoint_every=2), machine, data, SEED, folder)
+    state = fit(train(log_every=1, checkpoint_every=2), trainer, data, SEED, folder)
     assert same(state, straight[1]) and losses(folder) == losses(straight[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_step_keeps_it_and_tells_how_to_go_on(tmp_path, machine, data, straight, number):
+def test_a_signal_ends_the_step_keeps_it_and_tells_how_to_go_on(tmp_path, trainer, data, straight, number):
     folder = tmp_path / "stopped"
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match="step 2 of 6; the checkpoint is kept, and the same command goes on"):
-        fit(train(), machine, Source(data, 1, lambda: os.kill(os.getpid(), number)), SEED, folder)
+        fit(train(), trainer, Source(data, 1, lambda: os.kill(os.getpid(), number)), SEED, folder)
     assert signal.getsignal(number) is before
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest() == 2
     resumed = Source(data, -1, None)
-    assert same(fit(train(), machine, resumed, SEED, folder), straight[1])
+    assert same(fit(train(), trainer, resumed, SEED, folder), straight[1])
     assert resumed.asked == [2, 3, 4, 5] and losses(folder) == losses(straight[0])
 
 
-def test_a_signal_in_the_last_step_keeps_it_and_lets_nothing_after_it_begin(tmp_path, machine, data, straight):
+def test_a_signal_in_the_last_step_keeps_it_and_lets_nothing_after_it_begin(tmp_path, trainer, data, straight):
     source = Source(data, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Stopped, match="stopped at step 6 of 6; the checkpoint is kept"):
-        fit(train(), machine, source, SEED, tmp_path / "last")
-    assert same(fit(train(), machine, data, SEED, tmp_path / "last"), straight[1])
+        fit(train(), trainer, source, SEED, tmp_path / "last")
+    assert same(fit(train(), trainer, data, SEED, tmp_path / "last"), straight[1])
 
 
 def test_the_second_signal_ends_at_once():
@@ -161,7 +161,7 @@ def test_the_second_signal_ends_at_once():
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path, data):
     wild = train(steps=40, optimizer=AdamW(learning_rate=1e30, warmup=1.0), checkpoint_every=1, log_every=1)
     with pytest.raises(Diverged) as stop:
-        fit(wild, trainer(wild, decoder(), 257), data, SEED, tmp_path)
+        fit(wild, wild.trainer(decoder(), 257), data, SEED, tmp_path)
     said = str(stop.value)
     lines = read(tmp_path / "metrics.jsonl").steps
     assert all(np.isfinite(line["loss"]) for line in lines)
@@ -177,19 +177,19 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path, 
 def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, data):
     wild = train(steps=20, optimizer=AdamW(learning_rate=1e30, warmup=0.0), checkpoint_every=20)
     with pytest.raises(Diverged, match="no checkpoint was saved before it"):
-        fit(wild, trainer(wild, decoder(), 257), data, SEED, tmp_path)
+        fit(wild, wild.trainer(decoder(), 257), data, SEED, tmp_path)
 
 
 @pytest.mark.parametrize("number", ["gradient_norm", "parameter"])
-def test_what_is_not_finite_is_never_kept(tmp_path, machine, data, number):
+def test_what_is_not_finite_is_never_kept(tmp_path, trainer, data, number):
     """A finite loss is not enough: the update of a step that looked well may not be."""
 
     class Wild:
         def __getattr__(self, name):
-            return getattr(machine, name)
+            return getattr(trainer, name)
 
-        def step(self, seed):
-            advance = machine.step(seed)
+        def compiled(self, seed):
+            advance = trainer.compiled(seed)
 
             def wild(state, batch):
                 state, numbers = advance(state, batch)
@@ -208,11 +208,11 @@ def test_what_is_not_finite_is_never_kept(tmp_path, machine, data, number):
         else "a parameter or a moment of the optimiser is not finite at step 6",
     ):
         fit(train(), Wild(), data, SEED, tmp_path)
-    found = restored(tmp_path / "checkpoints", machine.abstract())
+    found = restored(tmp_path / "checkpoints", trainer.abstract())
     assert found.step == 3 and all(np.isfinite(x).all() for x in jax.tree.leaves(found.state))
 
 
-def test_a_folder_in_use_says_by_whom(tmp_path, machine, data):
+def test_a_folder_in_use_says_by_whom(tmp_path, trainer, data):
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom posjax.files import owned\n"
         "with owned(Path(sys.argv[1])):\n    print('mine', flush=True)\n    time.sleep(60)"
@@ -220,46 +220,46 @@ def test_a_folder_in_use_says_by_whom(tmp_path, machine, data):
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "mine\n"
         with pytest.raises(Busy, match=f"is in use by process {other.pid} on .* since .*: wait"):
-            fit(train(), machine, data, SEED, tmp_path)
+            fit(train(), trainer, data, SEED, tmp_path)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["owner.lock"]
         other.kill()
     with owned(tmp_path), owned(tmp_path):  # A lock goes with its process; one process may take it twice.
         assert f"process {os.getpid()} on " in (tmp_path / "owner.lock").read_text()
 
 
-def test_a_disk_that_refuses_a_save_ends_with_one_line(tmp_path, machine, data, monkeypatch):
+def test_a_disk_that_refuses_a_save_ends_with_one_line(tmp_path, trainer, data, monkeypatch):
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: no space left on device\nand\nmany\nmore lines")
 
     monkeypatch.setattr(ocp.Checkpointer, "save", full)
     with pytest.raises(StorageError, match=r"step 3 could not be written .*RESOURCE_EXHAUSTED") as said:
-        fit(train(), machine, data, SEED, tmp_path)
+        fit(train(), trainer, data, SEED, tmp_path)
     assert "\n" not in str(said.value) and said.value.code == 74
     assert list((tmp_path / "checkpoints").iterdir()) == []
     monkeypatch.undo()
-    assert int(fit(train(), machine, data, SEED, tmp_path).step) == 6
+    assert int(fit(train(), trainer, data, SEED, tmp_path).step) == 6
 
 
-def test_lines_that_are_gone_are_told_and_training_goes_on(tmp_path, machine, data, straight):
+def test_lines_that_are_gone_are_told_and_training_goes_on(tmp_path, trainer, data, straight):
     folder, state = straight
     shutil.rmtree(folder / "checkpoints" / "6")
     (folder / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 1.0}\n{"ste\xff}\n')
     out = io.StringIO()
     console = Console(file=out, width=500)
-    again = fit(train(), machine, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
+    again = fit(train(), trainer, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
     assert "lacks 2 of 3 steps, and 1 of its lines are damaged" in out.getvalue()
     assert same(again, state)
     assert [line["step"] for line in read(folder / "metrics.jsonl").steps] == [1, 4, 5, 6]
 
 
-def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, machine, data, straight):
+def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, trainer, data, straight):
     folder, state = straight
     newest = folder / "checkpoints" / "6" / "state"
     path = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     path.write_bytes(path.read_bytes()[:100])
     out = io.StringIO()
     console = Console(file=out, width=500)
-    again = fit(train(), machine, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
+    again = fit(train(), trainer, data, SEED, folder, lambda start: TrainingProgress("x", 6, start, console))
     assert "the checkpoint of step 6 was refused: " in out.getvalue() and "taken is step 3" in out.getvalue()
     assert same(again, state)
     assert len(list((folder / "checkpoints").glob("6.refused.*"))) == 1  # Set aside, for whoever can use it.
@@ -267,12 +267,12 @@ def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, machine, data, str
 
 def test_two_devices_resume_to_the_bit_too(tmp_path, data):
     plan = train(devices=Devices(data=2))
-    machine = Warm(plan, decoder())
-    state = fit(plan, machine, data, SEED, tmp_path / "whole")
+    trainer = Warm(plan, decoder())
+    state = fit(plan, trainer, data, SEED, tmp_path / "whole")
     source = Source(data, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Stopped):
-        fit(plan, machine, source, SEED, tmp_path / "cut")
-    assert same(fit(plan, machine, data, SEED, tmp_path / "cut"), state)
+        fit(plan, trainer, source, SEED, tmp_path / "cut")
+    assert same(fit(plan, trainer, data, SEED, tmp_path / "cut"), state)
 
 
 @pytest.mark.parametrize("name", ["steps", "length", "batch", "checkpoint_every", "log_every"])

@@ -11,7 +11,7 @@ from flax import nnx
 from posjax.encodings import Learned, T5Bias
 from posjax.errors import InputError
 from posjax.models import cross_entropy
-from posjax.training import Devices, mesh as meshes, trainer
+from posjax.training import Devices, mesh as meshes
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
 STEPS = 4
@@ -23,16 +23,16 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def machine():
+def trainer():
     return Warm(train(), decoder(Learned(length=8)))
 
 
-def steps(machine, data, seed=0, count=STEPS):
+def steps(trainer, data, seed=0, count=STEPS):
     """The metrics of a few steps, and the state after them."""
-    state, advance = machine.start(seed), machine.step(seed)
+    state, advance = trainer.start(seed), trainer.compiled(seed)
     seen = []
     for n in range(count):
-        state, numbers = advance(state, meshes.place(data.batch(n), machine.mesh))
+        state, numbers = advance(state, meshes.place(data.batch(n), trainer.mesh))
         seen.append(jax.device_get(numbers))
     return seen, state
 
@@ -40,9 +40,9 @@ def steps(machine, data, seed=0, count=STEPS):
 def test_two_devices_give_the_losses_of_one(data):
     losses = {}
     for devices in (1, 2):
-        machine = trainer(train(devices=Devices(data=devices)), decoder(T5Bias(buckets=8, max_distance=8)), 257)
-        assert machine.mesh.shape == {"data": devices}
-        seen, state = steps(machine, data)
+        trainer = train(devices=Devices(data=devices)).trainer(decoder(T5Bias(buckets=8, max_distance=8)), 257)
+        assert trainer.mesh.shape == {"data": devices}
+        seen, state = steps(trainer, data)
         losses[devices] = [s["loss"] for s in seen]
         assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state)} == {devices}
     np.testing.assert_allclose(losses[1], losses[2], rtol=0, atol=1e-5)
@@ -74,26 +74,26 @@ def test_a_mesh_that_does_not_fit_is_refused(devices, batch, said):
         Devices(data=devices).mesh(batch)
 
 
-def test_the_first_loss_is_the_models_own_on_weighted_targets(data, machine):
+def test_the_first_loss_is_the_models_own_on_weighted_targets(data, trainer):
     batch = data.batch(0)
     batch["weights"][:, ::3] = 0.0
-    graph, state = machine.graph(), machine.start(3)
+    graph, state = trainer.graph(), trainer.start(3)
     model = nnx.merge(graph, state.params)
     each = np.asarray(cross_entropy(model(jnp.asarray(batch["inputs"])), jnp.asarray(batch["targets"])))
     want = float((each * batch["weights"]).sum() / batch["weights"].sum())
-    _, numbers = machine.step(3)(state, meshes.place(batch, machine.mesh))
+    _, numbers = trainer.compiled(3)(state, meshes.place(batch, trainer.mesh))
     assert float(numbers["loss"]) == pytest.approx(want, abs=1e-5)
 
 
-def test_the_seed_is_the_start(machine):
-    one, same, other = (jax.device_get(machine.start(seed).params) for seed in (1, 1, 2))
+def test_the_seed_is_the_start(trainer):
+    one, same, other = (jax.device_get(trainer.start(seed).params) for seed in (1, 1, 2))
     assert jax.tree.all(jax.tree.map(np.array_equal, one, same))
     assert not jax.tree.all(jax.tree.map(np.array_equal, one, other))
 
 
-def test_every_parameter_moves_the_encodings_too(data, machine):
-    before = jax.device_get(machine.start(0).params)
-    _, state = steps(machine, data)
+def test_every_parameter_moves_the_encodings_too(data, trainer):
+    before = jax.device_get(trainer.start(0).params)
+    _, state = steps(trainer, data)
     after = jax.device_get(state.params)
     still = [
         jax.tree_util.keystr(path)
@@ -105,29 +105,29 @@ def test_every_parameter_moves_the_encodings_too(data, machine):
 
 
 def test_the_abstract_state_is_the_state_without_numbers():
-    machine = trainer(train(devices=Devices(data=2)), decoder(), 257)
-    shapes = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), machine.start(0))
-    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), machine.abstract())
+    trainer = train(devices=Devices(data=2)).trainer(decoder(), 257)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), trainer.start(0))
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), trainer.abstract())
 
 
 def test_many_steps_are_one_compilation(data):
-    machine, compiled = trainer(train(), decoder(Learned(length=8)), 257), []
+    trainer, compiled = train().trainer(decoder(Learned(length=8)), 257), []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
     )
-    advance, state = machine.step(0), machine.start(0)
+    advance, state = trainer.compiled(0), trainer.start(0)
     counts = []
     for n in range(4):
-        state, _ = advance(state, meshes.place(data.batch(n), machine.mesh))
+        state, _ = advance(state, meshes.place(data.batch(n), trainer.mesh))
         counts.append(len(compiled))
     assert counts[0] >= 1 and set(counts) == {counts[0]}
 
 
-def test_remat_and_bfloat16_train_too(data, machine):
+def test_remat_and_bfloat16_train_too(data, trainer):
     learned = Learned(length=8)
-    plain, _ = steps(machine, data, count=2)
-    remat, _ = steps(trainer(train(), decoder(learned, remat=True), 257), data, count=2)
+    plain, _ = steps(trainer, data, count=2)
+    remat, _ = steps(train().trainer(decoder(learned, remat=True), 257), data, count=2)
     with jax.numpy_dtype_promotion("standard"):  # flax's norm mixes its statistics with the input.
-        short, _ = steps(trainer(train(), decoder(learned, dtype="bfloat16"), 257), data, count=2)
+        short, _ = steps(train().trainer(decoder(learned, dtype="bfloat16"), 257), data, count=2)
     np.testing.assert_allclose([s["loss"] for s in plain], [s["loss"] for s in remat], atol=1e-5)
     np.testing.assert_allclose([s["loss"] for s in plain], [s["loss"] for s in short], atol=0.05)

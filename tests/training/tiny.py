@@ -14,7 +14,7 @@ from posjax.encodings import Encoding, Rope
 from posjax.evaluation import Extrapolation
 from posjax.models import Decoder
 from posjax.runs import Run
-from posjax.training import AdamW, Devices, Train, trainer
+from posjax.training import AdamW, Devices, Train
 
 ROPE = Rope()
 LENGTH = 8
@@ -86,7 +86,7 @@ class Warm:
     """A trainer that compiles once for all the tests of a file."""
 
     def __init__(self, plan: Train, model: Decoder):
-        self.inner, self.mesh = trainer(plan, model, 257), plan.devices.mesh(plan.batch)
+        self.inner, self.mesh = plan.trainer(model, 257), plan.devices.mesh(plan.batch)
         self.model, self.vocabulary = model, 257
         self.advance, self.states = {}, {}
         self.shapes = self.inner.abstract()
@@ -96,9 +96,9 @@ class Warm:
             self.states[seed] = self.inner.start(seed)
         return jax.tree.map(jnp.copy, self.states[seed])  # A step consumes the state that it is given.
 
-    def step(self, seed):
+    def compiled(self, seed):
         # Nothing in the step of a model without randomised positions depends on the seed.
-        return self.advance.setdefault(0, self.inner.step(0))
+        return self.advance.setdefault(0, self.inner.compiled(0))
 
     def abstract(self):
         return self.shapes
