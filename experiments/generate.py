@@ -46,8 +46,8 @@ def command(arguments: Sequence[str]) -> None:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")
     prompt = jnp.asarray(np.frombuffer(os.fsencode(options.prompt), np.uint8), jnp.int32)[None]
     for run in text:
-        subject = runs.restore(run, request.folder(options, run), cli.teller(console))
-        new = np.asarray(generate(subject.model, prompt, options.tokens, sampling=sampling, seed=options.draw)[0])
+        trained_model = runs.restore(run, request.folder(options, run), cli.teller(console))
+        new = np.asarray(generate(trained_model.model, prompt, options.tokens, sampling=sampling, seed=options.draw)[0])
         ended = np.flatnonzero(new == SEPARATOR)
         new = new[: ended[0]] if len(ended) else new
         console.rule(run.name)

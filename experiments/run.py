@@ -105,12 +105,12 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
             say(f"note: {advice}")
         material = runs.Material.open(run, documents)
         try:
-            subject = runs.train(run, folder, cli.progress(run, console), material, say)
+            trained_model = runs.train(run, folder, cli.progress(run, console), material, say)
         except Diverged as why:
             write_json(path, {"reason": str(why)})
             raise
         say(f"{title}: evaluating")
-        runs.evaluate(run, folder, subject, material, say=say)
+        runs.evaluate(run, folder, trained_model, material, say=say)
 
 
 def _of_another_text(folder: Path, documents: Documents | None) -> str:

@@ -19,7 +19,7 @@ from posjax.arguments import LARGEST
 from posjax.attention import Choice
 from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
 from posjax.errors import InputError
-from posjax.evaluation import Extrapolation, Retrieval, Subject
+from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
 from posjax.files import owned
 from posjax.lines import read as read_metrics
@@ -182,7 +182,7 @@ def train(
     progress: Callable[[int], TrainingProgress] | None = None,
     material: Material | None = None,
     say: Callable[[str], None] = print,
-) -> Subject:
+) -> TrainedModel:
     """Trains the run in its folder, from where it is, and returns the model. `say` tells notes, a line each.
 
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
@@ -194,10 +194,10 @@ def train(
             say(f"{run.name}: {note}")
         trainer = run.train.trainer(run.model, run.data.vocabulary)
         state = fit(run.train, trainer, material.batches, run.seed, folder, progress, material.fingerprint)
-    return Subject(nnx.merge(trainer.graph(), state.params), run.train.length)
+    return TrainedModel(nnx.merge(trainer.graph(), state.params), run.train.length)
 
 
-def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subject:
+def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> TrainedModel:
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     kept = hold(run, folder)
     trainer = run.train.trainer(run.model, run.data.vocabulary)
@@ -209,13 +209,13 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Subje
             f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
             "the same command goes on from there" + "".join(f" ({note})" for note in found.told)
         )
-    return Subject(nnx.merge(trainer.graph(), found.state.params), run.train.length)
+    return TrainedModel(nnx.merge(trainer.graph(), found.state.params), run.train.length)
 
 
 def evaluate(
     run: Run,
     folder: Path,
-    subject: Subject,
+    trained_model: TrainedModel,
     material: Material | None = None,
     to: Path | None = None,
     say: Callable[[str], None] = print,
@@ -237,14 +237,14 @@ def evaluate(
         began = time.perf_counter()
         if isinstance(run.evaluation, Retrieval):
             assert isinstance(run.data, Needles)
-            results = run.evaluation.run(subject, run.data, run.seed)
+            results = run.evaluation.run(trained_model, run.data, run.seed)
         else:
             assert material.documents is not None
-            results = run.evaluation.run(subject, material.documents, run.seed)
+            results = run.evaluation.run(trained_model, material.documents, run.seed)
         seconds = {"train": _seconds(run, folder), "evaluate": time.perf_counter() - began}
         for variant in results["variants"]:
             variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"
-        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(subject.model)))
+        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(trained_model.model)))
         results |= {
             "name": run.name,
             "label": run.label,

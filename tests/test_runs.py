@@ -173,8 +173,8 @@ def test_a_needle_run_goes_all_the_way(tmp_path):
         train(length=16, steps=2, devices=Devices(data=2)),
         Retrieval(multiples=(1, 2), depths=(0.0, 0.5), sequences=4),
     )
-    subject = runs.train(plan, tmp_path)
-    results = runs.evaluate(plan, tmp_path, subject)
+    trained_model = runs.train(plan, tmp_path)
+    results = runs.evaluate(plan, tmp_path, trained_model)
     assert workfolder.finished(tmp_path) and read_json(tmp_path / "results.json") == json.loads(json.dumps(results))
     assert [v["label"] for v in results["variants"]] == ["Needle", "Needle + YaRN", "Needle + window"]
     assert results["chance"] == 0.25 and results["queries"] == 8 and results["tokens"] == 2 * 4 * 16

@@ -2,6 +2,16 @@
 
 from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.retrieval import Retrieval
-from posjax.evaluation.variants import RAW, WINDOWED, Extension, Subject, Variant, extended, variants
+from posjax.evaluation.variants import RAW, WINDOWED, Extension, TrainedModel, Variant, extended, variants
 
-__all__ = ["RAW", "WINDOWED", "Extension", "Extrapolation", "Retrieval", "Subject", "Variant", "extended", "variants"]
+__all__ = [
+    "RAW",
+    "WINDOWED",
+    "Extension",
+    "Extrapolation",
+    "Retrieval",
+    "TrainedModel",
+    "Variant",
+    "extended",
+    "variants",
+]

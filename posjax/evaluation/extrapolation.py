@@ -12,7 +12,7 @@ from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
-from posjax.evaluation.variants import RAW, Extension, Subject, Variant, abstract, variants
+from posjax.evaluation.variants import RAW, Extension, TrainedModel, Variant, abstract, variants
 from posjax.fields import check_fields
 from posjax.models import Decoder, dims
 
@@ -46,17 +46,17 @@ class Extrapolation:
 
     def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
-        subject = abstract(model, vocabulary, trained_length)
-        chosen = variants(subject, self.extensions, self.fills, self.control)
-        measure.rehearse(subject, chosen, subject.last_multiple(self.multiples), answers=False)
+        trained_model = abstract(model, vocabulary, trained_length)
+        chosen = variants(trained_model, self.extensions, self.fills, self.control)
+        measure.rehearse(trained_model, chosen, trained_model.last_multiple(self.multiples), answers=False)
 
-    def run(self, subject: Subject, documents: Documents, seed: int) -> dict[str, Any]:
+    def run(self, trained_model: TrainedModel, documents: Documents, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
-        trained = subject.trained_length
+        trained = trained_model.trained_length
         windows = validation_windows(documents, self.multiples[-1] * trained, self.windows, seed)
-        last = subject.last_multiple(self.multiples)
-        chosen = variants(subject, self.extensions, self.fills, self.control)
-        base = measure.losses_and_mass(subject, RAW, 1, windows[:, -trained - 1 :])
+        last = trained_model.last_multiple(self.multiples)
+        chosen = variants(trained_model, self.extensions, self.fills, self.control)
+        base = measure.losses_and_mass(trained_model, RAW, 1, windows[:, -trained - 1 :])
         return {
             "kind": "language",
             "trained_length": trained,
@@ -64,14 +64,14 @@ class Extrapolation:
             "windows": self.windows,
             "yardsticks": yardsticks(documents, windows, max(trained // 2, 1)),
             "corpus": documents.describe(),
-            "variants": [self._variant(subject, variant, windows, base, last, seed) for variant in chosen],
-            "scores": self._scores(subject, windows, last, seed),
+            "variants": [self._variant(trained_model, variant, windows, base, last, seed) for variant in chosen],
+            "scores": self._scores(trained_model, windows, last, seed),
         }
 
     def _variant(
-        self, subject: Subject, variant: Variant, windows: np.ndarray, base: Any, last: int, seed: int
+        self, trained_model: TrainedModel, variant: Variant, windows: np.ndarray, base: Any, last: int, seed: int
     ) -> dict[str, Any]:
-        trained = subject.trained_length
+        trained = trained_model.trained_length
         tail = max(trained // 2, 1)
         at_one = base[0][:, -tail:].mean(axis=1)
         lengths = {}
@@ -79,7 +79,7 @@ class Extrapolation:
             # Within the trained length every variant is the raw model: factor 1, a window as long as the text.
             same = multiple == 1 and variant.kind != "fill"
             cut = windows[:, -multiple * trained - 1 :]
-            losses, mass = base if same else measure.losses_and_mass(subject, variant, multiple, cut)
+            losses, mass = base if same else measure.losses_and_mass(trained_model, variant, multiple, cut)
             ratio, low, high = bootstrap_ratio(losses[:, -tail:].mean(axis=1), at_one, seed)
             bins = np.array_split(np.arange(losses.shape[1]), max(1, losses.shape[1] // max(trained // 4, 1)))
             lengths[str(multiple)] = {
@@ -99,10 +99,10 @@ class Extrapolation:
             "ended_at": None if last == self.multiples[-1] else last,
         }
 
-    def _scores(self, subject: Subject, windows: np.ndarray, last: int, seed: int) -> dict[str, Any]:
-        furthest = max(last * subject.trained_length - subject.trained_length // 2, 1)
+    def _scores(self, trained_model: TrainedModel, windows: np.ndarray, last: int, seed: int) -> dict[str, Any]:
+        furthest = max(last * trained_model.trained_length - trained_model.trained_length // 2, 1)
         distances = np.unique(np.concatenate([[0], np.geomspace(1, furthest, 48).round().astype(int)]))
-        few = windows[:8, -last * subject.trained_length - 1 :]
-        trained = measure.trained_scores(subject, few, distances)
-        random = measure.random_scores(subject.config.encoding, dims(subject.config), distances, seed)
+        few = windows[:8, -last * trained_model.trained_length - 1 :]
+        trained = measure.trained_scores(trained_model, few, distances)
+        random = measure.random_scores(trained_model.config.encoding, dims(trained_model.config), distances, seed)
         return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}

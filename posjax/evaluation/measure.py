@@ -15,7 +15,7 @@ from posjax import attention
 from posjax.attention import Causal, Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
-from posjax.evaluation.variants import Subject, Variant, numbers
+from posjax.evaluation.variants import TrainedModel, Variant, numbers
 from posjax.models import Transformer, cross_entropy, dims
 
 TOKENS = 16_384
@@ -23,41 +23,43 @@ TOKENS = 16_384
 
 
 def losses_and_mass(
-    subject: Subject, variant: Variant, multiple: int, windows: np.ndarray
+    trained_model: TrainedModel, variant: Variant, multiple: int, windows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The loss of each token in nats, and each window's share of attention beyond the trained length.
 
     `windows [n, length + 1]`, whose length is `multiple` times the trained one -> losses `[n, length]`, shares `[n]`,
     the latter averaged over the layers, the heads and the last half of a trained length of queries.
     """
-    graph, _ = nnx.split(subject.model)
-    data = numbers(subject, variant, multiple)
-    parts = [_measure(graph, subject.trained_length, jnp.asarray(part), data) for part in _batches(windows)]
+    graph, _ = nnx.split(trained_model.model)
+    data = numbers(trained_model, variant, multiple)
+    parts = [_measure(graph, trained_model.trained_length, jnp.asarray(part), data) for part in _batches(windows)]
     losses, shares = (np.concatenate([np.asarray(part[i]) for part in parts])[: len(windows)] for i in (0, 1))
     return losses, shares
 
 
-def predictions(subject: Subject, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
+def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
     """The likeliest next token everywhere: `inputs [n, length]` -> int32 `[n, length]`."""
-    graph, _ = nnx.split(subject.model)
-    data = numbers(subject, variant, multiple)
+    graph, _ = nnx.split(trained_model.model)
+    data = numbers(trained_model, variant, multiple)
     parts = [np.asarray(_predict(graph, jnp.asarray(part), data)) for part in _batches(inputs)]
     return np.concatenate(parts)[: len(inputs)]
 
 
-def rehearse(subject: Subject, chosen: list[Variant], multiple: int, answers: bool) -> None:
-    """Everything that a measurement at a multiple would do, in shapes alone. `subject` is a model of shapes.
+def rehearse(trained_model: TrainedModel, chosen: list[Variant], multiple: int, answers: bool) -> None:
+    """Everything that a measurement at a multiple would do, in shapes alone. `trained_model` is a model of shapes.
 
     `answers`: predictions are asked for, and not losses. Errors: what the measurement would raise.
     """
-    graph, _ = nnx.split(subject.model)
-    rows = jax.ShapeDtypeStruct((1, multiple * subject.trained_length + (not answers)), jnp.int32)
-    measured = partial(_predict, graph) if answers else partial(_measure, graph, subject.trained_length)
+    graph, _ = nnx.split(trained_model.model)
+    rows = jax.ShapeDtypeStruct((1, multiple * trained_model.trained_length + (not answers)), jnp.int32)
+    measured = partial(_predict, graph) if answers else partial(_measure, graph, trained_model.trained_length)
     for variant in chosen:
         if variant.kind in ("raw", "extension"):
-            jax.eval_shape(measured, rows, numbers(subject, variant, multiple))
+            jax.eval_shape(measured, rows, numbers(trained_model, variant, multiple))
     if not answers:
-        jax.eval_shape(lambda: _random_scores(subject.config.encoding, dims(subject.config), np.arange(2), 0, draws=1))
+        jax.eval_shape(
+            lambda: _random_scores(trained_model.config.encoding, dims(trained_model.config), np.arange(2), 0, draws=1)
+        )
 
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:
@@ -109,12 +111,12 @@ def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) ->
     return jnp.mean(1 - near, axis=(1, 2))
 
 
-def trained_scores(subject: Subject, windows: np.ndarray, distances: np.ndarray) -> np.ndarray:
+def trained_scores(trained_model: TrainedModel, windows: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """The mean logit of the trained queries and keys at each distance, less that at distance 0: float `[distances]`.
 
     Taken in the model itself on real windows, over all layers and heads, and the last queries of each window.
     """
-    graph, state = nnx.split(subject.model)
+    graph, state = nnx.split(trained_model.model)
     tail = windows.shape[1] - 1 - int(distances.max())
     return np.asarray(_trained_scores(graph, tail, state, jnp.asarray(windows[:, :-1]), jnp.asarray(distances)))
 

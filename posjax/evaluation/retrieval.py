@@ -11,7 +11,7 @@ from posjax.data import Needles
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
-from posjax.evaluation.variants import Extension, Subject, Variant, abstract, variants
+from posjax.evaluation.variants import Extension, TrainedModel, Variant, abstract, variants
 from posjax.fields import check_fields
 from posjax.models import Decoder
 
@@ -45,32 +45,37 @@ class Retrieval:
 
     def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
-        subject = abstract(model, vocabulary, trained_length)
-        chosen = variants(subject, self.extensions, self.fills, self.control)
-        measure.rehearse(subject, chosen, subject.last_multiple(self.multiples), answers=True)
+        trained_model = abstract(model, vocabulary, trained_length)
+        chosen = variants(trained_model, self.extensions, self.fills, self.control)
+        measure.rehearse(trained_model, chosen, trained_model.last_multiple(self.multiples), answers=True)
 
-    def run(self, subject: Subject, task: Needles, seed: int) -> dict[str, Any]:
+    def run(self, trained_model: TrainedModel, task: Needles, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
-        last = subject.last_multiple(self.multiples)
-        chosen = variants(subject, self.extensions, self.fills, self.control)
+        last = trained_model.last_multiple(self.multiples)
+        chosen = variants(trained_model, self.extensions, self.fills, self.control)
         return {
             "kind": "retrieval",
-            "trained_length": subject.trained_length,
+            "trained_length": trained_model.trained_length,
             "lengths": list(self.multiples),
             "chance": task.chance,
             "depths": list(self.depths),
             "queries": self.sequences * task.needles,
-            "variants": [self._variant(subject, variant, task, last, seed) for variant in chosen],
+            "variants": [self._variant(trained_model, variant, task, last, seed) for variant in chosen],
         }
 
-    def _variant(self, subject: Subject, variant: Variant, task: Needles, last: int, seed: int) -> dict[str, Any]:
+    def _variant(
+        self, trained_model: TrainedModel, variant: Variant, task: Needles, last: int, seed: int
+    ) -> dict[str, Any]:
         lengths = {}
         for multiple in (m for m in self.multiples if m <= last):
             asked = [
-                task.queries(multiple * subject.trained_length, depth, self.sequences, seed) for depth in self.depths
+                task.queries(multiple * trained_model.trained_length, depth, self.sequences, seed)
+                for depth in self.depths
             ]
             # All depths in one call, since they have one length.
-            answers = measure.predictions(subject, variant, multiple, np.concatenate([a["inputs"] for a in asked]))
+            answers = measure.predictions(
+                trained_model, variant, multiple, np.concatenate([a["inputs"] for a in asked])
+            )
             right = [_accuracy(given, a) for given, a in zip(np.split(answers, len(asked)), asked, strict=True)]
             lengths[str(multiple)] = {
                 "accuracy": [float(r.mean()) for r in right],

@@ -31,7 +31,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainedModel:
     """A trained model and the length it was trained at."""
 
     model: Transformer
@@ -53,19 +53,23 @@ class Subject:
         return max(held)
 
 
-def abstract(model: Decoder, vocabulary: int, trained_length: int) -> Subject:
-    """A subject of shapes alone: nothing is computed."""
-    return Subject(nnx.eval_shape(lambda: build(model, vocabulary, 0)), trained_length)
+def abstract(model: Decoder, vocabulary: int, trained_length: int) -> TrainedModel:
+    """A model of shapes alone: nothing is computed."""
+    return TrainedModel(nnx.eval_shape(lambda: build(model, vocabulary, 0)), trained_length)
 
 
 RAW, WINDOWED = Variant("raw", "raw"), Variant("windowed", "windowed")
 
 
 def variants(
-    subject: Subject, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
+    trained_model: TrainedModel, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
 ) -> list[Variant]:
     """The variants that this model has: extensions where it is rotary, fills where it has a table."""
-    parts = subject.config.encoding.parts if isinstance(subject.config.encoding, Chain) else (subject.config.encoding,)
+    parts = (
+        trained_model.config.encoding.parts
+        if isinstance(trained_model.config.encoding, Chain)
+        else (trained_model.config.encoding,)
+    )
     found = [RAW]
     if any(isinstance(part, Rope) for part in parts):
         found += [Variant(name, "extension") for name in extensions]
@@ -89,25 +93,25 @@ def extended(encoding: Encoding, how: Extension, factor: float, original_length:
     return chain(*(part.replace(schedule=schedules[how]) if isinstance(part, Rope) else part for part in parts))
 
 
-def numbers(subject: Subject, variant: Variant, multiple: int) -> tuple[Any, Any, Any]:
+def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[Any, Any, Any]:
     """A variant at a multiple of the trained length, as data: (the model's state, constants, window)."""
-    encoding, trained = subject.config.encoding, subject.trained_length
+    encoding, trained = trained_model.config.encoding, trained_model.trained_length
     window = trained if variant.kind == "windowed" else LARGEST
-    state = nnx.state(subject.model)
+    state = nnx.state(trained_model.model)
     resolved = encoding.at_length(multiple * trained)
     if variant.kind == "extension":
         resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
         if resolved.family != encoding.family:
             raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another family")
     if variant.kind == "fill":
-        state = _filled(subject, variant.name, multiple)  # type: ignore[arg-type]
-    return state, resolved.constants(dims(subject.config)), jnp.int32(window)
+        state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
+    return state, resolved.constants(dims(trained_model.config)), jnp.int32(window)
 
 
-def _filled(subject: Subject, how: Fill, multiple: int) -> Any:
-    encoding, trained = subject.config.encoding, subject.trained_length
-    state = nnx.state(subject.model)
-    params = subject.model.encoding_params.get_value()
+def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
+    encoding, trained = trained_model.config.encoding, trained_model.trained_length
+    state = nnx.state(trained_model.model)
+    params = trained_model.model.encoding_params.get_value()
 
     def fill(part: Encoding, own: Any) -> Any:
         return part.fill(own, trained, multiple * trained, how) if isinstance(part, Learned) else own

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from posjax.encodings import Alibi, Dims, Learned, Rope, Sinusoidal, T5Bias, chain
-from posjax.evaluation import RAW, WINDOWED, Subject, Variant, extended, measure, variants
+from posjax.evaluation import RAW, WINDOWED, TrainedModel, Variant, extended, measure, variants
 from posjax.models import Decoder, build
-from tests.evaluation.toys import VOCABULARY, L, log_softmax, loss_of, naive, subject, windows
+from tests.evaluation.toys import VOCABULARY, L, log_softmax, loss_of, naive, trained_model, windows
 
 T5 = T5Bias(buckets=8, max_distance=8)
 
@@ -19,7 +19,7 @@ T5 = T5Bias(buckets=8, max_distance=8)
 @pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5], ids=repr)
 @pytest.mark.parametrize("multiple", [1, 3])
 def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
-    one, data = subject(encoding), windows(3, multiple * L)
+    one, data = trained_model(encoding), windows(3, multiple * L)
     losses, mass = measure.losses_and_mass(one, RAW, multiple, data)
     assert losses.shape == (3, multiple * L) and mass.shape == (3,)
     for n in range(3):
@@ -36,7 +36,7 @@ def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
 
 @pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5], ids=repr)
 def test_a_windowed_layer_reads_only_the_trained_length(encoding):
-    one, data = subject(encoding, layers=1), windows(2, 3 * L)
+    one, data = trained_model(encoding, layers=1), windows(2, 3 * L)
     losses, mass = measure.losses_and_mass(one, WINDOWED, 3, data)
     np.testing.assert_allclose(mass, 0, atol=1e-6)
     for n in range(2):
@@ -53,14 +53,14 @@ def test_a_windowed_layer_reads_only_the_trained_length(encoding):
 @pytest.mark.parametrize("how", ["linear", "ntk", "yarn"])
 @pytest.mark.parametrize("encoding", [Rope(), chain(Rope(), Alibi())], ids=repr)
 def test_an_extension_is_the_model_rebuilt_with_that_schedule(how, encoding):
-    one, data = subject(encoding), windows(2, 4 * L)
+    one, data = trained_model(encoding), windows(2, 4 * L)
     losses, mass = measure.losses_and_mass(one, Variant(how, "extension"), 4, data)
     new = extended(encoding, how, 4.0, L)
     assert new != encoding
     rebuilt = Decoder(**{**{f: getattr(one.config, f) for f in one.config.__dataclass_fields__}, "encoding": new})
     model = build(rebuilt, VOCABULARY, 0)
     nnx.update(model, nnx.state(one.model))
-    want, want_mass = measure.losses_and_mass(Subject(model, L), RAW, 4, data)
+    want, want_mass = measure.losses_and_mass(TrainedModel(model, L), RAW, 4, data)
     np.testing.assert_allclose(losses, want, atol=1e-6)
     np.testing.assert_allclose(mass, want_mass, atol=1e-6)
     assert np.abs(losses - measure.losses_and_mass(one, RAW, 4, data)[0]).max() > 1e-3
@@ -70,12 +70,12 @@ def test_a_further_variant_costs_no_trace(monkeypatch):
     traces = []
     real = measure.cross_entropy
     monkeypatch.setattr(measure, "cross_entropy", lambda *args: traces.append(1) or real(*args))
-    one = subject(Rope(base=777.0))
+    one = trained_model(Rope(base=777.0))
     for multiple in (2, 4):
         for variant in (RAW, WINDOWED, *(Variant(how, "extension") for how in ("linear", "ntk", "yarn"))):
             measure.losses_and_mass(one, variant, multiple, windows(2, multiple * L))
     assert len(traces) == 2
-    measure.losses_and_mass(Subject(subject(Rope(base=777.0)).model, L), RAW, 2, windows(2, 2 * L, seed=5))
+    measure.losses_and_mass(TrainedModel(trained_model(Rope(base=777.0)).model, L), RAW, 2, windows(2, 2 * L, seed=5))
     assert len(traces) == 2
 
 
@@ -83,14 +83,14 @@ def test_filling_a_table_costs_no_trace(monkeypatch):
     traces = []
     real = measure.cross_entropy
     monkeypatch.setattr(measure, "cross_entropy", lambda *args: traces.append(1) or real(*args))
-    one, data = subject(Learned(length=4 * L, deviation=0.03)), windows(2, 4 * L)
+    one, data = trained_model(Learned(length=4 * L, deviation=0.03)), windows(2, 4 * L)
     rows = {"raw": measure.losses_and_mass(one, RAW, 4, data)[0]}
     for how in ("clamp", "wrap", "interpolate"):
         rows[how] = measure.losses_and_mass(one, Variant(how, "fill"), 4, data)[0]
     assert len(traces) == 1
     table = np.asarray(one.model.encoding_params.get_value()["table"])
     for how, places in (("clamp", np.minimum(np.arange(4 * L), L - 1)), ("wrap", np.arange(4 * L) % L)):
-        other = subject(Learned(length=4 * L, deviation=0.03))
+        other = trained_model(Learned(length=4 * L, deviation=0.03))
         other.model.encoding_params.set_value({"table": jnp.asarray(table[places])})
         np.testing.assert_allclose(rows[how], measure.losses_and_mass(other, RAW, 4, data)[0], atol=1e-6)
         np.testing.assert_allclose(rows[how][:, :L], rows["raw"][:, :L], atol=1e-6)
@@ -99,7 +99,7 @@ def test_filling_a_table_costs_no_trace(monkeypatch):
 
 
 def test_many_windows_are_cut_into_equal_batches(monkeypatch):
-    one, data = subject(Alibi()), windows(7, 2 * L)
+    one, data = trained_model(Alibi()), windows(7, 2 * L)
     whole = measure.losses_and_mass(one, RAW, 2, data)
     monkeypatch.setattr(measure, "TOKENS", 3 * 2 * L)
     parts = measure.losses_and_mass(one, RAW, 2, data)
@@ -111,7 +111,7 @@ def test_many_windows_are_cut_into_equal_batches(monkeypatch):
 
 
 def test_predictions_are_the_likeliest_tokens():
-    one, data = subject(Rope()), windows(3, 2 * L)[:, :-1]
+    one, data = trained_model(Rope()), windows(3, 2 * L)[:, :-1]
     np.testing.assert_array_equal(
         measure.predictions(one, RAW, 2, data), np.asarray(one.model(jnp.asarray(data))).argmax(-1)
     )
@@ -119,7 +119,7 @@ def test_predictions_are_the_likeliest_tokens():
 
 @pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5, Sinusoidal()], ids=repr)
 def test_trained_scores_are_mean_logits_by_distance(encoding):
-    one, data, distances = subject(encoding), windows(2, 3 * L), np.array([0, 1, 5, 2 * L])
+    one, data, distances = trained_model(encoding), windows(2, 3 * L), np.array([0, 1, 5, 2 * L])
     scores = measure.trained_scores(one, data, distances)
     logits = np.stack([np.stack(naive(one, row)[1]) for row in data]).mean(axis=(0, 1, 2))
     rows = np.arange(2 * L, 3 * L)  # Those that look back over every distance.
@@ -146,7 +146,7 @@ def test_random_scores_of_alibi_are_its_mean_slope():
 
 def test_an_extension_of_a_model_without_rotation_is_never_offered():
     offered = {
-        kind: [v.name for v in variants(subject(kind), ("linear", "yarn"), ("clamp",), True)]
+        kind: [v.name for v in variants(trained_model(kind), ("linear", "yarn"), ("clamp",), True)]
         for kind in (Alibi(), Rope(), Learned(length=L), chain(Rope(), Learned(length=L)))
     }
     assert offered == {
@@ -155,11 +155,11 @@ def test_an_extension_of_a_model_without_rotation_is_never_offered():
         Learned(length=L): ["raw", "clamp", "windowed"],
         chain(Rope(), Learned(length=L)): ["raw", "linear", "yarn", "clamp", "windowed"],
     }
-    assert [v.name for v in variants(subject(Rope()), (), (), False)] == ["raw"]
+    assert [v.name for v in variants(trained_model(Rope()), (), (), False)] == ["raw"]
 
 
 def test_measuring_changes_no_parameter():
-    one = subject(Learned(length=2 * L))
+    one = trained_model(Learned(length=2 * L))
     before = jax.device_get(nnx.state(one.model))
     measure.losses_and_mass(one, Variant("wrap", "fill"), 2, windows(1, 2 * L))
     assert jax.tree.all(jax.tree.map(np.array_equal, before, jax.device_get(nnx.state(one.model))))

@@ -10,7 +10,7 @@ import pytest
 from posjax.data import Needles
 from posjax.encodings import Learned, Rope
 from posjax.errors import InputError
-from posjax.evaluation import Retrieval, Subject, measure
+from posjax.evaluation import Retrieval, TrainedModel, measure
 from posjax.models import Decoder, build
 
 TASK = Needles(keys=8, values=4, fillers=3, needles=4)
@@ -19,7 +19,7 @@ L = 16
 
 def reader(encoding=None):
     config = Decoder(encoding=encoding or Rope(), layers=1, model_size=8, heads=1, feed_forward=8)
-    return Subject(build(config, TASK.vocabulary, 0), L)
+    return TrainedModel(build(config, TASK.vocabulary, 0), L)
 
 
 def perfect(inputs):
@@ -36,7 +36,7 @@ def answers(monkeypatch):
     """`answers(function)`: whatever the model, these are its predictions."""
 
     def put(function):
-        monkeypatch.setattr(measure, "predictions", lambda subject, variant, multiple, inputs: function(inputs))
+        monkeypatch.setattr(measure, "predictions", lambda trained_model, variant, multiple, inputs: function(inputs))
 
     return put
 

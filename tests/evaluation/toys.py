@@ -9,19 +9,19 @@ from flax import nnx
 
 from posjax.data import Documents
 from posjax.encodings import Encoding
-from posjax.evaluation import Subject
+from posjax.evaluation import TrainedModel
 from posjax.models import Decoder, build
 
 L = 8
 VOCABULARY = 257
 
 
-def subject(encoding: Encoding, layers: int = 2, trained: int = L) -> Subject:
+def trained_model(encoding: Encoding, layers: int = 2, trained: int = L) -> TrainedModel:
     """A model with large weights, so that attention is far from even."""
     config = Decoder(encoding=encoding, layers=layers, model_size=16, heads=2, feed_forward=16, embedding_scale=1.0)
     model = build(config, VOCABULARY, seed=1)
     nnx.update(model, jax.tree.map(lambda x: 2 * x, nnx.state(model)))
-    return Subject(model, trained)
+    return TrainedModel(model, trained)
 
 
 def windows(count: int, length: int, seed: int = 0) -> np.ndarray:
@@ -45,9 +45,9 @@ def loss_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return -log_softmax(logits)[np.arange(len(targets)), targets]
 
 
-def naive(subject: Subject, window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+def naive(trained_model: TrainedModel, window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """One window alone: its losses `[T]`, and each layer's logits of attention `[N, T, T]`, biases dense."""
-    model, encoding = subject.model, subject.config.encoding
+    model, encoding = trained_model.model, trained_model.config.encoding
     inputs = jnp.asarray(window[None, :-1])
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     model.hidden(
@@ -59,7 +59,7 @@ def naive(subject: Subject, window: np.ndarray) -> tuple[np.ndarray, list[np.nda
     from posjax.models import dims
 
     at = jnp.arange(inputs.shape[1])
-    params = encoding.join(model.encoding_params.get_value(), encoding.constants(dims(subject.config)))
+    params = encoding.join(model.encoding_params.get_value(), encoding.constants(dims(trained_model.config)))
     bias = np.stack([np.asarray(encoding.bias(params, at, at, Head(n, 2)), np.float64) for n in range(2)])
     logits = [np.einsum("tnh,snh->nts", q, k) / np.sqrt(q.shape[-1]) + bias for q, k in seen]
     return loss_of(np.asarray(model(inputs)[0]), window[1:]), logits
