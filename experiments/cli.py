@@ -248,7 +248,7 @@ def teller(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def progress(run: Run, console: Console) -> Callable[[int], TrainingProgress]:
+def progress_from(run: Run, console: Console) -> Callable[[int], TrainingProgress]:
     """What shows a run's training on this console."""
     return lambda start: TrainingProgress(run.name, run.train.steps, start, console)
 

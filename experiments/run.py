@@ -105,7 +105,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
             say(f"note: {advice}")
         material = runs.Material.open(run, documents)
         try:
-            trained_model = runs.train(run, folder, cli.progress(run, console), material, say)
+            trained_model = runs.train(run, folder, cli.progress_from(run, console), material, say)
         except Diverged as why:
             write_json(path, {"reason": str(why)})
             raise

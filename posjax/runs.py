@@ -179,7 +179,7 @@ def _room(run: Run, longest: int) -> None:
 def train(
     run: Run,
     folder: Path,
-    progress: Callable[[int], TrainingProgress] | None = None,
+    progress_from: Callable[[int], TrainingProgress] | None = None,
     material: Material | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainedModel:
@@ -193,7 +193,7 @@ def train(
         for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
         trainer = run.train.trainer(run.model, run.data.vocabulary)
-        state = fit(run.train, trainer, material.batches, run.seed, folder, progress, material.fingerprint)
+        state = fit(run.train, trainer, material.batches, run.seed, folder, progress_from, material.fingerprint)
     return TrainedModel(nnx.merge(trainer.graph(), state.params), run.train.length)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -79,13 +80,13 @@ def fit(
     batches: Batches,
     seed: int,
     folder: Path,
-    progress: Any = None,
+    progress_from: Callable[[int], TrainingProgress] | None = None,
     corpus: str | None = None,
 ) -> State:
     """Trains to the last step, from the newest checkpoint in `folder` if there is one, and returns the final state.
 
     The result is a function of (train, model, data, seed): a run that was killed and started again ends with the same
-    bits, on the same versions and devices. `progress(start)` makes what shows the progress. `corpus` is the text's
+    bits, on the same versions and devices. `progress_from(step)` makes what shows the progress. `corpus` is the text's
     fingerprint: with the configuration it is what each checkpoint says that it is of.
 
     Errors: `Diverged` where a number or the state is not finite, before such a state is kept; `Stopped` after Ctrl-C,
@@ -97,13 +98,13 @@ def fit(
         found = checkpoints.restore(trainer.abstract())
         done, state = found.step, found.state
         state = trainer.start(seed) if state is None else state
-        shown = (progress or _quiet)(done)
+        progress = (progress_from or _quiet)(done)
         for note in (*found.told, *_gaps(folder / "metrics.jsonl", done)):
-            shown.say(note)
+            progress.say(note)
         if done >= train.steps:
             return state
-        with shown, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
-            session = _Session(train, trainer, checkpoints, metrics, shown, interrupts)
+        with progress, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
+            session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
             state = session.run(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
         if interrupts.asked:
@@ -136,7 +137,7 @@ class _Session:
     trainer: Trainer
     checkpoints: Checkpoints
     metrics: Metrics
-    shown: TrainingProgress
+    progress: TrainingProgress
     interrupts: Interrupts
 
     def run(self, state: State, done: int, batches: Batches, seed: int) -> State:
@@ -181,7 +182,7 @@ class _Session:
                     "seconds": seconds,
                 },
             )
-        self.shown.update(fetched[-1][0], fetched[-1][1]["loss"], tokens / seconds)
+        self.progress.update(fetched[-1][0], fetched[-1][1]["loss"], tokens / seconds)
         return now
 
     def _diverged(self, step: int, what: str) -> str:
