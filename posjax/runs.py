@@ -237,10 +237,10 @@ def evaluate(
         began = time.perf_counter()
         if isinstance(run.evaluation, Retrieval):
             assert isinstance(run.data, Needles)
-            results = run.evaluation.run(trained_model, run.data, run.seed)
+            results = run.evaluation.evaluate(trained_model, run.data, run.seed)
         else:
             assert material.documents is not None
-            results = run.evaluation.run(trained_model, material.documents, run.seed)
+            results = run.evaluation.evaluate(trained_model, material.documents, run.seed)
         seconds = {"train": _seconds(run, folder), "evaluate": time.perf_counter() - began}
         for variant in results["variants"]:
             variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"

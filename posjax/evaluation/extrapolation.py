@@ -50,7 +50,7 @@ class Extrapolation:
         chosen = variants(trained_model, self.extensions, self.fills, self.control)
         measure.rehearse(trained_model, chosen, trained_model.last_multiple(self.multiples), answers=False)
 
-    def run(self, trained_model: TrainedModel, documents: Documents, seed: int) -> dict[str, Any]:
+    def evaluate(self, trained_model: TrainedModel, documents: Documents, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
         trained = trained_model.trained_length
         windows = validation_windows(documents, self.multiples[-1] * trained, self.windows, seed)

@@ -49,7 +49,7 @@ class Retrieval:
         chosen = variants(trained_model, self.extensions, self.fills, self.control)
         measure.rehearse(trained_model, chosen, trained_model.last_multiple(self.multiples), answers=True)
 
-    def run(self, trained_model: TrainedModel, task: Needles, seed: int) -> dict[str, Any]:
+    def evaluate(self, trained_model: TrainedModel, task: Needles, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
         last = trained_model.last_multiple(self.multiples)
         chosen = variants(trained_model, self.extensions, self.fills, self.control)

@@ -105,7 +105,7 @@ def fit(
             return state
         with progress, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
             session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
-            state = session.run(state, done, batches, seed)
+            state = session.to_the_end(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
         if interrupts.asked:
             checkpoints.wait()
@@ -140,7 +140,7 @@ class _Session:
     progress: TrainingProgress
     interrupts: Interrupts
 
-    def run(self, state: State, done: int, batches: Batches, seed: int) -> State:
+    def to_the_end(self, state: State, done: int, batches: Batches, seed: int) -> State:
         advance, train = self.trainer.compiled(seed), self.train
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
