@@ -12,7 +12,7 @@ from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
-from posjax.evaluation.variants import RAW, Extension, TrainedModel, Variant, abstract, variants
+from posjax.evaluation.variants import RAW, Extension, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
 from posjax.models import Decoder, dims
 
@@ -46,17 +46,19 @@ class Extrapolation:
 
     def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
-        trained_model = abstract(model, vocabulary, trained_length)
-        chosen = variants(trained_model, self.extensions, self.fills, self.control)
-        measure.rehearse(trained_model, chosen, trained_model.last_multiple(self.multiples), answers=False)
+        measure.rehearse(self, model, vocabulary, trained_length, answers=False)
 
     def evaluate(self, trained_model: TrainedModel, documents: Documents, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
         trained = trained_model.trained_length
+        # The same windows for every model of an experiment, so that models are compared on the same bytes.
         windows = validation_windows(documents, self.multiples[-1] * trained, self.windows, seed)
         last = trained_model.last_multiple(self.multiples)
-        chosen = variants(trained_model, self.extensions, self.fills, self.control)
+        # Measured once: within the trained length all variants but fills are this one.
         base = measure.losses_and_mass(trained_model, RAW, 1, windows[:, -trained - 1 :])
+        by_variant = []
+        for variant in chosen_variants(trained_model, self):
+            by_variant.append(self._variant(trained_model, variant, windows, base, last, seed))
         return {
             "kind": "language",
             "trained_length": trained,
@@ -64,7 +66,7 @@ class Extrapolation:
             "windows": self.windows,
             "yardsticks": yardsticks(documents, windows, max(trained // 2, 1)),
             "corpus": documents.describe(),
-            "variants": [self._variant(trained_model, variant, windows, base, last, seed) for variant in chosen],
+            "variants": by_variant,
             "scores": self._scores(trained_model, windows, last, seed),
         }
 
@@ -72,37 +74,55 @@ class Extrapolation:
         self, trained_model: TrainedModel, variant: Variant, windows: np.ndarray, base: Any, last: int, seed: int
     ) -> dict[str, Any]:
         trained = trained_model.trained_length
-        tail = max(trained // 2, 1)
-        at_one = base[0][:, -tail:].mean(axis=1)
         lengths = {}
-        for multiple in (m for m in self.multiples if m <= last):
-            # Within the trained length every variant is the raw model: factor 1, a window as long as the text.
-            same = multiple == 1 and variant.kind != "fill"
-            cut = windows[:, -multiple * trained - 1 :]
-            losses, mass = base if same else measure.losses_and_mass(trained_model, variant, multiple, cut)
-            ratio, low, high = bootstrap_ratio(losses[:, -tail:].mean(axis=1), at_one, seed)
-            bins = np.array_split(np.arange(losses.shape[1]), max(1, losses.shape[1] // max(trained // 4, 1)))
-            lengths[str(multiple)] = {
-                "loss": float(losses[:, -tail:].mean()),
-                "mean": float(losses.mean()),
-                "ratio": ratio,
-                "low": low,
-                "high": high,
-                "beyond": float(mass.mean()),
-                "positions": [float(b.mean()) for b in bins],
-                "by_position": [float(losses[:, b].mean()) for b in bins],
-            }
-        return {
-            "name": variant.name,
-            "kind": variant.kind,
-            "lengths": lengths,
-            "ended_at": None if last == self.multiples[-1] else last,
-        }
+        for multiple in self.multiples:
+            if multiple > last:
+                break
+            if multiple == 1 and variant.kind != "fill":
+                # Within the trained length every variant is the raw model: factor 1, a window as long as the text.
+                losses, mass = base
+            else:
+                # Cut at its beginning, so that the targets are the same bytes at every length.
+                cut = windows[:, -multiple * trained - 1 :]
+                losses, mass = measure.losses_and_mass(trained_model, variant, multiple, cut)
+            lengths[str(multiple)] = _at_length(losses, mass, base[0], trained, seed)
+        ended_at = None
+        if last != self.multiples[-1]:
+            ended_at = last
+        return {"name": variant.name, "kind": variant.kind, "lengths": lengths, "ended_at": ended_at}
 
     def _scores(self, trained_model: TrainedModel, windows: np.ndarray, last: int, seed: int) -> dict[str, Any]:
-        furthest = max(last * trained_model.trained_length - trained_model.trained_length // 2, 1)
-        distances = np.unique(np.concatenate([[0], np.geomspace(1, furthest, 48).round().astype(int)]))
-        few = windows[:8, -last * trained_model.trained_length - 1 :]
+        """How scores fall with the distance between query and key, before training and after it."""
+        length = trained_model.trained_length
+        # Half a trained length less than all there is, so that some queries have a key at the furthest distance.
+        furthest = max(last * length - length // 2, 1)
+        # Evenly on a logarithmic axis: what happens near by would else lie in the first few points.
+        beyond_zero = np.geomspace(1, furthest, 48).round().astype(int)
+        distances = np.unique(np.concatenate([[0], beyond_zero]))
+        # A few windows: each gives a mean over many layers, heads and queries.
+        few = windows[:8, -last * length - 1 :]
         trained = measure.trained_scores(trained_model, few, distances)
-        random = measure.random_scores(trained_model.config.encoding, dims(trained_model.config), distances, seed)
+        config = trained_model.config
+        random = measure.random_scores(config.encoding, dims(config), distances, seed)
         return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}
+
+
+def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, trained: int, seed: int) -> dict[str, Any]:
+    """What one length gave. `losses [n, length]` and `mass [n]` of it, `base [n, trained]` of the trained length."""
+    tail = max(trained // 2, 1)
+    last = losses[:, -tail:]
+    # Windows are paired, so the interval is of differences, and the spread between texts drops out.
+    ratio, low, high = bootstrap_ratio(last.mean(axis=1), base[:, -tail:].mean(axis=1), seed)
+    # Four bins a trained length, whatever the length.
+    count = max(1, losses.shape[1] // max(trained // 4, 1))
+    bins = np.array_split(np.arange(losses.shape[1]), count)
+    return {
+        "loss": float(last.mean()),
+        "mean": float(losses.mean()),
+        "ratio": ratio,
+        "low": low,
+        "high": high,
+        "beyond": float(mass.mean()),
+        "positions": [float(b.mean()) for b in bins],
+        "by_position": [float(losses[:, b].mean()) for b in bins],
+    }

@@ -15,8 +15,8 @@ from posjax import attention
 from posjax.attention import Causal, Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
-from posjax.evaluation.variants import TrainedModel, Variant, numbers
-from posjax.models import Transformer, cross_entropy, dims
+from posjax.evaluation.variants import Evaluation, TrainedModel, Variant, abstract, chosen_variants, numbers
+from posjax.models import Decoder, Transformer, cross_entropy, dims
 
 TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
@@ -32,34 +32,45 @@ def losses_and_mass(
     """
     graph, _ = nnx.split(trained_model.model)
     data = numbers(trained_model, variant, multiple)
-    parts = [_measure(graph, trained_model.trained_length, jnp.asarray(part), data) for part in _batches(windows)]
-    losses, shares = (np.concatenate([np.asarray(part[i]) for part in parts])[: len(windows)] for i in (0, 1))
-    return losses, shares
+    losses, shares = [], []
+    for batch in _batches(windows):
+        loss, share = _measure(graph, trained_model.trained_length, jnp.asarray(batch), data)
+        losses.append(loss)
+        shares.append(share)
+    return _joined(losses, len(windows)), _joined(shares, len(windows))
 
 
 def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
     """The likeliest next token everywhere: `inputs [n, length]` -> int32 `[n, length]`."""
     graph, _ = nnx.split(trained_model.model)
     data = numbers(trained_model, variant, multiple)
-    parts = [np.asarray(_predict(graph, jnp.asarray(part), data)) for part in _batches(inputs)]
-    return np.concatenate(parts)[: len(inputs)]
+    answers = [_predict(graph, jnp.asarray(batch), data) for batch in _batches(inputs)]
+    return _joined(answers, len(inputs))
 
 
-def rehearse(trained_model: TrainedModel, chosen: list[Variant], multiple: int, answers: bool) -> None:
-    """Everything that a measurement at a multiple would do, in shapes alone. `trained_model` is a model of shapes.
+def rehearse(evaluation: Evaluation, model: Decoder, vocabulary: int, trained_length: int, answers: bool) -> None:
+    """Everything that an evaluation would do at its longest, in shapes alone, for a model of this configuration.
 
     `answers`: predictions are asked for, and not losses. Errors: what the measurement would raise.
     """
+    trained_model = abstract(model, vocabulary, trained_length)
     graph, _ = nnx.split(trained_model.model)
-    rows = jax.ShapeDtypeStruct((1, multiple * trained_model.trained_length + (not answers)), jnp.int32)
-    measured = partial(_predict, graph) if answers else partial(_measure, graph, trained_model.trained_length)
-    for variant in chosen:
+    multiple = trained_model.last_multiple(evaluation.multiples)
+    if answers:
+        length = multiple * trained_length
+        measured = partial(_predict, graph)
+    else:
+        # A window holds its last target too.
+        length = multiple * trained_length + 1
+        measured = partial(_measure, graph, trained_length)
+    rows = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    for variant in chosen_variants(trained_model, evaluation):
+        # A window only narrows what the raw model sees, and filling a table needs real rows.
         if variant.kind in ("raw", "extension"):
             jax.eval_shape(measured, rows, numbers(trained_model, variant, multiple))
     if not answers:
-        jax.eval_shape(
-            lambda: _random_scores(trained_model.config.encoding, dims(trained_model.config), np.arange(2), 0, draws=1)
-        )
+        encoding, sizes = trained_model.config.encoding, dims(trained_model.config)
+        jax.eval_shape(lambda: _random_scores(encoding, sizes, np.arange(2), 0, draws=1))
 
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:
@@ -70,6 +81,11 @@ def _batches(rows: np.ndarray) -> list[np.ndarray]:
     return np.split(whole, count)
 
 
+def _joined(batches: list[jax.Array], rows: int) -> np.ndarray:
+    """What batches gave, together, without the rows that filled up the last one."""
+    return np.concatenate([np.asarray(batch) for batch in batches])[:rows]
+
+
 def _mask(window: Any) -> Mask:
     return Causal() & Window(window)
 
@@ -78,18 +94,21 @@ def _mask(window: Any) -> Mask:
 def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[jax.Array, jax.Array]:
     state, constants, window = data
     model: Transformer = nnx.merge(graph, state)
+    # Each token is asked for the next one.
     inputs, targets = windows[:, :-1], windows[:, 1:]
     prepared = model.prepare(inputs.shape[1], mask=_mask(window), constants=constants)
     probe = partial(mass_beyond, trained)
     hidden, _, shares = model.hidden(inputs, prepared, probe=probe)
-    return cross_entropy(model.logits(hidden), targets), jnp.mean(jnp.stack(shares), axis=0)
+    losses = cross_entropy(model.logits(hidden), targets)
+    return losses, jnp.mean(jnp.stack(shares), axis=0)
 
 
 @partial(jax.jit, static_argnums=(0,))
 def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
     state, constants, window = data
     model: Transformer = nnx.merge(graph, state)
-    return jnp.argmax(model(inputs, mask=_mask(window), constants=constants), -1).astype(jnp.int32)
+    logits = model(inputs, mask=_mask(window), constants=constants)
+    return jnp.argmax(logits, -1).astype(jnp.int32)
 
 
 def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
@@ -97,17 +116,22 @@ def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) ->
 
     From two log-sum-exps, with and without those keys, so that no weights are ever built.
     """
-    length, tail = k.shape[1], max(trained // 2, 1)
+    length = k.shape[1]
+    # The last queries alone, as the loss is of the last targets: the first ones have nothing that far back.
+    tail = max(trained // 2, 1)
     start = length - tail
     if length <= trained:
         return jnp.zeros(q.shape[0])
     bias = prepared.last(tail).bias
-    q, v = q[:, start:], k  # Only the log-sum-exps are read: the keys stand in for the values.
+    q = q[:, start:]
+    v = k  # Only the log-sum-exps are read: the keys stand in for the values.
 
-    def total(mask: Mask) -> jax.Array:
-        return attention.attention(q, k, v, bias=bias, mask=mask, q_offset=start)[1]
+    def log_total(mask: Mask) -> jax.Array:
+        _, lse = attention.attention(q, k, v, bias=bias, mask=mask, q_offset=start)
+        return lse
 
-    near = jnp.exp(total(prepared.mask & Window(trained)) - total(prepared.mask))
+    # A difference of logarithms, since the totals themselves may be too large for float32.
+    near = jnp.exp(log_total(prepared.mask & Window(trained)) - log_total(prepared.mask))
     return jnp.mean(1 - near, axis=(1, 2))
 
 
@@ -117,8 +141,10 @@ def trained_scores(trained_model: TrainedModel, windows: np.ndarray, distances: 
     Taken in the model itself on real windows, over all layers and heads, and the last queries of each window.
     """
     graph, state = nnx.split(trained_model.model)
-    tail = windows.shape[1] - 1 - int(distances.max())
-    return np.asarray(_trained_scores(graph, tail, state, jnp.asarray(windows[:, :-1]), jnp.asarray(distances)))
+    inputs = jnp.asarray(windows[:, :-1])
+    # As many queries as have a key at the largest distance.
+    tail = inputs.shape[1] - int(distances.max())
+    return np.asarray(_trained_scores(graph, tail, state, inputs, jnp.asarray(distances)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -129,12 +155,15 @@ def _trained_scores(graph: Any, tail: int, state: Any, inputs: jax.Array, distan
 
     def probe(q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
         bias = prepared.last(tail).bias
+        # Averaged over windows and heads first: what is left is one row a query.
         mean = jnp.mean(attention_logits(q[:, start:], k, bias, start), axis=(0, 1))
-        rows = jnp.arange(tail)[:, None]
-        return jnp.mean(mean[rows, start + rows - distances[None]], axis=0)
+        queries = jnp.arange(tail)[:, None]
+        keys = start + queries - distances[None]
+        return jnp.mean(mean[queries, keys], axis=0)
 
     _, _, scores = model.hidden(inputs, model.prepare(length), probe=probe)
     by_distance = jnp.mean(jnp.stack(scores), axis=0)
+    # A constant that all keys of a query share does not reach its softmax, so none is shown.
     return by_distance - by_distance[0]
 
 
@@ -150,16 +179,22 @@ def _random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed:
     key = jax.random.key(seed)
     params = encoding.join(encoding.init(key, sizes), encoding.constants(sizes))
     furthest = int(distances.max())
-    at = jnp.concatenate([jnp.array([furthest]), furthest - jnp.asarray(distances)]).astype(jnp.int32)
-    x = jax.random.normal(jax.random.fold_in(key, 1), (draws, 1, sizes.model_size))
-    x = encoding.embed(params, jnp.broadcast_to(x, (draws, len(at), sizes.model_size)), at)
+    # The query stands first and furthest on, and behind it a key at each distance.
+    query_at = jnp.array([furthest])
+    keys_at = furthest - jnp.asarray(distances)
+    at = jnp.concatenate([query_at, keys_at]).astype(jnp.int32)
+    vectors = jax.random.normal(jax.random.fold_in(key, 1), (draws, 1, sizes.model_size))
+    x = encoding.embed(params, jnp.broadcast_to(vectors, (draws, len(at), sizes.model_size)), at)
     # Heads together may be wider than the stream: then it is taken again from its beginning.
-    wide = jnp.tile(x, (1, 1, -(-sizes.heads * sizes.head_size // sizes.model_size)))
-    heads = wide[..., : sizes.heads * sizes.head_size].reshape(draws, len(at), sizes.heads, sizes.head_size)
+    width = sizes.heads * sizes.head_size
+    wide = jnp.tile(x, (1, 1, math.ceil(width / sizes.model_size)))
+    heads = wide[..., :width].reshape(draws, len(at), sizes.heads, sizes.head_size)
     q = encoding.rotate(params, heads, at, "query")[:, :1]
     k = encoding.rotate(params, heads, at, "key")[:, 1:]
     scores = jnp.mean(jnp.sum(q * k, -1), axis=(0, 2)) / math.sqrt(sizes.head_size)
-    bias = jnp.mean(
-        jnp.stack([encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))[0] for n in range(sizes.heads)]), axis=0
-    )
-    return scores + bias - (scores + bias)[0]
+    biases = []
+    for n in range(sizes.heads):
+        bias = encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))
+        biases.append(bias[0])
+    together = scores + jnp.mean(jnp.stack(biases), axis=0)
+    return together - together[0]

@@ -11,7 +11,7 @@ from posjax.data import Needles
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
-from posjax.evaluation.variants import Extension, TrainedModel, Variant, abstract, variants
+from posjax.evaluation.variants import Extension, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
 from posjax.models import Decoder
 
@@ -45,14 +45,14 @@ class Retrieval:
 
     def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
-        trained_model = abstract(model, vocabulary, trained_length)
-        chosen = variants(trained_model, self.extensions, self.fills, self.control)
-        measure.rehearse(trained_model, chosen, trained_model.last_multiple(self.multiples), answers=True)
+        measure.rehearse(self, model, vocabulary, trained_length, answers=True)
 
     def evaluate(self, trained_model: TrainedModel, task: Needles, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
         last = trained_model.last_multiple(self.multiples)
-        chosen = variants(trained_model, self.extensions, self.fills, self.control)
+        by_variant = []
+        for variant in chosen_variants(trained_model, self):
+            by_variant.append(self._variant(trained_model, variant, task, last, seed))
         return {
             "kind": "retrieval",
             "trained_length": trained_model.trained_length,
@@ -60,35 +60,36 @@ class Retrieval:
             "chance": task.chance,
             "depths": list(self.depths),
             "queries": self.sequences * task.needles,
-            "variants": [self._variant(trained_model, variant, task, last, seed) for variant in chosen],
+            "variants": by_variant,
         }
 
     def _variant(
         self, trained_model: TrainedModel, variant: Variant, task: Needles, last: int, seed: int
     ) -> dict[str, Any]:
         lengths = {}
-        for multiple in (m for m in self.multiples if m <= last):
-            asked = [
-                task.queries(multiple * trained_model.trained_length, depth, self.sequences, seed)
-                for depth in self.depths
-            ]
+        for multiple in self.multiples:
+            if multiple > last:
+                continue
+            length = multiple * trained_model.trained_length
+            asked = [task.queries(length, depth, self.sequences, seed) for depth in self.depths]
             # All depths in one call, since they have one length.
-            answers = measure.predictions(
-                trained_model, variant, multiple, np.concatenate([a["inputs"] for a in asked])
-            )
-            right = [_accuracy(given, a) for given, a in zip(np.split(answers, len(asked)), asked, strict=True)]
+            inputs = np.concatenate([rows["inputs"] for rows in asked])
+            answers = measure.predictions(trained_model, variant, multiple, inputs)
+            by_depth = np.split(answers, len(asked))
+            right = [_accuracy(given, rows) for given, rows in zip(by_depth, asked, strict=True)]
             lengths[str(multiple)] = {
                 "accuracy": [float(r.mean()) for r in right],
                 "error": [float(r.std() / np.sqrt(len(r))) for r in right],
             }
-        return {
-            "name": variant.name,
-            "kind": variant.kind,
-            "lengths": lengths,
-            "ended_at": None if last == max(self.multiples) else last,
-        }
+        ended_at = None
+        if last != max(self.multiples):
+            ended_at = last
+        return {"name": variant.name, "kind": variant.kind, "lengths": lengths, "ended_at": ended_at}
 
 
 def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> np.ndarray:
     """The share of right answers in each sequence, `[n]`."""
-    return ((answers == asked["targets"]) * asked["weights"]).sum(axis=1) / asked["weights"].sum(axis=1)
+    weights = asked["weights"]
+    # The weights are 1 where a value is asked for, and 0 where nothing is.
+    right = (answers == asked["targets"]) * weights
+    return right.sum(axis=1) / weights.sum(axis=1)

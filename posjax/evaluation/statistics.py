@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from posjax.data import SEPARATOR, Documents
@@ -11,11 +13,6 @@ PART = 2**20
 """Bytes that are counted at once."""
 
 
-def _first(documents: Documents) -> int:
-    text = documents.train[0]
-    return text[0] if text else SEPARATOR
-
-
 def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int = 2000) -> tuple[float, float, float]:
     """`exp(mean(losses - base))` over paired windows `[n]`, and its 95 % interval by resampling the windows.
 
@@ -23,8 +20,10 @@ def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int 
     (2.0, 2.0, 2.0)
     """
     difference = np.asarray(losses, np.float64) - np.asarray(base, np.float64)
+    # Whole windows are drawn, since the tokens within one are far from independent.
     chosen = rng(seed, "bootstrap").integers(0, len(difference), (draws, len(difference)))
-    low, high = np.exp(np.quantile(difference[chosen].mean(axis=1), [0.025, 0.975]))
+    means = difference[chosen].mean(axis=1)
+    low, high = np.exp(np.quantile(means, [0.025, 0.975]))
     return float(np.exp(difference.mean())), float(low), float(high)
 
 
@@ -34,21 +33,36 @@ def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str
     A model above "unigram" is worse than knowing which bytes are frequent. Counts are smoothed by one.
     """
     size = SEPARATOR + 1
+    # Smoothed by one, each pair here and each token below: what never came is then rare and not impossible.
     pairs = np.ones((size, size))
+    first = None
     last = None
-    for document in documents.train:
-        # A part at a time, since whole numbers of all pairs would take twenty times the text's own size.
-        for first in range(0, max(len(document), 1), PART):
-            part = np.frombuffer(document[first : first + PART], np.uint8).astype(np.int32)
-            ends = first + PART >= len(document)
-            text = np.concatenate([[] if last is None else [last], part, [SEPARATOR] if ends else []]).astype(np.int32)
-            pairs += np.bincount(text[:-1] * size + text[1:], minlength=size * size).reshape(size, size)
-            last = int(text[-1])
-    # Each token is the second of a pair but the first one; both are smoothed by one, each pair and each token.
+    for tokens in _parts(documents):
+        if last is None:
+            first = int(tokens[0])
+        else:
+            # The pair that lies across two parts.
+            tokens = np.concatenate([[last], tokens]).astype(np.int32)
+        of_pair = tokens[:-1] * size + tokens[1:]
+        pairs += np.bincount(of_pair, minlength=size * size).reshape(size, size)
+        last = int(tokens[-1])
+    # Each token is the second of a pair, but the first one.
     single = (pairs - 1).sum(axis=0) + 1
-    single[_first(documents)] += 1
+    single[first] += 1
     before, targets = windows[:, -tail - 1 : -1], windows[:, -tail:]
-    return {
-        "unigram": float(-np.log(single / single.sum())[targets].mean()),
-        "bigram": float(-np.log(pairs / pairs.sum(axis=1, keepdims=True))[before, targets].mean()),
-    }
+    unigram = -np.log(single / single.sum())
+    bigram = -np.log(pairs / pairs.sum(axis=1, keepdims=True))
+    return {"unigram": float(unigram[targets].mean()), "bigram": float(bigram[before, targets].mean())}
+
+
+def _parts(documents: Documents) -> Iterator[np.ndarray]:
+    """The tokens of the training text in order, int32, a separator behind each document.
+
+    A part at a time, since whole numbers of all pairs would take twenty times the text's own size.
+    """
+    for document in documents.train:
+        for start in range(0, max(len(document), 1), PART):
+            part = np.frombuffer(document[start : start + PART], np.uint8).astype(np.int32)
+            if start + PART >= len(document):
+                part = np.append(part, np.int32(SEPARATOR))
+            yield part

@@ -7,7 +7,7 @@ are data of one compiled function, so a further variant costs no compilation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax.numpy as jnp
 from flax import nnx
@@ -58,24 +58,51 @@ def abstract(model: Decoder, vocabulary: int, trained_length: int) -> TrainedMod
     return TrainedModel(nnx.eval_shape(lambda: build(model, vocabulary, 0)), trained_length)
 
 
-RAW, WINDOWED = Variant("raw", "raw"), Variant("windowed", "windowed")
+RAW = Variant("raw", "raw")
+WINDOWED = Variant("windowed", "windowed")
+
+
+class Evaluation(Protocol):
+    """What every evaluation says of how a model is looked at: at which lengths, and in which variants."""
+
+    @property
+    def multiples(self) -> tuple[int, ...]: ...
+
+    @property
+    def extensions(self) -> tuple[Extension, ...]: ...
+
+    @property
+    def fills(self) -> tuple[Fill, ...]: ...
+
+    @property
+    def control(self) -> bool: ...
+
+
+def chosen_variants(trained_model: TrainedModel, evaluation: Evaluation) -> list[Variant]:
+    """The variants of an evaluation that this model has."""
+    return variants(trained_model, evaluation.extensions, evaluation.fills, evaluation.control)
 
 
 def variants(
     trained_model: TrainedModel, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
 ) -> list[Variant]:
     """The variants that this model has: extensions where it is rotary, fills where it has a table."""
-    parts = (
-        trained_model.config.encoding.parts
-        if isinstance(trained_model.config.encoding, Chain)
-        else (trained_model.config.encoding,)
-    )
+    parts = _parts(trained_model.config.encoding)
     found = [RAW]
     if any(isinstance(part, Rope) for part in parts):
         found += [Variant(name, "extension") for name in extensions]
     if any(isinstance(part, Learned) for part in parts):
         found += [Variant(name, "fill") for name in fills]
-    return [*found, WINDOWED] if control else found
+    if control:
+        found.append(WINDOWED)
+    return found
+
+
+def _parts(encoding: Encoding) -> tuple[Encoding, ...]:
+    """The encodings of a chain, or the one that there is."""
+    if isinstance(encoding, Chain):
+        return encoding.parts
+    return (encoding,)
 
 
 def extended(encoding: Encoding, how: Extension, factor: float, original_length: int) -> Encoding:
@@ -89,18 +116,28 @@ def extended(encoding: Encoding, how: Extension, factor: float, original_length:
         "ntk": NTK(factor),
         "yarn": Yarn(factor, original_length),
     }
-    parts = encoding.parts if isinstance(encoding, Chain) else (encoding,)
-    return chain(*(part.replace(schedule=schedules[how]) if isinstance(part, Rope) else part for part in parts))
+    parts = []
+    for part in _parts(encoding):
+        # The other parts of a chain, such as a bias, go on as they were trained.
+        if isinstance(part, Rope):
+            part = part.replace(schedule=schedules[how])
+        parts.append(part)
+    return chain(*parts)
 
 
 def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[Any, Any, Any]:
     """A variant at a multiple of the trained length, as data: (the model's state, constants, window)."""
-    encoding, trained = trained_model.config.encoding, trained_model.trained_length
-    window = trained if variant.kind == "windowed" else LARGEST
+    encoding = trained_model.config.encoding
+    trained = trained_model.trained_length
+    # Every variant has a window, if one that hides nothing: with and without would be two compilations.
+    window = LARGEST
+    if variant.kind == "windowed":
+        window = trained
     state = nnx.state(trained_model.model)
     resolved = encoding.at_length(multiple * trained)
     if variant.kind == "extension":
         resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
+        # Constants of another structure would not fit the compiled function, nor the trained parameters.
         if resolved.family != encoding.family:
             raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another family")
     if variant.kind == "fill":
@@ -109,15 +146,21 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
 
 
 def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
-    encoding, trained = trained_model.config.encoding, trained_model.trained_length
+    """The model's state, the untrained rows of its learned tables filled."""
+    encoding = trained_model.config.encoding
+    trained = trained_model.trained_length
     state = nnx.state(trained_model.model)
     params = trained_model.model.encoding_params.get_value()
 
     def fill(part: Encoding, own: Any) -> Any:
-        return part.fill(own, trained, multiple * trained, how) if isinstance(part, Learned) else own
+        if isinstance(part, Learned):
+            return part.fill(own, trained, multiple * trained, how)
+        return own
 
+    # A chain keeps the parameters of its parts by name, a single encoding its own.
     if isinstance(encoding, Chain):
-        new = {name: fill(part, params[name]) for name, part in zip(params, encoding.parts, strict=True)}
+        parts = zip(params, encoding.parts, strict=True)
+        new = {name: fill(part, params[name]) for name, part in parts}
     else:
         new = fill(encoding, params)
     state["encoding_params"] = nnx.state(EncodingParams(new))
