@@ -38,6 +38,7 @@ def write_whole(path: Path, content: bytes) -> Path:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            # Before it takes its name: after a power cut the name might else stand on an empty file.
             os.fsync(file.fileno())
         os.replace(part, path)
         sync(path.parent)
@@ -81,7 +82,9 @@ def probe(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
+            # Without a name at once, so that no kill leaves it behind.
             path.unlink()
+            # A whole page, kept: a disk may take a name and a byte and still have no room.
             os.write(handle, b"\0" * 4096)
             os.fsync(handle)
         finally:
@@ -105,7 +108,10 @@ def _finite(value: Any) -> Any:
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    # JSON has no word for them, and readers other than Python's refuse the one that Python writes.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
@@ -115,6 +121,7 @@ def read_json(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except PermissionError as error:
+        # Not damage: to take the file away, as the remedy says, would lose it.
         raise InputError(f"{path} may not be read ({error.strerror}): make it readable") from error
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, str(error), remedy) from error
@@ -223,7 +230,9 @@ def _holder(path: Path) -> str:
 
 def _sign(handle: int) -> None:
     me = f"process {os.getpid()} on {socket.gethostname()} {_place()}"
-    told = f"{me}since {time.strftime('%Y-%m-%d %H:%M:%S')} ({' '.join(sys.argv)[:200]})\n"
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    command = " ".join(sys.argv)[:200]
+    told = f"{me}since {since} ({command})\n"
     with contextlib.suppress(OSError):  # Who it is helps the next one; the lock itself holds without it.
         os.ftruncate(handle, 0)
         os.pwrite(handle, told.encode(errors="replace"), 0)
@@ -234,4 +243,6 @@ def _place() -> str:
     told = ""
     with contextlib.suppress(OSError):
         told = os.readlink("/proc/self/ns/pid") + Path("/proc/sys/kernel/random/boot_id").read_text()
-    return f"({hashlib.sha256(told.encode()).hexdigest()[:8]}) " if told else ""
+    if not told:
+        return ""
+    return f"({hashlib.sha256(told.encode()).hexdigest()[:8]}) "

@@ -21,13 +21,18 @@ def tree(value: Any) -> Any:
     [1, 2]
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        own = definition(type(value))
-        named = {"is": type(value).__name__} if own is None else {"is": type(value).__name__, DEFINITION: own}
-        return {**named, **fields}
+        plain = {"is": type(value).__name__}
+        source = definition(type(value))
+        if source is not None:
+            plain[DEFINITION] = source
+        for field in dataclasses.fields(value):
+            plain[field.name] = tree(getattr(value, field.name))
+        return plain
     if isinstance(value, dict):
         return {str(name): tree(item) for name, item in value.items()}
-    return [tree(item) for item in value] if isinstance(value, (tuple, list)) else value
+    if isinstance(value, (tuple, list)):
+        return [tree(item) for item in value]
+    return value
 
 
 def differences(there: Any, here: Any, path: str = "") -> list[str]:
@@ -42,26 +47,45 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
     """
     mine = tree(here)
     if isinstance(there, dict) and isinstance(mine, dict):
-        known = {f.name: f for f in dataclasses.fields(here)} if dataclasses.is_dataclass(here) else {}
-        lines = []
-        if DEFINITION in there and there.get("is") == mine.get("is") and there[DEFINITION] != mine.get(DEFINITION):
-            lines.append(f"{path} is a {mine['is']} there whose source differs from the one here")
-        for name in dict.fromkeys([*there, *mine]):
-            if name == DEFINITION:
-                continue
-            below = f"{path}.{name}" if path else name
-            field = known.get(name)
-            if name in there or field is None or _default(field) != mine[name]:
-                value = getattr(here, name) if field else here.get(name) if isinstance(here, dict) else mine.get(name)
-                lines += differences(there.get(name), value, below)
-        return lines
+        return _differences_by_name(there, here, mine, path)
     if isinstance(there, list) and isinstance(mine, list) and len(there) == len(mine) and _holds_values(here):
-        return [
-            line
-            for i, (one, other) in enumerate(zip(there, here, strict=True))
-            for line in differences(one, other, f"{path}.{i}")
-        ]
-    return [] if there == mine else [f"{path} is {there!r} there and {mine!r} here"]
+        lines = []
+        for place, (one, other) in enumerate(zip(there, here, strict=True)):
+            lines += differences(one, other, f"{path}.{place}")
+        return lines
+    if there == mine:
+        return []
+    return [f"{path} is {there!r} there and {mine!r} here"]
+
+
+def _differences_by_name(there: dict[str, Any], here: Any, mine: dict[str, Any], path: str) -> list[str]:
+    """The differences of a value with named parts, whose own tree is `mine`."""
+    lines = []
+    # Of the same class, else its name is the difference; and kept, as folders of before do not know it.
+    if DEFINITION in there and there.get("is") == mine.get("is") and there[DEFINITION] != mine.get(DEFINITION):
+        lines.append(f"{path} is a {mine['is']} there whose source differs from the one here")
+    fields = {}
+    if dataclasses.is_dataclass(here):
+        fields = {field.name: field for field in dataclasses.fields(here)}
+    for name in dict.fromkeys([*there, *mine]):
+        if name == DEFINITION:
+            continue
+        field = fields.get(name)
+        # A field that the tree does not know yet had its default.
+        if name not in there and field is not None and _default(field) == mine[name]:
+            continue
+        below = f"{path}.{name}".removeprefix(".")
+        lines += differences(there.get(name), _part(here, mine, name), below)
+    return lines
+
+
+def _part(here: Any, mine: dict[str, Any], name: str) -> Any:
+    """A part of a value as it is: its class knows the defaults of fields further down, which its tree does not."""
+    if dataclasses.is_dataclass(here):
+        return getattr(here, name, mine.get(name))
+    if isinstance(here, dict):
+        return here.get(name)
+    return mine.get(name)
 
 
 def _holds_values(items: Any) -> bool:
@@ -73,4 +97,6 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     """A field's default as a plain value; a value that equals nothing where it has none."""
     if field.default is not dataclasses.MISSING:
         return tree(field.default)
-    return tree(field.default_factory()) if field.default_factory is not dataclasses.MISSING else dataclasses.MISSING
+    if field.default_factory is not dataclasses.MISSING:
+        return tree(field.default_factory())
+    return dataclasses.MISSING

@@ -35,8 +35,10 @@ def read(path: Path) -> Lines:
         line = _parsed(text)
         if line is None:
             # A killed process leaves half a line before the one that goes on: nothing of it was promised yet.
-            damaged += [] if cut else [number]
+            if not cut:
+                damaged.append(number)
         elif "from" in line:
+            # What a killed process wrote past its last checkpoint is done again, and counts no more.
             steps = {step: kept for step, kept in steps.items() if step <= line["from"]}
         else:
             steps[line["step"]] = line
@@ -52,16 +54,23 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes, bool]]:
     # What stands behind the last end of a line was cut off, perhaps in the middle of a number.
     lines = path.read_bytes().split(b"\n")[:-1]
     for number, text in enumerate(lines, 1):
-        after = lines[number] if number < len(lines) else b"{}"
-        if text:
-            yield number, text, "from" in (_parsed(after) or {})
+        if not text:
+            continue
+        after = None
+        if number < len(lines):
+            after = _parsed(lines[number])
+        yield number, text, after is not None and "from" in after
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
     """A line's numbers by name, `None` where it is damaged."""
     try:
         line = json.loads(text.decode())
-        whole = isinstance(line, dict) and isinstance(line.get("from", line.get("step")), int)
-        return line if whole and all(isinstance(n, int | float) for n in line.values()) else None
     except (ValueError, RecursionError):
         return None
+    if not isinstance(line, dict) or not isinstance(line.get("from", line.get("step")), int):
+        return None
+    # A text where a number stood is damage too, which would only show in a figure.
+    if not all(isinstance(number, int | float) for number in line.values()):
+        return None
+    return line

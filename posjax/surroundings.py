@@ -38,18 +38,22 @@ VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 
 def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
     """Everything beside the config that numbers may depend on, as plain values."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        versions[name] = _version(name)
+    flags = {name: os.environ.get(name, "") for name in VARIABLES}
+    for name in FLAGS:
+        # Of jax as it is now: a config may have set it, whatever the environment says.
+        flags[name] = _plain(getattr(jax.config, name, None))
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions,
         "devices": [str(device) for device in mesh.devices.flat],
         "device_kind": jax.devices()[0].device_kind,
         "mesh": dict(mesh.shape),
         "backend": chosen.backend,
         "attention": str(chosen),
         "commit": commit(),
-        "flags": {
-            **{name: os.environ.get(name, "") for name in VARIABLES},
-            **{name: _plain(getattr(jax.config, name, None)) for name in FLAGS},
-        },
+        "flags": flags,
     }
 
 
@@ -59,17 +63,28 @@ def changes(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     >>> changes({"versions": {"jax": "1"}, "commit": "a"}, {"versions": {"jax": "2"}, "commit": "b"})
     ['jax was 1 and is 2', 'commit was a and is b']
     """
+    before = _flat(there)
+    now = _flat(here)
+    lines = []
+    for name in before:
+        # What only one of them knows was not kept yet when the other was written: that is no change.
+        if name in now and before[name] != now[name]:
+            lines.append(f"{name} was {before[name]} and is {now[name]}")
+    return lines
 
-    def flat(told: dict[str, Any]) -> dict[str, Any]:
-        inner = {"devices": len(told["devices"])} if "devices" in told else {}
-        for name in ("versions", "flags"):
-            inner |= told.get(name) or {}
-        return inner | {name: told[name] for name in ("device_kind", "backend", "commit") if name in told}
 
-    before, now = flat(there), flat(here)
-    return [
-        f"{name} was {before[name]} and is {now[name]}" for name in before if name in now and before[name] != now[name]
-    ]
+def _flat(told: dict[str, Any]) -> dict[str, Any]:
+    """What numbers depend on, each under a name of its own."""
+    flat: dict[str, Any] = {}
+    if "devices" in told:
+        # Their number alone: the same device may be called otherwise after a restart.
+        flat["devices"] = len(told["devices"])
+    for name in ("versions", "flags"):
+        flat |= told.get(name) or {}
+    for name in ("device_kind", "backend", "commit"):
+        if name in told:
+            flat[name] = told[name]
+    return flat
 
 
 def _plain(setting: Any) -> Any:
@@ -89,6 +104,7 @@ def _version(package: str) -> str | None:
 def commit() -> str | None:
     """The git commit of this checkout, with a "+" where files differ from it; `None` outside a checkout."""
     here = Path(__file__).resolve().parents[1]
+    # Installed, posjax may lie inside a checkout of something else, whose commit says nothing of it.
     if not (here / ".git").exists():
         return None
     try:
@@ -96,4 +112,7 @@ def commit() -> str | None:
         changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    name = head.stdout.strip()
+    if changed.stdout.strip():
+        name += "+"
+    return name

@@ -42,6 +42,7 @@ def claim(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
     kept = hold(run, folder)
     here, notes = _compared(run, folder, kept, corpus)
     if notes:
+        # Added and not replaced: what a run was begun on stays, and so does each place that it went on at.
         write_json(folder / "run.json", {**kept, "sessions": [*kept.get("sessions", []), here]})
     return notes
 
@@ -61,6 +62,7 @@ def hold(run: Configuration, folder: Path) -> dict[str, Any]:
     if not {"config_tree", "corpus"} <= set(kept):
         raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
     _refuse_another(folder, differences(kept["config_tree"], run))
+    # The text is not compared here: to use a trained model nobody needs to have it.
     return kept
 
 
@@ -108,7 +110,9 @@ def _compared(
         )
     here = run.surroundings()
     try:
-        last_session = [kept, *kept.get("sessions", [])][-1]
+        # The first session is the manifest itself.
+        sessions = [kept, *kept.get("sessions", [])]
+        last_session = sessions[-1]
         since = changes(last_session, here)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         path = folder / "run.json"
@@ -151,6 +155,7 @@ def check_results(folder: Path) -> None:
     if not path.is_file() or not (folder / "run.json").is_file():
         return
     manifest = read_json(folder / "run.json")
+    # Runs of before this was kept have none.
     kept = manifest.get("results")
     name = read_json(path).get("name")
     if name != manifest.get("name") or kept not in (None, _fingerprint(path.read_bytes())):

@@ -37,9 +37,11 @@ _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 @jax.jit
 def _digest(leaves: list[jax.Array]) -> list[jax.Array]:
     def one(leaf: jax.Array) -> jax.Array:
-        leaf = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+        if leaf.dtype == bool:  # Whose bits jax does not hand out.
+            leaf = leaf.astype(jnp.uint8)
         words = jax.lax.bitcast_convert_type(leaf, _WORDS[leaf.dtype.itemsize]).astype(jnp.uint32)
-        odd = jnp.arange(words.size, dtype=jnp.uint32).reshape(words.shape) * jnp.uint32(2654435762) + 1
+        place = jnp.arange(words.size, dtype=jnp.uint32).reshape(words.shape)
+        odd = place * jnp.uint32(2654435762) + 1
         # A sum modulo 2^32 is exact in any order, so every mesh agrees; odd weights notice any changed or moved word.
         return jnp.sum(words * odd, dtype=jnp.uint32)
 
@@ -48,13 +50,20 @@ def _digest(leaves: list[jax.Array]) -> list[jax.Array]:
 
 def fingerprint(tree: Any) -> dict[str, int]:
     """A number for each leaf, by its path, that changes with any bit of it."""
-    named = jax.tree_util.tree_leaves_with_path(tree)
-    numbers = jax.device_get(_digest([leaf for _, leaf in named]))
-    return {jax.tree_util.keystr(path): int(n) for (path, _), n in zip(named, numbers, strict=True)}
+    leaves = _by_name(tree)
+    # All leaves in one call: one by one each shape would be compiled by itself.
+    digests = jax.device_get(_digest(list(leaves.values())))
+    return {name: int(digest) for name, digest in zip(leaves, digests, strict=True)}
 
 
 def _dtypes(tree: Any) -> dict[str, str]:
-    return {jax.tree_util.keystr(path): str(leaf.dtype) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {name: str(leaf.dtype) for name, leaf in _by_name(tree).items()}
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """The leaves of a state by their paths, as text that a JSON file can keep."""
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in found}
 
 
 def _sealed(meta: dict[str, Any]) -> str:
@@ -117,19 +126,43 @@ def _steps(folder: Path) -> list[int]:
     """The steps that a folder names, the newest first."""
     if not folder.is_dir():
         return []
-    names = [path.name for path in folder.iterdir() if path.is_dir()]
-    return sorted((int(name) for name in names if name.isdecimal() and str(int(name)) == name), reverse=True)
+    steps = []
+    for path in folder.iterdir():
+        # Only what orbax would call a step: no `007`, and no digits of another script.
+        if path.is_dir() and path.name.isdecimal() and str(int(path.name)) == path.name:
+            steps.append(int(path.name))
+    return sorted(steps, reverse=True)
 
 
 def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
     path = folder / str(step)
     meta = _meta(path, step)
-    other = [] if about is None else differences(meta["about"], about)
-    if other:
-        raise InputError(
-            f"the checkpoint of step {step} in {folder} is of another config: {'; '.join(other[:3])}. "
-            "Nothing was changed; choose another folder with --work"
-        )
+    # Before any array is read: orbax would tell another config by the first shape that does not fit, or not at all.
+    _refuse_another(folder, step, meta, abstract, about)
+    _quiet()
+    try:
+        with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
+            state = checkpointer.restore((path / "state").absolute(), args=ocp.args.StandardRestore(abstract))
+    except MemoryError:  # It may be sound.
+        raise
+    except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
+        raise _Unsound(_line(error.__cause__ or error)) from error
+    # Not every flipped bit is noticed by what reads the arrays, and a changed weight looks like any other.
+    for name, digest in fingerprint(state).items():
+        if digest != meta["fingerprint"].get(name):
+            raise _Unsound(f"the content of {name} differs from what was saved")
+    return state
+
+
+def _refuse_another(folder: Path, step: int, meta: dict[str, Any], abstract: Any, about: Any) -> None:
+    """Errors: `InputError` for a sound step of another configuration, or of other leaves."""
+    if about is not None:
+        other = differences(meta["about"], about)
+        if other:
+            raise InputError(
+                f"the checkpoint of step {step} in {folder} is of another config: {'; '.join(other[:3])}. "
+                "Nothing was changed; choose another folder with --work"
+            )
     wanted = _dtypes(abstract)
     different = sorted(set(wanted.items()) ^ set(meta["dtypes"].items()))
     if different:
@@ -139,18 +172,6 @@ def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
             f"the checkpoint of step {step} in {folder} holds other leaves than this run: {name} is "
             f"{there} there and {here} here; use another folder with --work"
         )
-    _quiet()
-    try:
-        with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
-            state = checkpointer.restore((path / "state").absolute(), args=ocp.args.StandardRestore(abstract))
-    except MemoryError:  # It may be sound.
-        raise
-    except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
-        raise _Unsound(_line(error.__cause__ or error)) from error
-    changed = [name for name, n in fingerprint(state).items() if n != meta["fingerprint"].get(name)]
-    if changed:
-        raise _Unsound(f"the content of {changed[0]} differs from what was saved")
-    return state
 
 
 def _meta(path: Path, step: int) -> dict[str, Any]:
@@ -212,6 +233,7 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._failed: StorageError | None = None
         self._identity = _identity(folder)
+        # What a killed process was writing, or taking away: nobody else writes here, as the folder is owned.
         for left in (*folder.glob("*.orbax-checkpoint-tmp*"), *folder.glob(".gone.*")):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -230,6 +252,7 @@ class Checkpoints:
         them."""
         found = restore(self.folder, abstract, self._about)
         for step, _ in found.refused:
+            # Else it would be the newest again at the next start, and take one of the places that are kept.
             with contextlib.suppress(OSError):
                 (self.folder / str(step)).rename(self.folder / f"{step}.refused.{secrets.token_hex(2)}")
         return found
@@ -245,7 +268,13 @@ class Checkpoints:
         self.wait()
         if not self.folder.is_dir() or _identity(self.folder) != self._identity:
             raise StorageError(f"{self.folder} is gone: put it back, and the same command goes on from its last step")
-        meta = {"step": step, "about": tree(self._about), "dtypes": _dtypes(state), "fingerprint": fingerprint(state)}
+        meta = {
+            "step": step,
+            "about": tree(self._about),
+            "dtypes": _dtypes(state),
+            # Of the device's own arrays, before they are copied: damage on the way to the disk shows too.
+            "fingerprint": fingerprint(state),
+        }
         # Copied, since the next step of training consumes the state.
         host = jax.tree.map(np.array, state)
         # A daemon, so that a disk that hangs cannot keep the process from ending.
@@ -273,18 +302,19 @@ class Checkpoints:
                 state=ocp.StandardCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
             )
             with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
-                checkpointer.save(
-                    (self.folder / str(step)).absolute(),
-                    args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
-                    force=True,
-                )
+                args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+                # By force: a step of this name was refused, or is of a process that was killed.
+                checkpointer.save((self.folder / str(step)).absolute(), args=args, force=True)
             sync(self.folder)
             # Larger names are somebody else's: this step is the newest there is of this run.
-            for old in [saved for saved in _steps(self.folder) if saved <= step][KEPT:]:
+            mine = [saved for saved in _steps(self.folder) if saved <= step]
+            for old in mine[KEPT:]:
+                # Renamed first, so that half of it is never taken for a step.
                 gone = self.folder / f".gone.{old}"
                 (self.folder / str(old)).rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
         except Exception as error:  # Whatever orbax raises where it cannot write.
+            # Half a step would keep the room that the disk is short of.
             for left in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(left, ignore_errors=True)
             self._failed = StorageError(

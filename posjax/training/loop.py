@@ -96,8 +96,10 @@ def fit(
     mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
     with owned(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
         found = checkpoints.restore(trainer.abstract())
-        done, state = found.step, found.state
-        state = trainer.start(seed) if state is None else state
+        done = found.step
+        state = found.state
+        if state is None:
+            state = trainer.start(seed)
         progress = (progress_from or _quiet)(done)
         for note in (*found.told, *_gaps(folder / "metrics.jsonl", done)):
             progress.say(note)
@@ -141,20 +143,27 @@ class _Session:
     interrupts: Interrupts
 
     def to_the_end(self, state: State, done: int, batches: Batches, seed: int) -> State:
-        advance, train = self.trainer.compiled(seed), self.train
+        train = self.train
+        advance = self.trainer.compiled(seed)
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
         for step in range(done + 1, train.steps + 1):
-            state, numbers = advance(state, meshes.place(batches.batch(step - 1), self.trainer.mesh))
-            waiting.append((step, numbers))
+            # Batches count from 0 and depend on nothing else, so that a run which goes on reads what it would have.
+            batch = meshes.place(batches.batch(step - 1), self.trainer.mesh)
+            state, metrics = advance(state, batch)
+            waiting.append((step, metrics))
+            # Read once a step: what is asked for later is for the next step to see.
             asked = self.interrupts.asked
             keep = asked or step % train.checkpoint_every == 0 or step == train.steps
+            # Not at each step, since to fetch a number is to wait for the device.
             if keep or len(waiting) >= train.log_every:
                 clock = self._report(waiting, clock)
                 waiting = []
             if keep:
+                # The loss of a step says nothing of its own update: only a finite state may take a good one's place.
                 if not bool(_finite(state)):
                     raise Diverged(self._diverged(step, "a parameter or a moment of the optimiser is not finite"))
+                # The lines first: a checkpoint whose lines are lost would leave a gap in the report.
                 self.metrics.keep()
                 self.checkpoints.save(step, state)
             if asked:
@@ -164,34 +173,43 @@ class _Session:
 
     def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
         """Fetches, checks, writes and shows the numbers of the last few steps."""
-        fetched = [(step, {name: float(n) for name, n in jax.device_get(numbers).items()}) for step, numbers in waiting]
+        fetched = [(step, _as_floats(metrics)) for step, metrics in waiting]
+        # After the numbers are here: until then the device may still be computing them.
         now = time.perf_counter()
+        # A clock that stands still, as in some sandboxes, divides nothing by zero.
         seconds = max(now - clock, 1e-9) / len(fetched)
         tokens = self.train.batch * self.train.length
         schedule = self.train.optimizer.schedule(self.train.steps)
-        for step, numbers in fetched:
-            for name, number in numbers.items():
+        for step, metrics in fetched:
+            for name, number in metrics.items():
                 if not math.isfinite(number):
                     raise Diverged(self._diverged(step, f"the {name.replace('_', ' ')} is {number}"))
-            self.metrics.write(
-                step,
-                {
-                    **numbers,
-                    "learning_rate": float(np.asarray(schedule(step - 1))),
-                    "tokens_per_second": tokens / seconds,
-                    "seconds": seconds,
-                },
-            )
-        self.progress.update(fetched[-1][0], fetched[-1][1]["loss"], tokens / seconds)
+            line = {
+                **metrics,
+                "learning_rate": float(np.asarray(schedule(step - 1))),
+                "tokens_per_second": tokens / seconds,
+                "seconds": seconds,
+            }
+            self.metrics.write(step, line)
+        last_step, last_metrics = fetched[-1]
+        self.progress.update(last_step, last_metrics["loss"], tokens / seconds)
         return now
 
     def _diverged(self, step: int, what: str) -> str:
         last = self.checkpoints.latest()
-        kept = "no checkpoint was saved before it" if last is None else f"the last good checkpoint is step {last}"
+        kept = f"the last good checkpoint is step {last}"
+        if last is None:
+            kept = "no checkpoint was saved before it"
         return (
             f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
             "raise its warmup, and use another folder with --work"
         )
+
+
+def _as_floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
+    """The numbers of one step, fetched from the device together."""
+    fetched = jax.device_get(metrics)
+    return {name: float(number) for name, number in fetched.items()}
 
 
 def _stopped(step: int, steps: int) -> str:
@@ -201,8 +219,10 @@ def _stopped(step: int, steps: int) -> str:
 @jax.jit
 def _finite(state: State) -> jax.Array:
     """Whether every number of a state is finite."""
+    # Counters of the optimiser are whole numbers, which always are.
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    each = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+    return jnp.all(jnp.stack(each))
 
 
 class Interrupts:
@@ -216,6 +236,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        # Python gives signals to its main thread, and lets no other set what becomes of them.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.

@@ -32,7 +32,9 @@ class Devices:
                 "process, on all devices that it sees; start one alone"
             )
         there = jax.device_count()
-        wanted = there if self.data is None else self.data
+        wanted = self.data
+        if wanted is None:
+            wanted = there
         if not 1 <= wanted <= there:
             raise InputError(
                 f"the mesh asks for {wanted} devices on its data axis and {there} are there: set "
@@ -44,7 +46,8 @@ class Devices:
                 "multiple, or set devices.data to a divisor"
             )
         # The shape is positional, since its keyword has two names across the jax versions in use.
-        return jax.make_mesh((wanted,), ("data",), (AxisType.Auto,), devices=jax.devices()[:wanted])
+        axis_types = (AxisType.Auto,)
+        return jax.make_mesh((wanted,), ("data",), axis_types, devices=jax.devices()[:wanted])
 
 
 def shared(mesh: Mesh) -> NamedSharding:
@@ -60,7 +63,8 @@ def by_row(mesh: Mesh) -> NamedSharding:
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """A batch of host arrays, its rows on the devices that compute them."""
     sharding = by_row(mesh)
-    return {
-        name: jax.make_array_from_callback(rows.shape, sharding, lambda index, rows=rows: rows[index])
-        for name, rows in batch.items()
-    }
+    placed = {}
+    for name, rows in batch.items():
+        # Each device is given its own rows and no others: the whole batch never lies on one of them.
+        placed[name] = jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+    return placed

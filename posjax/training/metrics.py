@@ -44,7 +44,10 @@ class Metrics:
             raise refused(path, error) from error
         if before:
             # Half a line of a killed process stays a line of its own.
-            self._add(b"" if before.endswith(b"\n") else b"\n", {"from": step})
+            end = b"\n"
+            if before.endswith(end):
+                end = b""
+            self._add(end, {"from": step})
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +67,7 @@ class Metrics:
         """Has the disk keep what was written."""
         try:
             os.fsync(self._file.fileno())
+            # An editor, or a copy that is put back, leaves this handle on a file without a name.
             mine, there = os.fstat(self._file.fileno()), self._path.stat()
         except OSError as error:
             raise refused(self._path, error) from error
@@ -76,6 +80,7 @@ class Metrics:
     def _add(self, before: bytes, line: dict[str, Any]) -> None:
         text = before + json.dumps(line).encode() + b"\n"
         try:
+            # One unbuffered call a line, so that a kill leaves half of one line at most.
             if self._file.write(text) < len(text):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -104,7 +109,9 @@ class _WandB:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError("the sink 'wandb' is not installed: pip install 'posjax[wandb]'") from error
-        self._run = wandb.init(project="posjax", name=folder.name, dir=str(folder), resume="allow", id=folder.name)
+        name = folder.name
+        # The same name and number at each start, so that a run which goes on is one curve there.
+        self._run = wandb.init(project="posjax", name=name, dir=str(folder), resume="allow", id=name)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         self._run.log(numbers, step=step)
@@ -114,4 +121,6 @@ class _WandB:
 
 
 def _sink(name: Sink, folder: Path) -> Writer:
-    return _TensorBoard(folder) if name == "tensorboard" else _WandB(folder)
+    if name == "tensorboard":
+        return _TensorBoard(folder)
+    return _WandB(folder)

@@ -52,8 +52,10 @@ class AdamW:
     def schedule(self, steps: int) -> optax.Schedule:
         """The learning rate by step, the first being step 0."""
         warmup = max(1, round(self.warmup * steps))
+        # optax refuses a decay of no steps, which is all that a run of one step has left.
+        end = max(steps, warmup + 1)
         after = optax.warmup_cosine_decay_schedule(
-            0.0, self.learning_rate, warmup, max(steps, warmup + 1), self.final * self.learning_rate
+            0.0, self.learning_rate, warmup, end, self.final * self.learning_rate
         )
         # By how many steps have ended after it: optax's own count would waste the first step on a rate of 0.
         return lambda step: after(step + 1)
@@ -62,9 +64,9 @@ class AdamW:
         """The optax transformation for a run of that many steps."""
 
         def matrices(params: Any) -> Any:
+            # Gains of norms and other vectors have a scale of their own, which decay would pull to zero.
             return jax.tree.map(lambda p: p.ndim >= 2, params)
 
-        return optax.chain(
-            optax.clip_by_global_norm(self.clip),
-            optax.adamw(self.schedule(steps), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=matrices),
-        )
+        adamw = optax.adamw(self.schedule(steps), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=matrices)
+        # Clipped before the moments see it: one wild gradient would stay in them for many steps.
+        return optax.chain(optax.clip_by_global_norm(self.clip), adamw)

@@ -17,23 +17,27 @@ class TrainingProgress:
 
     def __init__(self, label: str, steps: int, start: int, console: Console | None = None):
         self.console = console or Console()
-        self._label, self._steps, self._start = label, steps, start
+        self._label = label
+        self._steps = steps
+        self._start = start
         self._began = self._spoke = time.perf_counter()
         self._bar: Progress | None = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._bar = Progress(
+            columns = (
+                # A run's name is no markup, whatever it looks like.
                 TextColumn("{task.description:<12}", markup=False),
                 BarColumn(bar_width=16),
                 TextColumn("{task.completed}/{task.total}"),
                 TextColumn("loss {task.fields[loss]:.3f}"),
                 TextColumn("{task.fields[speed]:,.0f} tok/s"),
                 TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            ).__enter__()
+            )
+            # It goes away at its end, since a line about the run is printed then.
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.__enter__()
             self._task = self._bar.add_task(self._label, total=self._steps, completed=self._start, loss=0.0, speed=0.0)
         return self
 
@@ -48,11 +52,12 @@ class TrainingProgress:
             return
         now = time.perf_counter()
         if now - self._spoke >= PLAIN_SECONDS or step == self._steps:
-            left = (now - self._began) / max(step - self._start, 1) * (self._steps - step)
+            # By the mean of this process's own steps, the first of which compiled.
+            seconds_a_step = (now - self._began) / max(step - self._start, 1)
+            left = seconds_a_step * (self._steps - step)
             self._spoke = now
-            self.say(
-                f"{self._label}: step {step}/{self._steps}  loss {loss:.3f}  {speed:,.0f} tok/s  {left:.0f} s left"
-            )
+            where = f"{self._label}: step {step}/{self._steps}"
+            self.say(f"{where}  loss {loss:.3f}  {speed:,.0f} tok/s  {left:.0f} s left")
 
     def say(self, line: str) -> None:
         """Prints a line as it is."""

@@ -51,8 +51,10 @@ class Trainer:
 
         def begin() -> State:
             params = nnx.state(build(self.model, self.vocabulary, seed))
-            return State(params, self.optimizer.build(self.steps).init(params), jnp.zeros((), jnp.int32))
+            optimizer = self.optimizer.build(self.steps).init(params)
+            return State(params, optimizer, jnp.zeros((), jnp.int32))
 
+        # Compiled with its sharding, so that each device makes its own copy and none is sent.
         return jax.jit(begin, out_shardings=meshes.shared(self.mesh))()
 
     def abstract(self) -> State:
@@ -63,13 +65,17 @@ class Trainer:
 
     def compiled(self, seed: int) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
         """One step, compiled: `(state, batch) -> (state, metrics)`; the state given is consumed."""
-        graph, transform = self.graph(), self.optimizer.build(self.steps)
+        graph = self.graph()
+        transform = self.optimizer.build(self.steps)
 
         def loss(params: Any, batch: Batch, step: jax.Array) -> jax.Array:
+            # A function of the seed and the step, so that a run which goes on draws what it would have drawn.
             key = jax.random.fold_in(jax.random.key(seed), step)
             logits = nnx.merge(graph, params)(batch["inputs"], key=key)
             weights = batch["weights"]
-            return jnp.sum(cross_entropy(logits, batch["targets"]) * weights) / jnp.sum(weights)
+            losses = cross_entropy(logits, batch["targets"])
+            # The mean over the targets that count: most tokens of a retrieval task are not asked for.
+            return jnp.sum(losses * weights) / jnp.sum(weights)
 
         def advance(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
             value, gradient = jax.value_and_grad(loss)(state.params, batch, state.step)
@@ -78,6 +84,7 @@ class Trainer:
             return after, {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
 
         shared, rows = meshes.shared(self.mesh), meshes.by_row(self.mesh)
+        # The old state is given up: parameters and moments twice would be most of a device's memory.
         compiled = jax.jit(advance, donate_argnums=0, in_shardings=(shared, rows), out_shardings=(shared, shared))
 
         def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
