@@ -51,6 +51,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        # Before anything is spent: a name is a folder, a word of a command line and text of a page.
         if not NAME.fullmatch(self.name) or self.name in TAKEN:
             raise InputError(
                 f"a run is named {self.name!r}: needed is a name for its folder, up to 100 letters, "
@@ -95,12 +96,13 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.runs:
+            raise InputError(f"the experiment {self.title!r} has no runs")
         names = [run.name.casefold() for run in self.runs]
         twice = sorted({name for name in names if names.count(name) > 1})
-        if twice or not names:
+        if twice:
             raise InputError(
-                f"the experiment {self.title!r} has "
-                + (f"two runs named {twice[0]!r}: each needs a name of its own" if twice else "no runs")
+                f"the experiment {self.title!r} has two runs named {twice[0]!r}: each needs a name of its own"
             )
 
 
@@ -115,14 +117,19 @@ class Material:
     def open(cls, run: Run, documents: Documents | None = None) -> Material:
         """`documents`: the run's text, where it is read already."""
         if isinstance(run.data, Needles):
-            return cls(Batches(run.data.rows(run.train.length, run.seed), run.train.batch), None)
-        documents = run.data.load() if documents is None else documents
+            rows = run.data.rows(run.train.length, run.seed)
+            return cls(Batches(rows, run.train.batch), None)
+        if documents is None:
+            documents = run.data.load()
         rows = training_windows(documents, run.train.length, run.seed)
         return cls(Batches(rows, run.train.batch), documents)
 
     @property
     def fingerprint(self) -> str | None:
-        return None if self.documents is None else self.documents.fingerprint
+        """Of the text; `None` for a task, whose rows are a function of the config alone."""
+        if self.documents is None:
+            return None
+        return self.documents.fingerprint
 
 
 def check(run: Run, documents: Documents | None = None) -> None:
@@ -130,6 +137,7 @@ def check(run: Run, documents: Documents | None = None) -> None:
 
     Errors: `InputError`.
     """
+    # What costs nothing to find out comes first: to read a text may take a minute.
     longest = max(run.evaluation.multiples) * run.train.length
     if longest > LARGEST:
         raise InputError(
@@ -142,7 +150,9 @@ def check(run: Run, documents: Documents | None = None) -> None:
     if isinstance(run.data, Needles):
         run.data.rows(run.train.length, run.seed)
     elif isinstance(run.evaluation, Extrapolation):
-        documents = run.data.load() if documents is None else documents
+        if documents is None:
+            documents = run.data.load()
+        # One window of each kind tells whether the text has room for it.
         training_windows(documents, run.train.length, run.seed)
         validation_windows(documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
     run.evaluation.rehearse(run.model, run.data.vocabulary, run.train.length)
@@ -152,6 +162,7 @@ def _backend(run: Run) -> tuple[Mesh, Choice]:
     """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
     mesh = run.train.devices.mesh(run.train.batch)
     try:
+        # Under the mesh, which decides what some backends can do.
         with jax.set_mesh(mesh):
             return mesh, run.model.explain(run.train.length)
     except NotImplementedError as why:
@@ -162,11 +173,15 @@ def _room(run: Run, longest: int) -> None:
     """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     windows = run.evaluation.windows if isinstance(run.evaluation, Extrapolation) else run.evaluation.sequences
+    # Four bytes a number: parameters, their gradients, and both moments of Adam.
+    parameters = 16 * run.model.size(run.data.vocabulary)
+    # Inputs, targets and weights of each token.
+    batch = 12 * run.train.batch * run.train.length
+    windows_bytes = 12 * windows * longest
     needs = {
-        # Parameters, their gradients, and both moments of Adam.
-        "the model's parameters": (16 * run.model.size(run.data.vocabulary), "layers, model_size and head_size"),
-        "one batch": (12 * run.train.batch * run.train.length, "batch and length"),
-        "the windows of the evaluation": (12 * windows * longest, "windows, or sequences, and multiples"),
+        "the model's parameters": (parameters, "layers, model_size and head_size"),
+        "one batch": (batch, "batch and length"),
+        "the windows of the evaluation": (windows_bytes, "windows, or sequences, and multiples"),
     }
     for what, (size, fields) in needs.items():
         if size > memory:
@@ -188,7 +203,8 @@ def train(
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
     process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`.
     """
-    material = Material.open(run) if material is None else material
+    if material is None:
+        material = Material.open(run)
     with owned(folder):
         for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
@@ -205,9 +221,11 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
     for note in found.told:
         say(f"{run.name}: {note}")
     if found.state is None or found.step < run.train.steps:
+        # An older step may have been taken because a newer one is damaged: then that is the reason.
+        notes = "".join(f" ({note})" for note in found.told)
         raise InputError(
             f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
-            "the same command goes on from there" + "".join(f" ({note})" for note in found.told)
+            f"the same command goes on from there{notes}"
         )
     return TrainedModel(nnx.merge(trainer.graph(), found.state.params), run.train.length)
 
@@ -226,29 +244,30 @@ def evaluate(
 
     Errors: `InputError` for a folder of another config or corpus, `Busy`, `StorageError`.
     """
-    material = Material.open(run) if material is None else material
-    target = folder if to is None else to
+    if material is None:
+        material = Material.open(run)
+    target = folder
+    # A folder that may only be read is compared, where one's own is claimed.
+    look = claim
     if to is not None:
         check_target(to)
+        target = to
+        look = compare
     with owned(target):
-        notes = claim(run, folder, material.fingerprint) if to is None else compare(run, folder, material.fingerprint)
-        for note in notes:
+        for note in look(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
         began = time.perf_counter()
-        if isinstance(run.evaluation, Retrieval):
-            assert isinstance(run.data, Needles)
-            results = run.evaluation.evaluate(trained_model, run.data, run.seed)
-        else:
-            assert material.documents is not None
-            results = run.evaluation.evaluate(trained_model, material.documents, run.seed)
+        results = _measured(run, trained_model, material)
         seconds = {"train": _seconds(run, folder), "evaluate": time.perf_counter() - began}
         for variant in results["variants"]:
-            variant["label"] = run.label if variant["kind"] == "raw" else f"{run.label} + {TITLES[variant['name']]}"
-        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(trained_model.model)))
+            variant["label"] = run.label
+            if variant["kind"] != "raw":
+                variant["label"] += f" + {TITLES[variant['name']]}"
+        parameters = jax.tree.leaves(nnx.state(trained_model.model))
         results |= {
             "name": run.name,
             "label": run.label,
-            "parameters": size,
+            "parameters": sum(leaf.size for leaf in parameters),
             "seconds": seconds,
             "tokens": run.train.steps * run.train.batch * run.train.length,
         }
@@ -256,10 +275,22 @@ def evaluate(
     return results
 
 
+def _measured(run: Run, trained_model: TrainedModel, material: Material) -> dict[str, Any]:
+    """What the run's evaluation finds, on the data that goes with it."""
+    if isinstance(run.evaluation, Retrieval):
+        assert isinstance(run.data, Needles)
+        return run.evaluation.evaluate(trained_model, run.data, run.seed)
+    assert material.documents is not None
+    return run.evaluation.evaluate(trained_model, material.documents, run.seed)
+
+
 def _seconds(run: Run, folder: Path) -> float:
     """How long training took; not a number where lines of its metrics are missing."""
     lines = read_metrics(folder / "metrics.jsonl")
-    return math.nan if lines.missing(run.train.steps) else sum(line.get("seconds", math.nan) for line in lines.steps)
+    # A sum over some of the steps would look like a fast run.
+    if lines.missing(run.train.steps):
+        return math.nan
+    return sum(line.get("seconds", math.nan) for line in lines.steps)
 
 
 TITLES = {

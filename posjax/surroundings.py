@@ -77,7 +77,7 @@ def _flat(told: dict[str, Any]) -> dict[str, Any]:
     """What numbers depend on, each under a name of its own."""
     flat: dict[str, Any] = {}
     if "devices" in told:
-        # Their number alone: the same device may be called otherwise after a restart.
+        # Their number alone: what they are called changes no result.
         flat["devices"] = len(told["devices"])
     for name in ("versions", "flags"):
         flat |= told.get(name) or {}

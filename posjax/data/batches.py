@@ -46,12 +46,14 @@ class Batches:
             raise InputError(
                 f"rows {start} to {stop} were asked of a batch of {self.size}: give 0 <= start < stop <= {self.size}"
             )
+        # By number and not by an iterator, which a run that goes on would have to wind forward.
         first = step * self.size
         items = [self._item(first + row) for row in range(start, stop)]
         return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
     def _item(self, index: int) -> dict[str, np.ndarray]:
         item = self._dataset[index]
+        # Grain's way to say that a filter took it out: batch numbers would then depend on how many before it did.
         if item is None:
             raise InputError(
                 f"row {index} is missing (the dataset filters it out): give Batches a dataset without filter"

@@ -94,8 +94,14 @@ class StandardLibrary:
     def load(self) -> Documents:
         """Reads and splits the files."""
         root = Path(sysconfig.get_path("stdlib"))
-        files = [(key, _read(path)) for key, path in _walk(root, _is_library_folder) if key.endswith(".py")]
-        files = [file for file in files if file[1]]
+        files = []
+        for key, path in _walk(root, _is_library_folder):
+            if not key.endswith(".py"):
+                continue
+            content = _read(path)
+            # Empty ones, mostly marks of packages, are no text.
+            if content:
+                files.append((key, content))
         name = f"standard library of Python {platform.python_version()}"
         if len(files) < 2:
             raise InputError(f"the {name} has no source files in {root}: give text of your own with Text(paths=...)")
@@ -152,7 +158,10 @@ class Text:
                 "name a text file, or a folder that holds one"
             )
         name = ", ".join(Path(path).name or str(path) for path in self.paths)
-        split = _split_bytes if len(files) == 1 else _split_files
+        # A single file has no other to be validation: its end is.
+        split = _split_files
+        if len(files) == 1:
+            split = _split_bytes
         return _documents(name, *split(files, self.validation_share))
 
     def _files(self) -> list[_File]:
@@ -160,11 +169,13 @@ class Text:
         seen: set[Path] = set()
         files = []
         for key, path, named in self._candidates():
+            # By where it lies in the end, so that a link and its target count once.
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
             if named and not path.is_file():
                 raise InputError(f"{path} is no regular file, and might never end: name a file or a folder")
+            # What was named must be text; what lies in a folder is passed over where it is none.
             content = _read(path) if named else _read_text(path)
             if named and b"\0" in content:
                 raise InputError(
@@ -189,7 +200,9 @@ def _walk(root: Path, enter: Callable[[str], bool]) -> list[tuple[str, Path]]:
     """(relative posix path, path) of the regular files below `root`, in order, entering the folders that pass."""
     found = []
     for folder, folders, names in os.walk(root):
+        # In place, which is how os.walk is told not to go there.
         folders[:] = [name for name in folders if enter(name) and not _holds_runs(Path(folder, name))]
+        # Regular files alone: a pipe or a device might never end.
         paths = [Path(folder, name) for name in names]
         found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
     return sorted(found)
@@ -224,31 +237,37 @@ def _read_text(path: Path) -> bytes:
                 content += file.read()
     except OSError:
         return b""
-    return b"" if b"\0" in content else content
+    if b"\0" in content:
+        return b""
+    return content
 
 
 def _split_files(files: Sequence[_File], share: float) -> tuple[list[_File], list[_File]]:
     """Files whose hash lies below the share are validation; neither side stays empty."""
     hashes = [_hash(key) for key, _ in files]
+    # In the order of their hashes: where a side would be empty, the nearest to the threshold moves over.
     by_hash = sorted(range(len(files)), key=lambda index: (hashes[index], index))
-    held_out = min(max(sum(value < share for value in hashes), 1), len(files) - 1)
-    validation = set(by_hash[:held_out])
-    sides = ([], [])
-    for index, file in enumerate(files):
-        sides[index in validation].append(file)
-    return sides
+    below = sum(value < share for value in hashes)
+    held_out = min(max(below, 1), len(files) - 1)
+    chosen = set(by_hash[:held_out])
+    train = [file for index, file in enumerate(files) if index not in chosen]
+    validation = [file for index, file in enumerate(files) if index in chosen]
+    return train, validation
 
 
 def _split_bytes(files: Sequence[_File], share: float) -> tuple[list[_File], list[_File]]:
     """The last part of the only file is validation; neither side stays empty."""
     ((key, content),) = files
-    held_out = min(max(round(share * len(content)), 1), len(content) - 1)
+    wanted = round(share * len(content))
+    held_out = min(max(wanted, 1), len(content) - 1)
     return [(key, content[:-held_out])], [(key, content[-held_out:])]
 
 
 def _hash(key: str) -> float:
     """The first 32 bits of SHA-256 as a fraction in [0, 1)."""
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:4], "big") / 2**32
+    # A name is bytes to the file system, and need not be text.
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -> Documents:
@@ -257,9 +276,14 @@ def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -
         for key, content in files:
             # Lengths in front keep (path, content) pairs apart that would read the same when joined.
             encoded = key.encode("utf-8", "surrogateescape")
-            digest.update(f"{side} {len(encoded)} {len(content)}\n".encode() + encoded + content)
-    contents = [tuple(content for _, content in files) for files in (train, validation)]
-    return Documents(name, *contents, fingerprint=digest.hexdigest()[:16])
+            head = f"{side} {len(encoded)} {len(content)}\n"
+            digest.update(head.encode() + encoded + content)
+    return Documents(
+        name,
+        train=tuple(content for _, content in train),
+        validation=tuple(content for _, content in validation),
+        fingerprint=digest.hexdigest()[:16],
+    )
 
 
 def _check_share(share: float) -> None:
@@ -270,9 +294,14 @@ def _check_share(share: float) -> None:
 def _missing(path: Path) -> str:
     """Says what is not there, with the nearest name that is."""
     folder, name = path.parent, path.name
+    # Up to the first folder that is there: it is the name below it that is wrong.
     while not folder.is_dir() and folder != folder.parent:
         folder, name = folder.parent, folder.name
-    there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    there = []
+    if folder.is_dir():
+        there = sorted(entry.name for entry in folder.iterdir())
     nearest = difflib.get_close_matches(name, there, n=1)
-    remedy = f"did you mean {folder / nearest[0]}?" if nearest else "name a file or folder that exists"
+    remedy = "name a file or folder that exists"
+    if nearest:
+        remedy = f"did you mean {folder / nearest[0]}?"
     return f"{path} does not exist: {remedy}"

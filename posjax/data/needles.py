@@ -61,12 +61,12 @@ class Needles:
         least = {"keys": max(self.needles, 1), "values": 2, "fillers": 1, "needles": 1}
         for field in fields(self):
             given = getattr(self, field.name)
-            if given < least[field.name]:
-                why = " (keys in a sequence are distinct)" if field.name == "keys" else ""
-                raise InputError(
-                    f"Needles.{field.name} is {given}, but at least {least[field.name]} is needed{why}: raise it"
-                    + (" or lower needles" if why else "")
-                )
+            if given >= least[field.name]:
+                continue
+            said = f"Needles.{field.name} is {given}, but at least {least[field.name]} is needed"
+            if field.name == "keys":
+                raise InputError(f"{said} (keys in a sequence are distinct): raise it or lower needles")
+            raise InputError(f"{said}: raise it")
 
     @property
     def marker(self) -> int:
@@ -103,6 +103,7 @@ class Needles:
 
         def row(index: int) -> Row:
             generator = rng(seed, "needle", index)
+            # Drawn first, and by the same generator, so that a row is one function of its number.
             true_length = length * int(generator.integers(2, 5)) // 4
             return self._row(generator, length, true_length, 0, self._body(true_length))
 
@@ -137,6 +138,7 @@ class Needles:
             raise InputError(f"{count} rows of queries were asked for: ask for 1 or more")
         self._check_room(length, f"length {length}")
         body = self._body(length)
+        # A band of a short body may be narrower than its needles are many.
         width = max(self.needles, int(BAND * body))
         start = min(int(depth * body), body - width)
         generators = (rng(seed, "needle-query", index) for index in range(count))
@@ -162,11 +164,13 @@ class Needles:
         values = generator.integers(self.values, size=n)
         # The slots come in random order, so that the questions need no shuffle of their own.
         slots = start + generator.permutation(width)[:n]
+        # Filler everywhere, and then what stands on it: what is left behind the end is the padding.
         tokens = generator.integers(self.keys + self.values, self.marker, size=length + 1, dtype=np.int32)
         tokens[slots] = self.marker + 1 + keys * self.values + values
         tokens[body] = self.marker
         tokens[body + 1 : true_length : 2] = keys
         tokens[body + 2 : true_length + 1 : 2] = self.keys + values
+        # Where a key of the questions is read, its value is what comes next.
         weights = np.zeros(length, np.float32)
         weights[body + 1 : true_length : 2] = 1.0
         return {"inputs": tokens[:-1], "targets": tokens[1:], "weights": weights}

@@ -37,6 +37,7 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
     ([97, 98, 99, 256, 100], [98, 99, 256, 100, 101])
     """
     _check_length(length)
+    # Once, and not for each row: rows are views of it until they are widened.
     tokens = _joined(documents.train)
     starts = len(tokens) - length
     if starts < 1:
@@ -88,25 +89,32 @@ def validation_windows(documents: Documents, length: int, count: int, seed: int)
             f"bytes, but a window of length {length:,} needs {length + 1:,}: shorten the longest context or add "
             "longer files"
         )
+    # All bytes at which a window can start, counted through: `ends` says up to which of them each file reaches.
     ends = np.cumsum([len(file) - length for file in files])
     windows = np.empty((count, length + 1), np.int32)
     for window, start in zip(windows, _distinct(int(ends[-1]), count, seed), strict=True):
         file = int(np.searchsorted(ends, start, side="right"))
-        offset = int(start - ends[file - 1]) if file else int(start)
+        offset = int(start)
+        if file > 0:
+            offset -= int(ends[file - 1])
         window[:] = files[file][offset : offset + length + 1]
     return windows
 
 
 def _distinct(total: int, count: int, seed: int) -> np.ndarray:
     """`count` numbers below `total` in a random order, repeating only after all have come."""
+    # Grain takes a seed of 32 bits, while a run's may be any number.
     shuffle_seed = int(rng(seed, "validation-window").integers(2**32))
+    # Random access, so that a few windows of a large text need no permutation of all of it.
     order = grain.MapDataset.range(total).shuffle(seed=shuffle_seed)
     return np.array([order[index] for index in range(count)], np.int64)
 
 
 def _joined(files: Sequence[bytes]) -> np.ndarray:
     """The files as one uint16 array with a SEPARATOR between neighbours: two bytes a token, not four."""
-    tokens = np.full(sum(map(len, files)) + max(len(files) - 1, 0), SEPARATOR, np.uint16)
+    size = sum(map(len, files)) + max(len(files) - 1, 0)
+    # Separators everywhere, and then the files over them.
+    tokens = np.full(size, SEPARATOR, np.uint16)
     start = 0
     for file in files:
         tokens[start : start + len(file)] = np.frombuffer(file, np.uint8)
