@@ -58,9 +58,18 @@ def command(arguments: Sequence[str]) -> None:
     options = cli.options(Options, "experiments.check", arguments, remedy)
     if options.all == bool(options.encoding):
         raise InputError("give one encoding in quotes, such as 'Rope(base=5e5)', or --all")
-    values = [*(v for kind in REGISTRY for v in kind.examples()), *SIZED] if options.all else [value(options.encoding)]
-    dtypes = ("float32", "bfloat16") if options.all else ("float32",)
-    broken = [f for v in values for dtype in dtypes for f in invariants.check(v, DIMS, dtype) if not f.holds]
+    if options.all:
+        values = [example for kind in REGISTRY for example in kind.examples()]
+        values += SIZED
+        dtypes = ("float32", "bfloat16")
+    else:
+        values = [value(options.encoding)]
+        dtypes = ("float32",)
+    broken = []
+    for encoding in values:
+        for dtype in dtypes:
+            findings = invariants.check(encoding, DIMS, dtype)
+            broken += [finding for finding in findings if not finding.holds]
     print(f"{len(values)} encodings, {len(broken)} laws broken")
     if broken:
         raise SystemExit(1)
@@ -84,13 +93,17 @@ def value(text: str) -> Encoding:
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
-        made = NAMES.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        made = None
+        # A bare name: an attribute, however it is spelled, may lead out of posjax.
+        if isinstance(node.func, ast.Name):
+            made = NAMES.get(node.func.id)
         if made is None:
             known = difflib.get_close_matches(ast.unparse(node.func), NAMES, n=1, cutoff=0.0)[0]
             raise InputError(f"{ast.unparse(node.func)} is no encoding or schedule of posjax: the nearest is {known}")
         if any(word.arg is None for word in node.keywords):
             raise InputError("** stands for arguments that are not written out: write each by its name")
-        return made(*map(_value, node.args), **{str(word.arg): _value(word.value) for word in node.keywords})
+        named = {str(word.arg): _value(word.value) for word in node.keywords}
+        return made(*map(_value, node.args), **named)
     if isinstance(node, ast.Tuple):
         return tuple(map(_value, node.elts))
     try:

@@ -43,7 +43,9 @@ class Common:
 
     @property
     def folder(self) -> Path:
-        return Path("runs", self.config.stem) if self.work is None else self.work
+        if self.work is None:
+            return Path("runs", self.config.stem)
+        return self.work
 
 
 @dataclass(frozen=True)
@@ -69,29 +71,36 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
         _help(kind, program, [a for a in arguments if a not in ("-h", "--help")])
     options, rest = parse(kind, program, arguments)
     experiment, source = load(options.config)
-    runs = tuple(_override(run, program, rest) for run in experiment.runs)
-    known = {unknown for _, unknown in runs}
-    _refuse_unknown(kind, experiment.runs, set.intersection(*(set(u) for u in known)) if known else set(), rest)
-    every = tuple(run for run, _ in runs)
-    chosen = _choose(every, options.only)
-    return options, Request(replace(experiment, runs=tuple(chosen)), tuple(rest), source, every, experiment.runs)
+    every = []
+    # Runs may have other encodings, and so other options: wrong is what none of them knows.
+    unknown_to_all = set(rest)
+    for run in experiment.runs:
+        changed, unknown = _override(run, program, rest)
+        every.append(changed)
+        unknown_to_all &= set(unknown)
+    _refuse_unknown(kind, experiment.runs, unknown_to_all, rest)
+    chosen = _choose(tuple(every), options.only)
+    cut = replace(experiment, runs=tuple(chosen))
+    return options, Request(cut, tuple(rest), source, tuple(every), experiment.runs)
 
 
 def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None) -> tuple[Any, list[str]]:
     """One dataclass from a command line, and what it does not know. Errors: `InputError` in one line."""
     said = io.StringIO()
-    extra = {} if default is None else {"default": default}
+    settings: dict[str, Any] = {
+        "prog": f"python -m {program}",
+        "args": list(arguments),
+        # The rest is for somebody else: the command's own options come first, then those of each run.
+        "return_unknown_args": True,
+        "add_help": False,
+        "config": (tyro.conf.AvoidSubcommands,),
+    }
+    if default is not None:
+        settings["default"] = default
     try:
+        # tyro draws a box of many lines around its one sentence.
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return tyro.cli(
-                kind,
-                prog=f"python -m {program}",
-                args=list(arguments),
-                return_unknown_args=True,
-                add_help=False,
-                config=(tyro.conf.AvoidSubcommands,),
-                **extra,
-            )
+            return tyro.cli(kind, **settings)
     except SystemExit as stop:
         raise InputError(f"{_reason(said.getvalue())}; see python -m {program} --help") from stop
 
@@ -117,7 +126,9 @@ def _reason(box: str) -> str:
     lines = [line.strip("│╭╮╰╯─- ") for line in box.strip().splitlines()][1:]
     while lines and not lines[0]:
         lines.pop(0)
-    return " ".join(lines[: lines.index("")] if "" in lines else lines).rstrip(".")
+    if "" in lines:
+        lines = lines[: lines.index("")]
+    return " ".join(lines).rstrip(".")
 
 
 def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tuple[str, ...]]:
@@ -137,8 +148,10 @@ def _refuse_unknown(kind: type[Common], runs: Sequence[Run], unknown: set[str], 
     if not named and unknown:
         raise InputError(f"{sorted(unknown)[0]!r} is not an option: options begin with --, such as --train.steps 50")
     for option in named:
-        known = sorted({name for value in (kind, *runs) for name in _names(value)})
-        near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), known, n=1, cutoff=0.0)
+        known = set(_names(kind))
+        for run in runs:
+            known.update(_names(run))
+        near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), sorted(known), n=1, cutoff=0.0)
         raise InputError(f"unknown option {option}: the nearest is {near[0]}; --help lists them all")
 
 
@@ -147,8 +160,14 @@ def _names(value: Any, prefix: str = "--") -> list[str]:
     names = []
     for field in dataclasses.fields(value):
         name = prefix + field.name.replace("_", "-")
-        inner = None if isinstance(value, type) else getattr(value, field.name)
-        names += _names(inner, name + ".") if dataclasses.is_dataclass(inner) else [name]
+        # A class, as of a command's options, has no values to look into.
+        inner = None
+        if not isinstance(value, type):
+            inner = getattr(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            names += _names(inner, name + ".")
+        else:
+            names.append(name)
     return names
 
 
@@ -166,34 +185,51 @@ def load(path: Path) -> tuple[Experiment, str]:
     if not str(path).isprintable():
         raise InputError(f"the config is named {str(path)!a}: needed is a name that can be printed; rename it")
     if not path.is_file():
-        what = "is a folder or no regular file" if path.exists() else "is not there"
-        there = sorted(
-            str(p) for p in (path.parent if path.parent.is_dir() else Path("configs")).glob("*.py") if p.is_file()
-        )
-        near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
-        raise InputError(f"the config {path} {what}" + (f": the nearest is {near[0]}" if near else ""))
+        raise InputError(_not_there(path))
     # Read once: what runs, what is told of it and what is kept beside the results are the same bytes.
     source = path.read_bytes()
     module = _module(path)
     try:
         exec(compile(source, str(path.absolute()), "exec"), vars(module))
+        # Asked for by name: an AttributeError may come from anywhere in the config.
         if not callable(getattr(module, "experiment", None)):
             raise InputError("it has no function experiment()")
         experiment = module.experiment()
     except (Exception, SystemExit) as error:  # A config is the user's own code: whatever it raises is one line.
-        places = [
-            f"{path} line {frame.lineno}"
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path.absolute()
-        ]
-        at = places[-1] if places else f"{path} line {getattr(error, 'lineno', '?')}"
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"the config raised an error, {at}: {kind}{error}") from error
+        raise InputError(_raised(path, error)) from error
     if not isinstance(experiment, Experiment):
         raise InputError(
             f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.runs.Experiment"
         )
     return experiment, source.decode(errors="replace")
+
+
+def _not_there(path: Path) -> str:
+    """What is told of a config that is no file, with the nearest that is one."""
+    what = "is not there"
+    if path.exists():
+        what = "is a folder or no regular file"
+    folder = path.parent
+    if not folder.is_dir():
+        folder = Path("configs")
+    there = sorted(str(file) for file in folder.glob("*.py") if file.is_file())
+    near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
+    if not near:
+        return f"the config {path} {what}"
+    return f"the config {path} {what}: the nearest is {near[0]}"
+
+
+def _raised(path: Path, error: BaseException) -> str:
+    """What a config raised, with the last of its own lines on the way there."""
+    # Only a file that does not parse has no frame of its own, and says its line itself.
+    line = getattr(error, "lineno", "?")
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename) == path.absolute():
+            line = frame.lineno
+    said = str(error)
+    if not isinstance(error, InputError):
+        said = f"{type(error).__name__}: {error}"
+    return f"the config raised an error, {path} line {line}: {said}"
 
 
 class _FromSource(SourceFileLoader):
@@ -229,15 +265,12 @@ def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
     configs = [Path(a) for a in arguments if a.endswith(".py")]
     if configs:
         print(f"\nEvery field of the runs in {configs[0]} can be given too; here those of the first run.\n")
-        run = load(configs[0])[0].runs[0]
+        experiment, _ = load(configs[0])
+        prog = f"python -m {program} {configs[0]}"
+        # Not a choice between kinds of encodings: what a run has is what can be changed.
+        flat = (tyro.conf.AvoidSubcommands,)
         with contextlib.suppress(SystemExit):
-            tyro.cli(
-                Run,
-                prog=f"python -m {program} {configs[0]}",
-                args=["--help"],
-                default=run,
-                config=(tyro.conf.AvoidSubcommands,),
-            )
+            tyro.cli(Run, prog=prog, args=["--help"], default=experiment.runs[0], config=flat)
     else:
         print("Name a config before --help to see every field of its runs, which can be given too: --train.steps 50")
     raise SystemExit(0)
@@ -279,6 +312,7 @@ def _silence(stream: TextIO) -> None:
 def console() -> Console:
     """The terminal, 80 columns wide where it does not say how wide it is."""
     told = os.environ.get("COLUMNS", "80")
+    # Of a width of 0 or a billion rich makes nothing, or a line that takes all memory.
     if not (told.isdecimal() and len(told) < 5 and int(told) > 0):
         os.environ["COLUMNS"] = "80"
     return Steady()
@@ -300,9 +334,11 @@ def program(command: Callable[[Sequence[str]], None]) -> NoReturn:
             stream.flush()
         except (OSError, ValueError):  # A full disk behind it.
             _silence(stream)
-    if code not in (0, None):
-        os._exit(code if isinstance(code, int) else 1)
-    raise SystemExit(code)
+    if code in (0, None):
+        raise SystemExit(0)
+    if not isinstance(code, int):
+        code = 1
+    os._exit(code)
 
 
 def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
@@ -358,6 +394,7 @@ def _listening() -> Iterator[None]:
 
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # No other thread may say what becomes of a signal.
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.
             before[number] = signal.signal(number, end)
@@ -369,5 +406,6 @@ def _listening() -> Iterator[None]:
 
 
 def _say(message: str, code: int) -> NoReturn:
+    # One line, whatever was told in several: a scheduler's log shows the last one.
     print(f"posjax: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)

@@ -26,12 +26,15 @@ def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(Options, "experiments.evaluate", arguments)
     console = cli.console()
     if options.to is not None:
+        # All of them before the first is measured, which may take minutes.
         for run in request.experiment.runs:
             workfolder.check_target(options.to / run.name)
         write_experiment(request, options, options.to)
     for run in request.experiment.runs:
         folder = request.folder(options, run)
-        to = None if options.to is None else options.to / run.name
+        to = None
+        if options.to is not None:
+            to = options.to / run.name
         say = cli.teller(console)
         runs.evaluate(run, folder, runs.restore(run, folder, say), to=to, say=say)
         console.print(f"{run.name}: evaluated, {(to or folder) / 'results.json'}", markup=False, highlight=False)

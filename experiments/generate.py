@@ -44,15 +44,20 @@ def command(arguments: Sequence[str]) -> None:
     text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
     if not text:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")
-    prompt = jnp.asarray(np.frombuffer(os.fsencode(options.prompt), np.uint8), jnp.int32)[None]
+    # The bytes that were typed, whether they are text or not: models of text read bytes.
+    given = os.fsencode(options.prompt)
+    prompt = jnp.asarray(np.frombuffer(given, np.uint8), jnp.int32)[None]
     for run in text:
         trained_model = runs.restore(run, request.folder(options, run), cli.teller(console))
-        new = np.asarray(generate(trained_model.model, prompt, options.tokens, sampling=sampling, seed=options.draw)[0])
+        rows = generate(trained_model.model, prompt, options.tokens, sampling=sampling, seed=options.draw)
+        new = np.asarray(rows[0])
+        # The end of a file, behind which the model goes on with another.
         ended = np.flatnonzero(new == SEPARATOR)
-        new = new[: ended[0]] if len(ended) else new
+        if len(ended):
+            new = new[: ended[0]]
         console.rule(run.name)
-        text = (os.fsencode(options.prompt) + new.astype(np.uint8).tobytes()).decode(errors="replace")
-        console.print(text, markup=False, highlight=False)
+        continued = given + new.astype(np.uint8).tobytes()
+        console.print(continued.decode(errors="replace"), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

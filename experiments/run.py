@@ -49,7 +49,8 @@ def command(arguments: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             small = replace(request.experiment, runs=tuple(map(smaller, request.experiment.runs)))
-            execute(replace(request, experiment=small), replace(options, work=Path(folder)), console, keep=False)
+            elsewhere = replace(options, work=Path(folder))
+            execute(replace(request, experiment=small), elsewhere, console, keep=False)
             console.print(f"smoke: {len(small.runs)} runs worked in {time.perf_counter() - began:.0f} s")
     else:
         execute(request, options, console)
@@ -60,8 +61,12 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
 
     Errors: `Diverged`, after everything else is done, where a run has.
     """
-    every = dict.fromkeys(run.data for run in request.experiment.runs)
-    documents: dict[Any, Documents] = {data: data.load() for data in every if not isinstance(data, Needles)}
+    # Each text is read once, for all runs that read it: a corpus of many files takes seconds, and might change between.
+    documents: dict[Any, Documents] = {}
+    for run in request.experiment.runs:
+        if not isinstance(run.data, Needles) and run.data not in documents:
+            documents[run.data] = run.data.load()
+    # All before the first is trained: a mistake in the last run would else show after hours.
     for run in request.experiment.runs:
         runs.check(run, documents.get(run.data))
     write_experiment(request, options)
@@ -72,6 +77,7 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
             f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held "
             f"out, fingerprint {told['fingerprint']}"
         )
+    # One that diverges is told of at the end: the others answer their part of the question without it.
     diverged = []
     for number, run in enumerate(request.experiment.runs, 1):
         title = f"[{number}/{len(request.experiment.runs)}] {run.name}"
@@ -96,6 +102,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
         workfolder.hold(run, folder)
         say(f"{title}: done before{_of_another_text(folder, documents)}")
         return
+    # The same steps would end the same way again.
     if (folder / "run.json").exists() and path.exists():
         workfolder.hold(run, folder)
         raise Diverged(str(read_json(path).get("reason")))
@@ -144,17 +151,19 @@ def _texts_that_changed(manifests: list[Path]) -> list[str]:
         if workfolder.finished(path.parent) and manifest.get("corpus") and isinstance(config, dict):
             text = json.dumps(config.get("data"))
             fingerprints.setdefault(text, {})[path.parent.name] = str(manifest["corpus"])
-    return [
-        "The text was edited between these runs, whose losses do not compare: "
-        + ", ".join(f"{name} of {fingerprint}" for name, fingerprint in by_run.items())
-        for by_run in fingerprints.values()
-        if len(set(by_run.values())) > 1
-    ]
+    notes = []
+    for by_run in fingerprints.values():
+        if len(set(by_run.values())) > 1:
+            said = ", ".join(f"{name} of {fingerprint}" for name, fingerprint in by_run.items())
+            notes.append(f"The text was edited between these runs, whose losses do not compare: {said}")
+    return notes
 
 
 def write_experiment(request: cli.Request, options: cli.Common, to: Path | None = None) -> None:
     """What was asked, beside the runs that answer it, or in another folder."""
-    target = options.folder if to is None else to
+    target = options.folder
+    if to is not None:
+        target = to
     for run in request.experiment.runs:
         _refuse_text_in(target, run)
     probe(target)
@@ -176,6 +185,7 @@ def _refuse_text_in(target: Path, run: Run) -> None:
     written = [target, target / "figures", target / run.name]
     for path in getattr(run.data, "paths", ()):
         for folder in written:
+            # What lies further down is passed over where posjax wrote it, as `Text` says.
             if Path(path).resolve() == folder.resolve():
                 raise InputError(
                     f"{folder} is where the text of {run.name} lies, and what is written there would become text: "
@@ -184,28 +194,35 @@ def _refuse_text_in(target: Path, run: Run) -> None:
 
 
 def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -> None:
-    told, path, experiment = spelled(options, request), target / "experiment.json", request.experiment
-    now = {run.name: told for run in experiment.runs}
-    before = {name: told for name, told in commands(path).items() if (target / name / "run.json").exists()}
-    write_json(
-        path,
-        {
-            "name": options.config.stem,
-            "title": experiment.title,
-            "question": experiment.question,
-            "paper": experiment.paper,
-            "command": told,
-            "commands": before | now,
-            "config": request.source,
-            "runs": [run.name for run in request.every],
-            "created": time.strftime("%Y-%m-%d"),
-        },
-    )
+    path = target / "experiment.json"
+    experiment = request.experiment
+    command_now = spelled(options, request)
+    by_run = {}
+    for name, command_then in commands(path).items():
+        # A run whose folder is gone was asked for by nobody.
+        if (target / name / "run.json").exists():
+            by_run[name] = command_then
+    for run in experiment.runs:
+        by_run[run.name] = command_now
+    asked = {
+        "name": options.config.stem,
+        "title": experiment.title,
+        "question": experiment.question,
+        "paper": experiment.paper,
+        "command": command_now,
+        "commands": by_run,
+        "config": request.source,
+        "runs": [run.name for run in request.every],
+        "created": time.strftime("%Y-%m-%d"),
+    }
+    write_json(path, asked)
 
 
 def spelled(options: cli.Common, request: cli.Request) -> str:
     """The command that does this again, for a shell; not where to, since --work changes no result."""
-    only = ("--only", *options.only) if options.only else ()
+    only: tuple[str, ...] = ()
+    if options.only:
+        only = ("--only", *options.only)
     return shlex.join(["python", "-m", "experiments.run", str(options.config), *only, *request.overrides])
 
 
@@ -231,19 +248,23 @@ def show_list(request: cli.Request, console: Console) -> None:
     """What a config runs, and its size in tokens and in floating-point operations."""
     experiment: Experiment = request.experiment
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("run", "parameters", "steps", "tokens", "train TFLOP"):
-        table.add_column(column, justify="left" if column == "run" else "right")
+    table.add_column("run")
+    for column in ("parameters", "steps", "tokens", "train TFLOP"):
+        table.add_column(column, justify="right")
     total = 0.0
     for run in experiment.runs:
         total += work(run)
-        table.add_row(run.name, f"{parameters(run):,}", f"{run.train.steps:,}", f"{tokens(run):,}", f"{work(run):.3g}")
+        sizes = (f"{parameters(run):,}", f"{run.train.steps:,}", f"{tokens(run):,}")
+        table.add_row(run.name, *sizes, f"{work(run):.3g}")
     console.print(f"{experiment.title}: {experiment.question}", highlight=False)
     console.print(table)
     console.print(
         f"{len(experiment.runs)} runs, {total:.3g} TFLOP of training; evaluation adds about as much time.",
         highlight=False,
     )
-    costs = [line.strip() for line in request.source.splitlines() if line.strip().startswith("Costs")]
+    lines = [line.strip() for line in request.source.splitlines()]
+    costs = [line for line in lines if line.startswith("Costs")]
+    # What a config says of its own cost is of the config as it is written.
     if costs and experiment.runs != request.written:
         console.print(
             f"This command changes or leaves out runs. The config as it is written, {len(request.written)} "

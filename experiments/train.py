@@ -17,7 +17,8 @@ def command(arguments: Sequence[str]) -> None:
     console = cli.console()
     write_experiment(request, options)
     for run in request.experiment.runs:
-        runs.train(run, request.folder(options, run), cli.progress_from(run, console), say=cli.teller(console))
+        folder = request.folder(options, run)
+        runs.train(run, folder, cli.progress_from(run, console), say=cli.teller(console))
         console.print(f"{run.name}: trained to step {run.train.steps}", markup=False, highlight=False)
 
 
