@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import importlib.util
 import io
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
 import tyro
 from rich.console import Console
 
+from experiments.loading import load
 from posjax.errors import InputError, Stopped, StorageError
 from posjax.runs import Experiment, Run
 from posjax.training import TrainingProgress
@@ -116,7 +114,9 @@ def options(kind: type[Chosen], program: str, arguments: Sequence[str], remedy: 
         tyro.cli(kind, prog=f"python -m {program}", args=["--help"])
     chosen, unknown = parse(kind, program, arguments)
     if unknown:
-        advice = f": {remedy}" if remedy else f"; see python -m {program} --help"
+        advice = f"; see python -m {program} --help"
+        if remedy:
+            advice = f": {remedy}"
         raise InputError(f"unknown option {unknown[0]}{advice}")
     return chosen
 
@@ -133,6 +133,7 @@ def _reason(box: str) -> str:
 
 def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tuple[str, ...]]:
     changed, unknown = parse(Run, program, arguments, default=run)
+    # One value for all runs, where each needs its own: two would share a folder.
     for field in ("name", "label"):
         if getattr(changed, field) != getattr(run, field):
             raise InputError(
@@ -173,89 +174,12 @@ def _names(value: Any, prefix: str = "--") -> list[str]:
 
 def _choose(runs: tuple[Run, ...], only: tuple[str, ...]) -> list[Run]:
     names = [run.name for run in runs]
+    # Each name given must be one: a run that is left out by a slip would be missed in a table only.
     for name in only:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
             raise InputError(f"there is no run {name!r}: the nearest is {near!r}, of {', '.join(names)}")
     return [run for run in runs if not only or run.name in only]
-
-
-def load(path: Path) -> tuple[Experiment, str]:
-    """The experiment of a config file, and the file's text. Errors: `InputError`."""
-    if not str(path).isprintable():
-        raise InputError(f"the config is named {str(path)!a}: needed is a name that can be printed; rename it")
-    if not path.is_file():
-        raise InputError(_not_there(path))
-    # Read once: what runs, what is told of it and what is kept beside the results are the same bytes.
-    source = path.read_bytes()
-    module = _module(path)
-    try:
-        exec(compile(source, str(path.absolute()), "exec"), vars(module))
-        # Asked for by name: an AttributeError may come from anywhere in the config.
-        if not callable(getattr(module, "experiment", None)):
-            raise InputError("it has no function experiment()")
-        experiment = module.experiment()
-    except (Exception, SystemExit) as error:  # A config is the user's own code: whatever it raises is one line.
-        raise InputError(_raised(path, error)) from error
-    if not isinstance(experiment, Experiment):
-        raise InputError(
-            f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.runs.Experiment"
-        )
-    return experiment, source.decode(errors="replace")
-
-
-def _not_there(path: Path) -> str:
-    """What is told of a config that is no file, with the nearest that is one."""
-    what = "is not there"
-    if path.exists():
-        what = "is a folder or no regular file"
-    folder = path.parent
-    if not folder.is_dir():
-        folder = Path("configs")
-    there = sorted(str(file) for file in folder.glob("*.py") if file.is_file())
-    near = difflib.get_close_matches(str(path), there, n=1, cutoff=0.0)
-    if not near:
-        return f"the config {path} {what}"
-    return f"the config {path} {what}: the nearest is {near[0]}"
-
-
-def _raised(path: Path, error: BaseException) -> str:
-    """What a config raised, with the last of its own lines on the way there."""
-    # Only a file that does not parse has no frame of its own, and says its line itself.
-    line = getattr(error, "lineno", "?")
-    for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename) == path.absolute():
-            line = frame.lineno
-    said = str(error)
-    if not isinstance(error, InputError):
-        said = f"{type(error).__name__}: {error}"
-    return f"the config raised an error, {path} line {line}: {said}"
-
-
-class _FromSource(SourceFileLoader):
-    """Reads a neighbour's own text, never what Python compiled of it before.
-
-    Compiled text counts as new while its time and size are those of the file: an edit within a second may keep both.
-    """
-
-    def path_stats(self, path: str) -> NoReturn:
-        raise OSError(f"{path} is compiled anew")
-
-
-def _module(path: Path) -> ModuleType:
-    """The config's module, not run yet. Errors: `InputError` for a file that is no Python."""
-    # Dataclasses, inspect and typing look a class up in its module: encodings of a config's own need that.
-    name = f"configs.{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path.absolute())
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: a config is one whose experiment() returns an Experiment")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    neighbours = str(path.parent.absolute())
-    if neighbours not in sys.path:  # Last, so that no neighbour takes the place of a library.
-        sys.path.append(neighbours)
-    kinds = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (_FromSource, SOURCE_SUFFIXES))
-    sys.path_importer_cache[neighbours] = FileFinder(neighbours, *kinds)
-    return module
 
 
 def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:

@@ -41,6 +41,7 @@ def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(Options, "experiments.generate", arguments)
     console = cli.console()
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    # The tokens of a task are no bytes, and nobody could read them.
     text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
     if not text:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")

@@ -29,6 +29,7 @@ class Options:
 def command(arguments: Sequence[str]) -> None:
     remedy = "the one argument is a folder, such as runs/quickstart"
     options = cli.options(Options, "experiments.report", arguments, remedy)
+    # As at the end of experiments.run, whose table and page these are.
     finish(options.folder, cli.console(), to=options.to)
 
 

@@ -15,6 +15,7 @@ from posjax import runs
 def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(cli.Common, "experiments.train", arguments)
     console = cli.console()
+    # Before the first run: a folder of another config is refused while nothing is spent.
     write_experiment(request, options)
     for run in request.experiment.runs:
         folder = request.folder(options, run)

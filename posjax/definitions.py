@@ -24,6 +24,7 @@ def definition(kind: type) -> str | None:
     _gather(kind, found)
     if not found:
         return None
+    # In the order of their names, so that the order in which they were met does not count.
     texts = [found[name] for name in sorted(found)]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
@@ -31,6 +32,7 @@ def definition(kind: type) -> str | None:
 def _gather(made: type | FunctionType, found: dict[str, str]) -> None:
     """Adds the source of a class or function, and of whatever it names that its author wrote too."""
     name = f"{made.__module__}.{made.__qualname__}"
+    # Found already: functions may call each other.
     if name in found or not _of_an_author(made.__module__):
         return
     try:
@@ -41,6 +43,7 @@ def _gather(made: type | FunctionType, found: dict[str, str]) -> None:
     found[name] = " ".join(words)
     module = sys.modules[made.__module__]
     for place, word in enumerate(words):
+        # An attribute, which the module's own names say nothing of.
         if place > 0 and words[place - 1] == ".":
             continue
         named = vars(module).get(word)

@@ -28,6 +28,7 @@ def tree(value: Any) -> Any:
         for field in dataclasses.fields(value):
             plain[field.name] = tree(getattr(value, field.name))
         return plain
+    # As JSON has it, so that a tree and what a file kept of it are equal.
     if isinstance(value, dict):
         return {str(name): tree(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -46,6 +47,7 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
     ['factor is 2.0 there and 1.0 here']
     """
     mine = tree(here)
+    # As far down as both have parts: a reader wants the field that differs, and not the model that holds it.
     if isinstance(there, dict) and isinstance(mine, dict):
         return _differences_by_name(there, here, mine, path)
     if isinstance(there, list) and isinstance(mine, list) and len(there) == len(mine) and _holds_values(here):
@@ -95,6 +97,7 @@ def _holds_values(items: Any) -> bool:
 
 def _default(field: dataclasses.Field[Any]) -> Any:
     """A field's default as a plain value; a value that equals nothing where it has none."""
+    # As a tree too, which is what it is compared with.
     if field.default is not dataclasses.MISSING:
         return tree(field.default)
     if field.default_factory is not dataclasses.MISSING:

@@ -58,6 +58,7 @@ class Run:
                 "digits and any of . _ + = -, that begins with a letter or digit and is none of "
                 f"{', '.join(TAKEN)}"
             )
+        # numpy draws from no negative seed, and would say so after the text is read.
         if self.seed < 0:
             raise InputError(f"the run {self.name!r} has seed={self.seed}: needed is 0 or more")
         if isinstance(self.data, Needles) != isinstance(self.evaluation, Retrieval):
@@ -65,6 +66,7 @@ class Run:
                 f"the run {self.name!r} evaluates {type(self.data).__name__} by "
                 f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
             )
+        # A table may end before the evaluation does, which is then told; training needs all of its length.
         most = self.model.encoding.max_length
         if most is not None and self.train.length > most:
             raise InputError(
@@ -205,6 +207,7 @@ def train(
     """
     if material is None:
         material = Material.open(run)
+    # Owned before it is claimed: of two commands on a new folder one alone may write its manifest.
     with owned(folder):
         for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
@@ -220,6 +223,7 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
     found = restored(folder / "checkpoints", trainer.abstract(), run.about(kept["corpus"]))
     for note in found.told:
         say(f"{run.name}: {note}")
+    # Half trained, a model has numbers too, and nothing in a table would tell.
     if found.state is None or found.step < run.train.steps:
         # An older step may have been taken because a newer one is damaged: then that is the reason.
         notes = "".join(f" ({note})" for note in found.told)
@@ -258,6 +262,7 @@ def evaluate(
             say(f"{run.name}: {note}")
         began = time.perf_counter()
         results = _measured(run, trained_model, material)
+        # What a table says of a run beside its measurements, so that a report needs no config.
         seconds = {"train": _seconds(run, folder), "evaluate": time.perf_counter() - began}
         for variant in results["variants"]:
             variant["label"] = run.label
@@ -271,6 +276,7 @@ def evaluate(
             "seconds": seconds,
             "tokens": run.train.steps * run.train.batch * run.train.length,
         }
+        # All at once and last, so that results which are there are whole.
         write_results(folder, target, results)
     return results
 

@@ -107,6 +107,7 @@ def commit() -> str | None:
     # Installed, posjax may lie inside a checkout of something else, whose commit says nothing of it.
     if not (here / ".git").exists():
         return None
+    # Without git a run is as good: the commit is a help to whoever repeats it.
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)

@@ -85,6 +85,7 @@ def manifest(run: Configuration, corpus: str | None) -> dict[str, Any]:
 
 def _begin(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
     """Writes the manifest of a folder that has none, and sets aside what was measured there before."""
+    # Nothing is written before this: a folder of another config stays as it is.
     # Without its manifest a folder still knows by its checkpoints whose it is.
     trained = begun(folder / "checkpoints")
     if trained is not None:
@@ -92,6 +93,7 @@ def _begin(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
     notes = []
     for name in ("results.json", "diverged.json"):
         if (folder / name).exists():
+            # Set aside and not removed: it may be the only copy of somebody's results.
             aside = folder / f"{name}.{secrets.token_hex(2)}"
             (folder / name).rename(aside)
             notes.append(f"the folder begins anew, and what it held is {aside.name} now")
@@ -126,6 +128,7 @@ def _refuse_another(folder: Path, different: list[str]) -> None:
     """Errors: `InputError` where a folder's config differs from this one, with the first few places."""
     if not different:
         return
+    # The first few are enough to see what was mistaken for what.
     said = "; ".join(different[:3])
     if len(different) > 3:
         said += f"; and {len(different) - 3} more"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cli, run as experiments_run
+from experiments import loading, run as experiments_run
 from posjax.runs import Experiment
 from tests.training.tiny import optax_promotes  # noqa: F401
 
@@ -63,11 +63,11 @@ def test_an_incomplete_header_is_noticed():
 
 @every_config
 def test_it_loads_and_its_text_is_kept(path):
-    experiment, source = cli.load(path)
+    experiment, source = loading.load(path)
     assert isinstance(experiment, Experiment)
     assert experiment.title and experiment.question.endswith("?") and experiment.runs
     assert source == path.read_text()
-    again, _ = cli.load(path)
+    again, _ = loading.load(path)
     assert again == experiment
 
 
@@ -75,7 +75,7 @@ def test_it_loads_and_its_text_is_kept(path):
 def test_list_shows_every_run_and_writes_nothing(path, home, capsys):
     experiments_run.command([str(path), "--list"])
     shown = capsys.readouterr().out
-    for run in cli.load(path)[0].runs:
+    for run in loading.load(path)[0].runs:
         assert run.name in shown
         assert f"{experiments_run.parameters(run):,}" in shown
     assert "Costs" in shown
@@ -96,7 +96,7 @@ def test_smoke_does_two_steps_of_everything(path, home, capsys, monkeypatch):
     )
     experiments_run.command([str(path), "--smoke"])
     shown = capsys.readouterr().out
-    runs = cli.load(path)[0].runs
+    runs = loading.load(path)[0].runs
     assert folders == [sorted(f"{run.name}/results.json" for run in runs)]
     assert f"smoke: {len(runs)} runs worked" in shown
     assert all(run.label in shown for run in runs)

@@ -50,6 +50,7 @@ class Retrieval:
     def evaluate(self, trained_model: TrainedModel, task: Needles, seed: int) -> dict[str, Any]:
         """All measurements of one model, as plain values for a JSON file."""
         last = trained_model.last_multiple(self.multiples)
+        # Every variant answers the same questions, which are a function of the seed, the length and the depth.
         by_variant = []
         for variant in chosen_variants(trained_model, self):
             by_variant.append(self._variant(trained_model, variant, task, last, seed))

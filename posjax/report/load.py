@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from posjax.errors import Diverged, InputError
-from posjax.files import damaged, read_json
+from posjax.files import REMEDY, damaged, read_json
 from posjax.lines import read
 from posjax.report import trees
-from posjax.report.trees import REMEDY
 from posjax.report.values import LanguageRun, Metrics, Report, ReportedRun, RetrievalRun
 
 

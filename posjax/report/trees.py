@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from posjax.files import damaged
+from posjax.files import REMEDY, damaged
 from posjax.report.values import (
     LanguageRun,
     Point,
@@ -19,7 +19,6 @@ from posjax.report.values import (
     Value,
 )
 
-REMEDY = "remove it and run the experiment again, which writes it anew"
 SPELLED = {"linear": "Linear", "ntk": "NTK", "yarn": "Yarn"}
 """How extensions are written where a folder has no labels for them."""
 ORDER = {"raw": 0, "windowed": 1, "extension": 2, "fill": 3}

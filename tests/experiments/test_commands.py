@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from experiments import cli
+from experiments import cli, loading
 from experiments.run import spelled
 
 
@@ -167,7 +167,7 @@ def test_overrides_keep_their_types(home):
 
 
 def test_no_override_changes_nothing(home):
-    assert request().experiment == cli.load(home / "tiny.py")[0]
+    assert request().experiment == loading.load(home / "tiny.py")[0]
 
 
 def test_only_takes_several_names_in_the_configs_order(home):
