@@ -38,7 +38,7 @@ VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 
 def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
     """Everything beside the config that numbers may depend on, as plain values."""
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         versions[name] = _version(name)
     flags = {name: os.environ.get(name, "") for name in VARIABLES}
