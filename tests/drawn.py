@@ -20,7 +20,7 @@ factors, bases, lengths = real(1.0, 64.0), real(1.5, 1e7), st.integers(2, 5000)
 layouts = st.sampled_from(["split", "interleaved"])
 schedules = st.one_of(
     st.just(posjax.Plain()),
-    st.builds(posjax.Linear, factors),
+    st.builds(posjax.Interpolation, factors),
     st.builds(posjax.NTK, factors),
     st.builds(posjax.DynamicNTK, factors, st.integers(2, 9)),
     st.builds(posjax.NTKByParts, factors, lengths, real(8.0, 64.0), real(0.5, 4.0), st.booleans()),

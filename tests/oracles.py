@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from tests.schedule_oracles import (
     Array as Array,
     dynamic_ntk as dynamic_ntk,
-    linear as linear,
+    interpolation as interpolation,
     llama3 as llama3,
     long_rope as long_rope,
     ntk as ntk,

@@ -24,7 +24,7 @@ def plain(r: int, base: float) -> Schedule:
     return np.float64(base) ** (-np.arange(0, r, 2, dtype=np.float64) / r), 1.0
 
 
-def linear(r: int, base: float, factor: float) -> Schedule:
+def interpolation(r: int, base: float, factor: float) -> Schedule:
     """theta_i / s: position interpolation.
 
     Source: Chen et al. 2023 (arXiv 2306.15595), equation 4 (positions times L/L').

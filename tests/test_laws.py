@@ -170,7 +170,7 @@ def others(owner: object, name: str) -> list[object]:
     if isinstance(value, Schedule):
         nested = [f.name for f in dataclasses.fields(value)]
         changed = [dataclasses.replace(value, **{n: o}) for n in nested for o in others(value, n)[:1]]
-        return [posjax.Linear(3.0), *changed]
+        return [posjax.Interpolation(3.0), *changed]
     if value is None:
         return [50] if name == "length" else []
     if isinstance(value, Encoding):

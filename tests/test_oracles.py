@@ -37,7 +37,7 @@ def frequencies_of(case):
     if kind == "default":
         return oracles.plain(r, base)
     if kind == "linear":
-        return oracles.linear(r, base, given["factor"])
+        return oracles.interpolation(r, base, given["factor"])
     if kind == "dynamic":
         return oracles.dynamic_ntk(r, base, length=length, **given)
     if kind == "llama3":

@@ -17,7 +17,7 @@ from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import (
     NTK,
     DynamicNTK,
-    Linear,
+    Interpolation,
     Llama3,
     LongRope,
     Plain,
@@ -32,7 +32,7 @@ _Kind = tuple[Callable[..., Schedule], dict[str, str], dict[str, str]]
 # For each type: its schedule, the keys that it needs, and those that it may have, by the names of our fields.
 _KINDS: dict[str, _Kind] = {
     "default": (Plain, {}, {}),
-    "linear": (Linear, {"factor": "factor"}, {}),
+    "linear": (Interpolation, {"factor": "factor"}, {}),
     "dynamic": (DynamicNTK, {"factor": "factor", LENGTH: "original_length"}, {}),
     "yarn": (
         Yarn,
@@ -99,7 +99,7 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
     Source: the released configurations and code of the models named, as transformers 5.24 reads them.
 
     >>> from_rope_parameters({"rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2.0}})
-    Rope(base=1000000.0, schedule=Linear(factor=2.0), layout='split', fraction=1.0)
+    Rope(base=1000000.0, schedule=Interpolation(factor=2.0), layout='split', fraction=1.0)
     >>> from_rope_parameters({"model_type": "gptj", "rotary_dim": 64, "n_embd": 4096, "n_head": 16})
     Rope(base=10000.0, schedule=Plain(), layout='interleaved', fraction=0.25)
     """
@@ -189,7 +189,7 @@ def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any],
         raise InputError(
             f"the configuration has rope_ratio={ratio!r} and is a ChatGLM 2: its code divides positions "
             "by it, while later ones multiply the base; remove it and take "
-            f"Rope(schedule=Linear({ratio!r}), layout='interleaved', fraction=0.5)"
+            f"Rope(schedule=Interpolation({ratio!r}), layout='interleaved', fraction=0.5)"
         )
     return base * _number("rope_ratio", ratio)
 

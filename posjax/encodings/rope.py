@@ -16,7 +16,7 @@ from posjax.encodings.schedules import (
     NTK,
     PLAIN,
     DynamicNTK,
-    Linear,
+    Interpolation,
     Llama3,
     NTKByParts,
     Proportional,
@@ -89,7 +89,7 @@ class Rope(Encoding):
         return (
             cls(),
             cls(layout="interleaved", fraction=0.5),
-            cls(schedule=Linear(factor=2.0)),
+            cls(schedule=Interpolation(factor=2.0)),
             cls(schedule=NTK(factor=2.0)),
             cls(schedule=NTKByParts(factor=2.0, original_length=256, beta_fast=8.0), base=100.0),
             cls(base=100.0, schedule=Yarn(factor=4.0, original_length=256, beta_fast=8.0)),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posjax.arguments import LARGEST
-from posjax.encodings import NTK, Chain, Encoding, Learned, Linear, Rope, Schedule, Yarn, chain
+from posjax.encodings import NTK, Chain, Encoding, Interpolation, Learned, Rope, Schedule, Yarn, chain
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.models import Decoder, EncodingParams, Transformer, build, dims
@@ -109,10 +109,10 @@ def extended(encoding: Encoding, how: Extension, factor: float, original_length:
     """The encoding with its rotary parts extended by a factor, zero-shot. A factor of 1 leaves it as it is.
 
     >>> extended(Rope(), "linear", 4.0, 64).schedule
-    Linear(factor=4.0)
+    Interpolation(factor=4.0)
     """
     schedules: dict[str, Schedule] = {
-        "linear": Linear(factor),
+        "linear": Interpolation(factor),
         "ntk": NTK(factor),
         "yarn": Yarn(factor, original_length),
     }

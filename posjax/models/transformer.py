@@ -73,10 +73,10 @@ class Transformer(nnx.Module):
 
         `positions` are `[T]` or `[B, T]`, by default 0, 1, 2, …; a negative one marks padding, whose logits mean
         nothing. `length` is that of the context, for an encoding that depends on it, by default one more than the
-        largest position. `constants` stand in for the encoding's own, from
-        another value of its family: `Rope(schedule=Linear(2.0)).constants(dims)` in a model trained with `Rope()`,
-        say; as an argument of a jitted function they cost no compilation. A `key` makes the encoding place the tokens
-        (randomised positions); without one they stay where they are.
+        largest position. `constants` stand in for the encoding's own, from another value of its structure:
+        `Rope(schedule=Interpolation(2.0)).constants(dims)` in a model trained with `Rope()`, say; as an argument of a
+        jitted function they cost no compilation. A `key` makes the encoding move the tokens (randomised positions);
+        without one they stay where they are.
         """
         tokens = integers(tokens, "tokens", (2,), "needed are integers [B, T]")
         self.check_tokens(tokens)

@@ -7,7 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Causal, Dims, Full, InputError, Learned, Linear, NoPE, Rope, T5Bias, Window, attend, chain
+from posjax import (
+    Alibi,
+    Causal,
+    Dims,
+    Full,
+    InputError,
+    Interpolation,
+    Learned,
+    NoPE,
+    Rope,
+    T5Bias,
+    Window,
+    attend,
+    chain,
+)
 from tests.cases import BACKEND_NAMES
 
 BOTH = chain(Rope(), Alibi())
@@ -82,7 +96,7 @@ def test_sweeping_numbers_or_the_window_does_not_trace_again():
         traces.append(mask)
         return attend(*arrays, encoding=Rope(), params=constants, mask=mask)
 
-    swept = (Rope(), Rope(base=50.0), Rope(schedule=Linear(4.0)))
+    swept = (Rope(), Rope(base=50.0), Rope(schedule=Interpolation(4.0)))
     outputs = [sweep(encoding.constants(dims), Causal() & Window(n)) for encoding in swept for n in (2, 5)]
     assert len(traces) == 1
     expected = [run(*arrays, encoding=e, mask=Causal() & Window(n), backend="reference") for e in swept for n in (2, 5)]

@@ -7,7 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Dims, Encoding, Head, InputError, Learned, Linear, NoPE, Rope, Sinusoidal, T5Bias, chain
+from posjax import (
+    Alibi,
+    Dims,
+    Encoding,
+    Head,
+    InputError,
+    Interpolation,
+    Learned,
+    NoPE,
+    Rope,
+    Sinusoidal,
+    T5Bias,
+    chain,
+)
 from posjax.encodings import Chain, Schedule
 
 DIMS = Dims(heads=3, head_size=4, model_size=12)
@@ -97,7 +110,7 @@ def test_the_kind_of_bias_is_that_of_the_most_general_part(parts, kind):
 
 class Growing(Schedule):
     def at_length(self, length):
-        return Linear(float(length))
+        return Interpolation(float(length))
 
 
 @pytest.mark.holds(chain, to=None)
@@ -108,7 +121,7 @@ def test_what_a_chain_declares():
     assert not chain(Rope(), Alibi()).length_dependent
     growing = chain(Rope(schedule=Growing()), Alibi())
     assert growing.length_dependent
-    assert growing.at_length(3) == chain(Rope(schedule=Linear(3.0)), Alibi())
+    assert growing.at_length(3) == chain(Rope(schedule=Interpolation(3.0)), Alibi())
     assert chain(Steps(2, 1), Rope()).at_length(8) == chain(Steps(2, 8), Rope())
 
 

@@ -12,7 +12,7 @@ from posjax import (
     NTK,
     DynamicNTK,
     InputError,
-    Linear,
+    Interpolation,
     Llama3,
     LongRope,
     Plain,
@@ -66,7 +66,7 @@ def test_a_golden_case_survives_the_round_trip(case):
     "rope",
     [
         Rope(5e5, fraction=0.5),
-        Rope(schedule=Linear(4.0)),
+        Rope(schedule=Interpolation(4.0)),
         Rope(schedule=DynamicNTK(2.0, 2048)),
         Rope(schedule=Yarn(4.0, 512, 16.0, 2.0, False, 1.5)),
         Rope(schedule=Yarn(4.0, 512, mscale=1.0, mscale_all_dim=0.5)),
@@ -89,7 +89,7 @@ def test_nested_by_layer_type():
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         }
     }
-    assert from_rope_parameters(config, "full_attention") == Rope(1e6, Linear(8.0))
+    assert from_rope_parameters(config, "full_attention") == Rope(1e6, Interpolation(8.0))
     assert from_rope_parameters(config, "sliding_attention") == Rope()
     for layer_type in (None, "chunked_attention"):
         with pytest.raises(InputError, match=f"{layer_type!r}.*full_attention, sliding_attention"):
@@ -146,7 +146,7 @@ def test_reading_errors_name_the_key(config, named):
 def test_agreement_is_no_contradiction():
     linear = {"type": "linear", "rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}
     config = {"rope_theta": 5e5, "rope_scaling": linear, "rope_parameters": linear}
-    assert from_rope_parameters(config) == Rope(5e5, Linear(2.0))
+    assert from_rope_parameters(config) == Rope(5e5, Interpolation(2.0))
 
 
 def test_writing_errors_name_what_has_no_name():

@@ -9,7 +9,7 @@ from posjax import (
     NTK,
     DynamicNTK,
     InputError,
-    Linear,
+    Interpolation,
     Llama3,
     LongRope,
     Proportional,
@@ -172,7 +172,7 @@ LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
             {"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.25, **LISTS},
             Rope(schedule=LongRope(4.0, 64, (1.0, 1.0), (2.0, 3.0), 1.25)),
         ),
-        ({"type": "linear", "factor": 2.0, "rope_theta": 1e6}, Rope(1e6, Linear(2.0))),
+        ({"type": "linear", "factor": 2.0, "rope_theta": 1e6}, Rope(1e6, Interpolation(2.0))),
         (
             {"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "mscale": 1.0}},
             Rope(schedule=NTK(1000.0)),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from posjax import InputError, Linear, Proportional, Rope, Yarn, from_rope_parameters
+from posjax import InputError, Interpolation, Proportional, Rope, Yarn, from_rope_parameters
 
 ORIGINAL = "original_max_position_embeddings"
 
@@ -23,7 +23,7 @@ V4 = {
     ("config", "layer_type", "rope"),
     [
         (GEMMA, "sliding_attention", Rope(1e4)),
-        (GEMMA, "full_attention", Rope(1e6, Linear(8.0))),
+        (GEMMA, "full_attention", Rope(1e6, Interpolation(8.0))),
         ({"model_type": "gemma3_text", "rope_theta": 1e6}, "sliding_attention", Rope(1e4)),
         (
             {"model_type": "mimo_v2_flash", "rope_theta": 5e6, "partial_rotary_factor": 0.5},

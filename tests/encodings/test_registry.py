@@ -66,7 +66,7 @@ def test_every_field_refuses_what_it_cannot_hold(name):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: posjax.Linear(0.5), "factor=0.5"),
+        (lambda: posjax.Interpolation(0.5), "factor=0.5"),
         (lambda: posjax.Yarn(2.0, 0), "original_length=0"),
         (lambda: posjax.LongRope(4.0, 64, (1.0,), (1.0, 2.0)), "one length"),
         (lambda: posjax.DynamicNTK(2.0, 4, length=0), "length=0"),
@@ -85,7 +85,8 @@ def test_refusals_show_the_value_and_a_way_out(make, words):
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert posjax.Learned(np.int64(8)) == posjax.Learned(8) and posjax.Linear(np.float32(2.0)) == posjax.Linear(2)
+    assert posjax.Learned(np.int64(8)) == posjax.Learned(8)
+    assert posjax.Interpolation(np.float32(2.0)) == posjax.Interpolation(2)
 
 
 def test_a_class_of_a_function_is_a_class():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from posjax import NTK, Dims, InputError, Linear, NTKByParts, Plain, Rope, Schedule, Yarn
+from posjax import NTK, Dims, InputError, Interpolation, NTKByParts, Plain, Rope, Schedule, Yarn
 from posjax.encodings import phases
 from posjax.encodings.rope import rotate_pairs
 from tests import golden, oracles
 
 LARGEST = 2**31 - 1
-SCHEDULES = (Plain(), Linear(3.0), NTK(2.0), NTKByParts(4.0, 256, 8.0), Yarn(4.0, 256, 8.0))
+SCHEDULES = (Plain(), Interpolation(3.0), NTK(2.0), NTKByParts(4.0, 256, 8.0), Yarn(4.0, 256, 8.0))
 
 few = settings(deadline=None, derandomize=True, max_examples=8)
 rotate = jax.jit(Rope.rotate, static_argnums=(0, 4))
@@ -126,13 +126,13 @@ def test_pairs_turn_as_a_plane_does():
 
 class Doubling(Schedule):
     def at_length(self, length):
-        return Linear(float(length))
+        return Interpolation(float(length))
 
 
 def test_it_depends_on_the_length_when_its_schedule_does():
     assert not Rope().length_dependent and Rope().at_length(9) == Rope()
     assert Rope(schedule=Doubling()).length_dependent
-    assert Rope(schedule=Doubling()).at_length(9) == Rope(schedule=Linear(9.0))
+    assert Rope(schedule=Doubling()).at_length(9) == Rope(schedule=Interpolation(9.0))
     assert Rope().relative and Rope().max_length is None and Rope().bias_kind == "none"
 
 

@@ -14,7 +14,7 @@ from posjax import (
     NTK,
     DynamicNTK,
     InputError,
-    Linear,
+    Interpolation,
     Llama3,
     LongRope,
     NTKByParts,
@@ -29,7 +29,7 @@ from tests import golden, oracles
 
 few = settings(deadline=None, derandomize=True, max_examples=40)
 
-MATCHED = {"linear": Linear, "yarn": Yarn, "llama3": Llama3, "longrope": LongRope}
+MATCHED = {"linear": Interpolation, "yarn": Yarn, "llama3": Llama3, "longrope": LongRope}
 
 
 def schedule_of(case: dict) -> tuple[Schedule, float, float]:
@@ -83,7 +83,7 @@ factors = st.floats(1.0, 64.0)
 def test_unlimited_schedules_match_the_oracle(size, base, factor):
     for schedule, expected in (
         (Plain(), oracles.plain(size, base)),
-        (Linear(factor), oracles.linear(size, base, factor)),
+        (Interpolation(factor), oracles.interpolation(size, base, factor)),
         (NTK(factor), oracles.ntk(size, base, factor)),
     ):
         frequencies, attention = schedule.frequencies(size, base)
@@ -259,7 +259,7 @@ def test_fixed_point_words_are_the_nearest_fraction_of_a_turn(frequency):
     assert int(high) * 2**32 + int(low) == nearest
 
 
-@pytest.mark.parametrize("schedule", [Plain(), Linear(2.0), NTK(2.0), Yarn(factor=2.0, original_length=64)])
+@pytest.mark.parametrize("schedule", [Plain(), Interpolation(2.0), NTK(2.0), Yarn(factor=2.0, original_length=64)])
 def test_schedules_do_not_depend_on_the_length(schedule):
     assert schedule.at_length(10_000) is schedule
     np.testing.assert_array_equal(schedule.frequencies(8, 100.0)[0], schedule.frequencies(8, 100.0, length=4096)[0])
@@ -276,8 +276,13 @@ nan = float("nan")
 @pytest.mark.parametrize(
     ("make", "value", "need", "remedy"),
     [
-        (lambda: Linear(0.5), "Linear got factor=0.5", "1 or more", "extended length divided by the trained"),
-        (lambda: Linear(nan), "factor=nan", "needed is", "a finite number"),
+        (
+            lambda: Interpolation(0.5),
+            "Interpolation got factor=0.5",
+            "1 or more",
+            "extended length divided by the trained",
+        ),
+        (lambda: Interpolation(nan), "factor=nan", "needed is", "a finite number"),
         (lambda: NTK(0.99), "NTK got factor=0.99", "1 or more", "extended length"),
         (lambda: NTKByParts(0.5, 512), "NTKByParts got factor=0.5", "1 or more", "extended length"),
         (lambda: Yarn(-2.0, 512), "Yarn got factor=-2.0", "1 or more", "extended length"),
@@ -287,7 +292,7 @@ nan = float("nan")
         (lambda: Yarn(2.0, 512, attention_factor=0.0), "attention_factor=0.0", "positive", "None"),
         (lambda: Yarn(2.0, 512, mscale=1.0), "mscale=1.0 and mscale_all_dim=None", "both or neither", "no effect"),
         (lambda: Yarn(2.0, 512, mscale_all_dim=0.7), "mscale_all_dim=0.7", "both or neither", "no effect"),
-        (lambda: NTK(2.0).frequencies(2, 100.0), "rotary size of 2", "4 or more", "use Linear"),
+        (lambda: NTK(2.0).frequencies(2, 100.0), "rotary size of 2", "4 or more", "use Interpolation"),
         (lambda: DynamicNTK(0.5, 64), "DynamicNTK got factor=0.5", "1 or more", "extended length"),
         (lambda: DynamicNTK(2.0, 0), "DynamicNTK got original_length=0", "1 or more", "trained length in tokens"),
         (lambda: DynamicNTK(2.0, 64).frequencies(2, 100.0), "rotary size of 2", "4 or more", "r - 2 divides"),
@@ -320,7 +325,7 @@ def test_errors_name_the_value_the_need_and_the_remedy(make, value, need, remedy
 
 
 def test_bounds_themselves_are_allowed():
-    for schedule in (Linear(1.0), NTK(1.0), NTKByParts(1.0, 512), Yarn(1.0, 512)):
+    for schedule in (Interpolation(1.0), NTK(1.0), NTKByParts(1.0, 512), Yarn(1.0, 512)):
         frequencies, factor = schedule.frequencies(16, 10_000.0)
         np.testing.assert_allclose(frequencies, Plain().frequencies(16, 10_000.0)[0], rtol=1e-14)
         assert factor == 1.0

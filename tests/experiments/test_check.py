@@ -20,7 +20,7 @@ def test_one_encoding(capsys):
         (["Rope()", "--all"], "or --all"),
         (["Rpe()"], "not an encoding"),
         (["Dims()"], "Dims is no encoding"),
-        (["Linear(2.0)"], "is a Linear"),
+        (["Interpolation(2.0)"], "is a Interpolation"),
         (["Rope()", "--fast"], "unknown option --fast"),
         (["Rope(base=0.5)"], "base=0.5"),
     ],

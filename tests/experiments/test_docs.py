@@ -80,7 +80,7 @@ def test_the_examples_run_outside_their_modules(written):
         name
         for name in written
         if name.removesuffix(".md")
-        in ("chain", "near_far", "by_layer", "NoPE", "Rope", "Regrouped", "Linear", "Yarn", "LongRope", "T5Bias")
+        in ("chain", "near_far", "by_layer", "NoPE", "Rope", "Regrouped", "Interpolation", "Yarn", "LongRope", "T5Bias")
     ]
     assert len(cheap) == 10
     with contextlib.redirect_stdout(said):
@@ -248,9 +248,9 @@ def test_what_an_encoding_declares():
     assert facts.facts(flat)["causal"] == "" and facts.facts(flat)["learned"] == ""
 
 
-@pytest.mark.parametrize("name", ["Alibi", "Linear", "Learned"])
+@pytest.mark.parametrize("name", ["Alibi", "Interpolation", "Learned"])
 def test_a_picture_is_a_png_and_the_same_again(name):
-    value = {"Alibi": posjax.Alibi(), "Linear": posjax.Linear(2.0), "Learned": posjax.Learned()}[name]
+    value = {"Alibi": posjax.Alibi(), "Interpolation": posjax.Interpolation(2.0), "Learned": posjax.Learned()}[name]
     drawn = pictures.draw(name, value, dpi=40)
     assert drawn.startswith(b"\x89PNG") and drawn == pictures.draw(name, value, dpi=40)
 

@@ -16,7 +16,7 @@ from posjax import (
     Encoding,
     Full,
     InputError,
-    Linear,
+    Interpolation,
     NoPE,
     Randomized,
     Rope,
@@ -182,7 +182,7 @@ def test_recomputing_blocks_keeps_little_more_for_each_layer_than_its_input():
 
 def test_constants_of_another_value_of_the_family_make_that_model():
     plain, state = built(replace(SMALL, encoding=Rope()))
-    other = Rope(schedule=Linear(2.0))
+    other = Rope(schedule=Interpolation(2.0))
     linear, own = built(replace(SMALL, encoding=other))
     tokens = tokens_of(2, 6)
     np.testing.assert_array_equal(jax.tree.leaves(own)[0], jax.tree.leaves(state)[0])

@@ -8,14 +8,14 @@ Everything is computed on the host in float64; no array enters a trace before it
 from posjax.encodings.schedules.base import Frequencies, Schedule, inverse_frequencies
 from posjax.encodings.schedules.by_length import DynamicNTK, LongRope
 from posjax.encodings.schedules.by_parts import Llama3, NTKByParts, Yarn
-from posjax.encodings.schedules.uniform import NTK, PLAIN, Linear, Plain, Proportional
+from posjax.encodings.schedules.uniform import NTK, PLAIN, Interpolation, Plain, Proportional
 
 __all__ = [
     "NTK",
     "PLAIN",
     "DynamicNTK",
     "Frequencies",
-    "Linear",
+    "Interpolation",
     "Llama3",
     "LongRope",
     "NTKByParts",

@@ -27,7 +27,7 @@ def grown_base(base: float, growth: float, rotary_size: int) -> float:
     if rotary_size <= 2:
         raise InputError(
             f"NTK-aware scaling got a rotary size of {rotary_size}: needed is 4 or more, since r - 2 "
-            "divides; use Linear, which is the same for a single pair"
+            "divides; use Interpolation, which is the same for a single pair"
         )
     exponent = rotary_size / (rotary_size - 2)
     if math.log(base) + exponent * math.log(growth) > math.log(sys.float_info.max):

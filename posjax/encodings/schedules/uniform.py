@@ -37,7 +37,7 @@ PLAIN = Plain()
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
+class Interpolation(Schedule):
     """Position interpolation: every frequency is divided by `factor`, so `factor` times the trained window fits.
 
         theta_i = base^(-2i/r) / factor
@@ -52,7 +52,7 @@ class Linear(Schedule):
     Errors: `InputError` for a factor below 1.
     Source: Chen et al. 2023, arXiv:2306.15595, equation 4.
 
-    >>> Linear(factor=4.0).frequencies(4, 10_000.0)[0].tolist()
+    >>> Interpolation(factor=4.0).frequencies(4, 10_000.0)[0].tolist()
     [0.25, 0.0025]
     """
 
