@@ -280,7 +280,7 @@ def test_every_parameter_gets_a_gradient(encoding):
 @each_single
 def test_positions_stay_distinct_up_to_the_declared_length(encoding):
     kind = type(encoding)
-    if not encoding.tells_apart or (kind.embed is Encoding.embed and kind.rotate is Encoding.rotate):
+    if not encoding.injective or (kind.embed is Encoding.embed and kind.rotate is Encoding.rotate):
         return
     most = encoding.max_length
     some = (0, 1, 2, 255, 256, 257, 511) if most else (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 2, 2**31 - 1)

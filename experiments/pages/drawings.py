@@ -60,7 +60,7 @@ def _by_score(value: Encoding) -> Drawing:
     if value.scores_content and _learns(value):
         words = "Score against distance in four heads, where every query and key is one random vector"
         return Drawing(curves.one_vector, words + _untrained(value))
-    if not value.tells_apart:
+    if not value.injective:
         return Drawing(curves.temperature, "What queries are multiplied by, against their position")
     if composed:
         return Drawing(curves.scores_by_head, "Mean score of q = k, with its bias, against distance, head size 64")

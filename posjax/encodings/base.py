@@ -140,7 +140,7 @@ class Encoding:
     """Fields that act through `constants` alone: values that differ only in these share a trace."""
     causal: ClassVar[bool] = False
     """Whether it is defined only for keys at or before the query."""
-    tells_apart: ClassVar[bool] = True
+    injective: ClassVar[bool] = True
     """Whether what it embeds or rotates differs between any two positions; a temperature need not."""
     coordinates: ClassVar[int] = 1
     """How many coordinates its positions have: `[B, T, A]` where they are more than one."""

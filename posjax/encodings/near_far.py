@@ -164,7 +164,7 @@ class _Moved(Encoding):
 
     inner: Encoding
 
-    tells_apart: ClassVar[bool] = False
+    injective: ClassVar[bool] = False
 
     @property
     def relative(self) -> bool:

@@ -55,7 +55,7 @@ class LogN(Encoding):
 
     original_length: int = 512
 
-    tells_apart: ClassVar[bool] = False
+    injective: ClassVar[bool] = False
     numbers: ClassVar[tuple[str, ...]] = ("original_length",)
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class ScalableSoftmax(Encoding):
 
     scale: float = 0.43
 
-    tells_apart: ClassVar[bool] = False
+    injective: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

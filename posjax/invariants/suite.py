@@ -36,7 +36,7 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
         offsets = [offset for offset in OFFSETS if offset <= last]
         moved = moved_by(encoding, joined, dims, offsets, 16, 0, dtype)
         findings.append(shift(moved, offsets, 1e-5 if jnp.dtype(dtype) == jnp.float32 else 0.02))
-    if encoding.tells_apart and encoding.max_length is None:
+    if encoding.injective and encoding.max_length is None:
         turned = type(encoding).rotate is not Encoding.rotate or encoding.embeds
         some = (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 1)
         findings += [distinct(encoding, joined, dims, some)] if turned and encoding.bias_kind == "none" else []

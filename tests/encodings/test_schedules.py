@@ -51,7 +51,7 @@ def in_radians(turns: np.ndarray) -> np.ndarray:
     return (turns[0].astype(np.float64) * 2**32 + turns[1]) * 2.0**-64 * 2 * np.pi
 
 
-@pytest.mark.holds(Plain, Linear, DynamicNTK, Llama3, LongRope, Yarn, to="rope_frequencies.json")
+@pytest.mark.holds(Plain, Interpolation, DynamicNTK, Llama3, LongRope, Yarn, to="rope_frequencies.json")
 @pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
 def test_frequencies_match_golden(case):
     schedule, base, share = schedule_of(case)
@@ -61,7 +61,7 @@ def test_frequencies_match_golden(case):
     np.testing.assert_allclose(factor, case["attention_factor"], rtol=1e-6)
 
 
-@pytest.mark.holds(Plain, Linear, DynamicNTK, Llama3, LongRope, Yarn, to="rope_frequencies.json")
+@pytest.mark.holds(Plain, Interpolation, DynamicNTK, Llama3, LongRope, Yarn, to="rope_frequencies.json")
 @pytest.mark.parametrize("case", golden.cases("rope_frequencies.json"))
 def test_what_enters_a_trace_matches_golden(case):
     schedule, base, share = schedule_of(case)
@@ -76,7 +76,7 @@ factors = st.floats(1.0, 64.0)
 
 
 @pytest.mark.holds(Plain, to=oracles.plain)
-@pytest.mark.holds(Linear, to=oracles.linear)
+@pytest.mark.holds(Interpolation, to=oracles.interpolation)
 @pytest.mark.holds(NTK, to=oracles.ntk)
 @few
 @given(sizes, bases, factors)
