@@ -52,7 +52,7 @@ def chains(draw, parts=some) -> Encoding:
     return chain(*(part for i, part in enumerate(drawn) if i not in scores[1:]))
 
 
-serving = [e for e in OF_ANY_SIZE if not (e.scores_content or e.moves or e.layers > 1)]
+serving = [e for e in OF_ANY_SIZE if not (e.scores_content or e.moves_tokens or e.layers > 1)]
 by_heads = st.lists(st.sampled_from(serving) | plain, min_size=1, max_size=3).map(lambda parts: by_head(*parts))
 encodings = some | chains() | by_heads | chains(some | by_heads)
 relative = encodings.filter(lambda encoding: encoding.relative)

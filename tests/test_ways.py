@@ -182,7 +182,7 @@ PADDED = jnp.array([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
 def test_padding_at_minus_one_reaches_no_real_token_forward_or_backward(encoding, backend):
     """The real tokens of a padded row give the output and the gradients that they give alone."""
     trained, arrays, run = setting(encoding, 6)
-    if encoding.coordinates > 1 or encoding.moves:
+    if encoding.coordinates > 1 or encoding.moves_tokens:
         pytest.skip("its positions are not those of tokens alone")
     at = jnp.where(PADDED == 1, jnp.cumsum(PADDED, 1) - 1, -1)[:1]
     row = [x[:1] for x in arrays]

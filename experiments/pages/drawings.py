@@ -32,7 +32,7 @@ def chosen(value: Any) -> Drawing:
             'head size 128, base 10,000. Behind "times" stands the attention factor',
         )
     # What moves tokens acts before any score, and has no score of its own to draw.
-    if value.moves:
+    if value.moves_tokens:
         return Drawing(maps.placed, "Where the tokens of a row of 64 are said to be, for eight draws")
     if hasattr(value, "moved"):
         return Drawing(maps.moved, "Where queries and keys are said to stand")

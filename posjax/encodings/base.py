@@ -165,7 +165,7 @@ class Encoding:
         return type(self).at_length is not Encoding.at_length
 
     @property
-    def moves(self) -> bool:
+    def moves_tokens(self) -> bool:
         """Whether `place` does anything."""
         return type(self).place is not Encoding.place
 

@@ -21,7 +21,7 @@ class _BySide(_Several):
         super().__post_init__()
 
         def wrong(part: object) -> bool:
-            return not isinstance(part, Encoding) or part.scores_content or part.moves or part.layers > 1
+            return not isinstance(part, Encoding) or part.scores_content or part.moves_tokens or part.layers > 1
 
         if not self.parts or any(map(wrong, self.parts)):
             raise InputError(

@@ -18,8 +18,8 @@ class Chain(_Several):
     """The encodings of `parts`, applied in order; made by `chain`, which keeps it flat and without units."""
 
     @property
-    def moves(self) -> bool:
-        return any(part.moves for part in self.parts)
+    def moves_tokens(self) -> bool:
+        return any(part.moves_tokens for part in self.parts)
 
     @classmethod
     def examples(cls) -> tuple[Encoding, ...]:

@@ -54,7 +54,7 @@ class NearFar(Encoding):
         for part in (self.near, self.far):
             does_more = not isinstance(part, Encoding) or part.bias_kind != "none"
             does_more = does_more or (part.scores_content and not isinstance(part, NearFar))
-            if does_more or part.embeds or part.moves or part.coordinates > 1 or part.layers > 1:
+            if does_more or part.embeds or part.moves_tokens or part.coordinates > 1 or part.layers > 1:
                 raise InputError(
                     f"near_far got {part!r}: needed are encodings that rotate by one position and do no "
                     "more; chain what embeds, biases or moves positions beside it"

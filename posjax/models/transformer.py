@@ -93,7 +93,7 @@ class Transformer(nnx.Module):
         encoding = self.config.encoding
         if positions is not None:
             positions = check(positions, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
-        if key is None or not encoding.moves:
+        if key is None or not encoding.moves_tokens:
             return positions
         if positions is None:
             positions = contiguous(tokens.shape[1])

@@ -71,7 +71,7 @@ def test_each_part_places_with_its_own_key():
     moving, still = Steps(1, 1), Steps(1, 0)
     draws = [chain(*parts).place({"0": {}, "1": {}}, at, key)[0] for parts in ((moving, still), (still, moving))]
     assert draws[0] != draws[1]
-    assert chain(Steps(2, 1), Rope()).moves and not chain(Alibi(), Rope()).moves
+    assert chain(Steps(2, 1), Rope()).moves_tokens and not chain(Alibi(), Rope()).moves_tokens
 
 
 @pytest.mark.holds(chain, to=None)
