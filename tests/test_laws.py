@@ -303,7 +303,7 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
 def test_within_a_family_constants_may_be_exchanged(encoding):
     parts = encoding.parts if isinstance(encoding, Chain) else (encoding,)
     for i, part in enumerate(parts):
-        for name in part.numbers:
+        for name in part.swept:
             for other in others(part, name)[:1]:
                 changed = chain(*parts[:i], part.replace(**{name: other}), *parts[i + 1 :])
                 assert changed.family == encoding.family
@@ -315,10 +315,10 @@ def test_within_a_family_constants_may_be_exchanged(encoding):
 
 
 @each_encoding
-def test_what_is_not_a_number_separates_families(encoding):
+def test_what_is_not_swept_separates_families(encoding):
     if not isinstance(encoding, Chain):
         for field in dataclasses.fields(encoding):
-            if field.name not in encoding.numbers and not isinstance(getattr(encoding, field.name), Encoding):
+            if field.name not in encoding.swept and not isinstance(getattr(encoding, field.name), Encoding):
                 assert all(
                     encoding.replace(**{field.name: o}).family != encoding.family for o in others(encoding, field.name)
                 )

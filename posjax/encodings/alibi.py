@@ -66,7 +66,7 @@ class Alibi(RelativeBias):
     learned: bool = False
     factor: float = 1.0
 
-    numbers: ClassVar[tuple[str, ...]] = ("factor",)
+    swept: ClassVar[tuple[str, ...]] = ("factor",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -53,7 +53,7 @@ class AxialRope(Encoding):
     frequencies: Literal["own", "shared"] = "own"
     layout: Literal["split", "interleaved"] = "split"
 
-    numbers: ClassVar[tuple[str, ...]] = ("base",)
+    swept: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

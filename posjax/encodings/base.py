@@ -136,7 +136,7 @@ class Pairs:
 class Encoding:
     """A positional encoding that does nothing: derive from it and define the hooks that yours needs."""
 
-    numbers: ClassVar[tuple[str, ...]] = ()
+    swept: ClassVar[tuple[str, ...]] = ()
     """Fields that act through `constants` alone: values that differ only in these share a trace."""
     causal: ClassVar[bool] = False
     """Whether it is defined only for keys at or before the query."""
@@ -261,8 +261,8 @@ class Encoding:
 
     @property
     def family(self) -> Hashable:
-        """What remains when the `numbers` are taken out: within a family, constants may be exchanged as data."""
-        static = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in self.numbers)
+        """What remains when the swept fields are taken out: within a family, constants may be exchanged as data."""
+        static = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in self.swept)
         return (type(self), *static)
 
     def replace(self, **changes: Any) -> Self:

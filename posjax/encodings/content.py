@@ -105,7 +105,7 @@ class TransformerXL(Encoding):
 
     base: float = 10_000.0
 
-    numbers: ClassVar[tuple[str, ...]] = ("base",)
+    swept: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

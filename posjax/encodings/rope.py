@@ -63,7 +63,7 @@ class Rope(Encoding):
     layout: Literal["split", "interleaved"] = "split"
     fraction: float = 1.0
 
-    numbers: ClassVar[tuple[str, ...]] = ("base", "schedule")
+    swept: ClassVar[tuple[str, ...]] = ("base", "schedule")
 
     def __post_init__(self) -> None:
         super().__post_init__()

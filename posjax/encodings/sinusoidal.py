@@ -42,7 +42,7 @@ class Sinusoidal(Encoding):
     base: float = 10_000.0
     layout: Literal["interleaved", "split"] = "interleaved"
 
-    numbers: ClassVar[tuple[str, ...]] = ("base",)
+    swept: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

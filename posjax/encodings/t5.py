@@ -43,7 +43,7 @@ class T5Bias(RelativeBias):
     bidirectional: bool = False
     deviation: float = 0.02
 
-    numbers: ClassVar[tuple[str, ...]] = ("max_distance",)
+    swept: ClassVar[tuple[str, ...]] = ("max_distance",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -56,7 +56,7 @@ class LogN(Encoding):
     original_length: int = 512
 
     injective: ClassVar[bool] = False
-    numbers: ClassVar[tuple[str, ...]] = ("original_length",)
+    swept: ClassVar[tuple[str, ...]] = ("original_length",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -94,7 +94,7 @@ class Sandwich(RelativeBias):
     size: int = 128
     base: float = 10_000.0
 
-    numbers: ClassVar[tuple[str, ...]] = ("base",)
+    swept: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -51,7 +51,7 @@ class XPos(Encoding):
     unit: int = 512
     layout: Literal["split", "interleaved"] = "split"
 
-    numbers: ClassVar[tuple[str, ...]] = ("base",)
+    swept: ClassVar[tuple[str, ...]] = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
