@@ -298,15 +298,15 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
     assert bool((rotated == x.reshape(rotated.shape)).all()) or bool(jnp.isnan(rotated).any((-1, -2)).all())
 
 
-# Family: constants are data -----------------------------------------------------------------------------------------
+# Structure: constants are data -----------------------------------------------------------------------------------------
 @each_encoding
-def test_within_a_family_constants_may_be_exchanged(encoding):
+def test_within_a_structure_constants_may_be_exchanged(encoding):
     parts = encoding.parts if isinstance(encoding, Chain) else (encoding,)
     for i, part in enumerate(parts):
         for name in part.swept:
             for other in others(part, name)[:1]:
                 changed = chain(*parts[:i], part.replace(**{name: other}), *parts[i + 1 :])
-                assert changed.family == encoding.family
+                assert changed.structure == encoding.structure
                 params = changed.join(changed.init(jax.random.key(0), DIMS), changed.constants(DIMS))
                 q, k, v = qkv(7)
                 swapped = attend(q, k, v, encoding=encoding, params=params, mask=mask_of(encoding))
@@ -315,12 +315,13 @@ def test_within_a_family_constants_may_be_exchanged(encoding):
 
 
 @each_encoding
-def test_what_is_not_swept_separates_families(encoding):
+def test_what_is_not_swept_separates_structures(encoding):
     if not isinstance(encoding, Chain):
         for field in dataclasses.fields(encoding):
             if field.name not in encoding.swept and not isinstance(getattr(encoding, field.name), Encoding):
                 assert all(
-                    encoding.replace(**{field.name: o}).family != encoding.family for o in others(encoding, field.name)
+                    encoding.replace(**{field.name: o}).structure != encoding.structure
+                    for o in others(encoding, field.name)
                 )
 
 

@@ -163,7 +163,10 @@ def test_chain_is_associative_with_a_unit(parts):
     a, b, c = parts
     assert chain(a, chain(b, c)) == chain(chain(a, b), c) == chain(a, b, c)
     assert chain(NoPE(), a, NoPE()) == chain(a) == a and chain(a, NoPE(), b) == chain(a, b)
-    assert hash(chain(a, chain(b, c))) == hash(chain(a, b, c)) and chain(a, b, c).family == chain(a, chain(b, c)).family
+    assert (
+        hash(chain(a, chain(b, c))) == hash(chain(a, b, c))
+        and chain(a, b, c).structure == chain(a, chain(b, c)).structure
+    )
 
 
 @examples(8)
@@ -192,7 +195,7 @@ def test_a_chain_applies_its_parts_in_order(data, case):
 @given(encodings, encodings)
 def test_an_encoding_is_a_value(encoding, other):
     again = eval(repr(encoding), dict(vars(posjax)))
-    assert again == encoding and hash(again) == hash(encoding) and again.family == encoding.family
+    assert again == encoding and hash(again) == hash(encoding) and again.structure == encoding.structure
     assert (encoding == other) == (repr(encoding) == repr(other))
 
 

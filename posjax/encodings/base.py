@@ -260,8 +260,8 @@ class Encoding:
         return {**self.constants(dims), **params}
 
     @property
-    def family(self) -> Hashable:
-        """What remains when the swept fields are taken out: within a family, constants may be exchanged as data."""
+    def structure(self) -> Hashable:
+        """What remains when the swept fields are taken out: within a structure, constants may be exchanged as data."""
         static = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in self.swept)
         return (type(self), *static)
 

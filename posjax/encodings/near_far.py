@@ -121,8 +121,8 @@ class NearFar(Encoding):
         return self.replace(near=self.near.at_length(length), far=self.far.at_length(length))
 
     @property
-    def family(self) -> Hashable:
-        return (NearFar, self.window, self.near.family, self.far.family)
+    def structure(self) -> Hashable:
+        return (NearFar, self.window, self.near.structure, self.far.structure)
 
     def __repr__(self) -> str:
         return f"near_far({self.window}, {self.near!r}, {self.far!r})"

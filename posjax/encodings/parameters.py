@@ -55,7 +55,7 @@ def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
         if wanted.get(path) != given.get(path):
             raise InputError(
                 f"{encoding!r} got constants{path} of shape {given.get(path)}: needed is {wanted.get(path)}; give it "
-                f"those of a value of its family, encoding.constants({dims!r})"
+                f"those of a value of its structure, encoding.constants({dims!r})"
             )
 
 

@@ -57,8 +57,8 @@ class _Several(Encoding):
         return type(self)(tuple(part.at_length(length) for part in self.parts))
 
     @property
-    def family(self) -> Hashable:
-        return (type(self), *(part.family for part in self.parts))
+    def structure(self) -> Hashable:
+        return (type(self), *(part.structure for part in self.parts))
 
     def _dims(self, dims: Dims) -> Dims:
         return dims

@@ -138,8 +138,8 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
     if variant.kind == "extension":
         resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
         # Constants of another structure would not fit the compiled function, nor the trained parameters.
-        if resolved.family != encoding.family:
-            raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another family")
+        if resolved.structure != encoding.structure:
+            raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another structure")
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
     return state, resolved.constants(dims(trained_model.config)), jnp.int32(window)

@@ -73,7 +73,7 @@ def test_an_encoding_without_a_bias_by_distance_says_where_to_turn():
         Rope().by_distance({}, jnp.arange(2), Head(0, 1))
 
 
-def test_values_that_differ_in_swept_fields_share_a_family():
-    assert Rope(base=7.0).family == Rope().family != Rope(layout="interleaved").family
-    assert Alibi().family != Rope().family
+def test_values_that_differ_in_swept_fields_share_a_structure():
+    assert Rope(base=7.0).structure == Rope().structure != Rope(layout="interleaved").structure
+    assert Alibi().structure != Rope().structure
     assert Rope().replace(base=7.0) == Rope(base=7.0)

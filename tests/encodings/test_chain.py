@@ -145,8 +145,10 @@ def test_nested_chains_are_flat_and_units_vanish():
 
 
 @pytest.mark.holds(chain, to=None)
-def test_families_are_those_of_the_parts():
-    assert chain(Rope(base=9.0), Alibi()).family == chain(Rope(), Alibi()).family != chain(Alibi(), Rope()).family
+def test_structures_are_those_of_the_parts():
+    assert (
+        chain(Rope(base=9.0), Alibi()).structure == chain(Rope(), Alibi()).structure != chain(Alibi(), Rope()).structure
+    )
 
 
 def test_errors_say_what_was_given_and_what_to_do():
