@@ -197,7 +197,7 @@ def _behaviour(encoding: Encoding) -> list[jax.Array]:
     corner = jnp.stack([at // (a + 1) for a in range(encoding.coordinates)], -1)[None]
     turned = encoding.rotate(params, heads, corner if encoding.coordinates > 1 else at, "query")
     scored = encoding.score(params, heads[0], heads[0], Pairs(at, at, at, at))
-    placed = encoding.place(params, at, jax.random.key(1))
+    placed = encoding.move(params, at, jax.random.key(1))
     return [encoding.embed(params, x, at), turned, scored, placed, *biases]
 
 
@@ -298,7 +298,7 @@ def test_positions_outside_give_nan_and_never_another_row(encoding):
     assert bool((rotated == x.reshape(rotated.shape)).all()) or bool(jnp.isnan(rotated).any((-1, -2)).all())
 
 
-# Structure: constants are data -----------------------------------------------------------------------------------------
+# Structure: constants are data ----------------------------------------------------------------------------------------
 @each_encoding
 def test_within_a_structure_constants_may_be_exchanged(encoding):
     parts = encoding.parts if isinstance(encoding, Chain) else (encoding,)

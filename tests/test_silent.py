@@ -181,16 +181,16 @@ def test_a_traced_cache_without_room_says_so():
 def test_placed_positions_stay_apart_wherever_a_row_begins():
     key, row = jax.random.key(0), jnp.arange(4)
     for moved in (row, row + 100, jnp.array([0, 7, 7, 30])):
-        placed = np.asarray(Randomized(64).place({}, moved, key))
+        placed = np.asarray(Randomized(64).move({}, moved, key))
         assert (np.diff(placed) > 0).tolist() == (
             np.diff(moved) > 0
         ).tolist() and 0 <= placed.min() <= placed.max() < 64
-    np.testing.assert_array_equal(Randomized(64).place({}, row + 100, key), Randomized(64).place({}, row, key))
+    np.testing.assert_array_equal(Randomized(64).move({}, row + 100, key), Randomized(64).move({}, row, key))
     packed = jnp.array([0, 1, 2, 0, 1])
-    placed = Randomized(64).place({}, packed, key)
+    placed = Randomized(64).move({}, packed, key)
     assert placed[0] == placed[3] and placed[1] == placed[4]
     for seed in range(5):
-        placed = PoSE(60).place({}, jnp.array([50, 51, 52]), jax.random.key(seed))
+        placed = PoSE(60).move({}, jnp.array([50, 51, 52]), jax.random.key(seed))
         assert int(placed.max()) < 60 and int(placed.min()) >= 50
 
 

@@ -10,7 +10,7 @@ import jax
 from experiments.pages.subjects import PageSubject
 from posjax.encodings import Dims, Encoding, Schedule
 
-HOOKS = {"place": "positions", "embed": "embedding", "rotate": "queries and keys", "score": "scores"}
+HOOKS = {"move": "positions", "embed": "embedding", "rotate": "queries and keys", "score": "scores"}
 """Where in the model each hook acts; a bias is told by its kind, since a composition may have none."""
 
 

@@ -34,7 +34,7 @@ def placed(figure: Figure, value: Encoding) -> None:
     axis, at = figure.subplots(), jnp.arange(64)
     for seed in range(8):
         # Each draw has a key of its own, as each step of training has.
-        positions = value.place({}, at, jax.random.key(seed))
+        positions = value.move({}, at, jax.random.key(seed))
         axis.plot(at, positions, color=axes.ramp(seed, 8), lw=1.4)
     axes.style(axis, "token", "position")
 

@@ -13,7 +13,7 @@ that a caller may hand other constants to a function already compiled: sweeping 
 
 The hooks, each the identity unless defined; all are pure and may be jitted, vmapped and differentiated:
 
-    place(params, positions, key)                       other positions: randomised, skipped
+    move(params, positions, key)                        other positions: randomised, skipped
     embed(params, x, positions)                         x [B, T, D], token embeddings
     rotate(params, x, positions, role)                  x [B, T, N, H], role "query" or "key"
     bias(params, q_positions, k_positions, head)        [T, S] float32, added to the logits after 1/sqrt(H)
@@ -166,8 +166,8 @@ class Encoding:
 
     @property
     def moves_tokens(self) -> bool:
-        """Whether `place` does anything."""
-        return type(self).place is not Encoding.place
+        """Whether `move` does anything."""
+        return type(self).move is not Encoding.move
 
     @property
     def embeds(self) -> bool:
@@ -191,7 +191,7 @@ class Encoding:
         """What the fields come to for a model of these sizes: a dict of numpy arrays, computed on the host."""
         return {}
 
-    def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+    def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         return positions
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:

@@ -25,9 +25,9 @@ class Chain(_Several):
     def examples(cls) -> tuple[Encoding, ...]:
         return ()  # The suite chains the other encodings' examples.
 
-    def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+    def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         for i, (part, own) in enumerate(self._with(params)):
-            positions = part.place(own, positions, jax.random.fold_in(key, i))
+            positions = part.move(own, positions, jax.random.fold_in(key, i))
         return positions
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:

@@ -38,7 +38,7 @@ class Randomized(Encoding):
     `length`: how many positions there are to draw from, the longest context to prepare for.
 
     Convention: tokens that share a position stay together, as the same positions of packed documents do. Drawn by
-    `place`, so whatever is chained after it reads the drawn positions.
+    `move`, so whatever is chained after it reads the drawn positions.
 
     Good at: length generalisation on algorithmic tasks: longer inputs meet positions that training has seen (Ruoss
     et al.).
@@ -48,7 +48,7 @@ class Randomized(Encoding):
     Errors: `InputError` for a length below 1, or one below the number of tokens.
     Source: Ruoss et al. 2023, arXiv:2305.16843, section 3.
 
-    >>> placed = Randomized(length=100).place({}, jnp.arange(5), jax.random.key(0))
+    >>> placed = Randomized(length=100).move({}, jnp.arange(5), jax.random.key(0))
     >>> bool((jnp.diff(placed) > 0).all()), int(placed.max()) < 100
     (True, True)
     """
@@ -64,7 +64,7 @@ class Randomized(Encoding):
     def relative(self) -> bool:
         return True
 
-    def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+    def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         count = positions.shape[-1]
         if count > self.length:
             raise InputError(f"Randomized draws from {self.length} positions and got {count} tokens: raise its length")
@@ -97,7 +97,7 @@ class PoSE(Encoding):
     Errors: `InputError` for fewer than 1 chunk or a window below 1, and for a window below the number of tokens.
     Source: Zhu et al. 2023, arXiv:2309.10400, section 3.2.
 
-    >>> placed = PoSE(window=100).place({}, jnp.arange(8), jax.random.key(1))
+    >>> placed = PoSE(window=100).move({}, jnp.arange(8), jax.random.key(1))
     >>> int(placed[0]), int(placed[-1]) < 100
     (0, True)
     """
@@ -114,7 +114,7 @@ class PoSE(Encoding):
     def relative(self) -> bool:
         return True
 
-    def place(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+    def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         count = positions.shape[-1]
         if count > self.window:
             raise InputError(f"PoSE covers a window of {self.window} and got {count} tokens: raise its window")

@@ -98,7 +98,7 @@ class Transformer(nnx.Module):
         if positions is None:
             positions = contiguous(tokens.shape[1])
         positions = jnp.broadcast_to(positions, tokens.shape)
-        moved = encoding.place(self.encoding_params.get_value(), jnp.maximum(positions, 0), key)
+        moved = encoding.move(self.encoding_params.get_value(), jnp.maximum(positions, 0), key)
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.
 
     def _by_compiler(

@@ -15,7 +15,7 @@ from posjax import Alibi, Dims, Encoding, Head, InputError, NoPE, RelativeBias, 
 def test_undefined_hooks_are_the_identity(encoding):
     x, heads, at = jnp.ones((1, 3, 4)), jnp.ones((1, 3, 2, 2)), jnp.arange(3)
     assert encoding.init(jax.random.key(0), Dims(2, 2, 4)) == {} == encoding.constants(Dims(2, 2, 4))
-    assert encoding.place({}, at, jax.random.key(0)) is at and not encoding.moves_tokens
+    assert encoding.move({}, at, jax.random.key(0)) is at and not encoding.moves_tokens
     assert encoding.embed({}, x, at) is x and encoding.rotate({}, heads, at, "query") is heads
     assert encoding.at_length(5) is encoding and not encoding.length_dependent
     bias = encoding.bias({}, at, jnp.arange(4), Head(0, 2))

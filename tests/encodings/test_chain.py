@@ -33,7 +33,7 @@ class Steps(Encoding):
     factor: int
     offset: int
 
-    def place(self, params, positions, key):
+    def move(self, params, positions, key):
         return positions * self.factor + jax.random.randint(key, (), 0, 1000) * self.offset
 
     def embed(self, params, x, positions):
@@ -66,10 +66,10 @@ def test_parts_apply_in_order():
 @pytest.mark.holds(chain, to=None)
 def test_each_part_places_with_its_own_key():
     at = jnp.arange(3)
-    assert chain(Steps(2, 0), Steps(5, 0)).place({"0": {}, "1": {}}, at, jax.random.key(0)).tolist() == [0, 10, 20]
+    assert chain(Steps(2, 0), Steps(5, 0)).move({"0": {}, "1": {}}, at, jax.random.key(0)).tolist() == [0, 10, 20]
     key = jax.random.key(0)
     moving, still = Steps(1, 1), Steps(1, 0)
-    draws = [chain(*parts).place({"0": {}, "1": {}}, at, key)[0] for parts in ((moving, still), (still, moving))]
+    draws = [chain(*parts).move({"0": {}, "1": {}}, at, key)[0] for parts in ((moving, still), (still, moving))]
     assert draws[0] != draws[1]
     assert chain(Steps(2, 1), Rope()).moves_tokens and not chain(Alibi(), Rope()).moves_tokens
 

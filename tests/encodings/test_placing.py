@@ -18,14 +18,14 @@ KEYS = [jax.random.key(seed) for seed in range(20)]
 @pytest.mark.parametrize("length", [12, 13, 100])
 def test_randomised_positions_are_distinct_sorted_and_in_range(length):
     for key in KEYS:
-        placed = np.asarray(Randomized(length).place({}, ROWS, key))
+        placed = np.asarray(Randomized(length).move({}, ROWS, key))
         assert placed.dtype == np.int32 and (np.diff(placed) > 0).all()
         assert placed.min() >= 0 and placed.max() < length
 
 
 @pytest.mark.holds(Randomized, to=None)
 def test_randomised_positions_reach_everywhere():
-    drawn = np.concatenate([Randomized(30).place({}, ROWS, key) for key in KEYS]).ravel()
+    drawn = np.concatenate([Randomized(30).move({}, ROWS, key) for key in KEYS]).ravel()
     counts = np.bincount(drawn, minlength=30)
     assert counts.min() > 0.5 * len(drawn) / 30 and counts.max() < 1.5 * len(drawn) / 30
 
@@ -33,12 +33,12 @@ def test_randomised_positions_reach_everywhere():
 @pytest.mark.holds(Randomized, PoSE, to=None)
 @pytest.mark.parametrize("encoding", [Randomized(100), PoSE(100), PoSE(100, chunks=4)], ids=repr)
 def test_rows_are_drawn_apart_and_a_key_is_one_draw(encoding):
-    placed = np.asarray(encoding.place({}, ROWS, KEYS[0]))
+    placed = np.asarray(encoding.move({}, ROWS, KEYS[0]))
     assert len(np.unique(placed, axis=0)) == len(ROWS)
-    np.testing.assert_array_equal(placed, encoding.place({}, ROWS, KEYS[0]))
-    np.testing.assert_array_equal(placed, jax.jit(encoding.place)({}, ROWS, KEYS[0]))
-    assert (placed != encoding.place({}, ROWS, KEYS[1])).any()
-    assert encoding.place({}, AT, KEYS[0]).shape == (12,)
+    np.testing.assert_array_equal(placed, encoding.move({}, ROWS, KEYS[0]))
+    np.testing.assert_array_equal(placed, jax.jit(encoding.move)({}, ROWS, KEYS[0]))
+    assert (placed != encoding.move({}, ROWS, KEYS[1])).any()
+    assert encoding.move({}, AT, KEYS[0]).shape == (12,)
 
 
 @pytest.mark.holds(Randomized, PoSE, to=None)
@@ -46,7 +46,7 @@ def test_tokens_of_one_position_stay_together():
     """A row of packed documents, positions reset: each position goes to one place."""
     packed = jnp.array([[0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3, 4]])
     for encoding in (Randomized(100), PoSE(100)):
-        placed = np.asarray(encoding.place({}, packed, KEYS[0]))[0]
+        placed = np.asarray(encoding.move({}, packed, KEYS[0]))[0]
         assert all(len(set(placed[np.asarray(packed[0]) == p])) == 1 for p in range(5))
 
 
@@ -55,18 +55,18 @@ def test_tokens_of_one_position_stay_together():
 def test_pose_keeps_order_begins_at_zero_and_skips_between_chunks_alone(chunks):
     most = 0
     for key in KEYS:
-        placed = np.asarray(PoSE(100, chunks).place({}, ROWS, key))
+        placed = np.asarray(PoSE(100, chunks).move({}, ROWS, key))
         steps = np.diff(placed)
         assert (placed[:, 0] == 0).all() and (steps >= 1).all() and placed.max() < 100
         assert ((steps != 1).sum(1) <= chunks - 1).all()
         most = max(most, placed.max())
     assert most > 80 or chunks == 1
-    np.testing.assert_array_equal(PoSE(12).place({}, ROWS, KEYS[0]), ROWS)
+    np.testing.assert_array_equal(PoSE(12).move({}, ROWS, KEYS[0]), ROWS)
 
 
 @pytest.mark.holds(PoSE, to=None)
 def test_pose_cuts_at_every_place():
-    cuts = {int(np.argmax(np.diff(row) > 1)) for key in KEYS for row in np.asarray(PoSE(1000).place({}, ROWS, key))}
+    cuts = {int(np.argmax(np.diff(row) > 1)) for key in KEYS for row in np.asarray(PoSE(1000).move({}, ROWS, key))}
     assert cuts == set(range(11))
 
 
@@ -84,7 +84,7 @@ def test_a_decoder_places_with_a_key_and_not_without(moving):
     nnx.update(model.embedding, nnx.state(plain.embedding))
     nnx.update(model.head, nnx.state(plain.head))
     np.testing.assert_array_equal(model(tokens), plain(tokens))
-    at = model.config.encoding.place({"0": {}, "1": {}}, ROWS[:3], KEYS[3])
+    at = model.config.encoding.move({"0": {}, "1": {}}, ROWS[:3], KEYS[3])
     moved = model(tokens, key=KEYS[3])
     np.testing.assert_allclose(moved, plain(tokens, at), atol=1e-6)
     assert np.abs(moved - plain(tokens)).max() > 1e-3
@@ -114,10 +114,10 @@ def test_a_decoder_trains_on_randomised_positions():
     ("make", "value", "need"),
     [
         (lambda: Randomized(0), "length=0", "1 or more"),
-        (lambda: Randomized(11).place({}, ROWS, KEYS[0]), "11 positions and got 12 tokens", "raise its length"),
+        (lambda: Randomized(11).move({}, ROWS, KEYS[0]), "11 positions and got 12 tokens", "raise its length"),
         (lambda: PoSE(0), "window=0", "1 or more"),
         (lambda: PoSE(8, chunks=0), "chunks=0", "1 or more"),
-        (lambda: PoSE(11).place({}, ROWS, KEYS[0]), "window of 11 and got 12 tokens", "raise its window"),
+        (lambda: PoSE(11).move({}, ROWS, KEYS[0]), "window of 11 and got 12 tokens", "raise its window"),
     ],
 )
 def test_errors_name_the_value_and_the_need(make, value, need):

@@ -194,14 +194,14 @@ def test_constants_of_another_value_of_the_family_make_that_model():
 class Shifted(Encoding):
     """Places tokens at random."""
 
-    def place(self, params, at, key):
+    def move(self, params, at, key):
         return at * jax.random.randint(key, (), 2, 50)
 
 
 def test_a_key_lets_the_encoding_place_the_tokens():
     run, state = built(replace(SMALL, encoding=chain(Shifted(), Rope()), layers=1))
     tokens, key = tokens_of(1, 6), jax.random.key(0)
-    at = chain(Shifted(), Rope()).place({"0": {}, "1": {}}, jnp.arange(6), key)
+    at = chain(Shifted(), Rope()).move({"0": {}, "1": {}}, jnp.arange(6), key)
     np.testing.assert_allclose(run(state, tokens, key=key), run(state, tokens, at), atol=1e-5)
     np.testing.assert_allclose(run(state, tokens, jnp.arange(6), key=key), run(state, tokens, at), atol=1e-5)
     assert np.abs(run(state, tokens, key=key) - run(state, tokens)).max() > 1e-3
