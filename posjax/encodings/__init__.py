@@ -4,16 +4,25 @@ from posjax.encodings import schedules
 from posjax.encodings.alibi import Alibi
 from posjax.encodings.axial import AxialRope
 from posjax.encodings.base import Dims, Encoding, Head, NoPE, Pairs, Params, RelativeBias, Role
-from posjax.encodings.by_head import ByHead, ByLayer, by_head, by_layer
+from posjax.encodings.by_head import ByHead, by_head
+from posjax.encodings.by_layer import ByLayer, by_layer
 from posjax.encodings.chain import Chain, chain
-from posjax.encodings.content import CoPE, Forgetting, Shaw, TransformerXL
+from posjax.encodings.chunks import Chunks
+from posjax.encodings.cope import CoPE
 from posjax.encodings.fire import Fire
+from posjax.encodings.forgetting import Forgetting
 from posjax.encodings.kerple import Kerple
 from posjax.encodings.learned import Learned
-from posjax.encodings.near_far import Chunks, NearFar, Pinned, Regrouped, Wrapped, near_far
-from posjax.encodings.placing import PoSE, Randomized
+from posjax.encodings.log_n import LogN
+from posjax.encodings.near_far import NearFar, near_far
+from posjax.encodings.pinned import Pinned
+from posjax.encodings.pose import PoSE
 from posjax.encodings.published import convert_layout, from_rope_parameters, to_rope_parameters
+from posjax.encodings.randomized import Randomized
+from posjax.encodings.regrouped import Regrouped
 from posjax.encodings.rope import Rope
+from posjax.encodings.sandwich import Sandwich
+from posjax.encodings.scalable_softmax import ScalableSoftmax
 from posjax.encodings.schedules import (
     NTK,
     DynamicNTK,
@@ -26,10 +35,12 @@ from posjax.encodings.schedules import (
     Schedule,
     Yarn,
 )
+from posjax.encodings.shaw import Shaw
 from posjax.encodings.sinusoidal import Sinusoidal
 from posjax.encodings.t5 import T5Bias
-from posjax.encodings.temperature import LogN, ScalableSoftmax
-from posjax.encodings.toeplitz import Sandwich, Toeplitz
+from posjax.encodings.toeplitz import Toeplitz
+from posjax.encodings.transformer_xl import TransformerXL
+from posjax.encodings.wrapped import Wrapped
 from posjax.encodings.xpos import XPos
 
 

@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.arguments import whole
+from posjax.encodings.arrays import exact
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -84,27 +85,6 @@ class Head:
             )
         index = self.index if parameter.shape[0] == self.count else 0
         return jax.lax.dynamic_index_in_dim(parameter, jnp.asarray(index, jnp.int32), keepdims=False)
-
-
-def held(encoding: Encoding, name: str, array: jax.Array, *sizes: int) -> jax.Array:
-    """A parameter whose last axes have the sizes that the fields say: an index past a smaller one would be clamped.
-
-    Errors: `InputError` names the encoding, the parameter and both sizes.
-    """
-    if array.shape[-len(sizes) :] != sizes:
-        raise InputError(
-            f"{encoding} got params[{name!r}] of shape {array.shape}: needed is [..., "
-            f"{', '.join(map(str, sizes))}]; give it the parameters of its own init, or the fields that "
-            "these were made with"
-        )
-    return jnp.asarray(array)
-
-
-def exact(positions: jax.Array) -> jax.Array:
-    """The positions that a hook was given. Errors: `InputError` for floats, which hold no odd number past 2^24."""
-    if not jnp.issubdtype(positions.dtype, jnp.integer):
-        raise InputError(f"positions are {positions.dtype}: needed are exact integers, such as int32")
-    return positions.astype(jnp.int32)  # Distances of narrow or unsigned ones would wrap.
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Different encodings for different heads, and for different layers."""
+"""Different encodings for different heads."""
 
 from __future__ import annotations
 
@@ -9,29 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Head, Params, Role
-from posjax.encodings.several import _Several
+from posjax.encodings.several import BySide
 from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class _BySide(_Several):
-    """Parts of which each serves some heads or layers alone, so none may act on all of them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
-        def wrong(part: object) -> bool:
-            return not isinstance(part, Encoding) or part.scores_content or part.moves_tokens or part.layers > 1
-
-        if not self.parts or any(map(wrong, self.parts)):
-            raise InputError(
-                f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
-                "scores content, moves positions or varies over the layers; chain such a one beside it"
-            )
-
-
-@dataclass(frozen=True)
-class ByHead(_BySide):
+class ByHead(BySide):
     """The heads in as many equal groups as there are parts, each with its own encoding; made by `by_head`."""
 
     @classmethod
@@ -114,62 +97,3 @@ def by_head(*encodings: Encoding) -> Encoding:
     NoPE()
     """
     return ByHead(tuple(encodings))
-
-
-@dataclass(frozen=True)
-class ByLayer(_BySide):
-    """One encoding for each layer of a model, in turn; made by `by_layer`."""
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return ()  # No layer, no encoding: models resolve it by `of_layer`, and their tests hold it.
-
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        at = layer % len(self.parts)
-        return self._with(params)[at]
-
-    @property
-    def layers(self) -> int:
-        return len(self.parts)
-
-    def _refuse(self) -> InputError:
-        return InputError(
-            f"{self!r} has an encoding for each layer and no layer was named: take one of its parts, or "
-            "by_layer(...).of_layer(i, params)"
-        )
-
-    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
-        raise self._refuse()
-
-    def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        raise self._refuse()
-
-    def __repr__(self) -> str:
-        return f"by_layer({', '.join(map(repr, self.parts))})"
-
-
-def by_layer(*encodings: Encoding) -> Encoding:
-    """The layers of a model take these encodings in turn: `by_layer(Rope(), Rope(), Rope(), NoPE())` leaves every
-    fourth without positions; `by_layer(Rope(base=1e4), Rope(base=1e6))` alternates local and global bases.
-
-        layer l takes encodings[l mod count]
-
-    What embeds does so once, before the first layer.
-
-    Convention: layers are numbered from 0, the one after the embedding.
-
-    Good at: models that mix kinds of layers, as those with NoPE between RoPE layers (Yang et al.) or with local and
-    global bases (Gemma 3).
-    Bad at: use outside a model: without a layer it has no meaning, and says so; parts may not score content or move
-    positions.
-
-    Errors: `InputError` for no encoding or one that scores content.
-    Source: Yang et al. 2025, arXiv:2501.18795 (RoPE and NoPE in turn); Gemma Team 2025, arXiv:2503.19786 (local and
-    global bases).
-
-    >>> from posjax.encodings.rope import Rope
-    >>> from posjax.encodings.base import NoPE
-    >>> by_layer(Rope(), NoPE()).of_layer(3, {"0": {}, "1": {}})[0]
-    NoPE()
-    """
-    return ByLayer(tuple(encodings))

@@ -9,12 +9,12 @@ from typing import Literal
 import jax
 
 from posjax.encodings.base import Encoding, Head, NoPE, Pairs, Params, Role
-from posjax.encodings.several import _Several
+from posjax.encodings.several import Several
 from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Chain(_Several):
+class Chain(Several):
     """The encodings of `parts`, applied in order; made by `chain`, which keeps it flat and without units."""
 
     @property

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from posjax.encodings.base import Dims, Encoding, Head, Params, exact
+from posjax.encodings.arrays import exact
+from posjax.encodings.base import Dims, Encoding, Head, Params
 from posjax.errors import InputError
 
 

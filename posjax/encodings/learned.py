@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from posjax.axes import lead
-from posjax.encodings.base import Dims, Encoding, Params, held
+from posjax.encodings.arrays import held
+from posjax.encodings.base import Dims, Encoding, Params
 from posjax.errors import InputError
 
 Fill = Literal["clamp", "wrap", "interpolate"]

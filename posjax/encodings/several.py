@@ -12,7 +12,7 @@ from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class _Several(Encoding):
+class Several(Encoding):
     """Several encodings in one: what chains and encodings by head or layer share.
 
     Their parameters are a dict, each part's under its number as a string: containers of Flax hold dicts alike in a
@@ -92,3 +92,20 @@ class _Several(Encoding):
                 f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them"
             )
         return params
+
+
+@dataclass(frozen=True)
+class BySide(Several):
+    """Parts of which each serves some heads or layers alone, so none may act on all of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+
+        def wrong(part: object) -> bool:
+            return not isinstance(part, Encoding) or part.scores_content or part.moves_tokens or part.layers > 1
+
+        if not self.parts or any(map(wrong, self.parts)):
+            raise InputError(
+                f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
+                "scores content, moves positions or varies over the layers; chain such a one beside it"
+            )

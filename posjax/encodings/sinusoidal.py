@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Params, exact
+from posjax.encodings.arrays import exact
+from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias, held
+from posjax.encodings.arrays import held
+from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
 from posjax.errors import InputError
 
 

@@ -1,18 +1,14 @@
-"""Free and fixed biases by distance: a trained number for each distance, and the sandwich of sinusoids."""
+"""A trained number for each distance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from posjax.axes import lead
-from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias, held
-from posjax.encodings.schedules import inverse_frequencies
+from posjax.encodings.arrays import held
+from posjax.encodings.base import Dims, Head, Params, RelativeBias
 from posjax.errors import InputError
 
 
@@ -64,57 +60,3 @@ class Toeplitz(RelativeBias):
         index = distance + (self.length - 1)
         outside = (index < 0) | (index >= table.shape[0])
         return table.at[jnp.where(outside, table.shape[0], index)].get(mode="fill", fill_value=jnp.nan)
-
-
-@dataclass(frozen=True)
-class Sandwich(RelativeBias):
-    """The inner product of two sinusoidal encodings as a bias, compressed by head.
-
-        bias = (sum_i cos(d base^(-2i/size)) - size / 2) / (8 h / N),   i = 0 .. size/2 - 1,  h = 1 .. N
-
-    It falls off about logarithmically with the distance, with no parameter to learn; d = q_position - k_position, both
-    directions alike. `size` is the number of channels of the sinusoids.
-
-    Convention: the constant size / 2 is taken off so that the bias is 0 at distance 0, which softmax does not see.
-    Head 0 falls off the fastest, as in ALiBi: with 8 heads the factors are 1, 1/2 .. 1/8. The phases are exact at every
-    distance.
-
-    Good at: contexts past the trained length without a learned parameter; its profile resembles the learned
-    KERPLE's and T5's (Chi et al.).
-    Bad at: far context, which fades in every head, and telling left from right; its profile is fixed.
-
-    Errors: `InputError` for an odd size or a base not above 1.
-    Source: Chi et al. 2022, arXiv:2212.10356, section 5.
-
-    >>> import jax.numpy as jnp
-    >>> Sandwich(size=2).bias({}, jnp.arange(1), jnp.arange(1), Head(0, 1)).tolist()
-    [[0.0]]
-    """
-
-    size: int = 128
-    base: float = 10_000.0
-
-    swept: ClassVar[tuple[str, ...]] = ("base",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size < 2 or self.size % 2:
-            raise InputError(f"Sandwich got size={self.size}: needed is an even number of 2 or more")
-        if not self.base > 1:
-            raise InputError(f"Sandwich got base={self.base}: needed is a number above 1, usually 10,000")
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(size=16),)
-
-    def constants(self, dims: Dims) -> Params:
-        return {
-            "turns": phases.fixed_point_turns(inverse_frequencies(self.size, self.base)),
-            "rate": (dims.heads / (8 * np.arange(1, dims.heads + 1))).astype(np.float32),
-        }
-
-    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        numbers = self.complete(params, Dims(heads=head.count))
-        cos, _ = phases.cos_sin(jnp.abs(distance), numbers["turns"])
-        rate = lead(head.of(jnp.asarray(numbers["rate"])), distance.ndim)
-        return (jnp.sum(cos, axis=-1) - self.size / 2) * rate

@@ -11,8 +11,9 @@ import numpy as np
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Params, Role, exact
-from posjax.encodings.rope import rotate_pairs
+from posjax.encodings.arrays import exact
+from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 

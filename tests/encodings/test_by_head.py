@@ -1,12 +1,10 @@
-"""Encodings side by side: each group of heads, and each layer, gets its own and nothing of the others'."""
+"""Encodings by head: each group of heads gets its own and nothing of the others'."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-import posjax
 from posjax import (
     Alibi,
     Dims,
@@ -16,12 +14,10 @@ from posjax import (
     NoPE,
     Rope,
     Shaw,
-    Sinusoidal,
     T5Bias,
     XPos,
     attend,
     by_head,
-    by_layer,
     chain,
 )
 from posjax.models import Decoder, build, generate
@@ -90,49 +86,11 @@ def tokens_of(B: int, T: int) -> jax.Array:
     return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
 
 
-@pytest.mark.holds(by_layer, to=None)
-@pytest.mark.parametrize(
-    "parts",
-    [
-        (Rope(), NoPE()),
-        (Rope(), T5Bias(deviation=1.0), Kerple()),
-        (Rope(10.0), chain(Rope(1e6), Alibi())),
-        (Sinusoidal(), Rope(), NoPE(), Alibi()),
-    ],
-    ids=repr,
-)
-def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
-    """The stream is carried by hand from block to block, at places that decoders with one encoding prepare."""
-    model, tokens = model_of(by_layer(*parts)), tokens_of(2, 7)
-    x = model.embedding(tokens)
-    alone = []
-    for i, part in enumerate(parts):
-        single = model_of(part)
-        single.encoding_params.set_value(model.encoding_params.get_value()[str(i)])
-        alone.append(single.prepare(7).of(0))
-        x = part.embed(single.prepare(7).params, x, jnp.arange(7))
-    for i, block in enumerate(model.blocks):
-        x = block(x, alone[i % len(parts)])[0]
-    got = model(tokens)
-    np.testing.assert_allclose(got, model.logits(model.norm(x)), atol=1e-5)
-    other = model_of(by_layer(*parts[1:], parts[0]))
-    value = model.encoding_params.get_value()
-    for name in ("embedding", "blocks", "norm", "head"):
-        nnx.update(getattr(other, name), nnx.state(getattr(model, name)))
-    other.encoding_params.set_value(
-        {str(i - 1): value[str(i)] for i in range(1, len(value))} | {str(len(value) - 1): value["0"]}
-    )
-    assert np.abs(got - other(tokens)).max() > 1e-3
-
-
-@pytest.mark.holds(by_head, by_layer, to=None)
+@pytest.mark.holds(by_head, to=None)
 @pytest.mark.parametrize(
     "encoding",
     [
-        by_layer(Rope(), NoPE()),
-        by_layer(Rope(), T5Bias(deviation=1.0), Alibi()),
         by_head(Rope(), NoPE(), Alibi()),
-        chain(Sinusoidal(), by_layer(Rope(), Alibi())),
     ],
     ids=repr,
 )
@@ -151,9 +109,7 @@ x = jnp.ones((1, 3, 6, 8))
     ("make", "value", "need"),
     [
         (lambda: by_head(), "ByHead got ()", "one encoding or more"),
-        (lambda: by_layer(), "ByLayer got ()", "one encoding or more"),
         (lambda: by_head(Rope(), Shaw()), "Shaw(", "scores content"),
-        (lambda: by_layer(Rope(), Shaw()), "Shaw(", "scores content"),
         (lambda: by_head(Rope(), 3), "3)", "each is a value of Encoding"),  # type: ignore[arg-type]
         (lambda: attend(x, x, x, encoding=by_head(*[Rope()] * 4)), "4 encodings and got 6 heads", "divides among them"),
         (
@@ -161,20 +117,9 @@ x = jnp.ones((1, 3, 6, 8))
             "got 3 heads",
             "key-value heads",
         ),
-        (lambda: attend(x, x, x, encoding=by_layer(Rope(), NoPE())), "no layer was named", "of_layer(i, params)"),
     ],
 )
 def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()
     assert value in str(caught.value) and need in str(caught.value), str(caught.value)
-
-
-@pytest.mark.parametrize("make", [posjax.by_head, posjax.by_layer])
-def test_parts_that_it_cannot_honour_are_refused_and_the_rest_is_forwarded(make):
-    moving = posjax.chain(posjax.Randomized(100), posjax.Rope())
-    for part in (moving, posjax.Shaw(), posjax.by_layer(posjax.Rope(), NoPE())):
-        with pytest.raises(posjax.InputError, match="chain such a one beside it"):
-            make(part, NoPE())
-    assert make(posjax.AxialRope(), NoPE()).coordinates == 2
-    assert make(posjax.T5Bias(max_distance=128), NoPE()).advice(64)

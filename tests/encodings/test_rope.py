@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from posjax import NTK, Dims, InputError, Interpolation, NTKByParts, Plain, Rope, Schedule, Yarn
 from posjax.encodings import phases
-from posjax.encodings.rope import rotate_pairs
+from posjax.encodings.phases import rotate_pairs
 from tests import golden, oracles
 
 LARGEST = 2**31 - 1

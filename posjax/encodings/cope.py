@@ -1,0 +1,74 @@
+"""Positions that are counted by content."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings.arrays import held, products
+from posjax.encodings.base import Dims, Encoding, Pairs, Params
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class CoPE(Encoding):
+    """Contextual positions: a key's place is counted in the tokens between it and the query that the query cares for.
+
+        gate = sigmoid(q k / sqrt(H)),   p = sum of the gates from the key up to the query, at most length - 1
+        score = q k / sqrt(H) + q e[p],   e interpolated between its trained rows
+
+    `length`: the rows of e, `[1, length, H]`, shared by the heads.
+
+    Convention: gates see the scaled product; the embedded place meets the query unscaled, as in the released code.
+    Keys after the query, and those that the mask hides, have no gate. Defined by token order, so it is for causal
+    attention.
+
+    Good at: counting what content marks: words, sentences, items; the paper's counting, selective copying and
+    flip-flop tasks.
+    Bad at: attention without a causal mask, places past its last row, which are all alike, and speed: positions are
+    known only after all scores.
+
+    Errors: `InputError` for a length below 2.
+    Source: Golovneva et al. 2024, arXiv:2405.18719, equations 3 to 6.
+
+    >>> import jax
+    >>> CoPE(length=8).init(jax.random.key(0), Dims(heads=2, head_size=4))["rows"].shape
+    (1, 8, 4)
+    """
+
+    length: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length < 2:
+            raise InputError(f"CoPE got length={self.length}: needed is the number of rows, 2 or more")
+
+    @property
+    def causal(self) -> bool:  # type: ignore[override]
+        return True
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(length=6),)
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        # Zero rows, as published, would leave the gates without a gradient in the first step.
+        return {"rows": 0.02 * jax.random.normal(key, (1, self.length, dims.head_size), jnp.float32)}
+
+    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+        content = products(q, k) / math.sqrt(q.shape[-1])
+        gates = jnp.where(pairs.before[None], jax.nn.sigmoid(content), 0.0)
+        place = jnp.minimum(jnp.cumsum(gates[..., ::-1], axis=-1)[..., ::-1], self.length - 1.0)
+        rows = held(self, "rows", params["rows"], 1, self.length, q.shape[-1])
+        met = jnp.einsum("TNH,PH->NTP", q.astype(jnp.float32), rows[0].astype(jnp.float32))
+        below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.length - 2)
+        part = place - below.astype(jnp.float32)
+        low, high = (jnp.take_along_axis(met, index, axis=-1) for index in (below, below + 1))
+        return content + low * (1 - part) + high * part

@@ -1,0 +1,63 @@
+"""Queries that grow with the logarithm of their position, past the trained length."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.temperature import log_place, scaled
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class LogN(Encoding):
+    """log-n scaling: past the trained length, queries grow with the logarithm of their position.
+
+        queries at position m times max(1, ln(m + 1) / ln(original_length))
+
+    `original_length`: the trained length in tokens.
+
+    Convention: queries alone are scaled, so the logits are; within the trained length nothing changes.
+
+    Good at: keeping attention as sharp in long contexts as in trained ones, with any encoding that it is chained
+    with.
+    Bad at: telling positions apart, which it does not; and alone it did not mend RoPE or NoPE past the trained
+    length in small language models.
+
+    Errors: `InputError` for an original length below 2.
+    Source: Chiang and Cholak 2022, arXiv:2202.12172, section 5, with the trained length as the unit.
+
+    >>> import jax.numpy as jnp
+    >>> LogN(original_length=4).rotate({}, jnp.ones((1, 1, 1, 2)), jnp.array([15]), "query").tolist()
+    [[[[2.0, 2.0]]]]
+    """
+
+    original_length: int = 512
+
+    injective: ClassVar[bool] = False
+    swept: ClassVar[tuple[str, ...]] = ("original_length",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.original_length >= 2:
+            raise InputError(
+                f"LogN got original_length={self.original_length}: needed is the trained length in tokens, 2 or more"
+            )
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return (cls(original_length=4),)
+
+    def constants(self, dims: Dims) -> Params:
+        return {"unit": np.float32(1 / math.log(self.original_length))}
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        if role == "key":
+            return x
+        return scaled(x, jnp.maximum(log_place(positions) * self.complete(params, Dims())["unit"], 1.0), positions)

@@ -1,0 +1,51 @@
+"""One distance for all pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from posjax.encodings.base import Encoding, Role
+from posjax.encodings.moved import Moved
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pinned(Moved):
+    """One distance for all pairs.
+
+        keys at 0,   queries at `distance`
+
+    Convention: positions are replaced before `inner` rotates; the parameters are those of `inner`.
+
+    Good at: the far side of `near_far`: however long the context, no pair stands farther apart than the trained
+    model knows.
+    Bad at: anything alone: all pairs stand at one distance, so it tells nothing of order.
+
+    Errors: `InputError` for a negative distance.
+    Source: Su 2023, ReRoPE, https://kexue.fm/archives/9706.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> Pinned(Rope(), distance=7).moved(jnp.arange(3), "query").tolist()
+    [7, 7, 7]
+    """
+
+    distance: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distance < 0:
+            raise InputError(f"Pinned got distance={self.distance}: needed is 0 or more")
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return ()  # One place for all positions by design; `NearFar`'s examples hold it.
+
+    def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        return jnp.full_like(positions, self.distance if role == "query" else 0)

@@ -1,0 +1,50 @@
+"""Positions in groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+from posjax.encodings.base import Encoding, Role
+from posjax.encodings.moved import Moved
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Regrouped(Moved):
+    """Positions in groups, so that far distances shrink by `group`.
+
+        keys at n // group,   queries at m // group + shift
+
+    Convention: m and n are the positions of query and key; the parameters are those of `inner`.
+
+    Good at: distances past the trained ones in a trained rotary model, as the far side of `near_far`: each shrinks
+    by the group.
+    Bad at: order within a group, whose tokens share a position: alone, near tokens become indistinguishable.
+
+    Errors: `InputError` for a group below 1 or a negative shift.
+    Source: Jin et al. 2024, arXiv:2401.01325, section 3.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> Regrouped(Rope(), group=4, shift=6).moved(jnp.arange(9), "query").tolist()
+    [6, 6, 6, 6, 7, 7, 7, 7, 8]
+    """
+
+    group: int
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group < 1 or self.shift < 0:
+            raise InputError(
+                f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
+                "more and a shift of 0 or more"
+            )
+
+    @classmethod
+    def examples(cls) -> tuple[Encoding, ...]:
+        return ()  # Floors of positions repeat them by design; `NearFar`'s examples hold it.
+
+    def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        return positions // self.group + (self.shift if role == "query" else 0)

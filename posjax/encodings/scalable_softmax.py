@@ -1,0 +1,57 @@
+"""Queries that grow with the logarithm of their position, at a trained rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from posjax.axes import lead
+from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.temperature import log_place, scaled
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class ScalableSoftmax(Encoding):
+    """Scalable softmax: a trained scale for each head, so that attention does not fade as the number of keys grows.
+
+        queries at position m times s_h ln(m + 1)
+
+    Convention: a query at position m sees m + 1 keys, so n = m + 1; the first token, with n = 1, attends to itself
+    whatever its scale. `scale` is the initial s.
+
+    Good at: attention that stays sharp as keys grow in number, and retrieval in long contexts, in models trained
+    with it (Nakanishi).
+    Bad at: telling positions apart, which it does not; and models that were trained without it, whose logits it
+    changes at once.
+
+    Errors: `InputError` for a scale that is not positive.
+    Source: Nakanishi 2025, arXiv:2501.19399, equation 2.
+
+    >>> import jax
+    >>> ScalableSoftmax().init(jax.random.key(0), Dims(heads=3))["scale"].shape
+    (3,)
+    """
+
+    scale: float = 0.43
+
+    injective: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scale > 0:
+            raise InputError(
+                f"ScalableSoftmax got scale={self.scale}: needed is a positive number; the paper's models "
+                "learn about 0.43"
+            )
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        return {"scale": jnp.full((dims.heads,), self.scale, jnp.float32)}
+
+    def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        if role == "key":
+            return x
+        return scaled(x, log_place(positions) * lead(params["scale"][:, None], positions.ndim + 2), positions)

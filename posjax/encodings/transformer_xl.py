@@ -1,0 +1,85 @@
+"""Content and position, each meeting the key's content and its distance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from posjax.axes import lead
+from posjax.encodings import phases
+from posjax.encodings.arrays import products
+from posjax.encodings.base import Dims, Encoding, Pairs, Params
+from posjax.encodings.schedules import inverse_frequencies
+from posjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class TransformerXL(Encoding):
+    """The decomposition of Transformer-XL: content and position each meet the key's content and its distance.
+
+        score = ((q + u) k + (q + v) W R_d) / sqrt(H),   R_d = (sin d theta_i, cos d theta_i)
+
+    at distance d = q_position - k_position, with u, v `[N, H]` and W `[N, H, D]` trained, `theta_i = base^(-2i/D)`, D
+    the model size.
+
+    Convention: sines of distances are taken apart into those of positions, which are exact, so that no vector is
+    needed for each pair; all sines come first, then all cosines, as in the released code.
+
+    Good at: states cached from earlier segments, for which it was made: content and distance have terms of their
+    own, and any distance has a vector.
+    Bad at: speed and size: a second product for each pair, a projection for each layer, and the reference or
+    chunked backend.
+
+    Errors: `InputError` for a base not above 1 or an odd model size.
+    Source: Dai et al. 2019, arXiv:1901.02860, section 3.3.
+
+    >>> import jax
+    >>> sorted(TransformerXL().init(jax.random.key(0), Dims(heads=2, head_size=4, model_size=8)))
+    ['u', 'v', 'w']
+    """
+
+    base: float = 10_000.0
+
+    swept: ClassVar[tuple[str, ...]] = ("base",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.base > 1:
+            raise InputError(f"TransformerXL got base={self.base}: needed is a number above 1, usually 10,000")
+
+    @property
+    def relative(self) -> bool:
+        return True
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        if dims.model_size < 2 or dims.model_size % 2:
+            raise InputError(
+                f"TransformerXL got a model size of {dims.model_size}: needed is an even one, in Dims(model_size=...)"
+            )
+        first, second, third = jax.random.split(key, 3)
+        shape = (dims.heads, dims.head_size)
+        return {
+            "u": 0.02 * jax.random.normal(first, shape, jnp.float32),
+            "v": 0.02 * jax.random.normal(second, shape, jnp.float32),
+            "w": jax.random.normal(third, (*shape, dims.model_size), jnp.float32) / math.sqrt(dims.model_size),
+        }
+
+    def constants(self, dims: Dims) -> Params:
+        return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
+
+    def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
+        u, v, w = (params[name].astype(jnp.float32) for name in ("u", "v", "w"))
+        turns = self.complete(params, Dims(model_size=w.shape[-1]))["turns"]
+        wide = q.astype(jnp.float32)
+        met = jnp.einsum("TNH,NHD->NTD", wide + lead(v, 3), w)
+        on_sin, on_cos = jnp.split(met, 2, axis=-1)
+        (q_cos, q_sin), (k_cos, k_sin) = (phases.cos_sin(p, turns) for p in (pairs.q_positions, pairs.k_positions))
+        q_cos, q_sin = lead(q_cos, 3), lead(q_sin, 3)
+        # sin(m - n) and cos(m - n) by the addition theorems, the parts of m on the query's side.
+        beside_cos, beside_sin = on_sin * q_sin + on_cos * q_cos, on_cos * q_sin - on_sin * q_cos
+        placed = jnp.einsum("NTP,SP->NTS", beside_cos, k_cos) + jnp.einsum("NTP,SP->NTS", beside_sin, k_sin)
+        return (products(wide + lead(u, 3), k) + placed) / math.sqrt(q.shape[-1])
