@@ -18,6 +18,7 @@ import posjax
 from experiments import cli
 from posjax import invariants
 from posjax.encodings import REGISTRY, Chunks, Dims, Encoding, Schedule
+from posjax.encodings.examples import examples
 from posjax.errors import InputError
 
 DIMS = Dims(heads=6, head_size=16, model_size=96)
@@ -59,7 +60,7 @@ def command(arguments: Sequence[str]) -> None:
     if options.all == bool(options.encoding):
         raise InputError("give one encoding in quotes, such as 'Rope(base=5e5)', or --all")
     if options.all:
-        values = [example for kind in REGISTRY for example in kind.examples()]
+        values = [example for kind in REGISTRY for example in examples(kind)]
         values += SIZED
         dtypes = ("float32", "bfloat16")
     else:

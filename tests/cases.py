@@ -8,6 +8,7 @@ import pytest
 
 from posjax.attention import BACKENDS, Job
 from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, chain
+from posjax.encodings.examples import examples
 
 # Six heads, so that no encoding may count on a power of two.
 DIMS = Dims(heads=6, head_size=16, model_size=96)
@@ -17,13 +18,13 @@ SIZED: tuple[Encoding, ...] = (
 )
 """What fits one head size alone, that of DIMS."""
 
-SINGLE: tuple[Encoding, ...] = (*(value for kind in REGISTRY for value in kind.examples()), *SIZED)
+SINGLE: tuple[Encoding, ...] = (*(value for kind in REGISTRY for value in examples(kind)), *SIZED)
 
 
 def _chains() -> tuple[Encoding, ...]:
     """One of each sort: embedding, rotation, bias by distance, by pair, content; two biases; and all that embed."""
     rotation, bias = Rope(), Alibi()
-    firsts = [value for kind in REGISTRY for value in kind.examples()[:1] if not isinstance(value, NoPE)]
+    firsts = [value for kind in REGISTRY for value in examples(kind)[:1] if not isinstance(value, NoPE)]
     relative = [value for value in firsts if value.bias_kind == "relative"]
     pairwise = [value for value in firsts if value.bias_kind == "pairwise"]
     content = [value for value in firsts if value.scores_content]

@@ -11,6 +11,7 @@ from typing import Any
 import posjax
 from experiments.pages.docstrings import DocstringParts, taken_apart
 from posjax.encodings import REGISTRY, Encoding, Schedule, schedules
+from posjax.encodings.examples import examples
 from posjax.errors import InputError
 
 MADE_BY = {"ByHead": "by_head", "ByLayer": "by_layer", "NearFar": "near_far", "Chain": "chain"}
@@ -53,8 +54,8 @@ def _subject(kind: type[Any]) -> PageSubject:
     text = taken_apart(told_by, name)
     values = ()
     if issubclass(kind, Encoding):
-        values = kind.examples()
-    # Schedules have no examples(), and not every encoding needs more than its docstring's.
+        values = examples(kind)
+    # Schedules have no examples, and not every encoding needs more than its docstring's.
     if not values:
         values = (_first_value(name, text.example),)
     return PageSubject(name, kind, told_by, text, values)

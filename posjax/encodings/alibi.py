@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias
 from posjax.errors import InputError
 
 
@@ -82,17 +82,6 @@ class Alibi(RelativeBias):
     @property
     def causal(self) -> bool:  # type: ignore[override]
         return self.direction == "causal"
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (
-            cls(),
-            cls("symmetric", factor=4.0),
-            cls("asymmetric"),
-            cls("halves"),
-            cls(learned=True),
-            cls("asymmetric", learned=True),
-        )
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"log_slopes": jnp.log(jnp.asarray(self._slopes(dims.heads), jnp.float32))} if self.learned else {}

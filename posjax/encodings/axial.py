@@ -76,10 +76,6 @@ class AxialRope(Encoding):
     def coordinates(self) -> int:  # type: ignore[override]
         return len(self.sections)
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls((3, 1, 4), frequencies="shared", layout="interleaved"))
-
     def constants(self, dims: Dims) -> Params:
         pairs = sum(self.sections)
         if 2 * pairs > dims.head_size:

@@ -158,11 +158,6 @@ class Encoding:
         """What to know before training at that length: sentences, where a field is likely to be a mistake."""
         return ()
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        """Values that the conformance suite runs: one for each branch that matters."""
-        return (cls(),)
-
     def init(self, key: jax.Array, dims: Dims) -> Params:
         """The trained parameters, a dict of arrays. A bias parameter's leading axis is N or 1."""
         return {}

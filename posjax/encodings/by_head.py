@@ -17,14 +17,6 @@ from posjax.errors import InputError
 class ByHead(BySide):
     """The heads in as many equal groups as there are parts, each with its own encoding; made by `by_head`."""
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        from posjax.encodings.alibi import Alibi
-        from posjax.encodings.base import NoPE
-        from posjax.encodings.rope import Rope
-
-        return (cls((Rope(), NoPE(), Alibi())),)
-
     def _dims(self, dims: Dims) -> Dims:
         return Dims(self._group(dims.heads), dims.head_size, dims.model_size)
 

@@ -15,10 +15,6 @@ from posjax.errors import InputError
 class ByLayer(BySide):
     """One encoding for each layer of a model, in turn; made by `by_layer`."""
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return ()  # No layer, no encoding: models resolve it by `of_layer`, and their tests hold it.
-
     def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
         at = layer % len(self.parts)
         return self._with(params)[at]

@@ -21,10 +21,6 @@ class Chain(Several):
     def moves_tokens(self) -> bool:
         return any(part.moves_tokens for part in self.parts)
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return ()  # The suite chains the other encodings' examples.
-
     def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         for i, (part, own) in enumerate(self._with(params)):
             positions = part.move(own, positions, jax.random.fold_in(key, i))

@@ -54,10 +54,6 @@ class CoPE(Encoding):
     def relative(self) -> bool:
         return True
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(length=6),)
-
     def init(self, key: jax.Array, dims: Dims) -> Params:
         # Zero rows, as published, would leave the gates without a gradient in the first step.
         return {"rows": 0.02 * jax.random.normal(key, (1, self.length, dims.head_size), jnp.float32)}

@@ -57,10 +57,6 @@ class Fire(Encoding):
     def causal(self) -> bool:  # type: ignore[override]
         return True
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(hidden=8, threshold=5.0),)
-
     def init(self, key: jax.Array, dims: Dims) -> Params:
         first, second, third = jax.random.split(key, 3)
         M, N = self.hidden, dims.heads

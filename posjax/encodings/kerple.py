@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias
 from posjax.errors import InputError
 
 
@@ -42,10 +42,6 @@ class Kerple(RelativeBias):
         super().__post_init__()
         if self.kind not in ("log", "power"):
             raise InputError(f"Kerple got kind={self.kind!r}: needed is 'log' or 'power'")
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls("power"))
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         low, high = (-4.0, 1.0) if self.kind == "log" else (-1.0, 1.0)

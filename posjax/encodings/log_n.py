@@ -50,10 +50,6 @@ class LogN(Encoding):
                 f"LogN got original_length={self.original_length}: needed is the trained length in tokens, 2 or more"
             )
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(original_length=4),)
-
     def constants(self, dims: Dims) -> Params:
         return {"unit": np.float32(1 / math.log(self.original_length))}
 

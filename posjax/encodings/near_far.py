@@ -10,9 +10,6 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
 from posjax.encodings.chunks import Chunks
-from posjax.encodings.pinned import Pinned
-from posjax.encodings.regrouped import Regrouped
-from posjax.encodings.wrapped import Wrapped
 from posjax.errors import InputError
 
 
@@ -52,17 +49,6 @@ class NearFar(Encoding):
     @property
     def length_dependent(self) -> bool:
         return self.near.length_dependent or self.far.length_dependent
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        from posjax.encodings.rope import Rope
-
-        chunked = cls(Chunks(4, 2), Wrapped(Rope(), 4, shift=4, most=5), Wrapped(Rope(), 4, shift=5, most=5))
-        return (
-            cls(4, Rope(), Regrouped(Rope(), 3, 2)),
-            cls(5, Rope(), Pinned(Rope(), 5)),
-            cls(Chunks(4), Rope(), chunked),
-        )
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"near": self.near.init(key, dims), "far": self.far.init(jax.random.fold_in(key, 1), dims)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from posjax.encodings.base import Encoding, Role
+from posjax.encodings.base import Role
 from posjax.encodings.moved import Moved
 from posjax.errors import InputError
 
@@ -42,10 +42,6 @@ class Pinned(Moved):
     @property
     def relative(self) -> bool:
         return True
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return ()  # One place for all positions by design; `NearFar`'s examples hold it.
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         return jnp.full_like(positions, self.distance if role == "query" else 0)

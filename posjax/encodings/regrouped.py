@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
-from posjax.encodings.base import Encoding, Role
+from posjax.encodings.base import Role
 from posjax.encodings.moved import Moved
 from posjax.errors import InputError
 
@@ -41,10 +41,6 @@ class Regrouped(Moved):
                 f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
                 "more and a shift of 0 or more"
             )
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return ()  # Floors of positions repeat them by design; `NearFar`'s examples hold it.
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         return positions // self.group + (self.shift if role == "query" else 0)

@@ -14,15 +14,8 @@ from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role
 from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import (
-    NTK,
     PLAIN,
-    DynamicNTK,
-    Interpolation,
-    Llama3,
-    NTKByParts,
-    Proportional,
     Schedule,
-    Yarn,
 )
 from posjax.errors import InputError
 
@@ -84,20 +77,6 @@ class Rope(Encoding):
         # One that was told a length keeps it.
         depends = type(self.schedule).at_length is not Schedule.at_length
         return depends and getattr(self.schedule, "length", None) is None
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (
-            cls(),
-            cls(layout="interleaved", fraction=0.5),
-            cls(schedule=Interpolation(factor=2.0)),
-            cls(schedule=NTK(factor=2.0)),
-            cls(schedule=NTKByParts(factor=2.0, original_length=256, beta_fast=8.0), base=100.0),
-            cls(base=100.0, schedule=Yarn(factor=4.0, original_length=256, beta_fast=8.0)),
-            cls(schedule=DynamicNTK(factor=2.0, original_length=4)),
-            cls(base=100.0, schedule=Llama3(factor=8.0, original_length=64)),
-            cls(schedule=Proportional(fraction=0.5)),
-        )
 
     def rotary_size(self, head_size: int) -> int:
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -52,10 +52,6 @@ class Sandwich(RelativeBias):
             raise InputError(f"Sandwich got size={self.size}: needed is an even number of 2 or more")
         if not self.base > 1:
             raise InputError(f"Sandwich got base={self.base}: needed is a number above 1, usually 10,000")
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(size=16),)
 
     def constants(self, dims: Dims) -> Params:
         return {

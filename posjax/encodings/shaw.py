@@ -53,10 +53,6 @@ class Shaw(Encoding):
     def relative(self) -> bool:
         return True
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(clip=5, deviation=1.0),)
-
     def init(self, key: jax.Array, dims: Dims) -> Params:
         shape = (1, 2 * self.clip + 1, dims.head_size)
         return {"keys": self.deviation * jax.random.normal(key, shape, jnp.float32)}

@@ -52,10 +52,6 @@ class Sinusoidal(Encoding):
         if self.layout not in ("interleaved", "split"):
             raise InputError(f"Sinusoidal got layout={self.layout!r}: needed is 'interleaved' or 'split'")
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls(base=500.0, layout="split"))
-
     def constants(self, dims: Dims) -> Params:
         if dims.model_size % 2:
             raise InputError(

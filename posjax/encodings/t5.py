@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.encodings.arrays import held
-from posjax.encodings.base import Dims, Encoding, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias
 from posjax.errors import InputError
 
 
@@ -61,10 +61,6 @@ class T5Bias(RelativeBias):
             )
         if not self.deviation >= 0:
             raise InputError(f"T5Bias got deviation={self.deviation}: needed is a standard deviation, 0 or more")
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls(buckets=8, max_distance=20), cls(bidirectional=True))
 
     def advice(self, trained_length: int) -> tuple[str, ...]:
         if self.max_distance <= trained_length:

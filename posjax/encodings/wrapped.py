@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from posjax.encodings.base import Encoding, Role
+from posjax.encodings.base import Role
 from posjax.encodings.moved import Moved
 from posjax.errors import InputError
 
@@ -44,10 +44,6 @@ class Wrapped(Moved):
                 f"Wrapped got size={self.size}, shift={self.shift} and most={self.most}: needed are a "
                 "size of 1 or more, a shift of 0 or more, and most at size - 1 or later"
             )
-
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return ()  # It repeats positions by design; `NearFar`'s examples hold it.
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         within = positions % self.size

@@ -76,10 +76,6 @@ class XPos(Encoding):
     def max_length(self) -> int | None:
         return UNITS * self.unit
 
-    @classmethod
-    def examples(cls) -> tuple[Encoding, ...]:
-        return (cls(), cls(unit=64, layout="interleaved"))
-
     def constants(self, dims: Dims) -> Params:
         if dims.head_size < 2 or dims.head_size % 2:
             raise InputError(f"XPos got a head size of {dims.head_size}: needed is an even number of 2 or more")

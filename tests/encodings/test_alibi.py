@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from posjax import Alibi, Causal, Dims, Full, Head, InputError, attend
 from posjax.encodings.alibi import slopes
+from posjax.encodings.examples import examples
 from tests import golden, oracles
 
 few = settings(deadline=None, derandomize=True, max_examples=6)
@@ -123,7 +124,7 @@ def test_halves_get_no_weight_from_the_blind_side():
 
 def test_what_each_direction_declares():
     assert [Alibi(d).causal for d in ("causal", "symmetric", "asymmetric", "halves")] == [True, False, False, False]
-    assert all(e.relative and e.bias_kind == "relative" and e.max_length is None for e in Alibi.examples())
+    assert all(e.relative and e.bias_kind == "relative" and e.max_length is None for e in examples(Alibi))
 
 
 @pytest.mark.parametrize(

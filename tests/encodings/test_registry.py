@@ -12,6 +12,7 @@ import pytest
 import posjax
 from posjax import InputError
 from posjax.encodings import REGISTRY, Encoding, RelativeBias
+from posjax.encodings.examples import examples
 
 
 def test_the_registry_holds_what_the_package_exports():
@@ -39,13 +40,13 @@ def wrong_for(value: object, hint: object) -> list[object]:
 
 LONG = posjax.LongRope(4.0, 64, (1.0,) * 8, (2.0,) * 8)
 VALUES = [
-    *(v for kind in REGISTRY for v in kind.examples()[:3]),
+    *(v for kind in REGISTRY for v in examples(kind)[:3]),
     posjax.Regrouped(posjax.Rope(), 2, 1),
     posjax.Pinned(posjax.Rope(), 3),
     posjax.Wrapped(posjax.Rope(), 4, 1, 5),
     posjax.Chunks(4),
     LONG,
-    *(v.schedule for v in posjax.Rope.examples()),
+    *(v.schedule for v in examples(posjax.Rope)),
     posjax.DynamicNTK(2.0, 4, 8),
 ]
 EACH = {(type(value).__name__, f.name): (value, f) for value in VALUES for f in dataclasses.fields(value)}

@@ -5,6 +5,7 @@ import pytest
 from experiments import check
 from posjax import InputError, Regrouped, Rope, Wrapped, chain
 from posjax.encodings import REGISTRY
+from posjax.encodings.examples import examples
 
 
 def test_one_encoding(capsys):
@@ -60,7 +61,7 @@ def test_nothing_but_names_and_literals_is_run(text, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "encoding",
-    [value for kind in REGISTRY for value in kind.examples() if not isinstance(value, Wrapped | Regrouped)],
+    [value for kind in REGISTRY for value in examples(kind) if not isinstance(value, Wrapped | Regrouped)],
     ids=repr,
 )
 def test_every_encoding_is_read_as_it_prints(encoding):
