@@ -23,6 +23,7 @@ from rich.table import Table
 from experiments import cli
 from posjax import report, runs, workfolder
 from posjax.data import Documents, Needles
+from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
 from posjax.files import owned, probe, read_json, write_json
@@ -108,8 +109,8 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
         raise Diverged(str(read_json(path).get("reason")))
     with owned(folder):
         say(f"{title}: training {run.train.steps} steps")
-        for advice in run.model.encoding.advice(run.train.length):
-            say(f"note: {advice}")
+        for sentence in advice(run.model.encoding, run.train.length):
+            say(f"note: {sentence}")
         material = runs.Material.open(run, documents)
         try:
             trained_model = runs.train(run, folder, cli.progress_from(run, console), material, say)

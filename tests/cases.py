@@ -9,6 +9,7 @@ import pytest
 from posjax.attention import BACKENDS, Job
 from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, chain
 from posjax.encodings.examples import examples
+from posjax.encodings.traits import embeds, scores_content
 
 # Six heads, so that no encoding may count on a power of two.
 DIMS = Dims(heads=6, head_size=16, model_size=96)
@@ -27,8 +28,8 @@ def _chains() -> tuple[Encoding, ...]:
     firsts = [value for kind in REGISTRY for value in examples(kind)[:1] if not isinstance(value, NoPE)]
     relative = [value for value in firsts if value.bias_kind == "relative"]
     pairwise = [value for value in firsts if value.bias_kind == "pairwise"]
-    content = [value for value in firsts if value.scores_content]
-    embedding = [value for value in firsts if type(value).embed is not Encoding.embed]
+    content = [value for value in firsts if scores_content(value)]
+    embedding = [value for value in firsts if embeds(value)]
     return (
         chain(rotation, bias),
         chain(rotation, *pairwise),

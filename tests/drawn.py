@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import posjax
 from posjax import Causal, Dims, Full, Segments, Window, by_head, chain
 from posjax.encodings import ByHead, Encoding, LogN
+from posjax.encodings.traits import layers, moves_tokens, scores_content
 from tests.cases import OF_ANY_SIZE, SINGLE
 
 real = partial(st.floats, allow_nan=False, allow_subnormal=False)
@@ -48,11 +49,11 @@ some = st.sampled_from(OF_ANY_SIZE) | plain | scoring
 def chains(draw, parts=some) -> Encoding:
     drawn = draw(st.lists(parts, min_size=2, max_size=4))
     # One is the most that may take the place of the product of queries and keys.
-    scores = [i for i, part in enumerate(drawn) if part.scores_content]
+    scores = [i for i, part in enumerate(drawn) if scores_content(part)]
     return chain(*(part for i, part in enumerate(drawn) if i not in scores[1:]))
 
 
-serving = [e for e in OF_ANY_SIZE if not (e.scores_content or e.moves_tokens or e.layers > 1)]
+serving = [e for e in OF_ANY_SIZE if not (scores_content(e) or moves_tokens(e) or layers(e) > 1)]
 by_heads = st.lists(st.sampled_from(serving) | plain, min_size=1, max_size=3).map(lambda parts: by_head(*parts))
 encodings = some | chains() | by_heads | chains(some | by_heads)
 relative = encodings.filter(lambda encoding: encoding.relative)

@@ -18,6 +18,7 @@ import posjax
 from posjax import Alibi, Causal, DynamicNTK, Learned, Llama3, NoPE, Rope, Toeplitz, Yarn, invariants
 from posjax.attention import channels
 from posjax.encodings import alibi
+from posjax.encodings.base import complete
 from posjax.invariants import attending
 from tests import golden, oracles, test_laws, test_precision_laws
 from tests.attention import test_channels
@@ -187,13 +188,13 @@ def test_stale_keys_are_no_fault_where_frequencies_stay(backend, monkeypatch):
 # 11 Precision ---------------------------------------------------------------------------------------------------------
 class KeysInBfloat16(Alibi):
     def bias(self, params, q_positions, k_positions, head):
-        slope = head.of(jnp.asarray(self.complete(params, posjax.Dims(head.count))["slopes"])).astype(jnp.bfloat16)
+        slope = head.of(jnp.asarray(complete(self, params, posjax.Dims(head.count))["slopes"])).astype(jnp.bfloat16)
         return jnp.broadcast_to(slope * k_positions.astype(jnp.bfloat16), (q_positions.size, k_positions.size))
 
 
 class KeysInFloat32(KeysInBfloat16):
     def bias(self, params, q_positions, k_positions, head):
-        slope = head.of(jnp.asarray(self.complete(params, posjax.Dims(head.count))["slopes"]))
+        slope = head.of(jnp.asarray(complete(self, params, posjax.Dims(head.count))["slopes"]))
         return jnp.broadcast_to(slope * k_positions.astype(jnp.float32), (q_positions.size, k_positions.size))
 
 

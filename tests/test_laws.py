@@ -12,6 +12,7 @@ import pytest
 import posjax
 from posjax import Causal, Segments, chain, invariants
 from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
+from posjax.encodings.traits import structure
 from tests.cases import CHAINS, DIMS, INTERPRETED, params_of, short, wide
 from tests.laws import FAST, attend, each_backend, each_encoding, each_single, mask_of, may_refuse, qkv
 
@@ -203,10 +204,11 @@ def _behaviour(encoding: Encoding) -> list[jax.Array]:
 
 @each_single
 def test_changing_any_field_changes_something(encoding):
-    before, structure = behaviour(encoding), jax.tree.structure(encoding.init(jax.random.key(0), DIMS))
+    before = behaviour(encoding)
+    leaves = jax.tree.structure(encoding.init(jax.random.key(0), DIMS))
     for field in dataclasses.fields(encoding):
         for other in others(encoding, field.name):
-            changed = encoding.replace(**{field.name: other})
+            changed = dataclasses.replace(encoding, **{field.name: other})
             if changed.max_length != encoding.max_length:  # A longer table shows past the end of the shorter one.
                 continue
             try:
@@ -215,7 +217,7 @@ def test_changing_any_field_changes_something(encoding):
                 continue
             same = all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
             trained = jax.tree.structure(changed.init(jax.random.key(0), DIMS))
-            assert not same or trained != structure, (field.name, other)
+            assert not same or trained != leaves, (field.name, other)
 
 
 # 9 Gradient ---------------------------------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def test_changing_any_field_changes_something(encoding):
 def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
     monkeypatch.setattr("posjax.attention.blocks.BLOCK", 8)  # Several blocks, the last one not full.
     params, (q, k, v) = params_of(encoding), qkv(19)
-    leaves, structure = jax.tree.flatten(params)
+    leaves, tree = jax.tree.flatten(params)
     trained = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     cotangent = jax.random.normal(jax.random.key(9), q.shape)
 
@@ -241,7 +243,7 @@ def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
                 k_positions=at,
                 encoding=encoding,
                 backend=way,
-                params=structure.unflatten(own),
+                params=tree.unflatten(own),
                 mask=mask_of(encoding),
                 length=19,
             )
@@ -305,8 +307,8 @@ def test_within_a_structure_constants_may_be_exchanged(encoding):
     for i, part in enumerate(parts):
         for name in part.swept:
             for other in others(part, name)[:1]:
-                changed = chain(*parts[:i], part.replace(**{name: other}), *parts[i + 1 :])
-                assert changed.structure == encoding.structure
+                changed = chain(*parts[:i], dataclasses.replace(part, **{name: other}), *parts[i + 1 :])
+                assert structure(changed) == structure(encoding)
                 params = changed.join(changed.init(jax.random.key(0), DIMS), changed.constants(DIMS))
                 q, k, v = qkv(7)
                 swapped = attend(q, k, v, encoding=encoding, params=params, mask=mask_of(encoding))
@@ -320,7 +322,7 @@ def test_what_is_not_swept_separates_structures(encoding):
         for field in dataclasses.fields(encoding):
             if field.name not in encoding.swept and not isinstance(getattr(encoding, field.name), Encoding):
                 assert all(
-                    encoding.replace(**{field.name: o}).structure != encoding.structure
+                    structure(dataclasses.replace(encoding, **{field.name: o})) != structure(encoding)
                     for o in others(encoding, field.name)
                 )
 

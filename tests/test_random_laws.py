@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, strategies as st
 import posjax
 from posjax import Causal, Full, Head, Segments, Window, chain, invariants
 from posjax.encodings import Chain, LogN, NoPE, Pairs, ScalableSoftmax
+from posjax.encodings.traits import scores_content, structure
 from tests.cases import BACKEND_NAMES, SINGLE
 from tests.drawn import by_heads, cases, chains, encodings, real, relative, risen, rows_and_masks, some, trainable
 
@@ -156,16 +157,15 @@ def test_scores_ignore_a_common_offset(data, case):
 @examples(150)
 @given(st.lists(some | by_heads, min_size=3, max_size=3))
 def test_chain_is_associative_with_a_unit(parts):
-    if sum(part.scores_content for part in parts) > 1:
+    if sum(scores_content(part) for part in parts) > 1:
         with pytest.raises(posjax.InputError, match="score content"):
             chain(*parts)
         return
     a, b, c = parts
     assert chain(a, chain(b, c)) == chain(chain(a, b), c) == chain(a, b, c)
     assert chain(NoPE(), a, NoPE()) == chain(a) == a and chain(a, NoPE(), b) == chain(a, b)
-    assert (
-        hash(chain(a, chain(b, c))) == hash(chain(a, b, c))
-        and chain(a, b, c).structure == chain(a, chain(b, c)).structure
+    assert hash(chain(a, chain(b, c))) == hash(chain(a, b, c)) and structure(chain(a, b, c)) == structure(
+        chain(a, chain(b, c))
     )
 
 
@@ -184,7 +184,7 @@ def test_a_chain_applies_its_parts_in_order(data, case):
         for part, own in parts:
             q, k = part.rotate(own, q, at, "query"), part.rotate(own, k, at, "key")
             bias += jnp.stack([part.bias(own, at, at, Head(n, case.N)) for n in range(case.N)])
-            score = partial(part.score, own) if part.scores_content else score
+            score = partial(part.score, own) if scores_content(part) else score
         content = jnp.stack([score(a, b, Pairs(at, at, order, order)) for a, b in zip(q, k, strict=True)])
         return jnp.maximum(content + bias[None], -1e6)
 
@@ -195,7 +195,7 @@ def test_a_chain_applies_its_parts_in_order(data, case):
 @given(encodings, encodings)
 def test_an_encoding_is_a_value(encoding, other):
     again = eval(repr(encoding), dict(vars(posjax)))
-    assert again == encoding and hash(again) == hash(encoding) and again.structure == encoding.structure
+    assert again == encoding and hash(again) == hash(encoding) and structure(again) == structure(encoding)
     assert (encoding == other) == (repr(encoding) == repr(other))
 
 

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import posjax
 from posjax import Alibi, Causal, Full, Rope, Segments, Window, attend
 from posjax.attention import blocks
+from posjax.encodings.traits import moves_tokens
 from tests.cases import INTERPRETED
 from tests.ways import FEW, assert_close, each_backend, every, pulled, setting
 
@@ -182,7 +183,7 @@ PADDED = jnp.array([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
 def test_padding_at_minus_one_reaches_no_real_token_forward_or_backward(encoding, backend):
     """The real tokens of a padded row give the output and the gradients that they give alone."""
     trained, arrays, run = setting(encoding, 6)
-    if encoding.coordinates > 1 or encoding.moves_tokens:
+    if encoding.coordinates > 1 or moves_tokens(encoding):
         pytest.skip("its positions are not those of tokens alone")
     at = jnp.where(PADDED == 1, jnp.cumsum(PADDED, 1) - 1, -1)[:1]
     row = [x[:1] for x in arrays]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from experiments.pages import curves, maps
 from experiments.pages.curves import HEADS
 from experiments.pages.logits import HEAD_SIZE, MODEL_SIZE
-from posjax.encodings import Dims, Encoding, Schedule
+from posjax.encodings import Dims, Encoding, Schedule, traits
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ def chosen(value: Any) -> Drawing:
             'head size 128, base 10,000. Behind "times" stands the attention factor',
         )
     # What moves tokens acts before any score, and has no score of its own to draw.
-    if value.moves_tokens:
+    if traits.moves_tokens(value):
         return Drawing(maps.placed, "Where the tokens of a row of 64 are said to be, for eight draws")
     if hasattr(value, "moved"):
         return Drawing(maps.moved, "Where queries and keys are said to stand")
-    if value.embeds:
+    if traits.embeds(value):
         return Drawing(
             maps.embedded,
             "Left, what is added at each position; right, the cosine between what two positions add",
         )
     if value.coordinates > 1:
         return Drawing(maps.grid, "Mean score of q = k by the offset along two coordinates, head size 64")
-    if value.layers > 1:
+    if traits.layers(value) > 1:
         return Drawing(curves.by_layer, "Mean score of q = k against distance, for each layer, head size 64")
     return _by_score(value)
 
@@ -57,7 +57,7 @@ def _by_score(value: Encoding) -> Drawing:
         words = "Bias of one head against distance, for queries at several positions"
         return Drawing(curves.bias_by_query, words + _untrained(value))
     # What content scores depends on the vectors as much as on the distance: one vector for all shows the distance.
-    if value.scores_content and _learns(value):
+    if traits.scores_content(value) and _learns(value):
         words = "Score against distance in four heads, where every query and key is one random vector"
         return Drawing(curves.one_vector, words + _untrained(value))
     if not value.injective:

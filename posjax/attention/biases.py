@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.attention.diagonals import collapse, expand
+from posjax.encodings import traits
 from posjax.encodings.base import Encoding, Head, Pairs, Params
 
 BiasKind = Literal["none", "slope", "distance", "position", "content"]
@@ -337,7 +338,7 @@ def describe(
     at 0 .. S - 1 and queries from `q_offset` on, and a relative bias is evaluated once per distance.
     """
     bias = _tile_bias(encoding, params, heads, q, k, sizes, q_offset)
-    if not encoding.scores_content:
+    if not traits.scores_content(encoding):
         return bias
     q_positions, k_positions = _positions(q, k, sizes, q_offset)
     return ByContent(params, q_positions, k_positions, bias, encoding, heads)
@@ -367,7 +368,7 @@ def _by_distance(
         return encoding.by_distance(params, distances, Head(index, heads))
 
     vector = jax.vmap(of_head)(jnp.arange(heads, dtype=jnp.int32)).astype(jnp.float32)
-    slopes = encoding.slopes(params, heads)
+    slopes = traits.slopes(encoding, params, heads)
     if slopes is None:
         return ByDistance(vector, keys)
     return Slope(vector, keys, slopes)

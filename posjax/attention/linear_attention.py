@@ -19,6 +19,7 @@ from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_al
 from posjax.attention.reference import without_void
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
 from posjax.encodings.parameters import given_params
+from posjax.encodings.traits import scores_content
 from posjax.errors import InputError
 from posjax.positions import check, contiguous
 
@@ -199,7 +200,7 @@ def _nowhere(at: jax.Array) -> jax.Array:
 
 
 def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
-    if encoding.bias_kind != "none" or encoding.scores_content or encoding.length_dependent:
+    if encoding.bias_kind != "none" or scores_content(encoding) or encoding.length_dependent:
         raise InputError(
             f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
             "Rope(); there are no scores here for a bias to join"

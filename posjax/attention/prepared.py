@@ -17,6 +17,7 @@ from posjax.attention.biases import Bias, describe
 from posjax.attention.masks import Mask, as_mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
+from posjax.encodings.traits import layers
 from posjax.errors import InputError
 
 
@@ -200,7 +201,7 @@ def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
         if isinstance(encoding, type):
             name = encoding.__name__
         raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
-    if encoding.layers > 1:
+    if layers(encoding) > 1:
         raise InputError(
             f"{encoding!r} has an encoding for each layer and no layer was named: take one of its parts, or "
             "by_layer(...).of_layer(i, params)"

@@ -39,6 +39,7 @@ from posjax.encodings.shaw import Shaw
 from posjax.encodings.sinusoidal import Sinusoidal
 from posjax.encodings.t5 import T5Bias
 from posjax.encodings.toeplitz import Toeplitz
+from posjax.encodings.traits import structure
 from posjax.encodings.transformer_xl import TransformerXL
 from posjax.encodings.wrapped import Wrapped
 from posjax.encodings.xpos import XPos
@@ -105,5 +106,6 @@ __all__ = [
     "from_rope_parameters",
     "near_far",
     "schedules",
+    "structure",
     "to_rope_parameters",
 ]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.errors import InputError
 
 
@@ -80,7 +80,7 @@ class Alibi(RelativeBias):
             )
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return self.direction == "causal"
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
@@ -101,7 +101,7 @@ class Alibi(RelativeBias):
 
     def _rates(self, params: Params, heads: int) -> jax.Array:
         """The slopes in force: published or trained, interpolated."""
-        numbers = self.complete(params, Dims(heads=heads))
+        numbers = complete(self, params, Dims(heads=heads))
         held = jnp.exp(numbers["log_slopes"].astype(jnp.float32)) if self.learned else jnp.asarray(numbers["slopes"])
         return held * numbers["rate"]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
@@ -73,7 +73,7 @@ class AxialRope(Encoding):
         return True
 
     @property
-    def coordinates(self) -> int:  # type: ignore[override]
+    def coordinates(self) -> int:
         return len(self.sections)
 
     def constants(self, dims: Dims) -> Params:
@@ -97,7 +97,7 @@ class AxialRope(Encoding):
                 f"AxialRope has {self.coordinates} sections and got positions of shape {positions.shape}: "
                 f"needed is [B, T, {self.coordinates}], a coordinate for each section"
             )
-        numbers = self.complete(params, dims)
+        numbers = complete(self, params, dims)
         ends = [sum(self.sections[: a + 1]) for a in range(self.coordinates)]
         waves = [
             phases.cos_sin(positions[..., a], numbers["turns"][:, end - n : end])

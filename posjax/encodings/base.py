@@ -8,7 +8,7 @@ arrays, told apart by who may change them:
     constants   from `constants(dims)`: computed from the fields on the host, exactly, and never trained
 
 A hook's `params` argument is `encoding.join(params, constants)`, both in one dict. A hook reads its numbers from there
-and completes what is missing with `self.complete(params, dims)`, so it works with `init`'s dict alone too. The gain is
+and completes what is missing with `complete(self, params, dims)`, so it works with `init`'s dict alone too. The gain is
 that a caller may hand other constants to a function already compiled: sweeping a frequency costs no compilation.
 
 The hooks, each the identity unless defined; all are pure and may be jitted, vmapped and differentiated:
@@ -25,21 +25,22 @@ The hooks, each the identity unless defined; all are pure and may be jitted, vma
 
 What a hook may never do: look at a length, a batch's maximum, or anything but the positions it is given. A bias of a
 slice of positions is the slice of the bias; that is what lets one definition serve tiles, caches and devices.
+
+What else is asked of an encoding follows from the hooks that it defines, and nobody declares it: see `traits.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posjax.arguments import whole
-from posjax.encodings.arrays import exact
+from posjax.encodings.arrays import exact, products
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -59,6 +60,7 @@ class Dims:
 
     def __post_init__(self) -> None:
         for name in ("heads", "head_size", "model_size"):
+            # A frozen dataclass has no other way to replace what it was given.
             object.__setattr__(self, name, whole(getattr(self, name), f"Dims.{name}"))
 
 
@@ -71,6 +73,7 @@ class Head:
 
     def __post_init__(self) -> None:
         known = isinstance(self.index, int | np.integer)
+        # True is a whole number to Python, and a float would index nothing: both are mistakes.
         if isinstance(self.index, float | bool) or (known and not 0 <= self.index < self.count):
             raise InputError(
                 f"Head got index={self.index!r} of {self.count}: needed is a whole number from 0 to {self.count - 1}"
@@ -78,13 +81,18 @@ class Head:
 
     def of(self, parameter: jax.Array) -> jax.Array:
         """This head's part of a parameter whose leading axis is N, or 1 for all heads alike."""
-        if parameter.shape[0] not in (1, self.count):
+        rows = parameter.shape[0]
+        if rows not in (1, self.count):
             raise InputError(
                 f"a bias parameter has shape {parameter.shape}: its leading axis must be 1 or the "
                 f"number of heads, {self.count}"
             )
-        index = self.index if parameter.shape[0] == self.count else 0
-        return jax.lax.dynamic_index_in_dim(parameter, jnp.asarray(index, jnp.int32), keepdims=False)
+        if rows == self.count:
+            index = jnp.asarray(self.index, jnp.int32)
+        else:
+            index = jnp.asarray(0, jnp.int32)
+        # A dynamic index, since the head may be traced: one compilation then serves all heads.
+        return jax.lax.dynamic_index_in_dim(parameter, index, keepdims=False)
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,11 @@ class Pairs:
     @property
     def before(self) -> jax.Array:
         """Whether a key is at or before the query, and one that it may see: bool `[T, S]`."""
+        # By token order, not by position: positions may repeat, start anew or be drawn at random.
         order = self.k_index[None, :] <= self.q_index[:, None]
-        return order if self.seen is None else order & self.seen
+        if self.seen is None:
+            return order
+        return order & self.seen
 
     @property
     def distance(self) -> jax.Array:
@@ -118,16 +129,12 @@ class Encoding:
 
     swept: ClassVar[tuple[str, ...]] = ()
     """Fields that act through `constants` alone: values that differ only in these share a trace."""
-    causal: ClassVar[bool] = False
-    """Whether it is defined only for keys at or before the query."""
-    injective: ClassVar[bool] = True
-    """Whether what it embeds or rotates differs between any two positions; a temperature need not."""
-    coordinates: ClassVar[int] = 1
-    """How many coordinates its positions have: `[B, T, A]` where they are more than one."""
 
     def __post_init__(self) -> None:
         # Whoever defines this again calls it first: then comparisons below it meet numbers.
         check_fields(self)
+
+    # What it declares, and the laws then hold it to ------------------------------------------------------------------
 
     @property
     def relative(self) -> bool:
@@ -135,28 +142,38 @@ class Encoding:
         return False
 
     @property
+    def causal(self) -> bool:
+        """Whether it is defined only for keys at or before the query."""
+        return False
+
+    @property
+    def injective(self) -> bool:
+        """Whether what it embeds or rotates differs between any two positions; a temperature need not."""
+        return True
+
+    @property
     def max_length(self) -> int | None:
         """The number of distinct positions it can tell apart; `None`: every int32 position."""
         return None
+
+    @property
+    def coordinates(self) -> int:
+        """How many coordinates its positions have: `[B, T, A]` where they are more than one."""
+        return 1
+
+    @property
+    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
+        """Whether there is a bias, and whether it is a function of `q_position - k_position` alone."""
+        if type(self).bias is Encoding.bias:
+            return "none"
+        return "pairwise"
 
     @property
     def length_dependent(self) -> bool:
         """Whether `at_length` changes it. Then caches hold keys before rotation, and rotate them for each length."""
         return type(self).at_length is not Encoding.at_length
 
-    @property
-    def moves_tokens(self) -> bool:
-        """Whether `move` does anything."""
-        return type(self).move is not Encoding.move
-
-    @property
-    def embeds(self) -> bool:
-        """Whether `embed` does anything."""
-        return type(self).embed is not Encoding.embed
-
-    def advice(self, trained_length: int) -> tuple[str, ...]:
-        """What to know before training at that length: sentences, where a field is likely to be a mistake."""
-        return ()
+    # What it is made of ----------------------------------------------------------------------------------------------
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         """The trained parameters, a dict of arrays. A bias parameter's leading axis is N or 1."""
@@ -166,22 +183,41 @@ class Encoding:
         """What the fields come to for a model of these sizes: a dict of numpy arrays, computed on the host."""
         return {}
 
+    def join(self, params: Params, constants: Params) -> Params:
+        """Parameters and constants in the one dict that hooks read. Either may be `None`."""
+        return {**(constants or {}), **(params or {})}
+
+    # What it does ----------------------------------------------------------------------------------------------------
+
     def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
+        """Other positions for the same tokens, drawn with `key`: int32 of the same shape, `[T]` or `[B, T]`.
+
+        A model calls it where it is given a key, as in training; whatever is chained after it reads what it returns.
+        """
         return positions
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+        """Token embeddings `x [B, T, D]` with their positions in them: the same shape and dtype."""
         return x
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        """Queries or keys `x [B, T, N, H]` by their positions: the same shape and dtype. Values are never rotated."""
         return x
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
+        """What one head adds to its logits, after 1/sqrt(H): positions `[T]` and `[S]` -> float32 `[T, S]`."""
         return jnp.zeros((q_positions.shape[-1], k_positions.shape[-1]), jnp.float32)
 
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        """The bias as a function of `q_position - k_position`, elementwise, where `bias_kind` is "relative"."""
+        raise NotImplementedError(f"{type(self).__name__} has no bias by distance; derive from RelativeBias")
+
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
-        """For one row, `q [T, N, H]` and `k [S, N, H]`, already rotated."""
-        q_TNH, k_SNH = (x.astype(jnp.float32) for x in (q, k))
-        return jnp.einsum("TNH,SNH->NTS", q_TNH, k_SNH) / jnp.sqrt(jnp.float32(q.shape[-1]))
+        """The scores of one row, in place of `q k / sqrt(H)`: `q [T, N, H]`, `k [S, N, H]` -> float32 `[N, T, S]`.
+
+        Both are rotated already. The mask and the biases of what is chained beside it come after.
+        """
+        return products(q, k) / jnp.sqrt(jnp.float32(q.shape[-1]))
 
     def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
         """Where `score` is the product plus a sum over the tokens after the key up to the query: what each adds.
@@ -190,59 +226,21 @@ class Encoding:
         """
         return None
 
-    @property
-    def scores_content(self) -> bool:
-        """Whether `score` is more than the product of queries and keys."""
-        return type(self).score is not Encoding.score
-
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        """The parameters, and beside them what hooks need of these positions: models call it once a forward pass.
+
+        A hook that finds nothing prepared computes it itself, and comes to the same bits.
+        """
         return params
 
     def at_length(self, length: int) -> Encoding:
+        """The encoding for a context of that static length; itself unless it depends on the length."""
         return self
 
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        """The encoding of one layer of a model, and its part of the parameters: the same for all but `by_layer`."""
-        return self, params
 
-    @property
-    def layers(self) -> int:
-        """After how many layers `of_layer` begins anew."""
-        return 1
-
-    @property
-    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
-        """Whether there is a bias, and whether it is a function of `q_position - k_position` alone."""
-        return "none" if type(self).bias is Encoding.bias else "pairwise"
-
-    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        """The bias as a function of `q_position - k_position`, elementwise, where `bias_kind` is "relative"."""
-        raise NotImplementedError(f"{type(self).__name__} has no bias by distance; derive from RelativeBias")
-
-    def slopes(self, params: Params, heads: int) -> jax.Array | None:
-        """Where the bias of keys at or before the query is `-slope * distance`: the slopes, float32 `[N]`.
-
-        Kernels that take no bias then add it as a few extra channels of queries and keys.
-        """
-        return None
-
-    def join(self, params: Params, constants: Params) -> Params:
-        """Parameters and constants in the one dict that hooks read. Either may be `None`."""
-        return {**(constants or {}), **(params or {})}
-
-    def complete(self, params: Params, dims: Dims) -> Mapping[str, Any]:
-        """The joined dict, its missing constants computed from the fields."""
-        return {**self.constants(dims), **params}
-
-    @property
-    def structure(self) -> Hashable:
-        """What remains when the swept fields are taken out: within a structure, constants may be exchanged as data."""
-        static = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in self.swept)
-        return (type(self), *static)
-
-    def replace(self, **changes: Any) -> Self:
-        """The same value with some fields changed."""
-        return dataclasses.replace(self, **changes)
+def complete(encoding: Encoding, params: Params, dims: Dims) -> Mapping[str, Any]:
+    """The joined dict, its missing constants computed from the fields."""
+    return {**encoding.constants(dims), **params}
 
 
 @dataclass(frozen=True)
@@ -289,7 +287,15 @@ class RelativeBias(Encoding):
     def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
         return "relative"
 
+    def slopes(self, params: Params, heads: int) -> jax.Array | None:
+        """Where the bias of keys at or before the query is `-slope * distance`: the slopes, float32 `[N]`.
+
+        Kernels that take no bias then add it as a few extra channels of queries and keys.
+        """
+        return None
+
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         # Subtracted as integers: float32 positions would be wrong past 2^24, their difference never is.
-        q_positions, k_positions = exact(q_positions), exact(k_positions)
+        q_positions = exact(q_positions)
+        k_positions = exact(k_positions)
         return self.by_distance(params, q_positions[..., :, None] - k_positions[..., None, :], head)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Head, Params, Role
-from posjax.encodings.several import BySide
+from posjax.encodings.by_side import BySide
 from posjax.errors import InputError
+
+BiasOfPart = Callable[[Encoding, Params, Head], jax.Array]
+"""The bias of one part for one of its own heads."""
 
 
 @dataclass(frozen=True)
 class ByHead(BySide):
     """The heads in as many equal groups as there are parts, each with its own encoding; made by `by_head`."""
 
-    def _dims(self, dims: Dims) -> Dims:
+    def dims_of_part(self, dims: Dims) -> Dims:
         return Dims(self._group(dims.heads), dims.head_size, dims.model_size)
 
     def _group(self, heads: int) -> int:
+        """The number of heads of each part."""
         if heads % len(self.parts):
             raise InputError(
                 f"by_head has {len(self.parts)} encodings and got {heads} heads: needed is a number of "
@@ -29,40 +33,37 @@ class ByHead(BySide):
         return heads // len(self.parts)
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
-        self._group(x.shape[-2])
+        self._group(x.shape[-2])  # Asked before the split, whose own error would not name the encoding.
         groups = jnp.split(x, len(self.parts), axis=-2)
-        return jnp.concatenate(
-            [
-                part.rotate(own, group, positions, role)
-                for (part, own), group in zip(self._with(params), groups, strict=True)
-            ],
-            axis=-2,
-        )
+        turned = []
+        for (part, own), group in zip(self.with_params(params), groups, strict=True):
+            turned.append(part.rotate(own, group, positions, role))
+        return jnp.concatenate(turned, axis=-2)
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        return self._chosen(lambda part, own, local: part.bias(own, q_positions, k_positions, local), params, head)
-
-    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         def one(part: Encoding, own: Params, local: Head) -> jax.Array:
-            flat = jnp.zeros(distance.shape, jnp.float32)
-            return flat if part.bias_kind == "none" else part.by_distance(own, distance, local)
+            return part.bias(own, q_positions, k_positions, local)
 
         return self._chosen(one, params, head)
 
-    def _chosen(self, one: object, params: Params, head: Head) -> jax.Array:
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        def one(part: Encoding, own: Params, local: Head) -> jax.Array:
+            if part.bias_kind == "none":
+                return jnp.zeros(distance.shape, jnp.float32)
+            return part.by_distance(own, distance, local)
+
+        return self._chosen(one, params, head)
+
+    def _chosen(self, one: BiasOfPart, params: Params, head: Head) -> jax.Array:
         """Every group's answer for this head, of which the head's own group's is taken: the index may be traced."""
         size = self._group(head.count)
         index = jnp.asarray(head.index)
-        answers = [
-            one(part, own, Head(jnp.clip(index - i * size, 0, size - 1), size))  # type: ignore[operator]
-            for i, (part, own) in enumerate(self._with(params))
-        ]
+        answers = []
+        for i, (part, own) in enumerate(self.with_params(params)):
+            # Clipped, since a group is asked about heads of other groups too: that answer is not taken.
+            local = jnp.clip(index - i * size, 0, size - 1)
+            answers.append(one(part, own, Head(local, size)))
         return jax.lax.select_n(jnp.broadcast_to(index // size, answers[0].shape), *answers)
-
-    @property
-    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
-        kinds = {part.bias_kind for part in self.parts}
-        return "pairwise" if "pairwise" in kinds else "relative" if "relative" in kinds else "none"
 
     def __repr__(self) -> str:
         return f"by_head({', '.join(map(repr, self.parts))})"

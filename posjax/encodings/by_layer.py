@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 
 from posjax.encodings.base import Encoding, Head, Params, Role
-from posjax.encodings.several import BySide
+from posjax.encodings.by_side import BySide
 from posjax.errors import InputError
 
 
@@ -15,25 +16,30 @@ from posjax.errors import InputError
 class ByLayer(BySide):
     """One encoding for each layer of a model, in turn; made by `by_layer`."""
 
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        at = layer % len(self.parts)
-        return self._with(params)[at]
-
     @property
     def layers(self) -> int:
         return len(self.parts)
 
-    def _refuse(self) -> InputError:
-        return InputError(
-            f"{self!r} has an encoding for each layer and no layer was named: take one of its parts, or "
-            "by_layer(...).of_layer(i, params)"
-        )
+    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        at = layer % len(self.parts)
+        return self.with_params(params)[at]
+
+    @property
+    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
+        # Whatever its parts are: so `bias` is asked, and can say what is missing.
+        return "pairwise"
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         raise self._refuse()
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         raise self._refuse()
+
+    def _refuse(self) -> InputError:
+        return InputError(
+            f"{self!r} has an encoding for each layer and no layer was named: take one of its parts, or "
+            "by_layer(...).of_layer(i, params)"
+        )
 
     def __repr__(self) -> str:
         return f"by_layer({', '.join(map(repr, self.parts))})"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 
+from posjax.encodings import traits
 from posjax.encodings.base import Encoding, Head, NoPE, Pairs, Params, Role
 from posjax.encodings.several import Several
+from posjax.encodings.traits import scores_content
 from posjax.errors import InputError
 
 
@@ -17,67 +18,83 @@ from posjax.errors import InputError
 class Chain(Several):
     """The encodings of `parts`, applied in order; made by `chain`, which keeps it flat and without units."""
 
-    @property
-    def moves_tokens(self) -> bool:
-        return any(part.moves_tokens for part in self.parts)
-
     def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
-        for i, (part, own) in enumerate(self._with(params)):
+        for i, (part, own) in enumerate(self.with_params(params)):
+            # A key of its own for each, or two that draw would draw alike.
             positions = part.move(own, positions, jax.random.fold_in(key, i))
         return positions
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
-        for part, own in self._with(params):
+        for part, own in self.with_params(params):
             x = part.rotate(own, x, positions, role)
         return x
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        biased = [
-            part.bias(own, q_positions, k_positions, head)
-            for part, own in self._with(params)
-            if part.bias_kind != "none"
-        ]
-        return sum(biased[1:], start=biased[0]) if biased else super().bias(params, q_positions, k_positions, head)
+        each = []
+        for part, own in self._biased(params):
+            each.append(part.bias(own, q_positions, k_positions, head))
+        if not each:
+            return super().bias(params, q_positions, k_positions, head)
+        return _sum(each)
+
+    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
+        return _sum([part.by_distance(own, distance, head) for part, own in self._biased(params)])
+
+    def slopes(self, params: Params, heads: int) -> jax.Array | None:
+        each = []
+        for part, own in self._biased(params):
+            found = traits.slopes(part, own, heads)
+            # One bias that is not linear makes the sum so.
+            if found is None:
+                return None
+            each.append(found)
+        if not each:
+            return None
+        return _sum(each)
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
-        scoring = [(part, own) for part, own in self._with(params) if part.scores_content]
-        return scoring[0][0].score(scoring[0][1], q, k, pairs) if scoring else super().score(params, q, k, pairs)
+        for part, own in self.with_params(params):
+            # One scores at most: `chain` refuses two.
+            if scores_content(part):
+                return part.score(own, q, k, pairs)
+        return super().score(params, q, k, pairs)
 
     def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
-        scoring = [(part, own) for part, own in self._with(params) if part.scores_content]
-        return scoring[0][0].fading(scoring[0][1], k) if scoring else None
-
-    @property
-    def scores_content(self) -> bool:
-        return any(part.scores_content for part in self.parts)
-
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        parts = [part.of_layer(layer, own) for part, own in self._with(params)]
-        return Chain(tuple(part for part, _ in parts)), {str(i): own for i, (_, own) in enumerate(parts)}
+        for part, own in self.with_params(params):
+            if scores_content(part):
+                return part.fading(own, k)
+        return None
 
     @property
     def layers(self) -> int:
-        return math.lcm(*(part.layers for part in self.parts))
+        return math.lcm(*(traits.layers(part) for part in self.parts))
+
+    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        parts = []
+        own_params = {}
+        for i, (part, own) in enumerate(self.with_params(params)):
+            resolved, own_params[str(i)] = traits.of_layer(part, layer, own)
+            parts.append(resolved)
+        # Not through `chain`, which drops a part that is NoPE in this layer: the parameters keep their numbers.
+        return Chain(tuple(parts)), own_params
 
     def at_length(self, length: int) -> Encoding:
         return chain(*(part.at_length(length) for part in self.parts))
 
-    @property
-    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
-        kinds = {part.bias_kind for part in self.parts}
-        return "pairwise" if "pairwise" in kinds else "relative" if "relative" in kinds else "none"
-
-    def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        biased = [part.by_distance(own, distance, head) for part, own in self._with(params) if part.bias_kind != "none"]
-        return sum(biased[1:], start=biased[0])
-
-    def slopes(self, params: Params, heads: int) -> jax.Array | None:
-        each = [part.slopes(own, heads) for part, own in self._with(params) if part.bias_kind != "none"]
-        linear = [slopes for slopes in each if slopes is not None]
-        return sum(linear[1:], start=linear[0]) if linear and len(linear) == len(each) else None
+    def _biased(self, params: Params) -> list[tuple[Encoding, Params]]:
+        """The parts that bias, each with its own parameters."""
+        return [(part, own) for part, own in self.with_params(params) if part.bias_kind != "none"]
 
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.parts))})"
+
+
+def _sum(arrays: list[jax.Array]) -> jax.Array:
+    # From the first on: composing is associative to the bit, so nothing is added before it.
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
 
 
 def chain(*encodings: Encoding) -> Encoding:
@@ -107,12 +124,18 @@ def chain(*encodings: Encoding) -> Encoding:
     for encoding in encodings:
         if not isinstance(encoding, Encoding):
             raise InputError(f"chain got {encoding!r}: needed is an encoding, a value such as posjax.Rope()")
-        if not isinstance(encoding, NoPE):
-            parts.extend(encoding.parts if isinstance(encoding, Chain) else (encoding,))
-    scoring = [part for part in parts if part.scores_content]
+        if isinstance(encoding, Chain):
+            parts.extend(encoding.parts)
+        elif not isinstance(encoding, NoPE):
+            parts.append(encoding)
+    scoring = [part for part in parts if scores_content(part)]
     if len(scoring) > 1:
         raise InputError(
             f"chain got two encodings that score content, {scoring[0]!r} and {scoring[1]!r}: each takes "
             "the place of the product of queries and keys, so one is the most"
         )
-    return parts[0] if len(parts) == 1 else Chain(tuple(parts)) if parts else NoPE()
+    if not parts:
+        return NoPE()
+    if len(parts) == 1:
+        return parts[0]
+    return Chain(tuple(parts))

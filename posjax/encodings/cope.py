@@ -47,7 +47,7 @@ class CoPE(Encoding):
             raise InputError(f"CoPE got length={self.length}: needed is the number of rows, 2 or more")
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return True
 
     @property

@@ -54,7 +54,7 @@ class Fire(Encoding):
                 raise InputError(f"Fire got {name}={getattr(self, name)}: needed is a positive number")
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return True
 
     def init(self, key: jax.Array, dims: Dims) -> Params:

@@ -45,7 +45,7 @@ class Forgetting(Encoding):
             raise InputError(f"Forgetting got keep={self.keep}: needed is a share in (0, 1), near 1")
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return True
 
     @property

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.temperature import log_place, scaled
 from posjax.errors import InputError
 
@@ -40,7 +40,6 @@ class LogN(Encoding):
 
     original_length: int = 512
 
-    injective: ClassVar[bool] = False
     swept: ClassVar[tuple[str, ...]] = ("original_length",)
 
     def __post_init__(self) -> None:
@@ -50,10 +49,15 @@ class LogN(Encoding):
                 f"LogN got original_length={self.original_length}: needed is the trained length in tokens, 2 or more"
             )
 
+    @property
+    def injective(self) -> bool:
+        # Queries differ in size by their position, keys not at all.
+        return False
+
     def constants(self, dims: Dims) -> Params:
         return {"unit": np.float32(1 / math.log(self.original_length))}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
-        return scaled(x, jnp.maximum(log_place(positions) * self.complete(params, Dims())["unit"], 1.0), positions)
+        return scaled(x, jnp.maximum(log_place(positions) * complete(self, params, Dims())["unit"], 1.0), positions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +16,18 @@ class Moved(Encoding):
 
     inner: Encoding
 
-    injective: ClassVar[bool] = False
-
     @property
     def relative(self) -> bool:
         return False
+
+    @property
+    def injective(self) -> bool:
+        # Positions are repeated by design: that is how far ones come within the trained range.
+        return False
+
+    @property
+    def causal(self) -> bool:
+        return self.inner.causal
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return self.inner.init(key, dims)
@@ -32,12 +38,11 @@ class Moved(Encoding):
     def join(self, params: Params, constants: Params) -> Params:
         return self.inner.join(params, constants)
 
-    @property
-    def causal(self) -> bool:  # type: ignore[override]
-        return self.inner.causal
-
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
+        """Where queries or keys stand: int32 of the same shape."""
         return positions
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
-        return self.inner.rotate(params, x, jnp.where(positions < 0, -1, self.moved(positions, role)), role)
+        # A negative position marks padding, and floors or remainders would make an ordinary one of it.
+        at = jnp.where(positions < 0, -1, self.moved(positions, role))
+        return self.inner.rotate(params, x, at, role)

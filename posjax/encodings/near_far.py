@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
 from posjax.encodings.chunks import Chunks
+from posjax.encodings.traits import embeds, layers, moves_tokens, scores_content
 from posjax.errors import InputError
 
 
@@ -26,9 +27,7 @@ class NearFar(Encoding):
         if not isinstance(self.window, Chunks) and self.window < 1:
             raise InputError(f"near_far got window={self.window}: needed is a distance of 1 or more, or Chunks(size)")
         for part in (self.near, self.far):
-            does_more = not isinstance(part, Encoding) or part.bias_kind != "none"
-            does_more = does_more or (part.scores_content and not isinstance(part, NearFar))
-            if does_more or part.embeds or part.moves_tokens or part.coordinates > 1 or part.layers > 1:
+            if _does_more(part):
                 raise InputError(
                     f"near_far got {part!r}: needed are encodings that rotate by one position and do no "
                     "more; chain what embeds, biases or moves positions beside it"
@@ -36,15 +35,17 @@ class NearFar(Encoding):
 
     @property
     def relative(self) -> bool:
+        # Where chunks begin depends on the position itself, not on a distance.
         return self.near.relative and self.far.relative and not isinstance(self.window, Chunks)
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return self.near.causal or self.far.causal
 
     @property
     def max_length(self) -> int | None:
-        return min((n for n in (self.near.max_length, self.far.max_length) if n is not None), default=None)
+        bounded = [part.max_length for part in (self.near, self.far) if part.max_length is not None]
+        return min(bounded, default=None)
 
     @property
     def length_dependent(self) -> bool:
@@ -57,38 +58,53 @@ class NearFar(Encoding):
         return {"near": self.near.constants(dims), "far": self.far.constants(dims)}
 
     def join(self, params: Params, constants: Params) -> Params:
-        params, constants = params or {}, constants or {}
+        params = params or {}
+        constants = constants or {}
         return {
-            name: part.join(params.get(name), constants.get(name))
-            for name, part in (("near", self.near), ("far", self.far))
+            "near": self.near.join(params.get("near"), constants.get("near")),
+            "far": self.far.join(params.get("far"), constants.get("far")),
         }
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
-        def scored(part: Encoding, own: Params) -> jax.Array:
-            turned_q = part.rotate(own, q[None], pairs.q_positions, "query")[0]
-            turned_k = part.rotate(own, k[None], pairs.k_positions, "key")[0]
-            # A mark is put back where it is seen: within a product it would reach the gradient of what is not.
-            lost_q, lost_k = (jnp.any(jnp.isnan(x), axis=-1, keepdims=True) for x in (turned_q, turned_k))
-            turned_q, turned_k = jnp.where(lost_q, 0, turned_q), jnp.where(lost_k, 0, turned_k)
-            score = part.score(own, turned_q, turned_k, pairs)
-            return jnp.where(lost_q[..., 0].T[:, :, None] | lost_k[..., 0].T[:, None, :], jnp.nan, score)
-
         params = self.join(params, None)
         if isinstance(self.window, Chunks):
             is_near = self.window.near(pairs.q_positions, pairs.k_positions)
         else:
             is_near = jnp.abs(pairs.distance) < self.window
-        return jnp.where(is_near[None], scored(self.near, params["near"]), scored(self.far, params["far"]))
+        # Both for every pair: which side a pair is on is data, and a compiled function takes no branch by data.
+        near = _score(self.near, params["near"], q, k, pairs)
+        far = _score(self.far, params["far"], q, k, pairs)
+        return jnp.where(is_near[None], near, far)
 
     def at_length(self, length: int) -> Encoding:
-        return self.replace(near=self.near.at_length(length), far=self.far.at_length(length))
-
-    @property
-    def structure(self) -> Hashable:
-        return (NearFar, self.window, self.near.structure, self.far.structure)
+        return dataclasses.replace(self, near=self.near.at_length(length), far=self.far.at_length(length))
 
     def __repr__(self) -> str:
         return f"near_far({self.window}, {self.near!r}, {self.far!r})"
+
+
+def _does_more(part: Encoding) -> bool:
+    """Whether an encoding does more than to rotate by one position."""
+    if part.bias_kind != "none" or part.coordinates > 1:
+        return True
+    if scores_content(part) and not isinstance(part, NearFar):
+        return True
+    return embeds(part) or moves_tokens(part) or layers(part) > 1
+
+
+def _score(part: Encoding, params: Params, q_TNH: jax.Array, k_SNH: jax.Array, pairs: Pairs) -> jax.Array:
+    """The scores `[N, T, S]` of queries and keys that are not rotated yet, by one of the two."""
+    q_TNH = part.rotate(params, q_TNH[None], pairs.q_positions, "query")[0]
+    k_SNH = part.rotate(params, k_SNH[None], pairs.k_positions, "key")[0]
+    # A mark is put back where it is seen: within a product it would reach the gradient of what is not.
+    lost_q = jnp.any(jnp.isnan(q_TNH), axis=-1, keepdims=True)
+    lost_k = jnp.any(jnp.isnan(k_SNH), axis=-1, keepdims=True)
+    q_TNH = jnp.where(lost_q, 0, q_TNH)
+    k_SNH = jnp.where(lost_k, 0, k_SNH)
+    score_NTS = part.score(params, q_TNH, k_SNH, pairs)
+    lost_q_NT = lost_q[..., 0].T
+    lost_k_NS = lost_k[..., 0].T
+    return jnp.where(lost_q_NT[:, :, None] | lost_k_NS[:, None, :], jnp.nan, score_NTS)
 
 
 def near_far(window: int | Chunks, near: Encoding, far: Encoding) -> Encoding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import (
     PLAIN,
@@ -108,7 +109,7 @@ class Rope(Encoding):
         return {"turns": phases.fixed_point_turns(frequencies), "factor": np.float32(factor)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        numbers = self.complete(params, dims)
+        numbers = complete(self, params, dims)
         # Without the barrier XLA may compute them anew for every head, inside the loop that turns the channels.
         cos, sin = jax.lax.optimization_barrier(phases.cos_sin(exact(positions), numbers["turns"]))
         return {**numbers, "cos": cos * numbers["factor"], "sin": sin * numbers["factor"]}
@@ -121,4 +122,6 @@ class Rope(Encoding):
         return jnp.concatenate([turned, passing], axis=-1) if passing.shape[-1] else turned
 
     def at_length(self, length: int) -> Encoding:
-        return self.replace(schedule=self.schedule.at_length(length)) if self.length_dependent else self
+        if not self.length_dependent:
+            return self
+        return dataclasses.replace(self, schedule=self.schedule.at_length(length))

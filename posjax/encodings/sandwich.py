@@ -11,7 +11,7 @@ import numpy as np
 
 from posjax.axes import lead
 from posjax.encodings import phases
-from posjax.encodings.base import Dims, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -60,7 +60,7 @@ class Sandwich(RelativeBias):
         }
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        numbers = self.complete(params, Dims(heads=head.count))
+        numbers = complete(self, params, Dims(heads=head.count))
         cos, _ = phases.cos_sin(jnp.abs(distance), numbers["turns"])
         rate = lead(head.of(jnp.asarray(numbers["rate"])), distance.ndim)
         return (jnp.sum(cos, axis=-1) - self.size / 2) * rate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +37,6 @@ class ScalableSoftmax(Encoding):
 
     scale: float = 0.43
 
-    injective: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scale > 0:
@@ -47,6 +44,11 @@ class ScalableSoftmax(Encoding):
                 f"ScalableSoftmax got scale={self.scale}: needed is a positive number; the paper's models "
                 "learn about 0.43"
             )
+
+    @property
+    def injective(self) -> bool:
+        # Queries differ in size by their position, keys not at all.
+        return False
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return {"scale": jnp.full((dims.heads,), self.scale, jnp.float32)}

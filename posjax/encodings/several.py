@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 
@@ -21,8 +22,10 @@ class Several(Encoding):
 
     parts: tuple[Encoding, ...]
 
+    # What each part declares, together -------------------------------------------------------------------------------
+
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return any(part.causal for part in self.parts)
 
     @property
@@ -31,81 +34,95 @@ class Several(Encoding):
 
     @property
     def max_length(self) -> int | None:
-        return min((part.max_length for part in self.parts if part.max_length is not None), default=None)
+        bounded = [part.max_length for part in self.parts if part.max_length is not None]
+        return min(bounded, default=None)
 
     @property
-    def coordinates(self) -> int:  # type: ignore[override]
+    def coordinates(self) -> int:
         return max(part.coordinates for part in self.parts)
-
-    @property
-    def embeds(self) -> bool:
-        return any(part.embeds for part in self.parts)
-
-    def advice(self, trained_length: int) -> tuple[str, ...]:
-        return tuple(sentence for part in self.parts for sentence in part.advice(trained_length))
 
     @property
     def length_dependent(self) -> bool:
         return any(part.length_dependent for part in self.parts)
 
+    @property
+    def bias_kind(self) -> Literal["none", "relative", "pairwise"]:
+        kinds = {part.bias_kind for part in self.parts}
+        # One that needs both positions makes the sum need them.
+        for kind in ("pairwise", "relative"):
+            if kind in kinds:
+                return kind
+        return "none"
+
+    @property
+    def layers(self) -> int:
+        """After how many layers `of_layer` begins anew."""
+        return 1
+
+    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        """The encoding of one layer, and its part of the parameters."""
+        return self, params
+
+    def slopes(self, params: Params, heads: int) -> jax.Array | None:
+        """The slopes of a bias that is linear in the distance, float32 `[N]`; `None` for any other, or none."""
+        return None
+
+    # What each part is made of, under its number ---------------------------------------------------------------------
+
+    def dims_of_part(self, dims: Dims) -> Dims:
+        """The sizes that a part sees of a model."""
+        return dims
+
+    def init(self, key: jax.Array, dims: Dims) -> Params:
+        inner = self.dims_of_part(dims)
+        made = {}
+        for i, part in enumerate(self.parts):
+            made[str(i)] = part.init(jax.random.fold_in(key, i), inner)
+        return made
+
+    def constants(self, dims: Dims) -> Params:
+        inner = self.dims_of_part(dims)
+        return {str(i): part.constants(inner) for i, part in enumerate(self.parts)}
+
     def join(self, params: Params, constants: Params) -> Params:
         params = {} if params is None else self._checked(params)
         constants = {} if constants is None else self._checked(constants)
-        return {str(i): part.join(params.get(str(i)), constants.get(str(i))) for i, part in enumerate(self.parts)}
+        joined = {}
+        for i, part in enumerate(self.parts):
+            joined[str(i)] = part.join(params.get(str(i)), constants.get(str(i)))
+        return joined
+
+    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
+        inner = self.dims_of_part(dims)
+        prepared = {}
+        for i, (part, own) in enumerate(self.with_params(params)):
+            prepared[str(i)] = part.prepare(own, positions, inner)
+        return prepared
 
     def at_length(self, length: int) -> Encoding:
         return type(self)(tuple(part.at_length(length) for part in self.parts))
 
-    @property
-    def structure(self) -> Hashable:
-        return (type(self), *(part.structure for part in self.parts))
-
-    def _dims(self, dims: Dims) -> Dims:
-        return dims
-
-    def init(self, key: jax.Array, dims: Dims) -> Params:
-        inner = self._dims(dims)
-        return {str(i): part.init(jax.random.fold_in(key, i), inner) for i, part in enumerate(self.parts)}
-
-    def constants(self, dims: Dims) -> Params:
-        return {str(i): part.constants(self._dims(dims)) for i, part in enumerate(self.parts)}
-
-    def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        inner = self._dims(dims)
-        return {str(i): part.prepare(own, positions, inner) for i, (part, own) in enumerate(self._with(params))}
-
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
-        for part, own in self._with(params):
+        for part, own in self.with_params(params):
             x = part.embed(own, x, positions)
         return x
 
-    def _with(self, params: Params) -> list[tuple[Encoding, Params]]:
+    def with_params(self, params: Params) -> list[tuple[Encoding, Params]]:
+        """Each part with its own parameters."""
         params = self._checked(params)
         return [(part, params[str(i)]) for i, part in enumerate(self.parts)]
 
     def _checked(self, params: Params) -> Params:
         names = [str(i) for i in range(len(self.parts))]
-        if not isinstance(params, Mapping) or sorted(params) != sorted(names):
-            got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
-            raise InputError(
-                f"{type(self).__name__} of {len(self.parts)} encodings got parameters {got}: needed is a "
-                f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them"
-            )
+        if not isinstance(params, Mapping):
+            raise self._lacking(type(params).__name__, names)
+        # Sorted as text, since "10" stands before "2" in a dict that came from a file.
+        if sorted(params) != sorted(names):
+            raise self._lacking(sorted(params), names)
         return params
 
-
-@dataclass(frozen=True)
-class BySide(Several):
-    """Parts of which each serves some heads or layers alone, so none may act on all of them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
-        def wrong(part: object) -> bool:
-            return not isinstance(part, Encoding) or part.scores_content or part.moves_tokens or part.layers > 1
-
-        if not self.parts or any(map(wrong, self.parts)):
-            raise InputError(
-                f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "
-                "scores content, moves positions or varies over the layers; chain such a one beside it"
-            )
+    def _lacking(self, got: object, names: list[str]) -> InputError:
+        return InputError(
+            f"{type(self).__name__} of {len(self.parts)} encodings got parameters {got}: needed is a "
+            f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them"
+        )

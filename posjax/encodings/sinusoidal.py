@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
-from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.base import Dims, Encoding, Params, complete
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -61,7 +61,7 @@ class Sinusoidal(Encoding):
         return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        return {**self.complete(params, dims), **self._waves(params, positions, dims)}
+        return {**complete(self, params, dims), **self._waves(params, positions, dims)}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         if "waves" not in params:
@@ -69,6 +69,6 @@ class Sinusoidal(Encoding):
         return (x.astype(jnp.float32) + lead(params["waves"], x.ndim)).astype(x.dtype)
 
     def _waves(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        cos, sin = phases.cos_sin(exact(positions), self.complete(params, dims)["turns"])
+        cos, sin = phases.cos_sin(exact(positions), complete(self, params, dims)["turns"])
         axis = -1 if self.layout == "interleaved" else -2
         return {"waves": jnp.stack([sin, cos], axis=axis).reshape(*sin.shape[:-1], dims.model_size)}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.encodings.arrays import held
-from posjax.encodings.base import Dims, Head, Params, RelativeBias
+from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.errors import InputError
 
 
@@ -101,7 +101,7 @@ class T5Bias(RelativeBias):
 
     def bucket(self, params: Params, distance: jax.Array) -> jax.Array:
         """The bucket of each distance `q_position - k_position`, int32 of the same shape."""
-        edges = jnp.asarray(self.complete(params, Dims())["edges"])
+        edges = jnp.asarray(complete(self, params, Dims())["edges"])
         near = jnp.abs(distance) if self.bidirectional else jnp.maximum(distance, 0)
         # One edge at a time: no array has an axis of edges, and kernels can evaluate it.
         bucket = jax.lax.scan(

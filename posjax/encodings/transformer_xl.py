@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.arrays import products
-from posjax.encodings.base import Dims, Encoding, Pairs, Params
+from posjax.encodings.base import Dims, Encoding, Pairs, Params, complete
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 
@@ -73,7 +73,7 @@ class TransformerXL(Encoding):
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         u, v, w = (params[name].astype(jnp.float32) for name in ("u", "v", "w"))
-        turns = self.complete(params, Dims(model_size=w.shape[-1]))["turns"]
+        turns = complete(self, params, Dims(model_size=w.shape[-1]))["turns"]
         wide = q.astype(jnp.float32)
         met = jnp.einsum("TNH,NHD->NTD", wide + lead(v, 3), w)
         on_sin, on_cos = jnp.split(met, 2, axis=-1)

@@ -12,7 +12,7 @@ import numpy as np
 from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
-from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
@@ -65,7 +65,7 @@ class XPos(Encoding):
             raise InputError(f"XPos got layout={self.layout!r}: needed is 'split' or 'interleaved'")
 
     @property
-    def causal(self) -> bool:  # type: ignore[override]
+    def causal(self) -> bool:
         return True
 
     @property
@@ -91,7 +91,7 @@ class XPos(Encoding):
         }
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        positions, numbers = exact(positions), self.complete(params, dims)
+        positions, numbers = exact(positions), complete(self, params, dims)
         cos, sin = phases.cos_sin(positions, numbers["turns"])
         at = jnp.where((positions < 0) | (positions >= UNITS * self.unit), jnp.nan, positions.astype(jnp.float32))
         exponents = []

@@ -6,7 +6,7 @@ are data of one compiled function, so a further variant costs no compilation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from flax import nnx
 from posjax.arguments import LARGEST
 from posjax.encodings import NTK, Chain, Encoding, Interpolation, Learned, Rope, Schedule, Yarn, chain
 from posjax.encodings.learned import Fill
+from posjax.encodings.traits import structure
 from posjax.errors import InputError
 from posjax.models import Decoder, EncodingParams, Transformer, build, dims
 
@@ -120,7 +121,7 @@ def extended(encoding: Encoding, how: Extension, factor: float, original_length:
     for part in _parts(encoding):
         # The other parts of a chain, such as a bias, go on as they were trained.
         if isinstance(part, Rope):
-            part = part.replace(schedule=schedules[how])
+            part = replace(part, schedule=schedules[how])
         parts.append(part)
     return chain(*parts)
 
@@ -138,7 +139,7 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
     if variant.kind == "extension":
         resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
         # Constants of another structure would not fit the compiled function, nor the trained parameters.
-        if resolved.structure != encoding.structure:
+        if structure(resolved) != structure(encoding):
             raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another structure")
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from posjax.encodings.base import Dims, Encoding
+from posjax.encodings.traits import embeds
 from posjax.invariants.attending import causal, decode, gradients, packing
 from posjax.invariants.finding import Finding, expect
 from posjax.invariants.hooks import OFFSETS, distinct, moved_by, shift, tile
@@ -37,7 +38,7 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
         moved = moved_by(encoding, joined, dims, offsets, 16, 0, dtype)
         findings.append(shift(moved, offsets, 1e-5 if jnp.dtype(dtype) == jnp.float32 else 0.02))
     if encoding.injective and encoding.max_length is None:
-        turned = type(encoding).rotate is not Encoding.rotate or encoding.embeds
+        turned = type(encoding).rotate is not Encoding.rotate or embeds(encoding)
         some = (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 1)
         findings += [distinct(encoding, joined, dims, some)] if turned and encoding.bias_kind == "none" else []
     if show:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from posjax import attention
 from posjax.encodings.base import Dims, Encoding
 from posjax.encodings.rope import Rope
+from posjax.encodings.traits import of_layer
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -112,7 +113,7 @@ class Decoder:
         dtype = jnp.dtype(self.dtype)
         q = jax.ShapeDtypeStruct((1, length, self.heads, self.size_of_head), dtype)
         k = jax.ShapeDtypeStruct((1, length, self.key_value_heads, self.size_of_head), dtype)
-        first, _ = self.encoding.of_layer(0, self.encoding.constants(dims(self)))
+        first, _ = of_layer(self.encoding, 0, self.encoding.constants(dims(self)))
         return attention.explain(q, k, encoding=first, backend=self.backend)
 
 

@@ -18,6 +18,7 @@ from posjax.attention.given_masks import held
 from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Params
 from posjax.encodings.parameters import given_constants
+from posjax.encodings.traits import layers, moves_tokens, of_layer
 from posjax.errors import InputError
 from posjax.models.cache import Cache
 from posjax.models.decoder import Decoder, dims
@@ -93,7 +94,7 @@ class Transformer(nnx.Module):
         encoding = self.config.encoding
         if positions is not None:
             positions = check(positions, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
-        if key is None or not encoding.moves_tokens:
+        if key is None or not moves_tokens(encoding):
             return positions
         if positions is None:
             positions = contiguous(tokens.shape[1])
@@ -162,9 +163,9 @@ class Transformer(nnx.Module):
             inside = replace(tokens, q_positions=jnp.maximum(at, 0))
         ready = encoding.prepare(joined, inside.q_positions, sizes)
         kinds = {}
-        for layer in range(encoding.layers):
-            own, raw = encoding.of_layer(layer, joined)
-            _, params = encoding.of_layer(layer, ready)
+        for layer in range(layers(encoding)):
+            own, raw = of_layer(encoding, layer, joined)
+            _, params = of_layer(encoding, layer, ready)
             call = attention.gather(own, raw, sizes, tokens, mask)
             kinds[str(layer)] = replace(call, tokens=inside, params=params, void=void)
         return PreparedLayers(ready, kinds)

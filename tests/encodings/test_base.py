@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Dims, Encoding, Head, InputError, NoPE, RelativeBias, Rope
+from posjax.encodings.base import complete
+from posjax.encodings.traits import moves_tokens, structure
 
 
 @pytest.mark.holds(NoPE, to=None)
@@ -15,7 +17,7 @@ from posjax import Alibi, Dims, Encoding, Head, InputError, NoPE, RelativeBias, 
 def test_undefined_hooks_are_the_identity(encoding):
     x, heads, at = jnp.ones((1, 3, 4)), jnp.ones((1, 3, 2, 2)), jnp.arange(3)
     assert encoding.init(jax.random.key(0), Dims(2, 2, 4)) == {} == encoding.constants(Dims(2, 2, 4))
-    assert encoding.move({}, at, jax.random.key(0)) is at and not encoding.moves_tokens
+    assert encoding.move({}, at, jax.random.key(0)) is at and not moves_tokens(encoding)
     assert encoding.embed({}, x, at) is x and encoding.rotate({}, heads, at, "query") is heads
     assert encoding.at_length(5) is encoding and not encoding.length_dependent
     bias = encoding.bias({}, at, jnp.arange(4), Head(0, 2))
@@ -44,9 +46,9 @@ def test_a_head_refuses_a_table_of_another_count():
 def test_parameters_win_over_constants_and_constants_complete_them():
     assert Encoding().join({"a": 1}, {"a": 2, "b": 3}) == {"a": 1, "b": 3}
     assert Encoding().join(None, None) == {}
-    complete = Alibi().complete({"own": 1}, Dims(heads=2))
-    assert complete["own"] == 1 and complete["slopes"].shape == (2,)
-    assert Alibi().complete({"slopes": "given"}, Dims(heads=2))["slopes"] == "given"
+    completed = complete(Alibi(), {"own": 1}, Dims(heads=2))
+    assert completed["own"] == 1 and completed["slopes"].shape == (2,)
+    assert complete(Alibi(), {"slopes": "given"}, Dims(heads=2))["slopes"] == "given"
 
 
 def test_constants_that_are_given_are_used():
@@ -74,6 +76,11 @@ def test_an_encoding_without_a_bias_by_distance_says_where_to_turn():
 
 
 def test_values_that_differ_in_swept_fields_share_a_structure():
-    assert Rope(base=7.0).structure == Rope().structure != Rope(layout="interleaved").structure
-    assert Alibi().structure != Rope().structure
-    assert Rope().replace(base=7.0) == Rope(base=7.0)
+    assert structure(Rope(base=7.0)) == structure(Rope()) != structure(Rope(layout="interleaved"))
+    assert structure(Alibi()) != structure(Rope())
+
+
+def test_the_contract_is_small_and_says_each_hook_where_it_stands():
+    members = {name: member for name, member in vars(Encoding).items() if not name.startswith("_")}
+    assert len(members) <= 20, sorted(members)
+    assert [name for name, member in members.items() if name != "swept" and not member.__doc__] == []

@@ -17,6 +17,7 @@ from posjax import (
     near_far,
 )
 from posjax.encodings import NearFar
+from posjax.encodings.traits import scores_content
 from tests import content_oracles as content
 from tests.encodings.rows import AT, WINDOW, rows, scores
 
@@ -55,7 +56,7 @@ def test_errors_name_the_value_and_the_need(make, value, need):
 
 def test_it_is_a_value():
     encoding = near_far(8, Rope(), Pinned(Rope(), 8))
-    assert encoding == NearFar(8, Rope(), Pinned(Rope(), 8)) and encoding.scores_content
+    assert encoding == NearFar(8, Rope(), Pinned(Rope(), 8)) and scores_content(encoding)
     assert AxialRope().coordinates == 2 and encoding.coordinates == 1
 
 

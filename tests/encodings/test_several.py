@@ -4,6 +4,7 @@ import pytest
 
 import posjax
 from posjax import NoPE
+from posjax.encodings.traits import advice
 
 
 @pytest.mark.parametrize("make", [posjax.by_head, posjax.by_layer])
@@ -13,4 +14,4 @@ def test_parts_that_it_cannot_honour_are_refused_and_the_rest_is_forwarded(make)
         with pytest.raises(posjax.InputError, match="chain such a one beside it"):
             make(part, NoPE())
     assert make(posjax.AxialRope(), NoPE()).coordinates == 2
-    assert make(posjax.T5Bias(max_distance=128), NoPE()).advice(64)
+    assert advice(make(posjax.T5Bias(max_distance=128), NoPE()), 64)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from posjax import Alibi, DynamicNTK, Full, InputError, Learned, Plain, Rope, Schedule, Sinusoidal, T5Bias, Yarn, chain
 from posjax.encodings import Encoding
+from posjax.encodings.traits import embeds, scores_content
 from posjax.models import Cache, Decoder, Sampling, build, dims, generate
 from tests.cases import CORE, DIMS, ENCODINGS, short, wide
 
@@ -30,10 +31,10 @@ def tokens_of(B: int, T: int) -> jax.Array:
 def sort(encoding: Encoding) -> tuple:
     """What a cache sees of an encoding: which hooks it has, and whether keys wait for the length."""
     return (
-        encoding.embeds,
+        embeds(encoding),
         type(encoding).rotate is Encoding.rotate,
         encoding.bias_kind,
-        encoding.scores_content,
+        scores_content(encoding),
         encoding.length_dependent,
         encoding.coordinates,
     )

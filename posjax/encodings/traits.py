@@ -1,0 +1,98 @@
+"""What is asked of any encoding and follows from what it defines, so that nobody has to declare it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+
+from posjax.encodings.base import Encoding, Params, RelativeBias
+from posjax.encodings.several import Several
+
+Hook = Literal["move", "embed", "rotate", "bias", "score"]
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """An encoding with fields that a training can make a mistake of."""
+
+    def advice(self, trained_length: int) -> tuple[str, ...]:
+        """What to know before training at that length: sentences."""
+        ...
+
+
+def defines(encoding: Encoding, hook: Hook) -> bool:
+    """Whether an encoding, or one that it is made of, defines a hook."""
+    if isinstance(encoding, Several):
+        return any(defines(part, hook) for part in encoding.parts)
+    return getattr(type(encoding), hook) is not getattr(Encoding, hook)
+
+
+def moves_tokens(encoding: Encoding) -> bool:
+    """Whether it gives tokens other positions."""
+    return defines(encoding, "move")
+
+
+def embeds(encoding: Encoding) -> bool:
+    """Whether it adds to token embeddings."""
+    return defines(encoding, "embed")
+
+
+def scores_content(encoding: Encoding) -> bool:
+    """Whether its score is more than the product of queries and keys."""
+    return defines(encoding, "score")
+
+
+def slopes(encoding: Encoding, params: Params, heads: int) -> jax.Array | None:
+    """The slopes of a bias that is linear in the distance, float32 `[N]`; `None` for any other, or none."""
+    if isinstance(encoding, RelativeBias | Several):
+        return encoding.slopes(params, heads)
+    return None
+
+
+def of_layer(encoding: Encoding, layer: int, params: Params) -> tuple[Encoding, Params]:
+    """The encoding of one layer of a model, and its part of the parameters: the same for all but `by_layer`."""
+    if isinstance(encoding, Several):
+        return encoding.of_layer(layer, params)
+    return encoding, params
+
+
+def layers(encoding: Encoding) -> int:
+    """After how many layers `of_layer` begins anew."""
+    if isinstance(encoding, Several):
+        return encoding.layers
+    return 1
+
+
+def advice(encoding: Encoding, trained_length: int) -> tuple[str, ...]:
+    """What to know before training at that length: sentences, where a field is likely to be a mistake."""
+    if isinstance(encoding, Several):
+        return tuple(sentence for part in encoding.parts for sentence in advice(part, trained_length))
+    if isinstance(encoding, Advising):
+        return encoding.advice(trained_length)
+    return ()
+
+
+def structure(encoding: Encoding) -> Hashable:
+    """What remains when the swept fields are taken out: within a structure, constants may be exchanged as data.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> structure(Rope(base=500.0)) == structure(Rope())
+    True
+    """
+    kept: list[Hashable] = [type(encoding)]
+    for field in dataclasses.fields(encoding):
+        if field.name not in encoding.swept:
+            kept.append((field.name, _structure_of(getattr(encoding, field.name))))
+    return tuple(kept)
+
+
+def _structure_of(value: Any) -> Hashable:
+    # What an encoding is made of has swept fields of its own.
+    if isinstance(value, Encoding):
+        return structure(value)
+    if isinstance(value, tuple):
+        return tuple(_structure_of(part) for part in value)
+    return value
