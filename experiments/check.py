@@ -39,7 +39,7 @@ KINDS = (Encoding, Schedule, Chunks)
 NAMES: dict[str, Callable[..., Any]] = {
     name: made
     for name, made in {**vars(posjax), "Chunks": Chunks}.items()
-    if name in (*posjax.__all__, "Chunks") and (name in MAKERS or (isinstance(made, type) and issubclass(made, KINDS)))
+    if name in (*dir(posjax), "Chunks") and (name in MAKERS or (isinstance(made, type) and issubclass(made, KINDS)))
 }
 """What may be called in the text of an encoding."""
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-    splash_attention_kernel as kernels,
-    splash_attention_mask as masks,
-)
 
 from posjax.attention import channels
 from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+
+if TYPE_CHECKING:
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
 LANES = 128
 """What lengths must be multiples of."""
@@ -54,6 +53,12 @@ def attention(
 
 def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int, interpret: bool) -> jax.Array:
     """The kernel, a batch row at a time; `interpret` runs it on any device."""
+    # Imported where it is called: Pallas takes longer to import than all of posjax, and few calls need it.
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernels,
+        splash_attention_mask as masks,
+    )
+
     _, T, N, H = q.shape
     S = k.shape[1]
     # The kernel does not scale: queries come scaled, in the precision that products are accumulated in.
@@ -91,6 +96,8 @@ def _swapped(x: jax.Array) -> jax.Array:
 
 
 def _rule(every: tuple[Mask, ...], shape: tuple[int, int], q_offset: int) -> Any:
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
     rule: Any = masks.FullMask(shape)
     for part in every:
         if isinstance(part, Causal):
@@ -118,6 +125,7 @@ def _ids(segments: Segments, batch: int, sizes: tuple[int, int], q_offset: int) 
 
 def _blocks(queries: int, keys: int) -> kernels.BlockSizes:
     """The largest blocks that divide the lengths, up to 512, for all of its kernels."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
     def largest(length: int) -> int:
         return next(block for block in (512, 256, LANES) if length % block == 0)

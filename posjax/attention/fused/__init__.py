@@ -10,8 +10,7 @@ from __future__ import annotations
 import jax
 
 from posjax.attention.biases import Bias
-from posjax.attention.fused.derivative import planned
-from posjax.attention.fused.triton import HEAD_SIZE
+from posjax.attention.fused.limits import HEAD_SIZE
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
 
@@ -57,4 +56,7 @@ def attention(
     Errors: `NotImplementedError`, with the reason, for encodings that score content, masks of one's own, and biases
     at explicit positions that are more than an elementwise function of a pair.
     """
+    # Imported where it is called: Pallas takes longer to import than all of posjax, and few calls need it.
+    from posjax.attention.fused.derivative import planned
+
     return planned(None, q, k, v, bias, mask, q_offset)

@@ -18,6 +18,7 @@ from posjax.attention.diagonals import over_diagonals
 from posjax.attention.fused import tile, triton_kernels
 from posjax.attention.fused.kernel import Refs
 from posjax.attention.fused.launch import Launch, Out
+from posjax.attention.fused.limits import HEAD_SIZE
 from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned, TileShape, pad, pad_rows
 from posjax.attention.fused.triton_biases import BIASES
 from posjax.attention.fused.triton_kernels import TritonKernel
@@ -27,9 +28,6 @@ SMALLEST = 16
 """The shortest side of a tile: what a GPU's matrix units multiply at once."""
 
 KernelName = Literal["forward", "dq", "dkv", "diagonal"]
-
-HEAD_SIZE = 256
-"""The largest head size that there are tiles for."""
 
 BLOCKS: dict[int, dict[str, TileShape]] = {
     128: {

@@ -5,23 +5,17 @@ each of the `rotary_size / 2` pairs, fastest first, and an attention factor by w
 Everything is computed on the host in float64; no array enters a trace before it is exact.
 """
 
-from posjax.encodings.schedules.base import Frequencies, Schedule, inverse_frequencies
-from posjax.encodings.schedules.by_length import DynamicNTK, LongRope
-from posjax.encodings.schedules.by_parts import Llama3, NTKByParts, Yarn
-from posjax.encodings.schedules.uniform import NTK, PLAIN, Interpolation, Plain, Proportional
-
-__all__ = [
-    "NTK",
-    "PLAIN",
-    "DynamicNTK",
-    "Frequencies",
-    "Interpolation",
-    "Llama3",
-    "LongRope",
-    "NTKByParts",
-    "Plain",
-    "Proportional",
-    "Schedule",
-    "Yarn",
-    "inverse_frequencies",
-]
+from posjax.encodings.schedules.base import (
+    Frequencies as Frequencies,
+    Schedule as Schedule,
+    inverse_frequencies as inverse_frequencies,
+)
+from posjax.encodings.schedules.by_length import DynamicNTK as DynamicNTK, LongRope as LongRope
+from posjax.encodings.schedules.by_parts import Llama3 as Llama3, NTKByParts as NTKByParts, Yarn as Yarn
+from posjax.encodings.schedules.uniform import (
+    NTK as NTK,
+    PLAIN as PLAIN,
+    Interpolation as Interpolation,
+    Plain as Plain,
+    Proportional as Proportional,
+)
