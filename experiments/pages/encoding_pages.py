@@ -123,7 +123,17 @@ def _field(field: inspect.Parameter) -> list[str]:
         name = f"*{name}"
     if field.default is not field.empty:
         default = f"`{field.default!r}`"
-    return [f"`{name}`", f"`{cell(str(field.annotation))}`", default]
+    return [f"`{name}`", f"`{cell(_plain_type(str(field.annotation)))}`", default]
+
+
+def _plain_type(annotation: str) -> str:
+    """A type without the range that it is annotated with, which the error tells."""
+    node = ast.parse(annotation, mode="eval").body
+    if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
+        return annotation
+    if ast.unparse(node.value) != "Annotated":
+        return annotation
+    return ast.get_source_segment(annotation, node.slice.elts[0]) or annotation
 
 
 def _picture(subject: PageSubject) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 def slopes(heads: int) -> np.ndarray:
@@ -64,20 +64,9 @@ class Alibi(RelativeBias):
 
     direction: Literal["causal", "symmetric", "asymmetric", "halves"] = "causal"
     learned: bool = False
-    factor: float = 1.0
+    factor: Annotated[float, AtLeast(1, hint=", the extended length divided by the trained one")] = 1.0
 
     swept: ClassVar[tuple[str, ...]] = ("factor",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.direction not in ("causal", "symmetric", "asymmetric", "halves"):
-            raise InputError(
-                f"Alibi got direction={self.direction!r}: needed is 'causal', 'symmetric', 'asymmetric' or 'halves'"
-            )
-        if not self.factor >= 1:
-            raise InputError(
-                f"Alibi got factor={self.factor}: needed is 1 or more, the extended length divided by the trained one"
-            )
 
     @property
     def causal(self) -> bool:

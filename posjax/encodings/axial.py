@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class AxialRope(Encoding):
     """
 
     sections: tuple[int, ...] = (2, 2)
-    base: float = 10_000.0
+    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
     frequencies: Literal["own", "shared"] = "own"
     layout: Literal["split", "interleaved"] = "split"
 
@@ -60,13 +61,6 @@ class AxialRope(Encoding):
         super().__post_init__()
         if not self.sections or min(self.sections) < 1:
             raise InputError(f"AxialRope got sections={self.sections}: needed is 1 pair or more for each coordinate")
-        if not self.base > 1:
-            raise InputError(f"AxialRope got base={self.base}: needed is a number above 1, usually 10,000")
-        if self.frequencies not in ("own", "shared") or self.layout not in ("split", "interleaved"):
-            raise InputError(
-                f"AxialRope got frequencies={self.frequencies!r} and layout={self.layout!r}: needed are "
-                "'own' or 'shared', and 'split' or 'interleaved'"
-            )
 
     @property
     def relative(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.arrays import held, products
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,7 @@ class CoPE(Encoding):
     (1, 8, 4)
     """
 
-    length: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.length < 2:
-            raise InputError(f"CoPE got length={self.length}: needed is the number of rows, 2 or more")
+    length: Annotated[int, AtLeast(2, "the number of rows")] = 64
 
     @property
     def causal(self) -> bool:

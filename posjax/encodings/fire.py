@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Head, Params
-from posjax.errors import InputError
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,9 @@ class Fire(Encoding):
     (3, 3)
     """
 
-    hidden: int = 32
-    c: float = 0.1
-    threshold: float = 512.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("hidden", "c", "threshold"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"Fire got {name}={getattr(self, name)}: needed is a positive number")
+    hidden: Annotated[int, Above(0)] = 32
+    c: Annotated[float, Above(0)] = 0.1
+    threshold: Annotated[float, Above(0)] = 512.0
 
     @property
     def causal(self) -> bool:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Head, Params, RelativeBias
-from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class Kerple(RelativeBias):
     """
 
     kind: Literal["log", "power"] = "log"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind not in ("log", "power"):
-            raise InputError(f"Kerple got kind={self.kind!r}: needed is 'log' or 'power'")
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         low, high = (-4.0, 1.0) if self.kind == "log" else (-1.0, 1.0)

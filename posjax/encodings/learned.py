@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from posjax.axes import lead
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Encoding, Params
 from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 Fill = Literal["clamp", "wrap", "interpolate"]
 
@@ -39,15 +40,8 @@ class Learned(Encoding):
     (8, 4)
     """
 
-    length: int = 512
-    deviation: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.length >= 1:
-            raise InputError(f"Learned got length={self.length}: needed is the number of rows, 1 or more")
-        if not self.deviation >= 0:
-            raise InputError(f"Learned got deviation={self.deviation}: needed is a standard deviation, 0 or more")
+    length: Annotated[int, AtLeast(1, "the number of rows")] = 512
+    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
 
     @property
     def max_length(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 
 from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.temperature import log_place, scaled
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,9 @@ class LogN(Encoding):
     [[[[2.0, 2.0]]]]
     """
 
-    original_length: int = 512
+    original_length: Annotated[int, AtLeast(2, "the trained length in tokens")] = 512
 
     swept: ClassVar[tuple[str, ...]] = ("original_length",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.original_length >= 2:
-            raise InputError(
-                f"LogN got original_length={self.original_length}: needed is the trained length in tokens, 2 or more"
-            )
 
     @property
     def injective(self) -> bool:

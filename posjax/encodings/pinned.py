@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Role
 from posjax.encodings.moved import Moved
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,7 @@ class Pinned(Moved):
     [7, 7, 7]
     """
 
-    distance: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.distance < 0:
-            raise InputError(f"Pinned got distance={self.distance}: needed is 0 or more")
+    distance: Annotated[int, AtLeast(0)]
 
     @property
     def relative(self) -> bool:

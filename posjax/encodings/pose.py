@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.drawing import by_row
 from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,8 @@ class PoSE(Encoding):
     (0, True)
     """
 
-    window: int = 2048
-    chunks: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chunks < 1 or self.window < 1:
-            raise InputError(f"PoSE got window={self.window} and chunks={self.chunks}: each must be 1 or more")
+    window: Annotated[int, AtLeast(1, "a length in tokens")] = 2048
+    chunks: Annotated[int, AtLeast(1, "a number of chunks")] = 2
 
     @property
     def relative(self) -> bool:

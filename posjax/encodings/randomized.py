@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.drawing import by_row
 from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 def _ranks(row: jax.Array) -> jax.Array:
@@ -47,12 +49,7 @@ class Randomized(Encoding):
     (True, True)
     """
 
-    length: int = 2048
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.length >= 1:
-            raise InputError(f"Randomized got length={self.length}: needed is the number of positions, 1 or more")
+    length: Annotated[int, AtLeast(1, "the number of positions")] = 2048
 
     @property
     def relative(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 
 from posjax.encodings.base import Role
 from posjax.encodings.moved import Moved
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,8 @@ class Regrouped(Moved):
     [6, 6, 6, 6, 7, 7, 7, 7, 8]
     """
 
-    group: int
-    shift: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.group < 1 or self.shift < 0:
-            raise InputError(
-                f"Regrouped got group={self.group} and shift={self.shift}: needed are a group of 1 or "
-                "more and a shift of 0 or more"
-            )
+    group: Annotated[int, AtLeast(1, "the positions of a group")]
+    shift: Annotated[int, AtLeast(0)] = 0
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         return positions // self.group + (self.shift if role == "query" else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from posjax.encodings.schedules import (
     Schedule,
 )
 from posjax.errors import InputError
+from posjax.fields import Above, AsIn, Share
 
 _FACTORS = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 
@@ -53,21 +54,12 @@ class Rope(Encoding):
     [1.0, 1.0, 1.0, 1.0]
     """
 
-    base: float = 10_000.0
+    base: Annotated[float, Above(1, ", usually 10,000 or more")] = 10_000.0
     schedule: Schedule = PLAIN
-    layout: Literal["split", "interleaved"] = "split"
-    fraction: float = 1.0
+    layout: Annotated[Literal["split", "interleaved"], AsIn(("Llama", "GPT-J"))] = "split"
+    fraction: Annotated[float, Share("the head")] = 1.0
 
     swept: ClassVar[tuple[str, ...]] = ("base", "schedule")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.base > 1:
-            raise InputError(f"Rope got base={self.base}: needed is a number above 1, usually 10,000 or more")
-        if self.layout not in ("split", "interleaved"):
-            raise InputError(f"Rope got layout={self.layout!r}: needed is 'split' (Llama) or 'interleaved' (GPT-J)")
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"Rope got fraction={self.fraction}: needed is a share of the head in (0, 1]")
 
     @property
     def relative(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from posjax.encodings import phases
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Sandwich(RelativeBias):
     """
 
     size: int = 128
-    base: float = 10_000.0
+    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
 
     swept: ClassVar[tuple[str, ...]] = ("base",)
 
@@ -50,8 +51,6 @@ class Sandwich(RelativeBias):
         super().__post_init__()
         if self.size < 2 or self.size % 2:
             raise InputError(f"Sandwich got size={self.size}: needed is an even number of 2 or more")
-        if not self.base > 1:
-            raise InputError(f"Sandwich got base={self.base}: needed is a number above 1, usually 10,000")
 
     def constants(self, dims: Dims) -> Params:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from posjax.axes import lead
 from posjax.encodings.base import Dims, Encoding, Params, Role
 from posjax.encodings.temperature import log_place, scaled
-from posjax.errors import InputError
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,7 @@ class ScalableSoftmax(Encoding):
     (3,)
     """
 
-    scale: float = 0.43
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.scale > 0:
-            raise InputError(
-                f"ScalableSoftmax got scale={self.scale}: needed is a positive number; the paper's models "
-                "learn about 0.43"
-            )
+    scale: Annotated[float, Above(0, "; the paper's models learn about 0.43")] = 0.43
 
     @property
     def injective(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.arrays import held, products
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,8 @@ class Shaw(Encoding):
     (1, 9, 8)
     """
 
-    clip: int = 16
-    deviation: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.clip < 1 or self.deviation < 0:
-            raise InputError(
-                f"Shaw got clip={self.clip} and deviation={self.deviation}: needed are a distance of 1 or "
-                "more and a standard deviation of 0 or more"
-            )
+    clip: Annotated[int, AtLeast(1, "a distance")] = 16
+    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
 
     @property
     def relative(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, complete
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,10 @@ class Sinusoidal(Encoding):
     [[[0.0, 1.0, 0.0, 1.0]]]
     """
 
-    base: float = 10_000.0
+    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
     layout: Literal["interleaved", "split"] = "interleaved"
 
     swept: ClassVar[tuple[str, ...]] = ("base",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.base > 1:
-            raise InputError(f"Sinusoidal got base={self.base}: needed is a number above 1, usually 10,000")
-        if self.layout not in ("interleaved", "split"):
-            raise InputError(f"Sinusoidal got layout={self.layout!r}: needed is 'interleaved' or 'split'")
 
     def constants(self, dims: Dims) -> Params:
         if dims.model_size % 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class T5Bias(RelativeBias):
     buckets: int = 32
     max_distance: int = 128
     bidirectional: bool = False
-    deviation: float = 0.02
+    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
 
     swept: ClassVar[tuple[str, ...]] = ("max_distance",)
 
@@ -59,8 +60,6 @@ class T5Bias(RelativeBias):
                 f"T5Bias got max_distance={self.max_distance}: needed is more than the "
                 f"{self.one_way // 2} exact buckets of each direction"
             )
-        if not self.deviation >= 0:
-            raise InputError(f"T5Bias got deviation={self.deviation}: needed is a standard deviation, 0 or more")
 
     def advice(self, trained_length: int) -> tuple[str, ...]:
         if self.max_distance <= trained_length:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Head, Params, RelativeBias
-from posjax.errors import InputError
+from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,8 @@ class Toeplitz(RelativeBias):
     (2, 7)
     """
 
-    length: int = 512
-    deviation: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.length >= 1:
-            raise InputError(
-                f"Toeplitz got length={self.length}: needed is one more than the largest distance, 1 or more"
-            )
-        if not self.deviation >= 0:
-            raise InputError(f"Toeplitz got deviation={self.deviation}: needed is a standard deviation, 0 or more")
+    length: Annotated[int, AtLeast(1, "one more than the largest distance")] = 512
+    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
 
     @property
     def max_length(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from posjax.encodings.arrays import products
 from posjax.encodings.base import Dims, Encoding, Pairs, Params, complete
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,9 @@ class TransformerXL(Encoding):
     ['u', 'v', 'w']
     """
 
-    base: float = 10_000.0
+    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
 
     swept: ClassVar[tuple[str, ...]] = ("base",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.base > 1:
-            raise InputError(f"TransformerXL got base={self.base}: needed is a number above 1, usually 10,000")
 
     @property
     def relative(self) -> bool:

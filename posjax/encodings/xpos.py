@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
+from posjax.fields import Above, AtLeast
 
 UNITS, NARROW_UNITS = 60, 4
 """Where the scales, up to 2^1.81 for each unit, end: within float32's 2^127 and within half of float16's 2^15."""
@@ -48,21 +49,11 @@ class XPos(Encoding):
     [[[[1.0, 1.0, 1.0, 1.0]]]]
     """
 
-    base: float = 10_000.0
-    unit: int = 512
+    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
+    unit: Annotated[int, AtLeast(1, "a unit in tokens", "; published is 512")] = 512
     layout: Literal["split", "interleaved"] = "split"
 
     swept: ClassVar[tuple[str, ...]] = ("base",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.base > 1 or not self.unit >= 1:
-            raise InputError(
-                f"XPos got base={self.base} and unit={self.unit}: needed are a base above 1 and a unit of "
-                "1 token or more; published are 10,000 and 512"
-            )
-        if self.layout not in ("split", "interleaved"):
-            raise InputError(f"XPos got layout={self.layout!r}: needed is 'split' or 'interleaved'")
 
     @property
     def causal(self) -> bool:

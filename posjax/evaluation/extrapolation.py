@@ -37,7 +37,7 @@ class Extrapolation:
     control: bool = True
 
     def __post_init__(self) -> None:
-        check_fields(self, positive=("windows",), choices=True)
+        check_fields(self, positive=("windows",))
         if self.multiples[:1] != (1,) or sorted(set(self.multiples)) != list(self.multiples):
             raise InputError(
                 f"Extrapolation got multiples={self.multiples}: needed are rising multiples of the "

@@ -35,7 +35,7 @@ class Retrieval:
     control: bool = True
 
     def __post_init__(self) -> None:
-        check_fields(self, choices=True)
+        check_fields(self)
         if self.sequences < 1 or not self.multiples or min(self.multiples) < 1:
             raise InputError(
                 f"Retrieval got sequences={self.sequences} and multiples={self.multiples}: each must be 1 or more"

@@ -50,7 +50,7 @@ class Decoder:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        check_fields(self, positive=("layers", "model_size", "heads", "head_size", "feed_forward"), choices=True)
+        check_fields(self, positive=("layers", "model_size", "heads", "head_size", "feed_forward"))
         if not self.epsilon > 0 or self.embedding_scale < 0:
             raise InputError(
                 f"Decoder got epsilon={self.epsilon} and embedding_scale={self.embedding_scale}: needed "

@@ -53,7 +53,7 @@ class Train:
     sinks: tuple[Sink, ...] = ()
 
     def __post_init__(self) -> None:
-        check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"), choices=True)
+        check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"))
 
     def trainer(self, model: Decoder, vocabulary: int) -> Trainer:
         """What makes and advances the state of such a training."""

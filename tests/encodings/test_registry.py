@@ -107,3 +107,23 @@ def test_a_field_of_any_kind_holds_anything():
         part: typing.Any = None
 
     assert Mine("8").part == "8"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: posjax.Rope(layout="halves"), "layout='halves': needed is 'split' (Llama) or 'interleaved' (GPT-J)"),
+        (lambda: posjax.Rope(base=1), "base=1: needed is a number above 1, usually 10,000 or more"),
+        (lambda: posjax.Rope(fraction=0.0), "fraction=0.0: needed is a share of the head in (0, 1]"),
+        (lambda: posjax.CoPE(length=1), "length=1: needed is the number of rows, 2 or more"),
+        (lambda: posjax.ScalableSoftmax(-1.0), "scale=-1.0: needed is a positive number; the paper's models learn"),
+        (
+            lambda: posjax.Yarn(2.0, 8, attention_factor=0.0),
+            "attention_factor=0.0: needed is a positive number, or None",
+        ),
+    ],
+)
+def test_ranges_stand_in_the_annotations(make, words):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert words in str(caught.value), str(caught.value)

@@ -140,7 +140,7 @@ def test_attend_matches_the_oracle(backend):
     ("make", "value", "need"),
     [
         (lambda: XPos(base=1.0), "base=1.0", "above 1"),
-        (lambda: XPos(unit=0), "unit=0", "1 token or more"),
+        (lambda: XPos(unit=0), "unit=0", "a unit in tokens, 1 or more"),
         (lambda: XPos(layout="half"), "layout='half'", "'split' or 'interleaved'"),  # type: ignore[arg-type]
         (lambda: XPos().constants(Dims(2, 7)), "head size of 7", "even"),
         (lambda: attend(*[jnp.ones((1, 3, 1, 4))] * 3, encoding=XPos(), mask=Full()), "XPos(", "Causal()"),

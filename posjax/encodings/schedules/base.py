@@ -13,6 +13,10 @@ from posjax.fields import check_fields
 
 Frequencies = tuple[np.ndarray, float]
 
+EXTENDED = ", the extended length divided by the trained one"
+TRAINED = "the trained length in tokens"
+"""What a factor and an original length are, in the errors about them."""
+
 
 def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
     """`base^(-2i/r)` for each pair i, float64 `[r/2]`."""
@@ -52,32 +56,3 @@ class Schedule:
     def at_length(self, length: int) -> Schedule:
         """The schedule for a context of that static length; itself unless it depends on the length."""
         return self
-
-
-def check_factor(schedule: Schedule) -> None:
-    """Errors: `InputError` for a factor below 1."""
-    factor = getattr(schedule, "factor")  # noqa: B009  (each schedule with a factor calls this)
-    if not factor >= 1:
-        raise InputError(
-            f"{type(schedule).__name__} got factor={factor}: needed is 1 or more, the extended length "
-            "divided by the trained one"
-        )
-
-
-def check_length(schedule: Schedule) -> None:
-    """Errors: `InputError` for a context without tokens."""
-    length = getattr(schedule, "length")  # noqa: B009
-    if length is not None and length < 1:
-        raise InputError(
-            f"{type(schedule).__name__} got length={length}: needed is the context in tokens, 1 or more, "
-            "or None for the trained length"
-        )
-
-
-def check_original_length(schedule: Schedule) -> None:
-    """Errors: `InputError` for a trained length below 1."""
-    length = getattr(schedule, "original_length")  # noqa: B009
-    if not length >= 1:
-        raise InputError(
-            f"{type(schedule).__name__} got original_length={length}: needed is the trained length in tokens, 1 or more"
-        )

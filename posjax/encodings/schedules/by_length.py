@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from posjax.encodings.schedules.base import (
+    EXTENDED,
+    TRAINED,
     Frequencies,
     Schedule,
-    check_factor,
-    check_length,
-    check_original_length,
     grown_base,
     inverse_frequencies,
 )
 from posjax.errors import InputError
+from posjax.fields import Above, AtLeast
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,9 @@ class DynamicNTK(Schedule):
     DynamicNTK(factor=2.0, original_length=4, length=8)
     """
 
-    factor: float
-    original_length: int
-    length: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_factor(self)
-        check_original_length(self)
-        check_length(self)
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
+    original_length: Annotated[int, AtLeast(1, TRAINED)]
+    length: Annotated[int | None, AtLeast(1, "the context in tokens", ", or None for the trained length")] = None
 
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
@@ -83,18 +78,17 @@ class LongRope(Schedule):
     [1.0, 0.01]
     """
 
-    factor: float
-    original_length: int
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
+    original_length: Annotated[int, AtLeast(1, TRAINED)]
     short_factor: tuple[float, ...]
     long_factor: tuple[float, ...]
-    attention_factor: float | None = None
-    length: int | None = None
+    attention_factor: Annotated[float | None, Above(0, ", or None for sqrt(1 + ln(factor) / ln(original_length))")] = (
+        None
+    )
+    length: Annotated[int | None, AtLeast(1, "the context in tokens", ", or None for the trained length")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_factor(self)
-        check_original_length(self)
-        check_length(self)
         for name in ("short_factor", "long_factor"):
             divisors = getattr(self, name)
             if not divisors or len(divisors) != len(self.short_factor) or not all(n > 0 for n in divisors):
@@ -106,11 +100,6 @@ class LongRope(Schedule):
             raise InputError(
                 f"LongRope got original_length={self.original_length}: needed is 2 or more, since its "
                 "logarithm divides; or give attention_factor"
-            )
-        if self.attention_factor is not None and self.attention_factor <= 0:
-            raise InputError(
-                f"LongRope got attention_factor={self.attention_factor}: needed is a positive number, or "
-                "None for sqrt(1 + ln(factor) / ln(original_length))"
             )
 
     def at_length(self, length: int) -> Schedule:

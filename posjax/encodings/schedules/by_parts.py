@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from posjax.encodings.schedules.base import (
+    EXTENDED,
+    TRAINED,
     Frequencies,
     Schedule,
-    check_factor,
-    check_original_length,
     inverse_frequencies,
 )
 from posjax.errors import InputError
+from posjax.fields import Above, AtLeast
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,14 @@ class NTKByParts(Schedule):
     (1.0, 1.0)
     """
 
-    factor: float
-    original_length: int
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
+    original_length: Annotated[int, AtLeast(1, TRAINED)]
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_factor(self)
-        check_original_length(self)
         if not self.beta_fast >= self.beta_slow >= sys.float_info.min:
             raise InputError(
                 f"{type(self).__name__} got beta_fast={self.beta_fast} and beta_slow={self.beta_slow}: "
@@ -109,17 +109,12 @@ class Yarn(NTKByParts):
     1.138629
     """
 
-    attention_factor: float | None = None
+    attention_factor: Annotated[float | None, Above(0, ", or None for 0.1 ln(factor) + 1")] = None
     mscale: float | None = None
     mscale_all_dim: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.attention_factor is not None and self.attention_factor <= 0:
-            raise InputError(
-                f"Yarn got attention_factor={self.attention_factor}: needed is a positive number, or None "
-                "for 0.1 ln(factor) + 1"
-            )
         if min(self.mscale or 0, self.mscale_all_dim or 0) < 0:
             raise InputError(
                 f"Yarn got mscale={self.mscale} and mscale_all_dim={self.mscale_all_dim}: needed are "
@@ -166,15 +161,13 @@ class Llama3(Schedule):
     1.0
     """
 
-    factor: float
-    original_length: int
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
+    original_length: Annotated[int, AtLeast(1, TRAINED)]
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_factor(self)
-        check_original_length(self)
         if not self.high_freq_factor >= self.low_freq_factor > 0:
             raise InputError(
                 f"Llama3 got low_freq_factor={self.low_freq_factor} and high_freq_factor="

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from posjax.encodings.schedules.base import Frequencies, Schedule, check_factor, grown_base, inverse_frequencies
+from posjax.encodings.schedules.base import EXTENDED, Frequencies, Schedule, grown_base, inverse_frequencies
 from posjax.errors import InputError
+from posjax.fields import AtLeast, Share
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,7 @@ class Interpolation(Schedule):
     [0.25, 0.0025]
     """
 
-    factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_factor(self)
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         return inverse_frequencies(rotary_size, base) / self.factor, 1.0
@@ -86,11 +84,7 @@ class NTK(Schedule):
     (1.0, 0.5)
     """
 
-    factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_factor(self)
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         return inverse_frequencies(rotary_size, grown_base(base, self.factor, rotary_size)), 1.0
@@ -116,14 +110,8 @@ class Proportional(Schedule):
     [1.0, 0.1, 0.0, 0.0]
     """
 
-    fraction: float = 0.75
-    factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_factor(self)
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"Proportional got fraction={self.fraction}: needed is a share of the pairs in (0, 1]")
+    fraction: Annotated[float, Share("the pairs")] = 0.75
+    factor: Annotated[float, AtLeast(1, hint=EXTENDED)] = 1.0
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         if int(self.fraction * rotary_size / 2) < 1:
