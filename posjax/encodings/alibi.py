@@ -23,10 +23,11 @@ def slopes(heads: int) -> np.ndarray:
     >>> slopes(6).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]
     """
-    whole = 2 ** int(math.log2(heads))
-    regular = [2.0 ** (-8 * h / whole) for h in range(1, whole + 1)]
-    between = [2.0 ** (-4 * h / whole) for h in range(1, 2 * whole + 1, 2)]
-    return np.array(regular + between[: heads - whole])
+    power = 2 ** int(math.log2(heads))
+    regular = [2.0 ** (-8 * h / power) for h in range(1, power + 1)]
+    # Every other slope of twice as many heads falls between two of these: no head repeats another's.
+    between = [2.0 ** (-4 * h / power) for h in range(1, 2 * power + 1, 2)]
+    return np.array(regular + between[: heads - power])
 
 
 BLIND = -1e9
@@ -73,16 +74,23 @@ class Alibi(RelativeBias):
         return self.direction == "causal"
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return {"log_slopes": jnp.log(jnp.asarray(self._slopes(dims.heads), jnp.float32))} if self.learned else {}
+        if not self.learned:
+            return {}
+        published = jnp.asarray(self._slopes(dims.heads), jnp.float32)
+        # As logarithms, since a slope that training took below zero would reward distance.
+        return {"log_slopes": jnp.log(published)}
 
     def constants(self, dims: Dims) -> Params:
-        fixed = {} if self.learned else {"slopes": self._slopes(dims.heads).astype(np.float32)}
-        return {"rate": np.float32(1 / self.factor), **fixed}
+        made = {"rate": np.float32(1 / self.factor)}
+        if not self.learned:
+            made["slopes"] = self._slopes(dims.heads).astype(np.float32)
+        return made
 
     def _slopes(self, heads: int) -> np.ndarray:
         """`[N]`, or `[N, 2]` with the slopes back and ahead."""
         if self.direction == "asymmetric":
-            return np.sort(slopes(2 * heads))[::-1].reshape(heads, 2)
+            falling = np.sort(slopes(2 * heads))[::-1]
+            return falling.reshape(heads, 2)
         if self.direction == "halves":
             # Pairs of heads share a slope, one for each side, so that neither side lacks the steep or the flat ones.
             return np.repeat(slopes((heads + 1) // 2), 2)[:heads]
@@ -90,16 +98,23 @@ class Alibi(RelativeBias):
 
     def _rates(self, params: Params, heads: int) -> jax.Array:
         """The slopes in force: published or trained, interpolated."""
-        numbers = complete(self, params, Dims(heads=heads))
-        held = jnp.exp(numbers["log_slopes"].astype(jnp.float32)) if self.learned else jnp.asarray(numbers["slopes"])
-        return held * numbers["rate"]
+        held = complete(self, params, Dims(heads=heads))
+        if self.learned:
+            in_force = jnp.exp(held["log_slopes"].astype(jnp.float32))
+        else:
+            in_force = jnp.asarray(held["slopes"])
+        return in_force * held["rate"]
 
     def slopes(self, params: Params, heads: int) -> jax.Array | None:
-        return self._rates(params, heads) if self.direction in ("causal", "symmetric") else None
+        # The two others have another slope, or none, on the other side: no line in the distance says that.
+        if self.direction not in ("causal", "symmetric"):
+            return None
+        return self._rates(params, heads)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         slope = head.of(self._rates(params, head.count))
         if self.direction == "causal":
+            # Clipped, so that a bias is bounded also where no mask hides what is ahead.
             return -slope * jnp.maximum(distance, 0).astype(jnp.float32)
         far = jnp.abs(distance.astype(jnp.float32))
         if self.direction == "asymmetric":
@@ -107,4 +122,6 @@ class Alibi(RelativeBias):
         if self.direction == "symmetric":
             return -slope * far
         looks_back = jnp.asarray(head.index) % 2 == 0
-        return jnp.where((distance == 0) | ((distance > 0) == looks_back), -slope * far, BLIND)
+        # A token sees itself whichever way its head looks, so that no row is blind.
+        sees = (distance == 0) | ((distance > 0) == looks_back)
+        return jnp.where(sees, -slope * far, BLIND)

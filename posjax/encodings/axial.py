@@ -78,31 +78,47 @@ class AxialRope(Encoding):
                 f"{dims.head_size}: lower the sections or widen the head"
             )
         if self.frequencies == "shared":
+            # Counted through all sections, so that with equal coordinates it is `Rope` to the bit.
             return {"turns": phases.fixed_point_turns(inverse_frequencies(2 * pairs, self.base))}
-        each = [phases.fixed_point_turns(inverse_frequencies(2 * n, self.base)) for n in self.sections]
-        return {"turns": jnp.concatenate(each, axis=1) if len(each) > 1 else each[0]}
+        each = []
+        for section in self.sections:
+            frequencies = inverse_frequencies(2 * section, self.base)
+            each.append(phases.fixed_point_turns(frequencies))
+        # One section stays numpy's: constants are made on the host.
+        if len(each) == 1:
+            return {"turns": each[0]}
+        return {"turns": jnp.concatenate(each, axis=1)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         positions = exact(positions)
         if positions.ndim < 3:
+            # Text: all of its coordinates are equal.
             positions = jnp.broadcast_to(positions[..., None], (*positions.shape, self.coordinates))
         if positions.shape[-1] != self.coordinates:
             raise InputError(
                 f"AxialRope has {self.coordinates} sections and got positions of shape {positions.shape}: "
                 f"needed is [B, T, {self.coordinates}], a coordinate for each section"
             )
-        numbers = complete(self, params, dims)
-        ends = [sum(self.sections[: a + 1]) for a in range(self.coordinates)]
-        waves = [
-            phases.cos_sin(positions[..., a], numbers["turns"][:, end - n : end])
-            for a, (n, end) in enumerate(zip(self.sections, ends, strict=True))
-        ]
-        cos, sin = (jnp.concatenate(parts, axis=-1) for parts in zip(*waves, strict=True))
-        return {**numbers, "cos": cos, "sin": sin}
+        held = complete(self, params, dims)
+        cosines = []
+        sines = []
+        first = 0
+        for a, section in enumerate(self.sections):
+            # Each section's pairs turn by its own coordinate alone.
+            turns = held["turns"][:, first : first + section]
+            cos, sin = phases.cos_sin(positions[..., a], turns)
+            cosines.append(cos)
+            sines.append(sin)
+            first += section
+        waves = {"cos": jnp.concatenate(cosines, axis=-1), "sin": jnp.concatenate(sines, axis=-1)}
+        return {**held, **waves}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if "cos" not in params:
             params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
         turning, passing = jnp.split(x, [2 * sum(self.sections)], axis=-1)
         turned = rotate_pairs(turning, params["cos"], params["sin"], self.layout)
-        return jnp.concatenate([turned, passing], axis=-1) if passing.shape[-1] else turned
+        # Without a rest there is nothing to copy.
+        if not passing.shape[-1]:
+            return turned
+        return jnp.concatenate([turned, passing], axis=-1)

@@ -33,4 +33,6 @@ class Chunks:
 
     def near(self, q_positions: jax.Array, k_positions: jax.Array) -> jax.Array:
         """Which pairs are near, `[T]` and `[S]` -> bool `[T, S]`."""
-        return jnp.abs(q_positions[:, None] // self.size - k_positions[None, :] // self.size) < self.count
+        q_chunks = q_positions[:, None] // self.size
+        k_chunks = k_positions[None, :] // self.size
+        return jnp.abs(q_chunks - k_chunks) < self.count

@@ -57,10 +57,15 @@ class CoPE(Encoding):
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         content = products(q, k) / math.sqrt(q.shape[-1])
         gates = jnp.where(pairs.before[None], jax.nn.sigmoid(content), 0.0)
-        place = jnp.minimum(jnp.cumsum(gates[..., ::-1], axis=-1)[..., ::-1], self.length - 1.0)
+        # Summed from the query back to each key, so along the keys from their end.
+        counted = jnp.cumsum(gates[..., ::-1], axis=-1)[..., ::-1]
+        place = jnp.minimum(counted, self.length - 1.0)
         rows = held(self, "rows", params["rows"], 1, self.length, q.shape[-1])
-        met = jnp.einsum("TNH,PH->NTP", q.astype(jnp.float32), rows[0].astype(jnp.float32))
+        # The query meets every row once, and pairs pick from the answers: no [T, S, H] array.
+        met_NTP = jnp.einsum("TNH,PH->NTP", q.astype(jnp.float32), rows[0].astype(jnp.float32))
+        # The last row has none above it: what stands there is read from the row below, in full.
         below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.length - 2)
         part = place - below.astype(jnp.float32)
-        low, high = (jnp.take_along_axis(met, index, axis=-1) for index in (below, below + 1))
+        low = jnp.take_along_axis(met_NTP, below, axis=-1)
+        high = jnp.take_along_axis(met_NTP, below + 1, axis=-1)
         return content + low * (1 - part) + high * part

@@ -13,6 +13,9 @@ from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Head, Params
 from posjax.fields import Above
 
+LEARNED = ("c", "threshold", "in_scale", "in_shift", "out", "shift")
+"""The names of its parameters."""
+
 
 @dataclass(frozen=True)
 class Fire(Encoding):
@@ -65,19 +68,23 @@ class Fire(Encoding):
         }
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        c, least = (jnp.exp(head.of(params[name]).astype(jnp.float32)) for name in ("c", "threshold"))
-        q_positions, k_positions = exact(q_positions), exact(k_positions)
-        distance = jnp.maximum(q_positions[:, None] - k_positions[None, :], 0).astype(jnp.float32)
-        reach = jnp.maximum(q_positions.astype(jnp.float32), least)
+        own = {name: head.of(params[name]).astype(jnp.float32) for name in LEARNED}
+        c = jnp.exp(own["c"])
+        threshold = jnp.exp(own["threshold"])
+        q_positions = exact(q_positions)
+        # Subtracted as integers, and only then a float: positions past 2^24 have no float32 of their own.
+        distance = jnp.maximum(q_positions[:, None] - exact(k_positions)[None, :], 0).astype(jnp.float32)
+        # How far the query could look back; near the beginning that is so little that the threshold takes its place.
+        reach = jnp.maximum(q_positions.astype(jnp.float32), threshold)
         share = jnp.log1p(c * distance) / jnp.log1p(c * reach)[:, None]
-        scale, shift, out = (head.of(params[name]).astype(jnp.float32) for name in ("in_scale", "in_shift", "out"))
-        return _network(share, scale, shift, out) + head.of(params["shift"]).astype(jnp.float32)
+        return _network(share, own["in_scale"], own["in_shift"], own["out"]) + own["shift"]
 
 
 @jax.custom_vjp
 def _network(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Array) -> jax.Array:
     """`sum_m out_m relu(scale_m share + shift_m)`, one hidden unit at a time: `share [T, S]`, the others `[M]`."""
 
+    # By hand, since a [T, S, M] array of all hidden units would be M times as large as the scores.
     def unit(total: jax.Array, weight: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         scale, shift, out = weight
         return total + out * jax.nn.relu(scale * share + shift), None

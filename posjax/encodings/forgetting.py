@@ -54,11 +54,14 @@ class Forgetting(Encoding):
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         w = 0.02 * jax.random.normal(key, (dims.heads, dims.head_size), jnp.float32)
-        return {"w": w, "b": jnp.full((dims.heads,), math.log(self.keep / (1 - self.keep)), jnp.float32)}
+        # The gate's own inverse: where the key says nothing yet, each token keeps that share.
+        logit = math.log(self.keep / (1 - self.keep))
+        return {"w": w, "b": jnp.full((dims.heads,), logit, jnp.float32)}
 
     def fading(self, params: Params, k: jax.Array) -> jax.Array:
-        gate = jnp.einsum("SNH,NH->NS", k.astype(jnp.float32), params["w"]) + params["b"][:, None]
-        return jax.nn.log_sigmoid(gate)
+        gate_NS = jnp.einsum("SNH,NH->NS", k.astype(jnp.float32), params["w"]) + params["b"][:, None]
+        # The logarithm at once: of a share near 0 it stays finite.
+        return jax.nn.log_sigmoid(gate_NS)
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         fading = jnp.where(pairs.before[None], self.fading(params, k)[:, None, :], 0.0)

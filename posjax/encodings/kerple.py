@@ -38,18 +38,22 @@ class Kerple(RelativeBias):
     kind: Literal["log", "power"] = "log"
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        low, high = (-4.0, 1.0) if self.kind == "log" else (-1.0, 1.0)
+        low = -1.0
+        if self.kind == "log":
+            low = -4.0
         return {
             "r1": jnp.linspace(-1.0, 1.0, dims.heads, dtype=jnp.float32),
-            "r2": jnp.linspace(low, high, dims.heads, dtype=jnp.float32),
+            "r2": jnp.linspace(low, 1.0, dims.heads, dtype=jnp.float32),
         }
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         # Within these bounds every value is a positive float32, and so is its product with any distance.
-        r1, r2 = (jnp.clip(head.of(params[name]).astype(jnp.float32), -40.0, 40.0) for name in ("r1", "r2"))
+        r1 = jnp.clip(head.of(params["r1"]).astype(jnp.float32), -40.0, 40.0)
+        r2 = jnp.clip(head.of(params["r2"]).astype(jnp.float32), -40.0, 40.0)
         far = jnp.abs(distance.astype(jnp.float32))
         if self.kind == "log":
             return -jnp.exp(r1) * jnp.log1p(jnp.exp(r2) * far)
         # At distance 0 the power's derivative is infinite; its value is 0 whatever the exponent.
         safe = jnp.where(far == 0, 1.0, far)
-        return jnp.where(far == 0, 0.0, -jnp.exp(r1) * safe ** (2 * jax.nn.sigmoid(r2)))
+        power = safe ** (2 * jax.nn.sigmoid(r2))
+        return jnp.where(far == 0, 0.0, -jnp.exp(r1) * power)

@@ -54,8 +54,10 @@ class Learned(Encoding):
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
         table = held(self, "table", params["table"], self.length, x.shape[-1])
-        rows = table.at[jnp.where(outside, self.length, positions)].get(mode="fill", fill_value=jnp.nan)
-        return (x.astype(jnp.float32) + lead(rows.astype(jnp.float32), x.ndim)).astype(x.dtype)
+        index = jnp.where(outside, self.length, positions)
+        rows = table.at[index].get(mode="fill", fill_value=jnp.nan).astype(jnp.float32)
+        # Added in float32 and rounded once: in bfloat16 a small row would vanish beside a large embedding.
+        return (x.astype(jnp.float32) + lead(rows, x.ndim)).astype(x.dtype)
 
     def fill(self, params: Params, trained: int, length: int, how: Fill) -> Params:
         """Parameters whose rows past the first `trained` follow from those, up to `length`, by a usual recipe.
@@ -73,13 +75,17 @@ class Learned(Encoding):
             )
         if how not in ("clamp", "wrap", "interpolate"):
             raise InputError(f"fill got how={how!r}: needed is 'clamp', 'wrap' or 'interpolate'")
-        table, rows = params["table"], jnp.arange(self.length)
+        table = params["table"]
+        rows = jnp.arange(self.length)
         held(self, "table", table, self.length, table.shape[-1])
         if how == "clamp":
             return {**params, "table": table[jnp.minimum(rows, trained - 1)]}
         if how == "wrap":
             return {**params, "table": table[rows % trained]}
-        place = jnp.minimum(rows.astype(jnp.float32) * ((trained - 1) / max(length - 1, 1)), trained - 1)
+        # Where each row stands among the trained ones: the first on the first, the last on the last.
+        step = (trained - 1) / max(length - 1, 1)
+        place = jnp.minimum(rows.astype(jnp.float32) * step, trained - 1)
         below = jnp.minimum(place.astype(jnp.int32), max(trained - 2, 0))
+        above = jnp.minimum(below + 1, trained - 1)
         part = (place - below.astype(jnp.float32))[:, None]
-        return {**params, "table": table[below] * (1 - part) + table[jnp.minimum(below + 1, trained - 1)] * part}
+        return {**params, "table": table[below] * (1 - part) + table[above] * part}

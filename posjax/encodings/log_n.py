@@ -53,4 +53,7 @@ class LogN(Encoding):
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
-        return scaled(x, jnp.maximum(log_place(positions) * complete(self, params, Dims())["unit"], 1.0), positions)
+        unit = complete(self, params, Dims())["unit"]
+        # Never below 1: within the trained length nothing changes.
+        scale = jnp.maximum(log_place(positions) * unit, 1.0)
+        return scaled(x, scale, positions)

@@ -21,17 +21,23 @@ def fixed_point_turns(frequencies: np.ndarray) -> np.ndarray:
     """Frequencies in radians per position, float64 `[P]`, as turns modulo one: high and low words, uint32 `[2, P]`."""
     words = []
     for frequency in np.asarray(frequencies, np.float64):
+        # In integers of any size: a float64 division would lose the last of the 64 bits.
         numerator, denominator = float(frequency).as_integer_ratio()
         turns = (numerator * _INVERSE_TWO_PI + (denominator << 127)) // (denominator << 128)
         words.append(turns % 2**64)
-    return np.array([[word >> 32 for word in words], [word & 0xFFFFFFFF for word in words]], np.uint32)
+    high = [word >> 32 for word in words]
+    low = [word & 0xFFFFFFFF for word in words]
+    return np.array([high, low], np.uint32)
 
 
 def _high_word(a: jax.Array, b: jax.Array) -> jax.Array:
     """The upper 32 bits of the 64-bit product of two uint32 arrays, from 16-bit pieces: no 64-bit type is needed."""
-    a_low, a_high, b_low, b_high = a & 0xFFFF, a >> 16, b & 0xFFFF, b >> 16
+    a_low, a_high = a & 0xFFFF, a >> 16
+    b_low, b_high = b & 0xFFFF, b >> 16
+    # Each sum below stays within 32 bits: a product of halves is at most 2^32 - 2^17 + 1, and what joins it, 2^16 - 1.
     middle = a_high * b_low + ((a_low * b_low) >> 16)
-    return a_high * b_high + (middle >> 16) + ((a_low * b_high + (middle & 0xFFFF)) >> 16)
+    carried = (a_low * b_high + (middle & 0xFFFF)) >> 16
+    return a_high * b_high + (middle >> 16) + carried
 
 
 def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -42,9 +48,11 @@ def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Arra
     would be wrong silently.
     """
     p = positions.astype(jnp.uint32)[..., None]
-    high, low = (lead(jnp.asarray(word, jnp.uint32), p.ndim) for word in (turns[0], turns[1]))
+    high = lead(jnp.asarray(turns[0], jnp.uint32), p.ndim)
+    low = lead(jnp.asarray(turns[1], jnp.uint32), p.ndim)
     # Read as signed, the upper word is the phase in [-1/2, 1/2) turns in units of 2^-32.
-    phase = jax.lax.bitcast_convert_type(p * high + _high_word(p, low), jnp.int32)
+    upper = p * high + _high_word(p, low)
+    phase = jax.lax.bitcast_convert_type(upper, jnp.int32)
     angle = phase.astype(jnp.float32) * np.float32(2 * np.pi / 2**32)
     angle = jnp.where(positions[..., None] < 0, jnp.nan, angle)
     return jnp.cos(angle), jnp.sin(angle)
@@ -57,11 +65,19 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> j
     """
     half = x.shape[-1] // 2
     # A stack on a new axis beside the pairs is nine times faster on CPU than concatenating on the minor one.
-    axis, shape = (-2, (2, half)) if layout == "split" else (-1, (half, 2))
+    if layout == "split":
+        axis, shape = -2, (2, half)
+    else:
+        axis, shape = -1, (half, 2)
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], *shape)
-    a, b = jnp.take(pairs, 0, axis=axis), jnp.take(pairs, 1, axis=axis)
-    cos, sin = (lead(wave[..., None, :], x.ndim) for wave in (cos, sin))
+    a = jnp.take(pairs, 0, axis=axis)
+    b = jnp.take(pairs, 1, axis=axis)
+    cos = lead(cos[..., None, :], x.ndim)
+    sin = lead(sin[..., None, :], x.ndim)
+    # NaN in a product would reach the gradient of the other factor: it is taken out, and put back at the end.
     void = jnp.isnan(cos)
-    cos, sin = jnp.where(void, 1.0, cos), jnp.where(void, 0.0, sin)
-    turned = (jnp.where(void, jnp.nan, wave) for wave in (a * cos - b * sin, a * sin + b * cos))
-    return jnp.stack(list(turned), axis=axis).reshape(x.shape).astype(x.dtype)
+    cos = jnp.where(void, 1.0, cos)
+    sin = jnp.where(void, 0.0, sin)
+    turned_a = jnp.where(void, jnp.nan, a * cos - b * sin)
+    turned_b = jnp.where(void, jnp.nan, a * sin + b * cos)
+    return jnp.stack([turned_a, turned_b], axis=axis).reshape(x.shape).astype(x.dtype)

@@ -40,4 +40,8 @@ class Pinned(Moved):
         return True
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
-        return jnp.full_like(positions, self.distance if role == "query" else 0)
+        # Keys at one end and queries at the other: every difference is the distance.
+        at = 0
+        if role == "query":
+            at = self.distance
+        return jnp.full_like(positions, at)

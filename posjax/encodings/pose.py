@@ -54,11 +54,17 @@ class PoSE(Encoding):
 
         def one(row: jax.Array, key: jax.Array) -> jax.Array:
             where, far = jax.random.split(key)
-            cuts = jnp.sort(jax.random.randint(where, (self.chunks - 1,), 1, max(count, 2)))
-            skips = jnp.sort(jax.random.randint(far, (self.chunks - 1,), 0, self.window - count + 1))
+            drawn_cuts = jax.random.randint(where, (self.chunks - 1,), 1, max(count, 2))
+            drawn_skips = jax.random.randint(far, (self.chunks - 1,), 0, self.window - count + 1)
+            cuts = jnp.sort(drawn_cuts)
+            # Sorted, so that a later chunk never stands before an earlier one.
+            skips = jnp.sort(drawn_skips)
             # A row that begins further on has less room to the window's end.
-            skips = jnp.minimum(skips, jnp.maximum(self.window - 1 - jnp.max(row), 0))
+            room = jnp.maximum(self.window - 1 - jnp.max(row), 0)
+            skips = jnp.minimum(skips, room)
+            # By position, not by index: tokens of packed documents that share one stay together.
             chunk = jnp.sum(row[:, None] >= cuts[None, :], axis=-1)
-            return (row + jnp.concatenate([jnp.zeros(1, skips.dtype), skips])[chunk]).astype(jnp.int32)
+            skips = jnp.concatenate([jnp.zeros(1, skips.dtype), skips])
+            return (row + skips[chunk]).astype(jnp.int32)
 
         return by_row(positions, key, one)

@@ -17,8 +17,11 @@ from posjax.fields import AtLeast
 def _ranks(row: jax.Array) -> jax.Array:
     """The rank of each position among those of its row, equal ones alike: 0, 1, 2, … stay as they are."""
     order = jnp.argsort(row, stable=True)
-    rises = jnp.diff(row[order], prepend=row[order][:1]) > 0
-    return jnp.zeros_like(order).at[order].set(jnp.cumsum(rises.astype(order.dtype)))
+    rising = row[order]
+    rises = jnp.diff(rising, prepend=rising[:1]) > 0
+    # Counted in sorted order, and written back to where each position stands in the row.
+    ranks = jnp.cumsum(rises.astype(order.dtype))
+    return jnp.zeros_like(order).at[order].set(ranks)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Randomized(Encoding):
 
         def one(row: jax.Array, key: jax.Array) -> jax.Array:
             drawn = jax.random.choice(key, self.length, (count,), replace=False)
-            return jnp.where(row < 0, row, jnp.sort(drawn).astype(jnp.int32)[_ranks(row)])
+            rising = jnp.sort(drawn).astype(jnp.int32)
+            # A negative position marks padding, and stays one.
+            return jnp.where(row < 0, row, rising[_ranks(row)])
 
         return by_row(positions, key, one)

@@ -36,4 +36,8 @@ class Regrouped(Moved):
     shift: Annotated[int, AtLeast(0)] = 0
 
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
-        return positions // self.group + (self.shift if role == "query" else 0)
+        # The shift closes the gap at the window's edge, between near distances and those that shrank.
+        shift = 0
+        if role == "query":
+            shift = self.shift
+        return positions // self.group + shift

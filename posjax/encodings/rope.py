@@ -22,6 +22,7 @@ from posjax.errors import InputError
 from posjax.fields import Above, AsIn, Share
 
 _FACTORS = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+"""Attention factors that float32 holds: a smaller one would be 0, a larger one infinite."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ class Rope(Encoding):
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""
         exact = head_size * self.fraction
         # 30/44 of 44 comes to 29.999...: only what is more than rounding is cut off.
-        size = round(exact) if abs(exact - round(exact)) < 1e-9 else int(exact)
+        size = int(exact)
+        if abs(exact - round(exact)) < 1e-9:
+            size = round(exact)
         if size < 2 or size % 2:
             raise InputError(
                 f"Rope got a head size of {head_size} and fraction={self.fraction}: {size} channels would "
@@ -101,17 +104,21 @@ class Rope(Encoding):
         return {"turns": phases.fixed_point_turns(frequencies), "factor": np.float32(factor)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        numbers = complete(self, params, dims)
+        held = complete(self, params, dims)
         # Without the barrier XLA may compute them anew for every head, inside the loop that turns the channels.
-        cos, sin = jax.lax.optimization_barrier(phases.cos_sin(exact(positions), numbers["turns"]))
-        return {**numbers, "cos": cos * numbers["factor"], "sin": sin * numbers["factor"]}
+        cos, sin = jax.lax.optimization_barrier(phases.cos_sin(exact(positions), held["turns"]))
+        # Scaled here, once for all heads: what turns and what scales are then one product.
+        return {**held, "cos": cos * held["factor"], "sin": sin * held["factor"]}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if "cos" not in params:
             params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
         turning, passing = jnp.split(x, [self.rotary_size(x.shape[-1])], axis=-1)
         turned = rotate_pairs(turning, params["cos"], params["sin"], self.layout)
-        return jnp.concatenate([turned, passing], axis=-1) if passing.shape[-1] else turned
+        # Where the whole head turns there is nothing to copy.
+        if not passing.shape[-1]:
+            return turned
+        return jnp.concatenate([turned, passing], axis=-1)
 
     def at_length(self, length: int) -> Encoding:
         if not self.length_dependent:

@@ -53,13 +53,15 @@ class Sandwich(RelativeBias):
             raise InputError(f"Sandwich got size={self.size}: needed is an even number of 2 or more")
 
     def constants(self, dims: Dims) -> Params:
+        compression = 8 * np.arange(1, dims.heads + 1)
         return {
             "turns": phases.fixed_point_turns(inverse_frequencies(self.size, self.base)),
-            "rate": (dims.heads / (8 * np.arange(1, dims.heads + 1))).astype(np.float32),
+            "rate": (dims.heads / compression).astype(np.float32),
         }
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        numbers = complete(self, params, Dims(heads=head.count))
-        cos, _ = phases.cos_sin(jnp.abs(distance), numbers["turns"])
-        rate = lead(head.of(jnp.asarray(numbers["rate"])), distance.ndim)
+        held = complete(self, params, Dims(heads=head.count))
+        # A cosine is the same on both sides, and phases have no meaning at negative distances.
+        cos, _ = phases.cos_sin(jnp.abs(distance), held["turns"])
+        rate = lead(head.of(jnp.asarray(held["rate"])), distance.ndim)
         return (jnp.sum(cos, axis=-1) - self.size / 2) * rate

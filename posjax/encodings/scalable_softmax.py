@@ -49,4 +49,5 @@ class ScalableSoftmax(Encoding):
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
-        return scaled(x, log_place(positions) * lead(params["scale"][:, None], positions.ndim + 2), positions)
+        scale_N1 = params["scale"][:, None]
+        return scaled(x, log_place(positions) * lead(scale_N1, positions.ndim + 2), positions)

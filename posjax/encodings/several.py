@@ -85,8 +85,8 @@ class Several(Encoding):
         return {str(i): part.constants(inner) for i, part in enumerate(self.parts)}
 
     def join(self, params: Params, constants: Params) -> Params:
-        params = {} if params is None else self._checked(params)
-        constants = {} if constants is None else self._checked(constants)
+        params = self._checked_or_empty(params)
+        constants = self._checked_or_empty(constants)
         joined = {}
         for i, part in enumerate(self.parts):
             joined[str(i)] = part.join(params.get(str(i)), constants.get(str(i)))
@@ -120,6 +120,11 @@ class Several(Encoding):
         if sorted(params) != sorted(names):
             raise self._lacking(sorted(params), names)
         return params
+
+    def _checked_or_empty(self, params: Params) -> Params:
+        if params is None:
+            return {}
+        return self._checked(params)
 
     def _lacking(self, got: object, names: list[str]) -> InputError:
         return InputError(

@@ -54,6 +54,9 @@ class Shaw(Encoding):
         # The query meets every vector once, and pairs pick from the answers: no [T, S, H] array.
         keys = held(self, "keys", params["keys"], 1, 2 * self.clip + 1, q.shape[-1])
         met = jnp.einsum("TNH,CH->NTC", q.astype(jnp.float32), keys[0].astype(jnp.float32))
+        # The vectors stand in order of distance, from -clip on.
         index = jnp.clip(pairs.distance, -self.clip, self.clip) + self.clip
-        chosen = jnp.take_along_axis(met, jnp.broadcast_to(index[None], (met.shape[0], *index.shape)), axis=-1)
+        # Every head picks alike: only what it picks from differs.
+        index_NTS = jnp.broadcast_to(index[None], (met.shape[0], *index.shape))
+        chosen = jnp.take_along_axis(met, index_NTS, axis=-1)
         return (products(q, k) + chosen) / math.sqrt(q.shape[-1])

@@ -60,9 +60,15 @@ class Sinusoidal(Encoding):
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         if "waves" not in params:
             params = self._waves(params, positions, Dims(model_size=x.shape[-1]))
-        return (x.astype(jnp.float32) + lead(params["waves"], x.ndim)).astype(x.dtype)
+        added = lead(params["waves"], x.ndim)
+        # Added in float32 and rounded once, whatever the type of the embedding.
+        return (x.astype(jnp.float32) + added).astype(x.dtype)
 
     def _waves(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         cos, sin = phases.cos_sin(exact(positions), complete(self, params, dims)["turns"])
-        axis = -1 if self.layout == "interleaved" else -2
-        return {"waves": jnp.stack([sin, cos], axis=axis).reshape(*sin.shape[:-1], dims.model_size)}
+        # Stacked behind the pairs they alternate, before them each keeps its half.
+        axis = -2
+        if self.layout == "interleaved":
+            axis = -1
+        waves = jnp.stack([sin, cos], axis=axis)
+        return {"waves": waves.reshape(*sin.shape[:-1], dims.model_size)}

@@ -49,7 +49,10 @@ class T5Bias(RelativeBias):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unit = 4 if self.bidirectional else 2
+        # Half of each direction's buckets are exact, and each direction has its share.
+        unit = 2
+        if self.bidirectional:
+            unit = 4
         if self.buckets < unit or self.buckets % unit:
             raise InputError(
                 f"T5Bias got buckets={self.buckets} and bidirectional={self.bidirectional}: needed is a "
@@ -73,7 +76,9 @@ class T5Bias(RelativeBias):
     @property
     def one_way(self) -> int:
         """The buckets of one direction."""
-        return self.buckets // 2 if self.bidirectional else self.buckets
+        if self.bidirectional:
+            return self.buckets // 2
+        return self.buckets
 
     def edges(self) -> np.ndarray:
         """The smallest distance of each bucket but the first, int32 `[one_way - 1]`.
@@ -82,10 +87,12 @@ class T5Bias(RelativeBias):
         float32 logarithm happens to round: with e exact and f further buckets,
         bucket e + k begins at the least d with (d / e)^f >= (max_distance / e)^k.
         """
-        exact, far = self.one_way // 2, self.one_way - self.one_way // 2
+        exact = self.one_way // 2
+        far = self.one_way - exact
         edges = list(range(1, exact + 1))
         for k in range(1, far):
             guess = int(exact * (self.max_distance / exact) ** (k / far))
+            # From a little below what floats guess, up to where the integers agree.
             least = max(guess - 2, exact)
             while least**far < self.max_distance**k * exact ** (far - k):
                 least += 1
@@ -101,12 +108,20 @@ class T5Bias(RelativeBias):
     def bucket(self, params: Params, distance: jax.Array) -> jax.Array:
         """The bucket of each distance `q_position - k_position`, int32 of the same shape."""
         edges = jnp.asarray(complete(self, params, Dims())["edges"])
-        near = jnp.abs(distance) if self.bidirectional else jnp.maximum(distance, 0)
+        if self.bidirectional:
+            near = jnp.abs(distance)
+        else:
+            near = jnp.maximum(distance, 0)
+
+        def count(bucket: jax.Array, edge: jax.Array) -> tuple[jax.Array, None]:
+            return bucket + (near >= edge).astype(jnp.int32), None
+
         # One edge at a time: no array has an axis of edges, and kernels can evaluate it.
-        bucket = jax.lax.scan(
-            lambda n, edge: (n + (near >= edge).astype(jnp.int32), None), jnp.zeros_like(near), edges
-        )[0]
-        return bucket + jnp.where(distance < 0, self.one_way, 0) if self.bidirectional else bucket
+        bucket, _ = jax.lax.scan(count, jnp.zeros_like(near), edges)
+        if not self.bidirectional:
+            return bucket
+        # Distances ahead of the query have the second half of the table.
+        return bucket + jnp.where(distance < 0, self.one_way, 0)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         table = held(self, "table", params["table"], self.buckets)

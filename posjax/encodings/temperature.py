@@ -14,11 +14,15 @@ def scaled(x: jax.Array, scale: jax.Array, positions: jax.Array) -> jax.Array:
     negative."""
     # What is not finite is a mark: a product with it would reach the scale's own gradient.
     marked = ~jnp.all(jnp.isfinite(x), axis=-1, keepdims=True)
-    scaled = jnp.where(marked, 0.0, x.astype(jnp.float32)) * lead(scale, x.ndim)
-    marked = marked | lead((positions < 0)[..., None, None], x.ndim)
-    return jnp.where(marked, jnp.nan, scaled).astype(x.dtype)
+    wide = jnp.where(marked, 0.0, x.astype(jnp.float32))
+    product = wide * lead(scale, x.ndim)
+    # Padding is marked here, since no token stands there.
+    padding = lead((positions < 0)[..., None, None], x.ndim)
+    return jnp.where(marked | padding, jnp.nan, product).astype(x.dtype)
 
 
 def log_place(positions: jax.Array) -> jax.Array:
     """`ln(m + 1)`, `[…, T, 1, 1]`; 0 for a negative position."""
-    return jnp.log1p(jnp.maximum(exact(positions), 0).astype(jnp.float32))[..., None, None]
+    # Clipped, since a NaN of a negative position, which `scaled` marks, would reach the scale's own gradient.
+    place = jnp.maximum(exact(positions), 0).astype(jnp.float32)
+    return jnp.log1p(place)[..., None, None]

@@ -45,10 +45,15 @@ class Toeplitz(RelativeBias):
         return self.length
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return {"table": self.deviation * jax.random.normal(key, (dims.heads, 2 * self.length - 1), jnp.float32)}
+        shape = (dims.heads, 2 * self.length - 1)
+        return {"table": self.deviation * jax.random.normal(key, shape, jnp.float32)}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        table = head.of(held(self, "table", params["table"], 2 * self.length - 1)).astype(jnp.float32)
+        tables = held(self, "table", params["table"], 2 * self.length - 1)
+        table = head.of(tables).astype(jnp.float32)
+        # The table begins with the most negative distance.
         index = distance + (self.length - 1)
+        # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (index < 0) | (index >= table.shape[0])
-        return table.at[jnp.where(outside, table.shape[0], index)].get(mode="fill", fill_value=jnp.nan)
+        index = jnp.where(outside, table.shape[0], index)
+        return table.at[index].get(mode="fill", fill_value=jnp.nan)

@@ -68,14 +68,22 @@ class TransformerXL(Encoding):
         return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
-        u, v, w = (params[name].astype(jnp.float32) for name in ("u", "v", "w"))
+        u = params["u"].astype(jnp.float32)
+        v = params["v"].astype(jnp.float32)
+        w = params["w"].astype(jnp.float32)
         turns = complete(self, params, Dims(model_size=w.shape[-1]))["turns"]
         wide = q.astype(jnp.float32)
-        met = jnp.einsum("TNH,NHD->NTD", wide + lead(v, 3), w)
-        on_sin, on_cos = jnp.split(met, 2, axis=-1)
-        (q_cos, q_sin), (k_cos, k_sin) = (phases.cos_sin(p, turns) for p in (pairs.q_positions, pairs.k_positions))
-        q_cos, q_sin = lead(q_cos, 3), lead(q_sin, 3)
+        # What each query makes of the two halves of R, before any distance is known.
+        met_NTD = jnp.einsum("TNH,NHD->NTD", wide + lead(v, 3), w)
+        on_sin, on_cos = jnp.split(met_NTD, 2, axis=-1)
+        q_cos, q_sin = phases.cos_sin(pairs.q_positions, turns)
+        k_cos, k_sin = phases.cos_sin(pairs.k_positions, turns)
+        q_cos = lead(q_cos, 3)
+        q_sin = lead(q_sin, 3)
         # sin(m - n) and cos(m - n) by the addition theorems, the parts of m on the query's side.
-        beside_cos, beside_sin = on_sin * q_sin + on_cos * q_cos, on_cos * q_sin - on_sin * q_cos
-        placed = jnp.einsum("NTP,SP->NTS", beside_cos, k_cos) + jnp.einsum("NTP,SP->NTS", beside_sin, k_sin)
-        return (products(wide + lead(u, 3), k) + placed) / math.sqrt(q.shape[-1])
+        beside_cos = on_sin * q_sin + on_cos * q_cos
+        beside_sin = on_cos * q_sin - on_sin * q_cos
+        by_cos = jnp.einsum("NTP,SP->NTS", beside_cos, k_cos)
+        by_sin = jnp.einsum("NTP,SP->NTS", beside_sin, k_sin)
+        content = products(wide + lead(u, 3), k)
+        return (content + (by_cos + by_sin)) / math.sqrt(q.shape[-1])

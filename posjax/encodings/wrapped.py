@@ -38,7 +38,10 @@ class Wrapped(Moved):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        most = self.most if self.most is not None else self.size + self.shift - 1
+        most = self.most
+        if most is None:
+            most = self.size + self.shift - 1
+        # A key ahead of every query would stand at a negative distance, which no trained model has seen.
         if self.size < 1 or self.shift < 0 or most < self.size - 1:
             raise InputError(
                 f"Wrapped got size={self.size}, shift={self.shift} and most={self.most}: needed are a "
@@ -49,4 +52,6 @@ class Wrapped(Moved):
         within = positions % self.size
         if role == "key":
             return within
-        return within + self.shift if self.most is None else jnp.minimum(within + self.shift, self.most)
+        if self.most is None:
+            return within + self.shift
+        return jnp.minimum(within + self.shift, self.most)

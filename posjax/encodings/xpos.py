@@ -18,7 +18,8 @@ from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
 from posjax.fields import Above, AtLeast
 
-UNITS, NARROW_UNITS = 60, 4
+UNITS = 60
+NARROW_UNITS = 4
 """Where the scales, up to 2^1.81 for each unit, end: within float32's 2^127 and within half of float16's 2^15."""
 
 
@@ -82,17 +83,19 @@ class XPos(Encoding):
         }
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        positions, numbers = exact(positions), complete(self, params, dims)
-        cos, sin = phases.cos_sin(positions, numbers["turns"])
-        at = jnp.where((positions < 0) | (positions >= UNITS * self.unit), jnp.nan, positions.astype(jnp.float32))
-        exponents = []
-        for name in ("coarse", "fine"):
-            exponents.append(at[..., None] * lead(jnp.asarray(numbers[name]), at.ndim + 1))
-        whole = jnp.round(exponents[0])
+        positions = exact(positions)
+        held = complete(self, params, dims)
+        cos, sin = phases.cos_sin(positions, held["turns"])
+        outside = (positions < 0) | (positions >= UNITS * self.unit)
+        at = jnp.where(outside, jnp.nan, positions.astype(jnp.float32))[..., None]
+        coarse = at * lead(jnp.asarray(held["coarse"]), at.ndim)
+        fine = at * lead(jnp.asarray(held["fine"]), at.ndim)
+        # Whole powers of two are exact, so that only a part of at most a half is left to the exponential.
+        whole = jnp.round(coarse)
         power = whole.astype(jnp.int32)
-        part = exponents[0] - whole + exponents[1]
+        part = coarse - whole + fine
         return {
-            **numbers,
+            **held,
             "cos": cos,
             "sin": sin,
             "query": jnp.ldexp(jnp.exp2(part), power),
@@ -104,7 +107,8 @@ class XPos(Encoding):
             params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
         scale = params[role]
         if x.dtype == jnp.float16:
-            scale = jnp.where((positions >= NARROW_UNITS * self.unit)[..., None], jnp.nan, scale)
+            past = positions >= NARROW_UNITS * self.unit
+            scale = jnp.where(past[..., None], jnp.nan, scale)
         turned = rotate_pairs(x, params["cos"] * scale, params["sin"] * scale, self.layout)
         # An infinite key would only look like one of no weight, where its score is negative.
         return jnp.where(jnp.isinf(turned), jnp.nan, turned)

@@ -73,7 +73,9 @@ def expect(encoding: Any, dims: Any, params: Any = ()) -> None:
 def error_of(got: Any, want: Any) -> float:
     """The largest difference; infinite where either is not a number."""
     difference = np.abs(np.asarray(got, np.float64) - np.asarray(want, np.float64))
-    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
+    # Every comparison with NaN is false: as NaN, the worst error of all would pass.
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    return float(np.max(difference, initial=0.0))
 
 
 def normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = jnp.float32) -> np.ndarray:

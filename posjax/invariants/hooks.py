@@ -95,7 +95,9 @@ def moved_by(
         at = offset + jnp.arange(length, dtype=jnp.int32)
         # Pairs that a head is blind to have one huge score, which would hide all others.
         seen = jnp.maximum(scores(encoding, params, q, k, at, at), -1e6)
-        return seen, jnp.maximum(jnp.max(jnp.where(seen > -1e6, jnp.abs(seen), 0.0)), 1.0)
+        sizes = jnp.where(seen > -1e6, jnp.abs(seen), 0.0)
+        # At least 1: errors of scores that are all small are measured as they are.
+        return seen, jnp.maximum(jnp.max(sizes), 1.0)
 
     before, scale = measure(q, k, np.int32(0))
     return [(measure(q, k, np.int32(offset))[0] / scale, before / scale) for offset in offsets]
@@ -104,8 +106,10 @@ def moved_by(
 def shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tolerance: float) -> Finding:
     """The finding of the shift law: the worst of what moved positions changed."""
     errors = [error_of(after, before) for after, before in moved]
-    worst = int(np.argmax(errors)) if errors else 0
-    return Finding("shift", max(errors, default=0.0), tolerance, str(offsets[worst]) if errors else "no offset")
+    if not errors:
+        return Finding("shift", 0.0, tolerance, "no offset")
+    worst = int(np.argmax(errors))
+    return Finding("shift", max(errors), tolerance, str(offsets[worst]))
 
 
 @assertion
@@ -124,13 +128,21 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
     at = np.arange(length, dtype=np.int32)
     x = normal((2, length, dims.model_size), seed)
     heads = normal((2, length, dims.heads, dims.head_size), seed)
-    rows, columns = slice(length // 3, length - 1), slice(1, length // 2)
+    # Neither begins where the whole does, nor ends there; queries and keys are cut apart.
+    rows = slice(length // 3, length - 1)
+    columns = slice(1, length // 2)
     hooks = jax.jit(partial(_hooks, encoding, params))
     # Two programs, compiled apart: in one the compiler could make the slice and the whole the same computation.
     entire = hooks(x, heads, at, at)
     part = hooks(x[:, rows], heads[:, rows], at[rows], at[columns])
-    cuts = {name: (rows, columns) if name.startswith("bias") else (slice(None), rows) for name in entire}
-    return worst_of("tile", {name: (part[name], np.asarray(entire[name])[cuts[name]]) for name in cuts}, 1e-5)
+    pairs = {}
+    for name, whole_of_it in entire.items():
+        if name.startswith("bias"):
+            cut = np.asarray(whole_of_it)[rows, columns]
+        else:
+            cut = np.asarray(whole_of_it)[:, rows]
+        pairs[name] = part[name], cut
+    return worst_of("tile", pairs, 1e-5)
 
 
 def _hooks(
@@ -170,11 +182,21 @@ def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence
     @jax.jit
     def told(x: jax.Array, heads: jax.Array, at: jax.Array) -> jax.Array:
         """For each position what is embedded and rotated there."""
-        embedded = encoding.embed(params, jnp.broadcast_to(x, (1, at.size, *x.shape[2:])), at)
-        rotated = encoding.rotate(params, jnp.broadcast_to(heads, (1, at.size, *heads.shape[2:])), at, "query")
+        # The same input everywhere: what differs afterwards differs by the position alone.
+        everywhere = jnp.broadcast_to(x, (1, at.size, *x.shape[2:]))
+        heads_everywhere = jnp.broadcast_to(heads, (1, at.size, *heads.shape[2:]))
+        embedded = encoding.embed(params, everywhere, at)
+        rotated = encoding.rotate(params, heads_everywhere, at, "query")
         return jnp.concatenate([embedded[0], rotated[0].reshape(at.size, -1)], axis=1)
 
     both = np.asarray(told(x, heads, at))
-    same = [(positions[j], positions[i]) for i in range(len(at)) for j in range(i) if np.array_equal(both[i], both[j])]
-    where = f"position {same[0][0]} from {same[0][1]}" if same else f"{len(at)} positions"
+    same = []
+    for i in range(len(at)):
+        for j in range(i):
+            # To the bit: positions that come close are still told apart.
+            if np.array_equal(both[i], both[j]):
+                same.append((positions[j], positions[i]))
+    where = f"{len(at)} positions"
+    if same:
+        where = f"position {same[0][0]} from {same[0][1]}"
     return Finding("distinct", float(len(same)), 0.0, where)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from posjax.encodings.base import Dims, Encoding
+from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.traits import embeds
 from posjax.invariants.attending import causal, decode, gradients, packing
 from posjax.invariants.finding import Finding, expect
@@ -33,24 +33,40 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
         gradients(encoding, dims),
     ]
     if encoding.relative:
-        last = (encoding.max_length or 2**31) - 17
-        offsets = [offset for offset in OFFSETS if offset <= last]
-        moved = moved_by(encoding, joined, dims, offsets, 16, 0, dtype)
-        findings.append(shift(moved, offsets, 1e-5 if jnp.dtype(dtype) == jnp.float32 else 0.02))
-    if encoding.injective and encoding.max_length is None:
-        turned = type(encoding).rotate is not Encoding.rotate or embeds(encoding)
+        findings.append(_shift(encoding, joined, dims, dtype))
+    if _tells_positions_apart(encoding):
+        # Where floats first fail to: past bfloat16's integers, past float32's, and at the end of int32.
         some = (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 1)
-        findings += [distinct(encoding, joined, dims, some)] if turned and encoding.bias_kind == "none" else []
+        findings.append(distinct(encoding, joined, dims, some))
     if show:
         print(table(encoding, findings, dtype))
     return tuple(findings)
 
 
+def _shift(encoding: Encoding, params: Params, dims: Dims, dtype: DTypeLike) -> Finding:
+    """The shift law at the offsets that leave 16 positions within the encoding's own length."""
+    last = (encoding.max_length or 2**31) - 17
+    offsets = [offset for offset in OFFSETS if offset <= last]
+    moved = moved_by(encoding, params, dims, offsets, 16, 0, dtype)
+    tolerance = 0.02
+    if jnp.dtype(dtype) == jnp.float32:
+        tolerance = 1e-5
+    return shift(moved, offsets, tolerance)
+
+
+def _tells_positions_apart(encoding: Encoding) -> bool:
+    """Whether it embeds or rotates, and claims to do so differently at every int32 position."""
+    if not encoding.injective or encoding.max_length is not None or encoding.bias_kind != "none":
+        return False
+    return type(encoding).rotate is not Encoding.rotate or embeds(encoding)
+
+
 def table(encoding: Encoding, findings: Sequence[Finding], dtype: DTypeLike = jnp.float32) -> str:
     """The findings as text of 80 columns."""
     lines = [f"{encoding!r} in {jnp.dtype(dtype).name}"]
-    lines += [
-        f"  {'holds ' if f.holds else 'BROKEN'}  {f.law:<9} {f.worst:9.1e} of {f.allowed:7.0e}   {f.where}"
-        for f in findings
-    ]
+    for found in findings:
+        verdict = "BROKEN"
+        if found.holds:
+            verdict = "holds "
+        lines.append(f"  {verdict}  {found.law:<9} {found.worst:9.1e} of {found.allowed:7.0e}   {found.where}")
     return "\n".join(lines)
