@@ -27,7 +27,11 @@ def whole(given: Any, name: str, least: int = 0) -> int:
         raise InputError(
             f"{name} is traced: needed is a number that is known before the function runs; make it a static argument"
         )
-    known = np.asarray(given)[()] if getattr(given, "shape", None) == () else given
+    known = given
+    if getattr(given, "shape", None) == ():
+        # An array of one number, numpy's or JAX's, is as good as the number.
+        known = np.asarray(given)[()]
+    # True and False are whole numbers to Python, and here they are a mistake.
     fits = isinstance(known, numbers.Integral) and not isinstance(known, bool | np.bool_)
     if not fits or not least <= int(known) <= LARGEST:
         raise InputError(f"{name} is {given!r}: needed is a whole number, {least} or more")
@@ -39,13 +43,23 @@ def integers(given: Any, name: str, ranks: tuple[int, ...], need: str, boolean: 
 
     Errors: `InputError` names it where it is something else or of none of the `ranks`, in the words of `need`.
     """
-    try:
-        array = given if hasattr(given, "dtype") else np.asarray(given)
-    except ValueError:  # Lists of several lengths.
-        array = np.asarray(None)
-    if not jnp.issubdtype(array.dtype, jnp.integer) and not (boolean and array.dtype == bool):
-        what = repr(given) if array.dtype == object or array.dtype.kind in "US" else str(array.dtype)
+    array = given
+    if not hasattr(given, "dtype"):
+        array = _as_array(given)
+    fits = jnp.issubdtype(array.dtype, jnp.integer) or (boolean and array.dtype == bool)
+    if not fits:
+        what = str(array.dtype)
+        # Of lists that are no array, and of texts, a type would say nothing: they are shown.
+        if array.dtype == object or array.dtype.kind in "US":
+            what = repr(given)
         raise InputError(f"{name} are {what[:80]}: {need}")
     if array.ndim not in ranks:
         raise InputError(f"{name} have shape {array.shape}: {need}")
     return array
+
+
+def _as_array(given: Any) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError:  # Lists of several lengths.
+        return np.asarray(None)

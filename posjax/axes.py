@@ -45,6 +45,7 @@ def check(**arrays: Any) -> dict[str, int]:
     >>> check(q_BTNH=jnp.zeros((2, 5, 4, 8)), k_BSKH=jnp.zeros((2, 7, 2, 8)))["S"]
     7
     """
+    # What the arrays before have said of each letter.
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
         if array is None:

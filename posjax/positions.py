@@ -23,8 +23,11 @@ def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
     >>> contiguous(3, start=5).tolist()
     [5, 6, 7]
     """
-    first = start if isinstance(start, core.Tracer) else whole(start, "start", least=-LARGEST)
+    first = start
+    if not isinstance(start, core.Tracer):
+        first = whole(start, "start", least=-LARGEST)
     count = whole(length, "length")
+    # A start that is traced is known only when the function runs, which cannot raise.
     if isinstance(first, int) and first + count - 1 > LARGEST:
         raise InputError(f"{count} positions from {first} on reach past {LARGEST}, the largest of int32: start lower")
     return jnp.arange(count, dtype=jnp.int32) + jnp.asarray(first, jnp.int32)
@@ -42,8 +45,12 @@ def packed(segments: jax.Array) -> jax.Array:
     segments = integers(segments, "segments", (1, 2), "needed is [B, T], one whole number for each token", boolean=True)
     segments = jnp.asarray(segments)
     index = jnp.broadcast_to(jnp.arange(segments.shape[-1], dtype=jnp.int32), segments.shape)
-    starts = jnp.concatenate([jnp.ones_like(segments[..., :1], bool), segments[..., 1:] != segments[..., :-1]], axis=-1)
-    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
+    first = jnp.ones_like(segments[..., :1], bool)
+    changes = segments[..., 1:] != segments[..., :-1]
+    starts = jnp.concatenate([first, changes], axis=-1)
+    # The index of the document's first token, carried on to each of its tokens.
+    start = jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
+    return index - start
 
 
 def left_padded(real: jax.Array) -> jax.Array:
@@ -54,7 +61,9 @@ def left_padded(real: jax.Array) -> jax.Array:
     """
     real = integers(real, "real", (1, 2), "needed is bool [B, T], true where there is a token", boolean=True)
     real = jnp.asarray(real).astype(bool)
-    return jnp.maximum(jnp.cumsum(real.astype(jnp.int32), axis=-1) - 1, 0)
+    counted = jnp.cumsum(real.astype(jnp.int32), axis=-1)
+    # Padding stands before all of them, at -1: it is put where it has an ordinary position, since a mask hides it.
+    return jnp.maximum(counted - 1, 0)
 
 
 def check(
@@ -65,10 +74,13 @@ def check(
     Errors: `InputError` for floats, for a rank other than `[T]` or `[B, T]`, or `[B, T, A]` where an encoding has A
     `coordinates`, for another number of tokens or rows, and for known positions that int32 does not hold.
     """
+    ranks: tuple[int, ...] = (1, 2)
+    if coordinates > 1:
+        ranks = (1, 2, 3)
     given = integers(
         positions,
         name,
-        (1, 2, 3) if coordinates > 1 else (1, 2),
+        ranks,
         "positions are exact integers, and needed is [T], the same for all rows, or [B, T]; give int32, "
         "for example from posjax.positions.contiguous(length)",
     )
@@ -85,9 +97,14 @@ def _check_tokens(positions: Any, name: str, coordinates: int, tokens: tuple[int
     if tokens is None:
         return
     B, T = tokens
-    rows, length, *more = (1, *positions.shape) if positions.ndim == 1 else positions.shape
+    shape = positions.shape
+    if positions.ndim == 1:
+        shape = (1, *shape)  # The same for every row.
+    rows, length, *more = shape
     if length != T or rows not in (1, B) or (more and more[0] != coordinates):
-        last = f", or [{B}, {T}, {coordinates}]" if coordinates > 1 else ""
+        last = ""
+        if coordinates > 1:
+            last = f", or [{B}, {T}, {coordinates}]"
         raise InputError(
             f"{name} have shape {positions.shape} for {B} rows of {T} tokens: needed is [{T}] or [{B}, {T}]{last}"
         )
@@ -101,4 +118,6 @@ def reach(positions: Any) -> int | None:
     """
     if isinstance(positions, core.Tracer):
         return None
-    return max(int(np.max(np.asarray(positions), initial=-1)) + 1, 1)
+    largest = int(np.max(np.asarray(positions), initial=-1))
+    # At least 1, also of no tokens or of padding alone: a context has a length.
+    return max(largest + 1, 1)

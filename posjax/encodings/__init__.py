@@ -21,13 +21,13 @@ from posjax.encodings.cope import CoPE as CoPE
 from posjax.encodings.fire import Fire as Fire
 from posjax.encodings.forgetting import Forgetting as Forgetting
 from posjax.encodings.kerple import Kerple as Kerple
+from posjax.encodings.layouts import convert_layout as convert_layout
 from posjax.encodings.learned import Learned as Learned
 from posjax.encodings.log_n import LogN as LogN
 from posjax.encodings.near_far import NearFar as NearFar, near_far as near_far
 from posjax.encodings.pinned import Pinned as Pinned
 from posjax.encodings.pose import PoSE as PoSE
 from posjax.encodings.published import (
-    convert_layout as convert_layout,
     from_rope_parameters as from_rope_parameters,
     to_rope_parameters as to_rope_parameters,
 )

@@ -130,6 +130,7 @@ def near_far(window: int | Chunks, near: Encoding, far: Encoding) -> Encoding:
     Source: Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Su 2023 (ReRoPE); An et al. 2024, arXiv:2402.17463 (dual
     chunk attention).
 
+    >>> from posjax.encodings.pinned import Pinned
     >>> from posjax.encodings.rope import Rope
     >>> near_far(8, Rope(), Pinned(Rope(), 8)).window
     8

@@ -23,19 +23,19 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
 
     Errors: `InputError` for parameters that are missing, or of other names, shapes or types.
     """
-    learned = _shapes(lambda dims: jax.eval_shape(lambda key: encoding.init(key, dims), jax.random.key(0)), dims)
+    learned = _shapes(lambda sizes: _init_shapes(encoding, sizes), dims)
     if not isinstance(params, Mapping | None):
         raise InputError(
             f"{encoding!r} got params of type {type(params).__name__}: needed is a dict; pass "
             f"params=encoding.init(key, {dims!r})"
         )
-    if not params and jax.tree.leaves(learned, is_leaf=lambda x: isinstance(x, tuple)):
+    if not params and _shapes_in(learned):
         raise InputError(
             f"{encoding!r} has learned parameters and none were given: pass params=encoding.init(key, {dims!r})"
         )
     if params:
         _hold(encoding, params, learned, "params", dims, complete=True)
-        if len(jax.tree.leaves(params)) > len(jax.tree.leaves(learned, is_leaf=lambda x: isinstance(x, tuple))):
+        if len(jax.tree.leaves(params)) > len(_shapes_in(learned)):
             # Constants are computed anew only where some were joined.
             _hold(encoding, params, _shapes(encoding.constants, dims), "params", dims, complete=False)
     return encoding.join(params, None)
@@ -46,11 +46,8 @@ def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
 
     Errors: `InputError` for other names, which nothing would read, and for other shapes.
     """
-    need = encoding.constants(dims)
-    wanted, given = (
-        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (need, constants)
-    )
+    wanted = _by_path(encoding.constants(dims))
+    given = _by_path(constants)
     for path in sorted({*wanted, *given}):
         if wanted.get(path) != given.get(path):
             raise InputError(
@@ -59,15 +56,39 @@ def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
             )
 
 
+def _by_path(tree: Params) -> dict[str, tuple[int, ...]]:
+    """The shape of each array, by where it stands in the dicts."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        found[jax.tree_util.keystr(path)] = jnp.shape(leaf)
+    return found
+
+
+def _init_shapes(encoding: Encoding, dims: Dims) -> Params:
+    # In shapes alone: drawing the parameters of a large model would cost more than the call.
+    return jax.eval_shape(lambda key: encoding.init(key, dims), jax.random.key(0))
+
+
+def _shapes_in(tree: Any) -> list[tuple[int, ...]]:
+    """The shapes of a tree of them, which JAX would take apart as tuples."""
+    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, tuple))
+
+
 def _shapes(make: Callable[[Dims], Any], dims: Dims) -> Any:
     """The shapes of what is made for a model of these heads, open where they follow its width."""
 
     def same(one: Any, other: Any) -> Any:
         if isinstance(one, Mapping):
             return {name: same(one[name], other[name]) for name in one}
-        return tuple(a if a == b else _OPEN for a, b in zip(jnp.shape(one), jnp.shape(other), strict=True))
+        shape = []
+        for a, b in zip(jnp.shape(one), jnp.shape(other), strict=True):
+            shape.append(a if a == b else _OPEN)
+        return tuple(shape)
 
-    return same(*(make(replace(dims, model_size=width)) for width in (64, 128)))
+    # Made for two widths: an axis that differs between them is one that follows the width.
+    narrow = make(replace(dims, model_size=64))
+    wide = make(replace(dims, model_size=128))
+    return same(narrow, wide)
 
 
 def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, complete: bool) -> None:
@@ -81,16 +102,38 @@ def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, comp
             elif complete and inner != {}:
                 raise InputError(f"{encoding!r} got {path} without {name!r}: {remedy}")
         return
+    _hold_array(encoding, given, need, path, remedy)
+
+
+def _hold_array(encoding: Encoding, given: Any, need: tuple[int, ...], path: str, remedy: str) -> None:
     shape: tuple[int, ...] = tuple(getattr(given, "shape", ()))
-    kinds = (jnp.floating, jnp.integer)
-    if not (hasattr(given, "shape") and any(jnp.issubdtype(given.dtype, kind) for kind in kinds)):
-        what = f"{given.dtype} of shape {shape}" if hasattr(given, "shape") else f"{given!r:.80}"
+    if not _is_numeric(given):
+        what = f"{given!r:.80}"
+        if hasattr(given, "shape"):
+            what = f"{given.dtype} of shape {shape}"
         raise InputError(f"{encoding!r} got {path}={what}: needed is an array of numbers; {remedy}")
-    alike = len(shape) == len(need) and all(b in (a, _OPEN) for a, b in zip(shape, need, strict=True))
-    shared = len(shape) == len(need) and shape[:1] == (1,) and need[1:] == shape[1:]
-    if not alike and not (shared and encoding.bias_kind != "none"):
-        axes = ", ".join("D" if n == _OPEN else str(n) for n in need)
-        raise InputError(
-            f"{encoding!r} got {path} of shape {shape}: needed is [{axes}]; {remedy}, and the fields that "
-            "they were made with"
-        )
+    if _fits(shape, need) or (encoding.bias_kind != "none" and _is_shared(shape, need)):
+        return
+    axes = ", ".join("D" if n == _OPEN else str(n) for n in need)
+    raise InputError(
+        f"{encoding!r} got {path} of shape {shape}: needed is [{axes}]; {remedy}, and the fields that "
+        "they were made with"
+    )
+
+
+def _is_numeric(given: Any) -> bool:
+    if not hasattr(given, "shape"):
+        return False
+    return jnp.issubdtype(given.dtype, jnp.floating) or jnp.issubdtype(given.dtype, jnp.integer)
+
+
+def _fits(shape: tuple[int, ...], need: tuple[int, ...]) -> bool:
+    """Whether each axis has the size that is needed, where that is known."""
+    if len(shape) != len(need):
+        return False
+    return all(needed in (size, _OPEN) for size, needed in zip(shape, need, strict=True))
+
+
+def _is_shared(shape: tuple[int, ...], need: tuple[int, ...]) -> bool:
+    """Whether it has one head, for all of them."""
+    return len(shape) == len(need) and shape[:1] == (1,) and need[1:] == shape[1:]

@@ -1,4 +1,4 @@
-"""Published checkpoints: their rotary parameters as values and back, and the layout of their projection weights."""
+"""Published checkpoints: their rotary parameters as values, and back."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from posjax.arguments import whole
 from posjax.encodings import published_keys as keys
 from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, LENGTH, LONGEST, REFUSED
 from posjax.encodings.rope import Rope
@@ -113,6 +109,7 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
             f"the configuration (model_type={model.get('model_type')!r}) names nothing rotary: take the "
             "encoding that the model has; if it rotates give rope_theta, or the section that names it"
         )
+    # Each of these takes its own keys out of `inner`: what is left at the end is the schedule's, or unknown.
     base = _base(model, inner, bases, layered)
     fraction = _fraction(model, inner, layered)
     kind = _kind(inner)
@@ -120,12 +117,16 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
     _lengths(kind, given, model, layered)
     _settle(kind, given)
     if kind == "proportional":
-        given["partial_rotary_factor"], fraction = fraction, 1.0
+        # The share is the schedule's there, and all channels count for its exponents.
+        given["partial_rotary_factor"] = fraction
+        fraction = 1.0
     return Rope(base=base, schedule=_schedule(kind, given), layout=keys.layout(model), fraction=fraction)
 
 
 def _schedule(kind: str, given: dict[str, Any]) -> Schedule:
-    schedule, needs, may = _BY_ALPHA if kind == "dynamic" and "alpha" in given else _KINDS[kind]
+    schedule, needs, may = _KINDS[kind]
+    if kind == "dynamic" and "alpha" in given:
+        schedule, needs, may = _BY_ALPHA
     unknown = sorted(set(given) - set(needs) - set(may))
     if unknown:
         raise InputError(
@@ -135,14 +136,21 @@ def _schedule(kind: str, given: dict[str, Any]) -> Schedule:
     missing = [key for key in needs if key not in given]
     if missing:
         raise InputError(f"rope parameters of type {kind!r} lack {missing[0]!r}: give it beside the type")
-    return schedule(**{ours: _value(given[key]) for key, ours in {**needs, **may}.items() if key in given})
+    fields = {}
+    for key, ours in {**needs, **may}.items():
+        if key in given:
+            fields[ours] = _value(given[key])
+    return schedule(**fields)
 
 
 def _value(given: Any) -> Any:
     if not isinstance(given, (list, tuple)):
         return given
     # What is no number stays as it is, and the schedule names it.
-    return tuple(float(x) if isinstance(x, numbers.Real) else x for x in given)
+    each = []
+    for one in given:
+        each.append(float(one) if isinstance(one, numbers.Real) else one)
+    return tuple(each)
 
 
 def _kind(inner: dict[str, Any]) -> str:
@@ -153,14 +161,19 @@ def _kind(inner: dict[str, Any]) -> str:
         # A null is passed over below, but not where nobody knows what it would be a null of.
         if inner[key] is None:
             raise InputError(f"rope parameters have the unknown key {key!r}: remove it")
-    old, new = inner.pop("type", None), inner.pop("rope_type", None)
+    old = inner.pop("type", None)
+    new = inner.pop("rope_type", None)
     for kind in (old, new):
         if kind is not None and not isinstance(kind, str):
             raise InputError(f"rope parameters have the type {kind!r}: needed is one of {', '.join(_KINDS)}")
     if old is not None and new is not None and _ALIASES.get(old, old) != _ALIASES.get(new, new):
         raise InputError(f"rope parameters have type={old!r} and rope_type={new!r}: they contradict, remove one")
-    said = [kind for kind in (new, old) if kind is not None]
-    kind = said[0] if said else "default"
+    # Files from the change of spellings carry both.
+    kind = "default"
+    if new is not None:
+        kind = new
+    elif old is not None:
+        kind = old
     kind = _ALIASES.get(kind, kind)
     if kind not in _KINDS:
         raise InputError(f"rope parameters have the unknown type {kind!r}: known are {', '.join(_KINDS)}")
@@ -170,8 +183,8 @@ def _kind(inner: dict[str, Any]) -> str:
 def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any], layered: bool) -> float:
     base = _agreed("rope_theta", inner, outside, layered)
     known = keys.family(model)
-    if base is None:
-        base = known and known.base
+    if base is None and known is not None:
+        base = known.base
     if base is None:
         raise InputError(
             f"the configuration names no base, and that of model_type={model.get('model_type')!r} is "
@@ -197,38 +210,51 @@ def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any],
 def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> float:
     """The share of the head that turns, under any of its names."""
     outside = {key: model[key] for key in FRACTIONS if model.get(key) is not None}
+    # What a layer type says of itself holds, whatever a count of channels says for all of them.
     own = layered and inner.get("partial_rotary_factor") is not None
     fraction = _agreed("partial_rotary_factor", inner, outside, layered)
-    turning = None if own else model.get("rotary_dim")
-    if turning is not None:
-        size = _head_size(model)
-        if int(_number("rotary_dim", turning)) != turning:
-            raise InputError(f"the configuration has rotary_dim={turning}: needed is a whole number of channels")
-        # Rope rounds down, so a quotient that is a hair too small would turn a pair less.
-        share = _number("rotary_dim", turning) / size
-        share = share if int(size * share) == turning else math.nextafter(share, 1.0)
-        if fraction is not None and int(size * fraction) != turning:
-            raise InputError(
-                f"the configuration has rotary_dim={turning} for a head of {size} and a share of "
-                f"{fraction}: they contradict, remove one"
-            )
-        return share if fraction is None else fraction
-    if fraction is None:
-        known = keys.family(model)
-        fraction = known.fraction if known else 1.0
-    if fraction is None:
+    if not own and model.get("rotary_dim") is not None:
+        return _share_of_channels(model, model["rotary_dim"], fraction)
+    if fraction is not None:
+        return fraction
+    known = keys.family(model)
+    if known is None:
+        return 1.0
+    if known.fraction is None:
         raise InputError(
             f"model_type={model.get('model_type')!r} turns only a part of the head, and the configuration "
             "says not which: add partial_rotary_factor or rotary_dim"
         )
-    return fraction
+    return known.fraction
+
+
+def _share_of_channels(model: dict[str, Any], turning: Any, fraction: float | None) -> float:
+    """The share of the head that so many channels are, held against the share that is said beside."""
+    size = _head_size(model)
+    if int(_number("rotary_dim", turning)) != turning:
+        raise InputError(f"the configuration has rotary_dim={turning}: needed is a whole number of channels")
+    if fraction is not None and int(size * fraction) != turning:
+        raise InputError(
+            f"the configuration has rotary_dim={turning} for a head of {size} and a share of "
+            f"{fraction}: they contradict, remove one"
+        )
+    if fraction is not None:
+        return fraction
+    share = _number("rotary_dim", turning) / size
+    # Rope rounds down, so a quotient that is a hair too small would turn a pair less.
+    if int(size * share) != turning:
+        share = math.nextafter(share, 1.0)
+    return share
 
 
 def _head_size(model: dict[str, Any]) -> int:
     for where in HEAD_SIZES:
-        width, heads = (where, None) if isinstance(where, str) else where
+        width, heads = where if isinstance(where, tuple) else (where, None)
         if model.get(width) and (heads is None or model.get(heads)):
-            size = int(_number(width, model[width]) / (_number(heads, model[heads]) if heads else 1))
+            size = _number(width, model[width])
+            if heads is not None:
+                size = size / _number(heads, model[heads])
+            size = int(size)
             if size < 1:
                 raise InputError(
                     f"the configuration has {width}={model[width]}, which leaves no channel to a head: give head_dim"
@@ -240,15 +266,15 @@ def _head_size(model: dict[str, Any]) -> int:
 def _agreed(name: str, inner: dict[str, Any], outside: dict[str, Any], layered: bool) -> float | None:
     """The one number that all of them say; what a layer type says of itself holds, whatever stands once for all."""
     inside = inner.pop(name, None)
-    said = {} if layered and inside is not None else dict(outside)
+    said = dict(outside)
+    if layered and inside is not None:
+        said = {}
     if inside is not None:
         said[f"rope_parameters.{name}"] = inside
     values = {key: _number(key, value) for key, value in said.items()}
     if len(set(values.values())) > 1:
-        raise InputError(
-            f"the configuration has {' and '.join(f'{key}={value}' for key, value in said.items())}: they "
-            "contradict, remove one"
-        )
+        both = " and ".join(f"{key}={value}" for key, value in said.items())
+        raise InputError(f"the configuration has {both}: they contradict, remove one")
     return next(iter(values.values()), None)
 
 
@@ -260,15 +286,20 @@ def _number(key: str, value: Any) -> float:
 
 def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: bool) -> None:
     """Fills in the trained length and a factor from the model's own lengths, where they are left out."""
-    longest, inside = model.get(LONGEST), given.pop(LONGEST, None)
+    longest = model.get(LONGEST)
+    inside = given.pop(LONGEST, None)
     if inside is not None and longest is not None and inside != longest:
         raise InputError(
             f"the configuration has {LONGEST}={longest} and, inside its rope parameters, {inside}: they "
             "contradict, remove one"
         )
-    longest = inside if longest is None else longest
-    name = LONGEST if kind == "dynamic" else LENGTH
-    outside = longest if kind == "dynamic" else model.get(LENGTH)
+    if longest is None:
+        longest = inside
+    name = LENGTH
+    outside = model.get(LENGTH)
+    if kind == "dynamic":
+        name = LONGEST
+        outside = longest
     # The released code of a dynamic schedule reads the length outside whatever stands within, also by layer type.
     settled = not layered or kind == "dynamic"
     if settled and LENGTH in given and outside is not None and given[LENGTH] != outside:
@@ -276,13 +307,17 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
             f"the configuration has {name}={outside} and, inside its rope parameters, {LENGTH}="
             f"{given[LENGTH]}: they contradict, remove one"
         )
-    original = longest if outside is None else outside
+    original = outside
+    if original is None:
+        original = longest
     if LENGTH in _KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
     if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):
         factor = _number(LONGEST, longest) / _number(LENGTH, given[LENGTH])
         # A LongRoPE trained beyond the longest is no extension, and the released code takes 1; YaRN is refused.
-        given["factor"] = max(factor, 1.0) if kind == "longrope" else factor
+        if kind == "longrope":
+            factor = max(factor, 1.0)
+        given["factor"] = factor
 
 
 def _settle(kind: str, given: dict[str, Any]) -> None:
@@ -297,7 +332,8 @@ def _settle(kind: str, given: dict[str, Any]) -> None:
         given.pop("mscale")
         given.pop("mscale_all_dim", None)
     if kind == "longrope" and {"short_mscale", "long_mscale"} & set(given):
-        short, long = given.pop("short_mscale", None), given.pop("long_mscale", None)
+        short = given.pop("short_mscale", None)
+        long = given.pop("long_mscale", None)
         if short != long or given.setdefault("attention_factor", short) != short:
             raise InputError(
                 f"rope parameters have short_mscale={short}, long_mscale={long} and attention_factor="
@@ -331,34 +367,15 @@ def to_rope_parameters(rope: Rope) -> dict[str, Any]:
         raise InputError(f"rope parameters cannot say fraction={rope.fraction} beside {rope.schedule!r}: use 1")
     for kind, (schedule, needs, may) in _KINDS.items():
         if schedule is type(rope.schedule):
-            own = {key: getattr(rope.schedule, ours) for key, ours in {**needs, **may}.items()}
-            listed = {k: list(v) if isinstance(v, tuple) else v for k, v in own.items() if v is not None}
-            partial = {} if rope.fraction == 1.0 else {"partial_rotary_factor": rope.fraction}
-            return {"rope_type": kind, "rope_theta": rope.base, **partial, **listed}
+            written: dict[str, Any] = {"rope_type": kind, "rope_theta": rope.base}
+            # A whole head is not written down, as in the released files.
+            if rope.fraction != 1.0:
+                written["partial_rotary_factor"] = rope.fraction
+            for key, ours in {**needs, **may}.items():
+                value = getattr(rope.schedule, ours)
+                if isinstance(value, tuple):
+                    value = list(value)  # JSON has no tuples.
+                if value is not None:
+                    written[key] = value
+            return written
     raise InputError(f"{rope.schedule!r} has no published name: known are {', '.join(_KINDS)}")
-
-
-def convert_layout(weights: jax.Array, heads: int, to: str, fraction: float = 1.0) -> jax.Array:
-    """A query or key projection for the other pairing of channels, its outputs reordered within each head.
-
-    `weights [..., N H]`, a projection's kernel or bias with the heads' channels last; `to` is "split" or
-    "interleaved", `fraction` the share of each head that turns. Converting there and back gives the same bits, and a
-    model with converted query and key projections and the other `Rope(layout=...)` gives the same output.
-
-    Errors: `InputError` for another layout, or channels that the heads do not divide.
-
-    >>> convert_layout(jnp.arange(4), heads=1, to="split").tolist()
-    [0, 2, 1, 3]
-    """
-    if to not in ("split", "interleaved"):
-        raise InputError(f"convert_layout got to={to!r}: needed is 'split' or 'interleaved'")
-    heads, weights = whole(heads, "heads", least=1), jnp.asarray(weights)
-    channels = weights.shape[-1] if weights.ndim else 0
-    if not channels or channels % heads:
-        raise InputError(f"convert_layout got {channels} channels and heads={heads}: the heads must divide them")
-    size = weights.shape[-1] // heads
-    turning = Rope(fraction=fraction).rotary_size(size)
-    split = jnp.concatenate([jnp.arange(0, turning, 2), jnp.arange(1, turning, 2), jnp.arange(turning, size)])
-    order = split if to == "split" else jnp.argsort(split)
-    shaped = weights.reshape(*weights.shape[:-1], heads, size)
-    return jnp.take(shaped, order, axis=-1).reshape(weights.shape)

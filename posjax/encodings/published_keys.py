@@ -48,7 +48,10 @@ def opened(config: Any) -> dict[str, Any]:
     Errors: `InputError` for what is no configuration, or a section that contradicts what stands beside it.
     """
     config = _entries(config)
-    model = {"rope_parameters": config} if _bare(config) else config
+    model = config
+    if _bare(config):
+        model = {"rope_parameters": config}
+    # A model of text and images has its text model inside; what both say must agree.
     if (text := model.get("text_config")) is not None:
         section = _entries(text)
         _agreeing(section, {key: value for key, value in model.items() if value is not None}, "text_config")
@@ -57,6 +60,7 @@ def opened(config: Any) -> dict[str, Any]:
         model.update(_agreeing(model, section, "attn_config"))
     name = str(model.get("model_type"))
     model = {key: value for key, value in model.items() if key not in UNREAD.get(name, ())}
+    # Before what the file has: a key that it gives, also as null, holds.
     return {**IMPLIED.get(name, {}), **model}
 
 
@@ -65,8 +69,10 @@ def _entries(config: Any) -> dict[str, Any]:
 
     Errors: `InputError` for what is no configuration, a key that is no text, or a value that no file holds.
     """
-    if not isinstance(config, Mapping) and not isinstance(config, type):
-        config = config.to_dict() if callable(getattr(config, "to_dict", None)) else config
+    # A class has a to_dict too, and is no configuration.
+    is_object = not isinstance(config, Mapping | type)
+    if is_object and callable(getattr(config, "to_dict", None)):
+        config = config.to_dict()
     if not isinstance(config, Mapping):
         raise InputError(
             f"from_rope_parameters got a {type(config).__name__}: needed is a configuration, as a "
@@ -109,6 +115,7 @@ def _bare(config: Mapping[str, Any]) -> bool:
 def _agreeing(inside: Mapping[str, Any], beside: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The entries of one that are about positions, once those that the other has too are held against it."""
     about = {key: value for key, value in beside.items() if _about(key)}
+    # A text model that is silent where its surroundings speak contradicts them too.
     for key, value in about.items():
         held = inside.get(key)
         if held != value and (held is not None or name == "text_config"):
@@ -167,13 +174,20 @@ def model_type(model: Mapping[str, Any]) -> str | None:
 def family(model: Mapping[str, Any]) -> Family | None:
     """What the released code does where the configuration is silent; None for an unknown model type."""
     name = model_type(model)
-    return NAMELESS if name is None else NAMED.get(name)
+    if name is None:
+        return NAMELESS
+    return NAMED.get(name)
 
 
 def says(model: Mapping[str, Any]) -> bool:
     """Whether anything outside the rope parameters names a rotation: a key, or a model type with a known base."""
-    named = None if model.get("model_type") is None else family(model)
-    return any(model.get(key) is not None for key in SAYING) or bool(named and named.base)
+    if any(model.get(key) is not None for key in SAYING):
+        return True
+    # By its name alone: keys that spell a family would have been found above.
+    if model.get("model_type") is None:
+        return False
+    named = family(model)
+    return bool(named and named.base)
 
 
 def layout(model: Mapping[str, Any]) -> Layout:
@@ -190,6 +204,7 @@ def layout(model: Mapping[str, Any]) -> Layout:
     if len(set(said.values())) > 1:
         raise InputError(f"the configuration says both layouts, by {' and '.join(said)}: remove one")
     if said:
+        # All of them agree: any one will do.
         return "interleaved" if next(iter(said.values())) else "split"
     if (known := family(model)) is None:
         raise InputError(
@@ -212,8 +227,13 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     if len(given) == 2 and given[NESTS[0]] != given[NESTS[1]]:
         raise InputError("the configuration has rope_parameters and rope_scaling, and they differ: remove one")
     inner = dict(next(iter(given.values()), {}))
-    own = {key: model[key] for key, layers in LAYERS.items() if layers.own == layer_type and model.get(key) is not None}
-    bases = own or {key: model[key] for key in BASES if model.get(key) is not None}
+    bases = {}
+    for key, layers in LAYERS.items():
+        if layers.own == layer_type and model.get(key) is not None:
+            bases[key] = model[key]
+    # A base of the layer type's own holds; without one, that of all layers.
+    if not bases:
+        bases = {key: model[key] for key in BASES if model.get(key) is not None}
     if _by_layer(inner):
         layer = _nested(inner, layer_type)
         if model.get("model_type") in SCALED and layer.get("rope_theta") is None:
@@ -249,26 +269,29 @@ def _flat(model: Mapping[str, Any], inner: dict[str, Any], layer_type: str | Non
     """The rope parameters of a configuration that says by other keys, if at all, how layer types differ."""
     kinds = {key: layers for key, layers in LAYERS.items() if key in model}
     types = sorted({name for layers in kinds.values() for name in (layers.own, layers.other)})
-    apart = [key for key in kinds if model[key] is not None] or list(NESTS[1:] if inner and kinds else ())
+    apart = [key for key in kinds if model[key] is not None]
+    if not apart and inner and kinds:
+        # The bases are the same, and the scaling is for some layers alone.
+        apart = list(NESTS[1:])
     if layer_type is None and apart:
         raise InputError(
             f"the configuration has {apart[0]}, so its layers turn differently: give layer_type, one of "
             f"{', '.join(types)}"
         )
     if layer_type is not None and layer_type not in types:
-        raise InputError(
-            f"nothing in the configuration answers to layer_type={layer_type!r}: "
-            + (
-                f"give one of {', '.join(types)}"
-                if types
-                else "all layers that turn do so alike, leave it out, and take NoPE for those that do not"
-            )
-        )
-    for key, layers in kinds.items() if inner and layer_type else ():
+        remedy = "all layers that turn do so alike, leave it out, and take NoPE for those that do not"
+        if types:
+            remedy = f"give one of {', '.join(types)}"
+        raise InputError(f"nothing in the configuration answers to layer_type={layer_type!r}: {remedy}")
+    if not inner or not layer_type:
+        return inner
+    for key, layers in kinds.items():
         if layers.scaled is None:
             raise InputError(
                 f"the configuration has rope parameters and {key}, and not which layers are scaled: nest "
                 "the parameters by layer type"
             )
-        inner = inner if layers.scaled == layer_type else {}
+        # Rope parameters that are for the other layers say nothing of these.
+        if layers.scaled != layer_type:
+            inner = {}
     return inner

@@ -27,6 +27,7 @@ class Regrouped(Moved):
     Errors: `InputError` for a group below 1 or a negative shift.
     Source: Jin et al. 2024, arXiv:2401.01325, section 3.
 
+    >>> import jax.numpy as jnp
     >>> from posjax.encodings.rope import Rope
     >>> Regrouped(Rope(), group=4, shift=6).moved(jnp.arange(9), "query").tolist()
     [6, 6, 6, 6, 7, 7, 7, 7, 8]

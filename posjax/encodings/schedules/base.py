@@ -20,7 +20,8 @@ TRAINED = "the trained length in tokens"
 
 def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
     """`base^(-2i/r)` for each pair i, float64 `[r/2]`."""
-    return np.array([math.pow(base, -2 * i / rotary_size) for i in range(rotary_size // 2)])
+    each = [math.pow(base, -2 * i / rotary_size) for i in range(rotary_size // 2)]
+    return np.array(each)
 
 
 def grown_base(base: float, growth: float, rotary_size: int) -> float:
@@ -34,6 +35,7 @@ def grown_base(base: float, growth: float, rotary_size: int) -> float:
             "divides; use Interpolation, which is the same for a single pair"
         )
     exponent = rotary_size / (rotary_size - 2)
+    # In logarithms: the power itself would raise an overflow that names no field.
     if math.log(base) + exponent * math.log(growth) > math.log(sys.float_info.max):
         raise InputError(
             f"NTK-aware scaling got base={base} and a growth of {growth}: needed is a grown base that a "

@@ -50,7 +50,9 @@ class DynamicNTK(Schedule):
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         length = length or self.length or self.original_length
-        grown = max(self.factor * length / self.original_length - (self.factor - 1), 1.0)
+        grown = self.factor * length / self.original_length - (self.factor - 1)
+        # Within the trained length it would shrink the base: there nothing changes.
+        grown = max(grown, 1.0)
         return inverse_frequencies(rotary_size, grown_base(base, grown, rotary_size)), 1.0
 
 
@@ -106,10 +108,12 @@ class LongRope(Schedule):
         return replace(self, length=length)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        long = (length or self.length or 0) > self.original_length
-        divisors = self.long_factor if long else self.short_factor
+        name = "short_factor"
+        if (length or self.length or 0) > self.original_length:
+            name = "long_factor"
+        divisors = getattr(self, name)
+        # Only now is the rotary size known: the constructor could compare the lists with each other alone.
         if len(divisors) != rotary_size // 2:
-            name = "long_factor" if long else "short_factor"
             raise InputError(
                 f"LongRope got {len(divisors)} divisors in {name} and a rotary size of {rotary_size}: "
                 f"needed are {rotary_size // 2}, one for each pair"
@@ -119,4 +123,7 @@ class LongRope(Schedule):
     def _attention_factor(self) -> float:
         if self.attention_factor is not None:
             return self.attention_factor
-        return math.sqrt(1 + math.log(self.factor) / math.log(self.original_length)) if self.factor > 1 else 1.0
+        # A factor of 1 extends nothing, and an original length of 1 would divide by zero.
+        if self.factor <= 1:
+            return 1.0
+        return math.sqrt(1 + math.log(self.factor) / math.log(self.original_length))

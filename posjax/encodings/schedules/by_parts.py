@@ -73,14 +73,19 @@ class NTKByParts(Schedule):
             logarithm = math.log(self.original_length) - math.log(turns) - math.log(2 * math.pi)
             return rotary_size * logarithm / (2 * math.log(base))
 
-        low, high = index_at(self.beta_fast), index_at(self.beta_slow)
+        low = index_at(self.beta_fast)
+        high = index_at(self.beta_slow)
         if self.truncate:
-            low, high = math.floor(low), math.ceil(high)
+            low = math.floor(low)
+            high = math.ceil(high)
         # Clipped past each other they would turn the ramp round, and interpolate the pairs that are to be kept.
         if low <= rotary_size - 1 and high >= 0:
-            low, high = max(low, 0), min(high, rotary_size - 1)
+            low = max(low, 0)
+            high = min(high, rotary_size - 1)
+        width = high - low
         # A width of zero means a step; the released code's width keeps the division finite.
-        width = high - low if high != low else 0.001
+        if high == low:
+            width = 0.001
         return np.clip((np.arange(rotary_size // 2) - low) / width, 0.0, 1.0)
 
 
@@ -178,7 +183,10 @@ class Llama3(Schedule):
         kept = inverse_frequencies(rotary_size, base)
         turns = self.original_length * kept / (2 * math.pi)
         width = self.high_freq_factor - self.low_freq_factor
-        # Equal bounds leave nothing to blend: a step.
-        blend = (turns - self.low_freq_factor) / width if width else turns > self.low_freq_factor
+        if width:
+            blend = (turns - self.low_freq_factor) / width
+        else:
+            # Equal bounds leave nothing to blend: a step.
+            blend = turns > self.low_freq_factor
         weight = np.clip(blend, 0.0, 1.0)
         return (1 - weight) * kept / self.factor + weight * kept, 1.0

@@ -119,6 +119,7 @@ class Proportional(Schedule):
                 f"Proportional got fraction={self.fraction} and a rotary size of {rotary_size}: no pair "
                 "would turn; raise the fraction, or take NoPE"
             )
-        pairs = np.arange(rotary_size // 2)
-        turning = pairs < int(self.fraction * rotary_size / 2)
-        return np.where(turning, inverse_frequencies(rotary_size, base) / self.factor, 0.0), 1.0
+        turning = np.arange(rotary_size // 2) < int(self.fraction * rotary_size / 2)
+        frequencies = inverse_frequencies(rotary_size, base) / self.factor
+        # A frequency of 0 turns by nothing at any position: such a pair stays as if at position 0.
+        return np.where(turning, frequencies, 0.0), 1.0
