@@ -88,6 +88,7 @@ def __getattr__(name: str) -> types.ModuleType:
 
 def __dir__() -> list[str]:
     """The public names: those above, and the rooms that wait. Other modules of the package are not among them."""
+    # Importing a room binds every room beneath it too, which makes none of them public.
     rooms = {"encodings", "positions", *_LATER}
     others = {name for name, value in globals().items() if not isinstance(value, types.ModuleType)}
     public = {name for name in others if not name.startswith("_")}

@@ -50,12 +50,14 @@ def check(**arrays: Any) -> dict[str, int]:
     for name, array in arrays.items():
         if array is None:
             continue
+        # An array's own name, and after the last underscore its axes.
         label, _, letters = name.rpartition("_")
         if not hasattr(array, "shape"):
             raise InputError(f"{label} is a {type(array).__name__}: needed is an array [{', '.join(letters)}]")
         if len(array.shape) != len(letters):
             raise InputError(f"{label} has shape {array.shape}: needed are {len(letters)} axes, [{', '.join(letters)}]")
         for letter, size in zip(letters, array.shape, strict=True):
+            # The first array that has a letter says its size.
             if sizes.setdefault(letter, size) != size:
                 raise InputError(
                     f"{label} [{', '.join(letters)}] has shape {array.shape}: axis {letter} is {size} here and "

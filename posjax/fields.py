@@ -96,6 +96,7 @@ def check_fields(value: Any, positive: tuple[str, ...] = ()) -> None:
     Traceback (most recent call last):
     posjax.errors.InputError: Learned got length=512.0: needed is a whole number up to 2^31 - 1, such as 512
     """
+    # Annotations are texts here, and resolved where their class stands.
     try:
         hints = typing.get_type_hints(type(value), include_extras=True)
     except NameError:  # A class inside a function, annotated with names that only the function knows.

@@ -6,6 +6,7 @@ import ast
 import doctest
 import inspect
 import os
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, NoneType
@@ -114,26 +115,29 @@ def _fields(told_by: Callable[..., Any]) -> str:
     if not fields:
         return "None."
     # Annotations are strings under `from __future__ import annotations`, so they read as the source does.
-    return table(["field", "type", "default"], [_field(field) for field in fields])
+    return table(["field", "type", "default"], [_field(field, told_by) for field in fields])
 
 
-def _field(field: inspect.Parameter) -> list[str]:
+def _field(field: inspect.Parameter, told_by: Callable[..., Any]) -> list[str]:
     name, default = field.name, ""
     if field.kind is field.VAR_POSITIONAL:
         name = f"*{name}"
     if field.default is not field.empty:
         default = f"`{field.default!r}`"
-    return [f"`{name}`", f"`{cell(_plain_type(str(field.annotation)))}`", default]
+    return [f"`{name}`", f"`{cell(_plain_type(field, told_by))}`", default]
 
 
-def _plain_type(annotation: str) -> str:
-    """A type without the range that it is annotated with, which the error tells."""
-    node = ast.parse(annotation, mode="eval").body
-    if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
-        return annotation
-    if ast.unparse(node.value) != "Annotated":
-        return annotation
-    return ast.get_source_segment(annotation, node.slice.elts[0]) or annotation
+def _plain_type(field: inspect.Parameter, told_by: Callable[..., Any]) -> str:
+    """A type as the source has it, without the range that it is annotated with: the error tells that."""
+    written = str(field.annotation)
+    hint = typing.get_type_hints(told_by, include_extras=True)[field.name]
+    if typing.get_origin(hint) is not typing.Annotated:
+        return written
+    node = ast.parse(written, mode="eval").body
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+        return ast.get_source_segment(written, node.slice.elts[0]) or written
+    # A name that several encodings share, which stands for a number.
+    return typing.get_args(hint)[0].__name__
 
 
 def _picture(subject: PageSubject) -> str:

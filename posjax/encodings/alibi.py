@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
-from posjax.fields import AtLeast
+from posjax.encodings.ranges import Factor
 
 
 def slopes(heads: int) -> np.ndarray:
@@ -65,9 +65,9 @@ class Alibi(RelativeBias):
 
     direction: Literal["causal", "symmetric", "asymmetric", "halves"] = "causal"
     learned: bool = False
-    factor: Annotated[float, AtLeast(1, hint=", the extended length divided by the trained one")] = 1.0
+    factor: Factor = 1.0
 
-    swept: ClassVar[tuple[str, ...]] = ("factor",)
+    swept = ("factor",)
 
     @property
     def causal(self) -> bool:
@@ -76,9 +76,9 @@ class Alibi(RelativeBias):
     def init(self, key: jax.Array, dims: Dims) -> Params:
         if not self.learned:
             return {}
-        published = jnp.asarray(self._slopes(dims.heads), jnp.float32)
+        published = self._slopes(dims.heads)
         # As logarithms, since a slope that training took below zero would reward distance.
-        return {"log_slopes": jnp.log(published)}
+        return {"log_slopes": jnp.log(jnp.asarray(published, jnp.float32))}
 
     def constants(self, dims: Dims) -> Params:
         made = {"rate": np.float32(1 / self.factor)}
@@ -112,7 +112,8 @@ class Alibi(RelativeBias):
         return self._rates(params, heads)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        slope = head.of(self._rates(params, head.count))
+        rates = self._rates(params, head.count)
+        slope = head.of(rates)
         if self.direction == "causal":
             # Clipped, so that a bias is bounded also where no mask hides what is ahead.
             return -slope * jnp.maximum(distance, 0).astype(jnp.float32)

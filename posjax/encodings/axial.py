@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
+from posjax.encodings.ranges import Base
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
-from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class AxialRope(Encoding):
     """
 
     sections: tuple[int, ...] = (2, 2)
-    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
+    base: Base = 10_000.0
     frequencies: Literal["own", "shared"] = "own"
     layout: Literal["split", "interleaved"] = "split"
 
-    swept: ClassVar[tuple[str, ...]] = ("base",)
+    swept = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,11 +79,13 @@ class AxialRope(Encoding):
             )
         if self.frequencies == "shared":
             # Counted through all sections, so that with equal coordinates it is `Rope` to the bit.
-            return {"turns": phases.fixed_point_turns(inverse_frequencies(2 * pairs, self.base))}
+            frequencies = inverse_frequencies(2 * pairs, self.base)
+            return {"turns": phases.fixed_point_turns(frequencies)}
         each = []
         for section in self.sections:
             frequencies = inverse_frequencies(2 * section, self.base)
-            each.append(phases.fixed_point_turns(frequencies))
+            turns = phases.fixed_point_turns(frequencies)
+            each.append(turns)
         # One section stays numpy's: constants are made on the host.
         if len(each) == 1:
             return {"turns": each[0]}

@@ -87,12 +87,12 @@ class Head:
                 f"a bias parameter has shape {parameter.shape}: its leading axis must be 1 or the "
                 f"number of heads, {self.count}"
             )
+        index = 0
         if rows == self.count:
-            index = jnp.asarray(self.index, jnp.int32)
-        else:
-            index = jnp.asarray(0, jnp.int32)
+            index = self.index
         # A dynamic index, since the head may be traced: one compilation then serves all heads.
-        return jax.lax.dynamic_index_in_dim(parameter, index, keepdims=False)
+        at = jnp.asarray(index, jnp.int32)
+        return jax.lax.dynamic_index_in_dim(parameter, at, keepdims=False)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ class ByHead(BySide):
         return heads // len(self.parts)
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
-        self._group(x.shape[-2])  # Asked before the split, whose own error would not name the encoding.
+        heads = x.shape[-2]
+        self._group(heads)  # Asked before the split, whose own error would not name the encoding.
         groups = jnp.split(x, len(self.parts), axis=-2)
         turned = []
         for (part, own), group in zip(self.with_params(params), groups, strict=True):

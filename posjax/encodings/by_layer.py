@@ -21,6 +21,7 @@ class ByLayer(BySide):
         return len(self.parts)
 
     def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
+        # In turn, from the first again where the layers are more than the parts.
         at = layer % len(self.parts)
         return self.with_params(params)[at]
 

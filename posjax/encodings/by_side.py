@@ -16,6 +16,7 @@ class BySide(Several):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # A part that acts on all heads or layers would act for the others too.
         if not self.parts or any(_acts_on_all(part) for part in self.parts):
             raise InputError(
                 f"{type(self).__name__} got {self.parts!r}: needed is one encoding or more, none of which "

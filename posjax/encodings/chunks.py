@@ -35,4 +35,5 @@ class Chunks:
         """Which pairs are near, `[T]` and `[S]` -> bool `[T, S]`."""
         q_chunks = q_positions[:, None] // self.size
         k_chunks = k_positions[None, :] // self.size
+        # On either side: without a causal mask a key may be ahead.
         return jnp.abs(q_chunks - k_chunks) < self.count

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from posjax.axes import lead
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.ranges import Deviation
 from posjax.errors import InputError
 from posjax.fields import AtLeast
 
@@ -41,7 +42,7 @@ class Learned(Encoding):
     """
 
     length: Annotated[int, AtLeast(1, "the number of rows")] = 512
-    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
+    deviation: Deviation = 0.02
 
     @property
     def max_length(self) -> int | None:

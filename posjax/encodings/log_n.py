@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class LogN(Encoding):
 
     original_length: Annotated[int, AtLeast(2, "the trained length in tokens")] = 512
 
-    swept: ClassVar[tuple[str, ...]] = ("original_length",)
+    swept = ("original_length",)
 
     @property
     def injective(self) -> bool:

@@ -52,7 +52,8 @@ class NearFar(Encoding):
         return self.near.length_dependent or self.far.length_dependent
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return {"near": self.near.init(key, dims), "far": self.far.init(jax.random.fold_in(key, 1), dims)}
+        far_key = jax.random.fold_in(key, 1)
+        return {"near": self.near.init(key, dims), "far": self.far.init(far_key, dims)}
 
     def constants(self, dims: Dims) -> Params:
         return {"near": self.near.constants(dims), "far": self.far.constants(dims)}
@@ -87,6 +88,7 @@ def _does_more(part: Encoding) -> bool:
     """Whether an encoding does more than to rotate by one position."""
     if part.bias_kind != "none" or part.coordinates > 1:
         return True
+    # A `near_far` inside another rotates too, within its score.
     if scores_content(part) and not isinstance(part, NearFar):
         return True
     return embeds(part) or moves_tokens(part) or layers(part) > 1

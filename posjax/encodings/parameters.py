@@ -34,6 +34,7 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
             f"{encoding!r} has learned parameters and none were given: pass params=encoding.init(key, {dims!r})"
         )
     if params:
+        # What is learned must all be there; constants may be left out, and are computed anew.
         _hold(encoding, params, learned, "params", dims, complete=True)
         if len(jax.tree.leaves(params)) > len(_shapes_in(learned)):
             # Constants are computed anew only where some were joined.
@@ -48,6 +49,7 @@ def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
     """
     wanted = _by_path(encoding.constants(dims))
     given = _by_path(constants)
+    # Both ways: a name too many would be read by nothing, and nobody would notice.
     for path in sorted({*wanted, *given}):
         if wanted.get(path) != given.get(path):
             raise InputError(
@@ -99,6 +101,7 @@ def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, comp
         for name, inner in need.items():
             if name in given:
                 _hold(encoding, given[name], inner, f"{path}[{name!r}]", dims, complete)
+            # A part that learns nothing may be left out.
             elif complete and inner != {}:
                 raise InputError(f"{encoding!r} got {path} without {name!r}: {remedy}")
         return

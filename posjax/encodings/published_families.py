@@ -38,13 +38,16 @@ def _families(layout: Layout, names: str, base: float | None = None, fraction: f
 
 
 NAMED = {
+    # What each of these groups says holds where a file is silent: a layout, a base, a share of the head.
     **_families("split", "llama mistral qwen2 qwen3 gemma gemma2 phi3 falcon", 1e4),
+    # No known base: their files name one.
     **_families(
         "split",
         "nemotron-nas mixtral ministral ministral3 qwen qwen2_moe qwen3_moe deepseek minicpm internlm "
         "internlm2 internlm3 baichuan olmo olmo2 olmo3 olmoe granite granitemoe starcoder2 seed_oss "
         "arcee phimoe hunyuan_v1_dense hunyuan_v1_moe exaone4 dbrx mpt gemma4_text modernbert mimo",
     ),
+    # They turn a part of the head, and only their files say which.
     **_families(
         "split",
         "phi stablelm persimmon nemotron glm4_moe qwen3_next qwen3_5_text minimax_m3 mimo_v2_flash "
@@ -57,6 +60,7 @@ NAMED = {
     "gpt_oss": Family("split", 150_000.0),
     "smollm3": Family("split", 2e6),
     "apertus": Family("split", 12e6),
+    # Their released code turns neighbours, (2i, 2i + 1).
     **_families(
         "interleaved",
         "cohere cohere2 ernie4_5 ernie4_5_moe deepseek_v2 deepseek_v3 kimi_k2 helium glm_moe_dsa glm4_moe_lite",

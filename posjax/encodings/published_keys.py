@@ -91,6 +91,7 @@ def _plain(name: str, value: Any, read: bool) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(name, one, read) for one in value]
     if isinstance(value, np.generic):
+        # A configuration in memory may hold numbers of numpy, which compute in their own narrow type.
         value = value.item()
     plain = value is None or isinstance(value, (bool, str))
     if not plain and isinstance(value, numbers.Real):
@@ -146,6 +147,7 @@ def check(model: Mapping[str, Any]) -> None:
             f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
             "some that are not plain: write them into rope_parameters"
         )
+    # Every key that may be about positions is understood or refused: a rotation that is half read is a wrong one.
     for key, value in model.items():
         if key in REFUSED and value is not None:
             raise InputError(f"the configuration has {key}={value!r}, which no Rope can say: {REFUSED[key]}")
@@ -224,6 +226,7 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     for name, value in given.items():
         if not isinstance(value, Mapping):
             raise InputError(f"the configuration has {name}={value!r}: needed is a dict of rope parameters, or None")
+    # Files from the change of spellings carry both, and then they must agree.
     if len(given) == 2 and given[NESTS[0]] != given[NESTS[1]]:
         raise InputError("the configuration has rope_parameters and rope_scaling, and they differ: remove one")
     inner = dict(next(iter(given.values()), {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class Rope(Encoding):
     layout: Annotated[Literal["split", "interleaved"], AsIn(("Llama", "GPT-J"))] = "split"
     fraction: Annotated[float, Share("the head")] = 1.0
 
-    swept: ClassVar[tuple[str, ...]] = ("base", "schedule")
+    swept = ("base", "schedule")
 
     @property
     def relative(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,9 @@ import numpy as np
 from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
+from posjax.encodings.ranges import Base
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
-from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class Sandwich(RelativeBias):
     """
 
     size: int = 128
-    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
+    base: Base = 10_000.0
 
-    swept: ClassVar[tuple[str, ...]] = ("base",)
+    swept = ("base",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,15 +52,17 @@ class Sandwich(RelativeBias):
             raise InputError(f"Sandwich got size={self.size}: needed is an even number of 2 or more")
 
     def constants(self, dims: Dims) -> Params:
+        # Heads count from 1, so that the first falls off the fastest.
         compression = 8 * np.arange(1, dims.heads + 1)
-        return {
-            "turns": phases.fixed_point_turns(inverse_frequencies(self.size, self.base)),
-            "rate": (dims.heads / compression).astype(np.float32),
-        }
+        rate = dims.heads / compression
+        frequencies = inverse_frequencies(self.size, self.base)
+        return {"turns": phases.fixed_point_turns(frequencies), "rate": rate.astype(np.float32)}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         held = complete(self, params, Dims(heads=head.count))
         # A cosine is the same on both sides, and phases have no meaning at negative distances.
         cos, _ = phases.cos_sin(jnp.abs(distance), held["turns"])
         rate = lead(head.of(jnp.asarray(held["rate"])), distance.ndim)
-        return (jnp.sum(cos, axis=-1) - self.size / 2) * rate
+        # The sum at distance 0 is size / 2.
+        falling = jnp.sum(cos, axis=-1) - self.size / 2
+        return falling * rate

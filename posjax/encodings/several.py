@@ -77,7 +77,9 @@ class Several(Encoding):
         inner = self.dims_of_part(dims)
         made = {}
         for i, part in enumerate(self.parts):
-            made[str(i)] = part.init(jax.random.fold_in(key, i), inner)
+            # By its number, so that equal parts begin with different parameters.
+            own_key = jax.random.fold_in(key, i)
+            made[str(i)] = part.init(own_key, inner)
         return made
 
     def constants(self, dims: Dims) -> Params:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.arrays import held, products
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
+from posjax.encodings.ranges import Deviation
 from posjax.fields import AtLeast
 
 
@@ -40,7 +41,7 @@ class Shaw(Encoding):
     """
 
     clip: Annotated[int, AtLeast(1, "a distance")] = 16
-    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
+    deviation: Deviation = 0.02
 
     @property
     def relative(self) -> bool:

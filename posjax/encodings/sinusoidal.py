@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, complete
+from posjax.encodings.ranges import Base
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
-from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Sinusoidal(Encoding):
     [[[0.0, 1.0, 0.0, 1.0]]]
     """
 
-    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
+    base: Base = 10_000.0
     layout: Literal["interleaved", "split"] = "interleaved"
 
-    swept: ClassVar[tuple[str, ...]] = ("base",)
+    swept = ("base",)
 
     def constants(self, dims: Dims) -> Params:
         if dims.model_size % 2:
@@ -52,7 +52,8 @@ class Sinusoidal(Encoding):
                 f"Sinusoidal got a model size of {dims.model_size}: needed is an even one, half of it "
                 "sines and half cosines"
             )
-        return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
+        frequencies = inverse_frequencies(dims.model_size, self.base)
+        return {"turns": phases.fixed_point_turns(frequencies)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         return {**complete(self, params, dims), **self._waves(params, positions, dims)}

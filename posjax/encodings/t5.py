@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,8 @@ import numpy as np
 
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
+from posjax.encodings.ranges import Deviation
 from posjax.errors import InputError
-from posjax.fields import AtLeast
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class T5Bias(RelativeBias):
     buckets: int = 32
     max_distance: int = 128
     bidirectional: bool = False
-    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
+    deviation: Deviation = 0.02
 
-    swept: ClassVar[tuple[str, ...]] = ("max_distance",)
+    swept = ("max_distance",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

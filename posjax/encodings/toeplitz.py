@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Head, Params, RelativeBias
+from posjax.encodings.ranges import Deviation
 from posjax.fields import AtLeast
 
 
@@ -38,7 +39,7 @@ class Toeplitz(RelativeBias):
     """
 
     length: Annotated[int, AtLeast(1, "one more than the largest distance")] = 512
-    deviation: Annotated[float, AtLeast(0, "a standard deviation")] = 0.02
+    deviation: Deviation = 0.02
 
     @property
     def max_length(self) -> int | None:

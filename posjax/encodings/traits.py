@@ -25,6 +25,7 @@ class Advising(Protocol):
 
 def defines(encoding: Encoding, hook: Hook) -> bool:
     """Whether an encoding, or one that it is made of, defines a hook."""
+    # What is made of others defines every hook, to pass it on.
     if isinstance(encoding, Several):
         return any(defines(part, hook) for part in encoding.parts)
     return getattr(type(encoding), hook) is not getattr(Encoding, hook)
@@ -47,6 +48,7 @@ def scores_content(encoding: Encoding) -> bool:
 
 def slopes(encoding: Encoding, params: Params, heads: int) -> jax.Array | None:
     """The slopes of a bias that is linear in the distance, float32 `[N]`; `None` for any other, or none."""
+    # Only a function of the distance alone can be linear in it.
     if isinstance(encoding, RelativeBias | Several):
         return encoding.slopes(params, heads)
     return None
@@ -82,6 +84,7 @@ def structure(encoding: Encoding) -> Hashable:
     >>> structure(Rope(base=500.0)) == structure(Rope())
     True
     """
+    # The class is a part of it: fields of the same names mean something else in another.
     kept: list[Hashable] = [type(encoding)]
     for field in dataclasses.fields(encoding):
         if field.name not in encoding.swept:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,9 @@ from posjax.axes import lead
 from posjax.encodings import phases
 from posjax.encodings.arrays import products
 from posjax.encodings.base import Dims, Encoding, Pairs, Params, complete
+from posjax.encodings.ranges import Base
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
-from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class TransformerXL(Encoding):
     ['u', 'v', 'w']
     """
 
-    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
+    base: Base = 10_000.0
 
-    swept: ClassVar[tuple[str, ...]] = ("base",)
+    swept = ("base",)
 
     @property
     def relative(self) -> bool:
@@ -56,6 +55,7 @@ class TransformerXL(Encoding):
             raise InputError(
                 f"TransformerXL got a model size of {dims.model_size}: needed is an even one, in Dims(model_size=...)"
             )
+        # The width of W's last axis is that of R: one number for each sine and each cosine.
         first, second, third = jax.random.split(key, 3)
         shape = (dims.heads, dims.head_size)
         return {
@@ -65,7 +65,8 @@ class TransformerXL(Encoding):
         }
 
     def constants(self, dims: Dims) -> Params:
-        return {"turns": phases.fixed_point_turns(inverse_frequencies(dims.model_size, self.base))}
+        frequencies = inverse_frequencies(dims.model_size, self.base)
+        return {"turns": phases.fixed_point_turns(frequencies)}
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         u = params["u"].astype(jnp.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,10 @@ from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role, complete
 from posjax.encodings.phases import rotate_pairs
+from posjax.encodings.ranges import Base
 from posjax.encodings.schedules import inverse_frequencies
 from posjax.errors import InputError
-from posjax.fields import Above, AtLeast
+from posjax.fields import AtLeast
 
 UNITS = 60
 NARROW_UNITS = 4
@@ -50,11 +51,11 @@ class XPos(Encoding):
     [[[[1.0, 1.0, 1.0, 1.0]]]]
     """
 
-    base: Annotated[float, Above(1, ", usually 10,000")] = 10_000.0
+    base: Base = 10_000.0
     unit: Annotated[int, AtLeast(1, "a unit in tokens", "; published is 512")] = 512
     layout: Literal["split", "interleaved"] = "split"
 
-    swept: ClassVar[tuple[str, ...]] = ("base",)
+    swept = ("base",)
 
     @property
     def causal(self) -> bool:
@@ -71,6 +72,7 @@ class XPos(Encoding):
     def constants(self, dims: Dims) -> Params:
         if dims.head_size < 2 or dims.head_size % 2:
             raise InputError(f"XPos got a head size of {dims.head_size}: needed is an even number of 2 or more")
+        # Base 2, since a power of two then scales without rounding.
         pairs = np.arange(dims.head_size // 2)
         decay = np.log2((2 * pairs / dims.head_size + 0.4) / 1.4) / self.unit
         # Eight bits and the rest: a position times the first is exact, so the exponent loses nothing.

@@ -54,8 +54,10 @@ def decode(
     for t in (1, length // 2, length - 1):
         seen = slice(0, t + 1)
         # The full pass ends at the token too: an encoding may depend on the length of its context.
-        full = np.asarray(run(q[:, seen], k[:, seen], v[:, seen]))
-        alone = np.asarray(run(q[:, t : t + 1], k[:, seen], v[:, seen]))
+        keys = k[:, seen]
+        values = v[:, seen]
+        full = np.asarray(run(q[:, seen], keys, values))
+        alone = np.asarray(run(q[:, t : t + 1], keys, values))
         pairs[f"token {t}"] = alone[:, 0], full[:, t]
     return worst_of("decode", pairs, _allowed(dtype))
 
@@ -86,6 +88,7 @@ def packing(
     q, k, v = _sample(dims, 2 * size, seed, dtype)
     segments = jnp.array([[1] * size + [2] * size] * 2)
     at = jax.jit(places.packed)(segments)
+    # Positions begin anew with each document, and the mask keeps them apart: either alone would not.
     run: Any = {"encoding": encoding, "params": params, "backend": backend}
     # A context is as long as its largest position says: the row's length must not matter.
     packed = _compiled(mask=Causal() & Segments(segments), length=size, **run)
@@ -140,6 +143,7 @@ def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "aut
     length = min(encoding.max_length or 40, 40)
     q, k, v = map(jnp.asarray, _sample(dims, length, seed, jnp.float32))
     x = jnp.asarray(normal((2, length, dims.model_size), seed))
+    # The widest mask that it is defined for, so that every parameter has a pair that reads it.
     mask: Mask = Full()
     if encoding.causal:
         mask = Causal()
@@ -158,6 +162,7 @@ def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "aut
     pairs: dict[str, tuple[Any, Any]] = {"no parameters": (0.0, 0.0)}
     named = jax.tree_util.tree_leaves_with_path(got)
     for (path, gradient), expected in zip(named, jax.tree.leaves(want), strict=True):
+        # A gradient of zeros equals the reference's zeros, and still nothing would be learned.
         found: Any = gradient
         if not np.any(np.asarray(gradient) != 0):
             found = np.nan

@@ -33,6 +33,7 @@ class Finding:
 
     def enforce(self, encoding: Encoding) -> None:
         """Errors: `AssertionError` where the law does not hold."""
+        # chex decides whether assertions are on, as for its own.
         if not self.holds and asserting():
             raise AssertionError(
                 f"{encoding!r} breaks the law {self.law!r}: the error is {self.worst:.2g} at "
@@ -85,6 +86,7 @@ def normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = jnp.float32) ->
 
 def worst_of(law: str, pairs: dict[str, tuple[Any, Any]], allowed: float) -> Finding:
     """The finding of a law that compares pairs: the worst of them, and which it is."""
+    # The worst alone is told: it names the input to begin with.
     errors = {where: error_of(got, want) for where, (got, want) in pairs.items()}
     where = max(errors, key=lambda name: errors[name])
     return Finding(law, errors[where], allowed, where)

@@ -31,6 +31,7 @@ def scores(
     """
     heads = q.shape[-2]
     chex.assert_equal_shape_suffix([q, k], 2)
+    # No mask: every pair is seen, those ahead of the query too.
     pairs = Pairs(q_positions, k_positions, jnp.arange(q.shape[1]), jnp.arange(k.shape[1]))
     q = encoding.rotate(params, q, q_positions, "query")
     k = encoding.rotate(params, k, k_positions, "key")
@@ -57,6 +58,7 @@ def assert_relative(
     >>> import posjax
     >>> assert_relative(posjax.Rope(), {}, Dims(heads=2, head_size=8), offsets=(1, 2**31 - 17))
     """
+    # Under a trace nothing is known yet: chex asserts when the function has run.
     moved = moved_by(encoding, params, dims, offsets, length, seed)
     if any(isinstance(after, core.Tracer) for after, _ in moved):
         for after, before in moved:
@@ -131,6 +133,7 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
     # Neither begins where the whole does, nor ends there; queries and keys are cut apart.
     rows = slice(length // 3, length - 1)
     columns = slice(1, length // 2)
+    # Compiled, as a model runs them.
     hooks = jax.jit(partial(_hooks, encoding, params))
     # Two programs, compiled apart: in one the compiler could make the slice and the whole the same computation.
     entire = hooks(x, heads, at, at)
@@ -175,6 +178,7 @@ def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence
     """Counts the pairs of positions that cannot be told apart."""
     expect(encoding, dims, params)
     positions = [whole(position, "a position") for position in positions]
+    # One token: whatever differs between positions is then the encoding's doing.
     at = np.asarray(positions, np.int32)
     x = normal((1, 1, dims.model_size), seed)
     heads = normal((1, 1, dims.heads, dims.head_size), seed)

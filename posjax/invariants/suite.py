@@ -25,6 +25,7 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
     expect(encoding, dims)
     params = encoding.init(jax.random.key(0), dims)
     joined = encoding.join(params, encoding.constants(dims))
+    # `decode` and what follows it take the parameters alone, as a caller of `attend` has them.
     findings = [
         tile(encoding, joined, dims),
         decode(encoding, params, dims, dtype=dtype),
@@ -45,6 +46,7 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
 
 def _shift(encoding: Encoding, params: Params, dims: Dims, dtype: DTypeLike) -> Finding:
     """The shift law at the offsets that leave 16 positions within the encoding's own length."""
+    # An encoding with an end is held up to that end alone.
     last = (encoding.max_length or 2**31) - 17
     offsets = [offset for offset in OFFSETS if offset <= last]
     moved = moved_by(encoding, params, dims, offsets, 16, 0, dtype)
@@ -56,6 +58,7 @@ def _shift(encoding: Encoding, params: Params, dims: Dims, dtype: DTypeLike) -> 
 
 def _tells_positions_apart(encoding: Encoding) -> bool:
     """Whether it embeds or rotates, and claims to do so differently at every int32 position."""
+    # A bias tells positions apart that rotations alone do not: of such a mixture the law says nothing.
     if not encoding.injective or encoding.max_length is not None or encoding.bias_kind != "none":
         return False
     return type(encoding).rotate is not Encoding.rotate or embeds(encoding)
@@ -68,5 +71,6 @@ def table(encoding: Encoding, findings: Sequence[Finding], dtype: DTypeLike = jn
         verdict = "BROKEN"
         if found.holds:
             verdict = "holds "
-        lines.append(f"  {verdict}  {found.law:<9} {found.worst:9.1e} of {found.allowed:7.0e}   {found.where}")
+        error = f"{found.worst:9.1e} of {found.allowed:7.0e}"
+        lines.append(f"  {verdict}  {found.law:<9} {error}   {found.where}")
     return "\n".join(lines)

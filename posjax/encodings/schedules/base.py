@@ -13,10 +13,6 @@ from posjax.fields import check_fields
 
 Frequencies = tuple[np.ndarray, float]
 
-EXTENDED = ", the extended length divided by the trained one"
-TRAINED = "the trained length in tokens"
-"""What a factor and an original length are, in the errors about them."""
-
 
 def inverse_frequencies(rotary_size: int, base: float) -> np.ndarray:
     """`base^(-2i/r)` for each pair i, float64 `[r/2]`."""

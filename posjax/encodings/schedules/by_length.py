@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+from posjax.encodings.ranges import Factor, TrainedLength
 from posjax.encodings.schedules.base import (
-    EXTENDED,
-    TRAINED,
     Frequencies,
     Schedule,
     grown_base,
@@ -41,14 +40,15 @@ class DynamicNTK(Schedule):
     DynamicNTK(factor=2.0, original_length=4, length=8)
     """
 
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
-    original_length: Annotated[int, AtLeast(1, TRAINED)]
+    factor: Factor
+    original_length: TrainedLength
     length: Annotated[int | None, AtLeast(1, "the context in tokens", ", or None for the trained length")] = None
 
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        # The length of the call, else that of the value, else one within the trained length.
         length = length or self.length or self.original_length
         grown = self.factor * length / self.original_length - (self.factor - 1)
         # Within the trained length it would shrink the base: there nothing changes.
@@ -80,8 +80,8 @@ class LongRope(Schedule):
     [1.0, 0.01]
     """
 
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
-    original_length: Annotated[int, AtLeast(1, TRAINED)]
+    factor: Factor
+    original_length: TrainedLength
     short_factor: tuple[float, ...]
     long_factor: tuple[float, ...]
     attention_factor: Annotated[float | None, Above(0, ", or None for sqrt(1 + ln(factor) / ln(original_length))")] = (

@@ -9,15 +9,14 @@ from typing import Annotated
 
 import numpy as np
 
+from posjax.encodings.ranges import Factor, TrainedLength
 from posjax.encodings.schedules.base import (
-    EXTENDED,
-    TRAINED,
     Frequencies,
     Schedule,
     inverse_frequencies,
 )
 from posjax.errors import InputError
-from posjax.fields import Above, AtLeast
+from posjax.fields import Above
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class NTKByParts(Schedule):
     (1.0, 1.0)
     """
 
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
-    original_length: Annotated[int, AtLeast(1, TRAINED)]
+    factor: Factor
+    original_length: TrainedLength
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
@@ -63,13 +62,15 @@ class NTKByParts(Schedule):
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         kept = inverse_frequencies(rotary_size, base)
+        interpolated = kept / self.factor
         ramp = self._ramp(rotary_size, base)
-        return kept * (1 - ramp) + kept / self.factor * ramp, 1.0
+        return kept * (1 - ramp) + interpolated * ramp, 1.0
 
     def _ramp(self, rotary_size: int, base: float) -> np.ndarray:
         """0 where a pair is kept, 1 where it is interpolated, `[rotary_size / 2]`."""
 
         def index_at(turns: float) -> float:
+            # As a sum of logarithms: the quotient of a long window and few turns need not be a float.
             logarithm = math.log(self.original_length) - math.log(turns) - math.log(2 * math.pi)
             return rotary_size * logarithm / (2 * math.log(base))
 
@@ -166,8 +167,8 @@ class Llama3(Schedule):
     1.0
     """
 
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
-    original_length: Annotated[int, AtLeast(1, TRAINED)]
+    factor: Factor
+    original_length: TrainedLength
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
 
@@ -181,6 +182,7 @@ class Llama3(Schedule):
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         kept = inverse_frequencies(rotary_size, base)
+        # How often each pair turns within the trained window.
         turns = self.original_length * kept / (2 * math.pi)
         width = self.high_freq_factor - self.low_freq_factor
         if width:

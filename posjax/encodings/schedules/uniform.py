@@ -7,9 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
-from posjax.encodings.schedules.base import EXTENDED, Frequencies, Schedule, grown_base, inverse_frequencies
+from posjax.encodings.ranges import Factor
+from posjax.encodings.schedules.base import Frequencies, Schedule, grown_base, inverse_frequencies
 from posjax.errors import InputError
-from posjax.fields import AtLeast, Share
+from posjax.fields import Share
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Interpolation(Schedule):
     [0.25, 0.0025]
     """
 
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
+    factor: Factor
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         return inverse_frequencies(rotary_size, base) / self.factor, 1.0
@@ -84,7 +85,7 @@ class NTK(Schedule):
     (1.0, 0.5)
     """
 
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)]
+    factor: Factor
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         return inverse_frequencies(rotary_size, grown_base(base, self.factor, rotary_size)), 1.0
@@ -111,7 +112,7 @@ class Proportional(Schedule):
     """
 
     fraction: Annotated[float, Share("the pairs")] = 0.75
-    factor: Annotated[float, AtLeast(1, hint=EXTENDED)] = 1.0
+    factor: Factor = 1.0
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         if int(self.fraction * rotary_size / 2) < 1:
