@@ -14,7 +14,9 @@ COMMANDS = """
     python -m pip install -e . && python -m experiments.run configs/quickstart.py
     python -m pip install -e '.[test]' && python -m pytest
 """
-FIRST = [f"posjax/{name}.py" for name in ("encodings/base", "encodings/rope", "attention/attend", "attention/reference")]
+FIRST = [
+    f"posjax/{name}.py" for name in ("encodings/base", "encodings/rope", "attention/attend", "attention/reference")
+]
 MOST_WORDS = 20
 
 
@@ -46,7 +48,7 @@ def test_the_readme_is_a_first_screen():
     # Word for word: they are what a clone is promised to do.
     assert COMMANDS in text
     code = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(code) == 1 and len(code[0].splitlines()) == 4
+    assert len(code) == 1 and len(list(filter(None, code[0].splitlines()))) == 4
 
 
 def test_the_readme_names_the_four_files_to_read_first_in_order():
@@ -107,7 +109,10 @@ def test_sentences_are_short(name):
     ("text", "found"),
     [
         ("One two. Three?\n\n- Four\n- Five six\n", ["One two.", "Three?", "Four", "Five six"]),
-        ("# No\n\n| no | table |\n\n    no code\n\nA [link of `x y`](address.md), `a b c`.\n", ["A link of code, code."]),
+        (
+            "# No\n\n| no | table |\n\n    no code\n\nA [link of `x y`](address.md), `a b c`.\n",
+            ["A link of code, code."],
+        ),
         ("```python\nno = 1. \n```\nYes\nand yes.\n", ["Yes and yes."]),
         ("**Bold.** Next.", ["**Bold.", "Next."]),
     ],
