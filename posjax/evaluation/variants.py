@@ -140,7 +140,9 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
         resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
         # Constants of another structure would not fit the compiled function, nor the trained parameters.
         if structure(resolved) != structure(encoding):
-            raise InputError(f"{encoding!r} cannot be extended by {variant.name}: the extension is of another structure")
+            raise InputError(
+                f"{encoding!r} cannot be extended by {variant.name}: the extension is of another structure"
+            )
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
     return state, resolved.constants(dims(trained_model.config)), jnp.int32(window)
