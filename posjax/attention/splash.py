@@ -76,16 +76,17 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_off
         q_seq_shards=1,
         interpret=interpret,
     )
-    heads_first = [_swapped(x) for x in (q, k, v)]
+    q_BNTH, k_BKSH = _swapped(q), _swapped(k)
+    v_BKSH = _swapped(v)
     segments = next((rule for rule in every if isinstance(rule, Segments)), None)
     if segments is None:
-        return _swapped(jax.vmap(kernel)(*heads_first))
+        return _swapped(jax.vmap(kernel)(q_BNTH, k_BKSH, v_BKSH))
     q_ids, k_ids = _ids(segments, q.shape[0], (T, S), q_offset)
 
     def of_row(q: jax.Array, k: jax.Array, v: jax.Array, q_ids: jax.Array, k_ids: jax.Array) -> jax.Array:
         return kernel(q, k, v, segment_ids=kernels.SegmentIds(q_ids, k_ids))
 
-    out = _swapped(jax.vmap(of_row)(*heads_first, q_ids, k_ids))
+    out = _swapped(jax.vmap(of_row)(q_BNTH, k_BKSH, v_BKSH, q_ids, k_ids))
     # Here padding would see padding; by our rule it sees nothing.
     return jnp.where((q_ids != 0)[:, :, None, None], out, 0)
 

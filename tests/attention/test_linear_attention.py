@@ -7,14 +7,14 @@ import pytest
 
 import posjax
 from posjax import Causal, Full, InputError, NoPE, Rope, Segments, Window
-from posjax.attention import linear
+from posjax.attention import linear_attention
 from posjax.attention.linear_attention import linear_attend
 from tests import content_oracles as content
 
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
-    monkeypatch.setattr(linear, "CHUNK", 4)
+    monkeypatch.setattr(linear_attention, "CHUNK", 4)
 
 
 def qkv(length=11, heads=6, kv_heads=3, dtype="float32"):
@@ -94,7 +94,7 @@ def test_gradients_equal_those_of_the_pairs(mask):
     def pairwise(q, k, v):
         at = jnp.arange(11)
         k, v = (jnp.repeat(x, 2, axis=2) for x in (k, v))
-        q, k = linear.elu_plus_one(q), linear.elu_plus_one(k)
+        q, k = linear_attention.elu_plus_one(q), linear_attention.elu_plus_one(k)
         turned = [Rope().rotate({}, x, at, role) for x, role in ((q, "query"), (k, "key"))]
         seen = jnp.asarray(lower(11)[:, None] if mask.causal else np.ones((1, 1, 11, 11)), jnp.float32)
         above = jnp.einsum("btnh,bsnh->bnts", *turned) * seen
@@ -110,7 +110,7 @@ def test_gradients_equal_those_of_the_pairs(mask):
 
 
 def test_memory_grows_with_the_length(monkeypatch):
-    monkeypatch.setattr(linear, "CHUNK", 128)
+    monkeypatch.setattr(linear_attention, "CHUNK", 128)
 
     def temporary(length):
         x = jax.ShapeDtypeStruct((1, length, 2, 16), jnp.float32)

@@ -1,8 +1,8 @@
 """Attention as one kernel for each pass, the bias evaluated inside its tiles, with gradients to what the bias learns.
 
 The kernels are Pallas, for GPUs and for TPUs, over the same mathematics of a tile. A bias by distance enters as its
-vector, a linear one as its slope, one by position as a `program` that runs in the kernel. No kernel adds to what
-another writes, so results repeat to the bit.
+vector, a slope as one number, a bias by position as a program that runs in the kernel (`pairwise`). No kernel adds to
+what another writes, so results repeat to the bit.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def refuse(job: Job) -> str | None:
 
     A bias by position may still be more than a kernel can evaluate; then `attention` says so.
     """
+    # What a kernel cannot know comes first, then what it cannot do, then what nobody has sized its tiles for.
     if job.varying:
         return "inside a jax.shard_map a Pallas kernel does not say what varies: pass check_vma=False to it"
     if job.bias == "content":
@@ -37,6 +38,7 @@ def refuse(job: Job) -> str | None:
 
 def pass_over(job: Job) -> str | None:
     """Why `backend="auto"` leaves a job that this backend can do to others; `None` where it takes it."""
+    # Whether it is shows only when the bias is traced, and "auto" has chosen by then.
     if job.bias == "position":
         return "a bias of explicit positions may be more than its kernels can evaluate"
     if job.platform == "gpu" and not any(name in job.device for name in ("H100", "H200")):
