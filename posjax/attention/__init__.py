@@ -5,6 +5,7 @@ from posjax.attention.biases import (
     Bias as Bias,
     ByDistance as ByDistance,
     ByPosition as ByPosition,
+    Slope as Slope,
     describe as describe,
 )
 from posjax.attention.dispatch import (
