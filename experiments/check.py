@@ -45,7 +45,7 @@ NAMES: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class CheckOptions:
     """Measure every law that an encoding must obey."""
 
     encoding: Annotated[str, tyro.conf.Positional] = ""
@@ -56,7 +56,7 @@ class Options:
 
 def command(arguments: Sequence[str]) -> None:
     remedy = "give one encoding in quotes, or --all"
-    options = cli.options(Options, "experiments.check", arguments, remedy)
+    options = cli.options(CheckOptions, "experiments.check", arguments, remedy)
     if options.all == bool(options.encoding):
         raise InputError("give one encoding in quotes, such as 'Rope(base=5e5)', or --all")
     if options.all:

@@ -15,7 +15,7 @@ from posjax import runs, workfolder
 
 
 @dataclass(frozen=True)
-class Options(cli.Common):
+class EvaluateOptions(cli.Common):
     """Evaluate trained runs anew."""
 
     to: Path | None = None
@@ -23,7 +23,7 @@ class Options(cli.Common):
 
 
 def command(arguments: Sequence[str]) -> None:
-    options, request = cli.read(Options, "experiments.evaluate", arguments)
+    options, request = cli.read(EvaluateOptions, "experiments.evaluate", arguments)
     console = cli.console()
     if options.to is not None:
         # All of them before the first is measured, which may take minutes.

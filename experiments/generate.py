@@ -20,7 +20,7 @@ from posjax.models import Sampling, generate
 
 
 @dataclass(frozen=True)
-class Options(cli.Common):
+class GenerateOptions(cli.Common):
     """Continue a text with trained runs, one after the other."""
 
     prompt: str = "def "
@@ -38,7 +38,7 @@ class Options(cli.Common):
 
 
 def command(arguments: Sequence[str]) -> None:
-    options, request = cli.read(Options, "experiments.generate", arguments)
+    options, request = cli.read(GenerateOptions, "experiments.generate", arguments)
     console = cli.console()
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     # The tokens of a task are no bytes, and nobody could read them.

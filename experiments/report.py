@@ -17,7 +17,7 @@ from experiments.run import finish
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """Write the report of a folder of runs anew."""
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -28,7 +28,7 @@ class Options:
 
 def command(arguments: Sequence[str]) -> None:
     remedy = "the one argument is a folder, such as runs/quickstart"
-    options = cli.options(Options, "experiments.report", arguments, remedy)
+    options = cli.options(ReportOptions, "experiments.report", arguments, remedy)
     # As at the end of experiments.run, whose table and page these are.
     finish(options.folder, cli.console(), to=options.to)
 

@@ -32,7 +32,7 @@ from posjax.runs import Experiment, Run
 
 
 @dataclass(frozen=True)
-class Options(cli.Common):
+class RunOptions(cli.Common):
     """Train, evaluate and report. Safe to stop and to start again: it goes on where it was."""
 
     list: bool = False
@@ -42,7 +42,7 @@ class Options(cli.Common):
 
 
 def command(arguments: Sequence[str]) -> None:
-    options, request = cli.read(Options, "experiments.run", arguments)
+    options, request = cli.read(RunOptions, "experiments.run", arguments)
     console = cli.console()
     if options.list:
         show_list(request, console)

@@ -90,7 +90,16 @@ def check(
         low, high = int(known.min()), int(known.max())
         if high > LARGEST or low < -LARGEST - 1:
             raise InputError(f"{name} reach from {low} to {high}: needed are positions of int32, {LARGEST} at most")
-    return jnp.asarray(given).astype(jnp.int32)
+    return _narrowed(jnp.asarray(given))
+
+
+def _narrowed(positions: jax.Array) -> jax.Array:
+    """The positions as int32; one that int32 does not hold has no meaning, and says so by being negative."""
+    if positions.dtype.itemsize <= 4:
+        return positions.astype(jnp.int32)
+    # Traced numbers of 64 bits are not known here, and a cast would wrap them to other positions.
+    held = (positions <= LARGEST) & (positions >= 0)
+    return jnp.where(held, positions, -1).astype(jnp.int32)
 
 
 def _check_tokens(positions: Any, name: str, coordinates: int, tokens: tuple[int, int] | None) -> None:

@@ -14,7 +14,7 @@ from posjax.surroundings import changes
 from posjax.training import begun
 
 
-class Configuration(Protocol):
+class RunConfiguration(Protocol):
     """What a folder belongs to: a frozen value with a name, such as `posjax.runs.Run`."""
 
     @property
@@ -32,7 +32,7 @@ class Configuration(Protocol):
         ...
 
 
-def claim(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
+def claim(run: RunConfiguration, folder: Path, corpus: str | None) -> list[str]:
     """Makes a folder this run's own, or holds it to be so already, and tells what else has changed since.
 
     `corpus` is the fingerprint of the text. Errors: `InputError` that says what differs, `StorageError`.
@@ -47,13 +47,13 @@ def claim(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
     return notes
 
 
-def compare(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
+def compare(run: RunConfiguration, folder: Path, corpus: str | None) -> list[str]:
     """As `claim`, for a folder that is only read: it tells the same, and keeps nothing of it."""
     _, notes = _compared(run, folder, hold(run, folder), corpus)
     return notes
 
 
-def hold(run: Configuration, folder: Path) -> dict[str, Any]:
+def hold(run: RunConfiguration, folder: Path) -> dict[str, Any]:
     """The manifest of a folder, held to be this run's. Errors: `InputError` that says what differs."""
     path = folder / "run.json"
     if not path.exists():
@@ -71,7 +71,7 @@ def finished(folder: Path) -> bool:
     return (folder / "results.json").is_file()
 
 
-def manifest(run: Configuration, corpus: str | None) -> dict[str, Any]:
+def manifest(run: RunConfiguration, corpus: str | None) -> dict[str, Any]:
     """What is needed to repeat a run: the config and all that it ran on."""
     return {
         "name": run.name,
@@ -83,7 +83,7 @@ def manifest(run: Configuration, corpus: str | None) -> dict[str, Any]:
     }
 
 
-def _begin(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
+def _begin(run: RunConfiguration, folder: Path, corpus: str | None) -> list[str]:
     """Writes the manifest of a folder that has none, and sets aside what was measured there before."""
     # Nothing is written before this: a folder of another config stays as it is.
     # Without its manifest a folder still knows by its checkpoints whose it is.
@@ -102,7 +102,7 @@ def _begin(run: Configuration, folder: Path, corpus: str | None) -> list[str]:
 
 
 def _compared(
-    run: Configuration, folder: Path, kept: dict[str, Any], corpus: str | None
+    run: RunConfiguration, folder: Path, kept: dict[str, Any], corpus: str | None
 ) -> tuple[dict[str, Any], list[str]]:
     """What the run would run on here, and a line where its last session ran on something else."""
     if kept["corpus"] != corpus:

@@ -18,6 +18,7 @@ from posjax import (
     InputError,
     Learned,
     LogN,
+    NoPE,
     PoSE,
     Randomized,
     Rope,
@@ -27,6 +28,8 @@ from posjax import (
     Window,
     XPos,
     attend,
+    by_head,
+    chain,
     convert_layout,
     linear_attend,
     near_far,
@@ -256,3 +259,37 @@ def test_a_rule_that_derives_from_another_is_not_taken_for_it():
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     with pytest.raises(NotImplementedError, match="cannot follow"):
         linear_attend(q, k, v, mask=Even())
+
+
+@pytest.mark.parametrize("other", [Alibi(), Rope(), Learned(8), by_head(Rope(), NoPE())], ids=repr)
+def test_beside_an_encoding_of_coordinates_others_take_the_first(other):
+    both = chain(AxialRope((1, 1)), other)
+    dims = Dims(2, 4, 8)
+    params = both.init(jax.random.key(0), dims)
+    q, k, v = normal(3, 1, 4, 2, 4)
+    at = jnp.stack([jnp.arange(4), 3 - jnp.arange(4)], axis=-1)[None]
+    got = attend(q, k, v, encoding=both, params=params, q_positions=at, k_positions=at)
+    first = AxialRope((1, 1)).constants(dims)
+    turned = [AxialRope((1, 1)).rotate(first, x, at, role) for x, role in ((q, "query"), (k, "key"))]
+    alone = attend(*turned, v, encoding=other, params=params["1"], q_positions=at[..., 0], k_positions=at[..., 0])
+    np.testing.assert_allclose(got, alone, atol=1e-6)
+    embedded = both.embed(both.join(params, both.constants(dims)), normal(1, 4, 8), at)
+    assert embedded.shape == (1, 4, 8)
+
+
+@pytest.mark.parametrize("encoding", [Rope(), chain(Rope(), Alibi())], ids=repr)
+def test_what_was_prepared_for_other_positions_is_refused(encoding):
+    dims = Dims(2, 4)
+    joined = encoding.join(encoding.init(jax.random.key(0), dims), encoding.constants(dims))
+    prepared = encoding.prepare(joined, jnp.arange(10, 14), dims)
+    x = normal(1, 4, 2, 4)
+    np.testing.assert_array_equal(attend(x, x, x, encoding=encoding, params=joined), attend(x, x, x, encoding=encoding))
+    with pytest.raises(InputError, match=r"'cos'\], which it does not make"):
+        attend(x, x, x, encoding=encoding, params=prepared)
+
+
+def test_a_traced_position_that_int32_does_not_hold_is_a_mark():
+    with jax.enable_x64(True):
+        at = jnp.array([0, 1, 2**32, -(2**33)])
+        narrowed = jax.jit(positions.check)(at)
+    assert narrowed.tolist() == [0, 1, -1, -1] and narrowed.dtype == jnp.int32

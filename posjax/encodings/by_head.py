@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Head, Params, Role
 from posjax.encodings.by_side import BySide
+from posjax.encodings.several import first_coordinate
 from posjax.errors import InputError
 
 BiasOfPart = Callable[[Encoding, Params, Head], jax.Array]
@@ -38,7 +39,7 @@ class ByHead(BySide):
         groups = jnp.split(x, len(self.parts), axis=-2)
         turned = []
         for (part, own), group in zip(self.with_params(params), groups, strict=True):
-            turned.append(part.rotate(own, group, positions, role))
+            turned.append(part.rotate(own, group, first_coordinate(part, positions), role))
         return jnp.concatenate(turned, axis=-2)
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:

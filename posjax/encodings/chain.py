@@ -9,7 +9,7 @@ import jax
 
 from posjax.encodings import traits
 from posjax.encodings.base import Encoding, Head, NoPE, Pairs, Params, Role
-from posjax.encodings.several import Several
+from posjax.encodings.several import Several, first_coordinate
 from posjax.encodings.traits import scores_content
 from posjax.errors import InputError
 
@@ -26,7 +26,7 @@ class Chain(Several):
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         for part, own in self.with_params(params):
-            x = part.rotate(own, x, positions, role)
+            x = part.rotate(own, x, first_coordinate(part, positions), role)
         return x
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:

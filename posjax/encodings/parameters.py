@@ -38,8 +38,24 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
         _hold(encoding, params, learned, "params", dims, complete=True)
         if len(jax.tree.leaves(params)) > len(_shapes_in(learned)):
             # Constants are computed anew only where some were joined.
-            _hold(encoding, params, _shapes(encoding.constants, dims), "params", dims, complete=False)
+            constants = _shapes(encoding.constants, dims)
+            _hold(encoding, params, constants, "params", dims, complete=False)
+            _refuse_unknown(encoding, params, (learned, constants), dims)
     return encoding.join(params, None)
+
+
+def _refuse_unknown(encoding: Encoding, params: Params, known: tuple[Any, Any], dims: Dims) -> None:
+    """Refuses what neither `init` nor `constants` makes: nothing reads it, or it was prepared for other positions."""
+    names = set()
+    for tree in known:
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, tuple)):
+            names.add(jax.tree_util.keystr(path))
+    for path in _by_path(params):
+        if path not in names:
+            raise InputError(
+                f"{encoding!r} got params{path}, which it does not make: pass params=encoding.init(key, {dims!r}), or "
+                "these joined with constants, and nothing that was prepared for some positions"
+            )
 
 
 def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:

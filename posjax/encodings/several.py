@@ -98,7 +98,7 @@ class Several(Encoding):
         inner = self.dims_of_part(dims)
         prepared = {}
         for i, (part, own) in enumerate(self.with_params(params)):
-            prepared[str(i)] = part.prepare(own, positions, inner)
+            prepared[str(i)] = part.prepare(own, first_coordinate(part, positions), inner)
         return prepared
 
     def at_length(self, length: int) -> Encoding:
@@ -106,7 +106,7 @@ class Several(Encoding):
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         for part, own in self.with_params(params):
-            x = part.embed(own, x, positions)
+            x = part.embed(own, x, first_coordinate(part, positions))
         return x
 
     def with_params(self, params: Params) -> list[tuple[Encoding, Params]]:
@@ -133,3 +133,10 @@ class Several(Encoding):
             f"{type(self).__name__} of {len(self.parts)} encodings got parameters {got}: needed is a "
             f"dict for each part under {', '.join(names)}, as encoding.init(key, dims) makes them"
         )
+
+
+def first_coordinate(encoding: Encoding, positions: jax.Array) -> jax.Array:
+    """Positions as an encoding takes them: of several coordinates the first, where it knows but one, as biases do."""
+    if positions.ndim == 3 and encoding.coordinates == 1:
+        return positions[..., 0]
+    return positions
