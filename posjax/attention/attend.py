@@ -91,9 +91,10 @@ def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
 
 def _index(q_offset: Any) -> Any:
     """The first query's index as Python's own number where it is known, or a traced whole number."""
-    is_whole = isinstance(q_offset, int) and not isinstance(q_offset, bool)
-    if hasattr(q_offset, "dtype"):
-        is_whole = jnp.issubdtype(q_offset.dtype, jnp.integer) and q_offset.ndim == 0
+    if isinstance(q_offset, int):
+        is_whole = not isinstance(q_offset, bool)
+    else:
+        is_whole = hasattr(q_offset, "dtype") and jnp.issubdtype(q_offset.dtype, jnp.integer) and q_offset.ndim == 0
     if not is_whole:
         raise InputError(f"q_offset is {q_offset!r}: needed is the first query's index among the keys, a whole number")
     if isinstance(q_offset, core.Tracer):

@@ -182,9 +182,7 @@ def context_length(encoding: Encoding, given: int | None, *ends: int | jax.Array
         return whole(given, "length", least=1)
     longest = 1
     for end in ends:
-        reached = end
-        if not isinstance(end, int):
-            reached = positions.reach(end)
+        reached = end if isinstance(end, int) else positions.reach(end)
         if reached is None:
             raise InputError(
                 f"{encoding!r} depends on the length of the context, and the positions are known at run time "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class Alibi(RelativeBias):
         return {"log_slopes": jnp.log(jnp.asarray(published, jnp.float32))}
 
     def constants(self, dims: Dims) -> Params:
-        made = {"rate": np.float32(1 / self.factor)}
+        made: dict[str, Any] = {"rate": np.float32(1 / self.factor)}
         if not self.learned:
             made["slopes"] = self._slopes(dims.heads).astype(np.float32)
         return made
