@@ -16,7 +16,7 @@ _attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend", "length
 
 def attend(*arrays, backend="auto", **given):
     if given.get("q_positions") is not None:  # Known here, and traced inside.
-        given["length"] = context_length(given["encoding"], None, arrays[1].shape[1], given["q_positions"])
+        given["length"] = context_length(given["encoding"], None, given["q_positions"])
     with may_refuse(backend):
         return _attend(*arrays, backend=backend, **given)
 
