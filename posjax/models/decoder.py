@@ -32,7 +32,7 @@ class Decoder:
     Errors: `InputError` for sizes that do not divide.
 
     >>> Decoder(layers=1, model_size=16, heads=2).size(vocabulary=11)
-    3616
+    3680
     """
 
     encoding: Encoding = ROPE
