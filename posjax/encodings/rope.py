@@ -50,9 +50,9 @@ class Rope(Encoding):
     Source: Su et al. 2021, RoFormer, arXiv:2104.09864, equations 14 to 16 and 34.
 
     >>> import jax.numpy as jnp
-    >>> x = jnp.ones((1, 2, 1, 4))
-    >>> Rope().rotate({}, x, jnp.arange(2), "query")[0, 0, 0].tolist()
-    [1.0, 1.0, 1.0, 1.0]
+    >>> at_one = Rope().rotate({}, jnp.ones((1, 1, 1, 4)), jnp.array([1]), "query")
+    >>> [round(float(channel), 2) for channel in at_one[0, 0, 0]]
+    [-0.3, 0.99, 1.38, 1.01]
     """
 
     base: Annotated[float, Above(1, ", usually 10,000 or more")] = 10_000.0
