@@ -5,6 +5,7 @@ from __future__ import annotations
 import grain
 import numpy as np
 
+from posjax.data.source import stacked
 from posjax.errors import InputError
 
 
@@ -49,7 +50,7 @@ class Batches:
         # By number and not by an iterator, which a run that goes on would have to wind forward.
         first = step * self.size
         items = [self._item(first + row) for row in range(start, stop)]
-        return {name: np.stack([item[name] for item in items]) for name in items[0]}
+        return stacked(items)
 
     def _item(self, index: int) -> dict[str, np.ndarray]:
         item = self._dataset[index]

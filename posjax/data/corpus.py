@@ -105,7 +105,8 @@ class StandardLibrary:
         name = f"standard library of Python {platform.python_version()}"
         if len(files) < 2:
             raise InputError(f"the {name} has no source files in {root}: give text of your own with Text(paths=...)")
-        return _documents(name, *_split_files(files, self.validation_share))
+        train, validation = _split_files(files, self.validation_share)
+        return _documents(name, train, validation)
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ class Text:
         split = _split_files
         if len(files) == 1:
             split = _split_bytes
-        return _documents(name, *split(files, self.validation_share))
+        train, validation = split(files, self.validation_share)
+        return _documents(name, train, validation)
 
     def _files(self) -> list[_File]:
         """The files that count, each once."""
@@ -214,7 +216,8 @@ def _holds_runs(folder: Path) -> bool:
 
 
 def _is_library_folder(name: str) -> bool:
-    return name not in _LEFT_OUT and not name.startswith("config-")
+    is_build = name.startswith("config-")
+    return name not in _LEFT_OUT and not is_build
 
 
 def _is_visible(name: str) -> bool:
@@ -248,7 +251,8 @@ def _split_files(files: Sequence[_File], share: float) -> tuple[list[_File], lis
     # In the order of their hashes: where a side would be empty, the nearest to the threshold moves over.
     by_hash = sorted(range(len(files)), key=lambda index: (hashes[index], index))
     below = sum(value < share for value in hashes)
-    held_out = min(max(below, 1), len(files) - 1)
+    most = len(files) - 1
+    held_out = min(max(below, 1), most)
     chosen = set(by_hash[:held_out])
     train = [file for index, file in enumerate(files) if index not in chosen]
     validation = [file for index, file in enumerate(files) if index in chosen]
@@ -259,15 +263,20 @@ def _split_bytes(files: Sequence[_File], share: float) -> tuple[list[_File], lis
     """The last part of the only file is validation; neither side stays empty."""
     ((key, content),) = files
     wanted = round(share * len(content))
-    held_out = min(max(wanted, 1), len(content) - 1)
-    return [(key, content[:-held_out])], [(key, content[-held_out:])]
+    most = len(content) - 1
+    held_out = min(max(wanted, 1), most)
+    train = content[:-held_out]
+    validation = content[-held_out:]
+    return [(key, train)], [(key, validation)]
 
 
 def _hash(key: str) -> float:
     """The first 32 bits of SHA-256 as a fraction in [0, 1)."""
     # A name is bytes to the file system, and need not be text.
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32
+    encoded = key.encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(encoded).digest()
+    number = int.from_bytes(digest[:4], "big")
+    return number / 2**32
 
 
 def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -> Documents:

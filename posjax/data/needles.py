@@ -8,7 +8,7 @@ import grain
 import numpy as np
 
 from posjax.data.randomness import rng
-from posjax.data.source import Row, endless
+from posjax.data.source import Row, endless, stacked
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -104,8 +104,10 @@ class Needles:
         def row(index: int) -> Row:
             generator = rng(seed, "needle", index)
             # Drawn first, and by the same generator, so that a row is one function of its number.
-            true_length = length * int(generator.integers(2, 5)) // 4
-            return self._row(generator, length, true_length, 0, self._body(true_length))
+            quarters = int(generator.integers(2, 5))
+            true_length = length * quarters // 4
+            body = self._body(true_length)
+            return self._row(generator, length, true_length, 0, body)
 
         return endless(row)
 
@@ -143,7 +145,7 @@ class Needles:
         start = min(int(depth * body), body - width)
         generators = (rng(seed, "needle-query", index) for index in range(count))
         items = [self._row(generator, length, length, start, width) for generator in generators]
-        return {name: np.stack([item[name] for item in items]) for name in items[0]}
+        return stacked(items)
 
     def _body(self, length: int) -> int:
         """Tokens before the marker; the last value of the tail is a target alone, hence not one token fewer."""
@@ -166,7 +168,8 @@ class Needles:
         slots = start + generator.permutation(width)[:n]
         # Filler everywhere, and then what stands on it: what is left behind the end is the padding.
         tokens = generator.integers(self.keys + self.values, self.marker, size=length + 1, dtype=np.int32)
-        tokens[slots] = self.marker + 1 + keys * self.values + values
+        pairs = keys * self.values + values
+        tokens[slots] = self.marker + 1 + pairs
         tokens[body] = self.marker
         tokens[body + 1 : true_length : 2] = keys
         tokens[body + 2 : true_length + 1 : 2] = self.keys + values

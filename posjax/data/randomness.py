@@ -29,4 +29,5 @@ def rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     if seed < 0:
         raise InputError(f"seed is {seed}, but it has to be 0 or more: choose another")
     # crc32 rather than hash(): Python salts hash() of a string anew in each process.
-    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
+    of_purpose = zlib.crc32(purpose.encode())
+    return np.random.default_rng([seed, of_purpose, *indices])

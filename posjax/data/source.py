@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grain
@@ -34,3 +34,12 @@ def endless(row: Callable[[int], Row]) -> grain.MapDataset:
     [41, 41]
     """
     return grain.MapDataset.source(RowSource(row))
+
+
+def stacked(items: Sequence[Row]) -> Row:
+    """Rows with the same keys and shapes as one, an axis of rows in front."""
+    together = {}
+    for name in items[0]:
+        arrays = [item[name] for item in items]
+        together[name] = np.stack(arrays)
+    return together

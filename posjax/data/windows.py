@@ -47,10 +47,12 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
         )
 
     def row(index: int) -> Row:
-        start = int(rng(seed, "train-window", index).integers(starts))
+        generator = rng(seed, "train-window", index)
+        start = int(generator.integers(starts))
+        window = tokens[start : start + length + 1]
         return {
-            "inputs": tokens[start : start + length].astype(np.int32),
-            "targets": tokens[start + 1 : start + length + 1].astype(np.int32),
+            "inputs": window[:-1].astype(np.int32),
+            "targets": window[1:].astype(np.int32),
             "weights": np.ones(length, np.float32),
         }
 
@@ -92,19 +94,22 @@ def validation_windows(documents: Documents, length: int, count: int, seed: int)
     # All bytes at which a window can start, counted through: `ends` says up to which of them each file reaches.
     ends = np.cumsum([len(file) - length for file in files])
     windows = np.empty((count, length + 1), np.int32)
-    for window, start in zip(windows, _distinct(int(ends[-1]), count, seed), strict=True):
+    starts = _distinct(int(ends[-1]), count, seed)
+    for window, start in zip(windows, starts, strict=True):
         file = int(np.searchsorted(ends, start, side="right"))
         offset = int(start)
         if file > 0:
             offset -= int(ends[file - 1])
-        window[:] = files[file][offset : offset + length + 1]
+        content = files[file]
+        window[:] = content[offset : offset + length + 1]
     return windows
 
 
 def _distinct(total: int, count: int, seed: int) -> np.ndarray:
     """`count` numbers below `total` in a random order, repeating only after all have come."""
     # Grain takes a seed of 32 bits, while a run's may be any number.
-    shuffle_seed = int(rng(seed, "validation-window").integers(2**32))
+    generator = rng(seed, "validation-window")
+    shuffle_seed = int(generator.integers(2**32))
     # Random access, so that a few windows of a large text need no permutation of all of it.
     order = grain.MapDataset.range(total).shuffle(seed=shuffle_seed)
     return np.array([order[index] for index in range(count)], np.int64)
@@ -112,13 +117,15 @@ def _distinct(total: int, count: int, seed: int) -> np.ndarray:
 
 def _joined(files: Sequence[bytes]) -> np.ndarray:
     """The files as one uint16 array with a SEPARATOR between neighbours: two bytes a token, not four."""
-    size = sum(map(len, files)) + max(len(files) - 1, 0)
+    separators = max(len(files) - 1, 0)
+    size = sum(map(len, files)) + separators
     # Separators everywhere, and then the files over them.
     tokens = np.full(size, SEPARATOR, np.uint16)
     start = 0
     for file in files:
-        tokens[start : start + len(file)] = np.frombuffer(file, np.uint8)
-        start += len(file) + 1
+        end = start + len(file)
+        tokens[start:end] = np.frombuffer(file, np.uint8)
+        start = end + 1
     return tokens
 
 

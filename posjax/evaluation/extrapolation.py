@@ -52,10 +52,12 @@ class Extrapolation:
         """All measurements of one model, as plain values for a JSON file."""
         trained = trained_model.trained_length
         # The same windows for every model of an experiment, so that models are compared on the same bytes.
-        windows = validation_windows(documents, self.multiples[-1] * trained, self.windows, seed)
+        longest = self.multiples[-1] * trained
+        windows = validation_windows(documents, longest, self.windows, seed)
         last = trained_model.last_multiple(self.multiples)
         # Measured once: within the trained length all variants but fills are this one.
-        base = measure.losses_and_mass(trained_model, RAW, 1, windows[:, -trained - 1 :])
+        ends = windows[:, -trained - 1 :]
+        base = measure.losses_and_mass(trained_model, RAW, 1, ends)
         by_variant = []
         for variant in chosen_variants(trained_model, self):
             by_variant.append(self._variant(trained_model, variant, windows, base, last, seed))
@@ -97,13 +99,16 @@ class Extrapolation:
         # Half a trained length less than all there is, so that some queries have a key at the furthest distance.
         furthest = max(last * length - length // 2, 1)
         # Evenly on a logarithmic axis: what happens near by would else lie in the first few points.
-        beyond_zero = np.geomspace(1, furthest, 48).round().astype(int)
+        evenly = np.geomspace(1, furthest, 48)
+        beyond_zero = evenly.round().astype(int)
+        # Rounded, the nearest ones fall together: each counts once.
         distances = np.unique(np.concatenate([[0], beyond_zero]))
         # A few windows: each gives a mean over many layers, heads and queries.
         few = windows[:8, -last * length - 1 :]
         trained = measure.trained_scores(trained_model, few, distances)
         config = trained_model.config
-        random = measure.random_scores(config.encoding, dims(config), distances, seed)
+        sizes = dims(config)
+        random = measure.random_scores(config.encoding, sizes, distances, seed)
         return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}
 
 
@@ -112,10 +117,14 @@ def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, trained: 
     tail = max(trained // 2, 1)
     last = losses[:, -tail:]
     # Windows are paired, so the interval is of differences, and the spread between texts drops out.
-    ratio, low, high = bootstrap_ratio(last.mean(axis=1), base[:, -tail:].mean(axis=1), seed)
+    of_windows = last.mean(axis=1)
+    of_base = base[:, -tail:].mean(axis=1)
+    ratio, low, high = bootstrap_ratio(of_windows, of_base, seed)
     # Four bins a trained length, whatever the length.
-    count = max(1, losses.shape[1] // max(trained // 4, 1))
-    bins = np.array_split(np.arange(losses.shape[1]), count)
+    _, length = losses.shape
+    bin_size = max(trained // 4, 1)
+    count = max(1, length // bin_size)
+    bins = np.array_split(np.arange(length), count)
     return {
         "loss": float(last.mean()),
         "mean": float(losses.mean()),

@@ -33,11 +33,13 @@ def losses_and_mass(
     graph, _ = nnx.split(trained_model.model)
     data = numbers(trained_model, variant, multiple)
     losses, shares = [], []
+    trained = trained_model.trained_length
     for batch in _batches(windows):
-        loss, share = _measure(graph, trained_model.trained_length, jnp.asarray(batch), data)
+        loss, share = _measure(graph, trained, jnp.asarray(batch), data)
         losses.append(loss)
         shares.append(share)
-    return _joined(losses, len(windows)), _joined(shares, len(windows))
+    count = len(windows)
+    return _joined(losses, count), _joined(shares, count)
 
 
 def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
@@ -67,7 +69,8 @@ def rehearse(evaluation: Evaluation, model: Decoder, vocabulary: int, trained_le
     for variant in chosen_variants(trained_model, evaluation):
         # A window only narrows what the raw model sees, and filling a table needs real rows.
         if variant.kind in ("raw", "extension"):
-            jax.eval_shape(measured, rows, numbers(trained_model, variant, multiple))
+            data = numbers(trained_model, variant, multiple)
+            jax.eval_shape(measured, rows, data)
     if not answers:
         encoding, sizes = trained_model.config.encoding, dims(trained_model.config)
         jax.eval_shape(lambda: _random_scores(encoding, sizes, np.arange(2), 0, draws=1))
@@ -75,15 +78,19 @@ def rehearse(evaluation: Evaluation, model: Decoder, vocabulary: int, trained_le
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:
     """Equal batches, so that one compilation serves all: the last is filled up with the first rows."""
-    size = max(1, min(len(rows), TOKENS // rows.shape[1]))
+    _, length = rows.shape
+    fitting = TOKENS // length
+    # One at the least, however long it is.
+    size = max(1, min(len(rows), fitting))
     count = math.ceil(len(rows) / size)
-    whole = np.resize(rows, (count * size, rows.shape[1]))
+    whole = np.resize(rows, (count * size, length))
     return np.split(whole, count)
 
 
 def _joined(batches: list[jax.Array], rows: int) -> np.ndarray:
     """What batches gave, together, without the rows that filled up the last one."""
-    return np.concatenate([np.asarray(batch) for batch in batches])[:rows]
+    together = np.concatenate([np.asarray(batch) for batch in batches])
+    return together[:rows]
 
 
 def _mask(window: Any) -> Mask:
@@ -95,12 +102,15 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
     state, constants, window = data
     model: Transformer = nnx.merge(graph, state)
     # Each token is asked for the next one.
-    inputs, targets = windows[:, :-1], windows[:, 1:]
-    prepared = model.prepare(inputs.shape[1], mask=_mask(window), constants=constants)
+    inputs = windows[:, :-1]
+    targets = windows[:, 1:]
+    _, length = inputs.shape
+    prepared = model.prepare(length, mask=_mask(window), constants=constants)
     probe = partial(mass_beyond, trained)
     hidden, _, shares = model.hidden(inputs, prepared, probe=probe)
     losses = cross_entropy(model.logits(hidden), targets)
-    return losses, jnp.mean(jnp.stack(shares), axis=0)
+    of_layers = jnp.stack(shares)
+    return losses, jnp.mean(of_layers, axis=0)
 
 
 @partial(jax.jit, static_argnums=(0,))
@@ -131,7 +141,8 @@ def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) ->
         return lse
 
     # A difference of logarithms, since the totals themselves may be too large for float32.
-    near = jnp.exp(log_total(prepared.mask & Window(trained)) - log_total(prepared.mask))
+    within = prepared.mask & Window(trained)
+    near = jnp.exp(log_total(within) - log_total(prepared.mask))
     return jnp.mean(1 - near, axis=(1, 2))
 
 
@@ -142,9 +153,11 @@ def trained_scores(trained_model: TrainedModel, windows: np.ndarray, distances: 
     """
     graph, state = nnx.split(trained_model.model)
     inputs = jnp.asarray(windows[:, :-1])
+    _, length = inputs.shape
     # As many queries as have a key at the largest distance.
-    tail = inputs.shape[1] - int(distances.max())
-    return np.asarray(_trained_scores(graph, tail, state, inputs, jnp.asarray(distances)))
+    tail = length - int(distances.max())
+    scores = _trained_scores(graph, tail, state, inputs, jnp.asarray(distances))
+    return np.asarray(scores)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -156,13 +169,15 @@ def _trained_scores(graph: Any, tail: int, state: Any, inputs: jax.Array, distan
     def probe(q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
         bias = prepared.last(tail).bias
         # Averaged over windows and heads first: what is left is one row a query.
-        mean = jnp.mean(attention_logits(q[:, start:], k, bias, start), axis=(0, 1))
+        logits = attention_logits(q[:, start:], k, bias, start)
+        mean = jnp.mean(logits, axis=(0, 1))
         queries = jnp.arange(tail)[:, None]
         keys = start + queries - distances[None]
         return jnp.mean(mean[queries, keys], axis=0)
 
     _, _, scores = model.hidden(inputs, model.prepare(length), probe=probe)
-    by_distance = jnp.mean(jnp.stack(scores), axis=0)
+    of_layers = jnp.stack(scores)
+    by_distance = jnp.mean(of_layers, axis=0)
     # A constant that all keys of a query share does not reach its softmax, so none is shown.
     return by_distance - by_distance[0]
 
@@ -177,24 +192,32 @@ def random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: 
 
 def _random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: int, draws: int) -> jax.Array:
     key = jax.random.key(seed)
-    params = encoding.join(encoding.init(key, sizes), encoding.constants(sizes))
+    learned = encoding.init(key, sizes)
+    params = encoding.join(learned, encoding.constants(sizes))
     furthest = int(distances.max())
     # The query stands first and furthest on, and behind it a key at each distance.
     query_at = jnp.array([furthest])
     keys_at = furthest - jnp.asarray(distances)
     at = jnp.concatenate([query_at, keys_at]).astype(jnp.int32)
-    vectors = jax.random.normal(jax.random.fold_in(key, 1), (draws, 1, sizes.model_size))
-    x = encoding.embed(params, jnp.broadcast_to(vectors, (draws, len(at), sizes.model_size)), at)
+    count = len(at)
+    # Another key than the parameters', so that a vector is none of them.
+    vectors_key = jax.random.fold_in(key, 1)
+    vectors = jax.random.normal(vectors_key, (draws, 1, sizes.model_size))
+    everywhere = jnp.broadcast_to(vectors, (draws, count, sizes.model_size))
+    x = encoding.embed(params, everywhere, at)
     # Heads together may be wider than the stream: then it is taken again from its beginning.
     width = sizes.heads * sizes.head_size
-    wide = jnp.tile(x, (1, 1, math.ceil(width / sizes.model_size)))
-    heads = wide[..., :width].reshape(draws, len(at), sizes.heads, sizes.head_size)
-    q = encoding.rotate(params, heads, at, "query")[:, :1]
-    k = encoding.rotate(params, heads, at, "key")[:, 1:]
-    scores = jnp.mean(jnp.sum(q * k, -1), axis=(0, 2)) / math.sqrt(sizes.head_size)
+    times = math.ceil(width / sizes.model_size)
+    wide = jnp.tile(x, (1, 1, times))
+    heads = wide[..., :width].reshape(draws, count, sizes.heads, sizes.head_size)
+    queries = encoding.rotate(params, heads, at, "query")
+    keys = encoding.rotate(params, heads, at, "key")
+    products = jnp.sum(queries[:, :1] * keys[:, 1:], -1)
+    scores = jnp.mean(products, axis=(0, 2)) / math.sqrt(sizes.head_size)
     biases = []
     for n in range(sizes.heads):
         bias = encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))
         biases.append(bias[0])
-    together = scores + jnp.mean(jnp.stack(biases), axis=0)
+    of_heads = jnp.stack(biases)
+    together = scores + jnp.mean(of_heads, axis=0)
     return together - together[0]

@@ -54,13 +54,14 @@ class Retrieval:
         by_variant = []
         for variant in chosen_variants(trained_model, self):
             by_variant.append(self._variant(trained_model, variant, task, last, seed))
+        asked = self.sequences * task.needles
         return {
             "kind": "retrieval",
             "trained_length": trained_model.trained_length,
             "lengths": list(self.multiples),
             "chance": task.chance,
             "depths": list(self.depths),
-            "queries": self.sequences * task.needles,
+            "queries": asked,
             "variants": by_variant,
         }
 
@@ -93,4 +94,5 @@ def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> np.ndarray:
     weights = asked["weights"]
     # The weights are 1 where a value is asked for, and 0 where nothing is.
     right = (answers == asked["targets"]) * weights
-    return right.sum(axis=1) / weights.sum(axis=1)
+    total = weights.sum(axis=1)
+    return right.sum(axis=1) / total

@@ -19,12 +19,16 @@ def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int 
     >>> bootstrap_ratio(np.log([2.0, 2.0]), np.zeros(2), seed=0)
     (2.0, 2.0, 2.0)
     """
-    difference = np.asarray(losses, np.float64) - np.asarray(base, np.float64)
+    exact_losses = np.asarray(losses, np.float64)
+    difference = exact_losses - np.asarray(base, np.float64)
+    windows = len(difference)
     # Whole windows are drawn, since the tokens within one are far from independent.
-    chosen = rng(seed, "bootstrap").integers(0, len(difference), (draws, len(difference)))
+    chosen = rng(seed, "bootstrap").integers(0, windows, (draws, windows))
     means = difference[chosen].mean(axis=1)
-    low, high = np.exp(np.quantile(means, [0.025, 0.975]))
-    return float(np.exp(difference.mean())), float(low), float(high)
+    quantiles = np.quantile(means, [0.025, 0.975])
+    low, high = np.exp(quantiles)
+    ratio = np.exp(difference.mean())
+    return float(ratio), float(low), float(high)
 
 
 def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str, float]:
@@ -43,16 +47,23 @@ def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str
         else:
             # The pair that lies across two parts.
             tokens = np.concatenate([[last], tokens]).astype(np.int32)
-        of_pair = tokens[:-1] * size + tokens[1:]
-        pairs += np.bincount(of_pair, minlength=size * size).reshape(size, size)
+        before = tokens[:-1]
+        # One number for each pair, since that is what numpy counts.
+        of_pair = before * size + tokens[1:]
+        counts = np.bincount(of_pair, minlength=size * size)
+        pairs += counts.reshape(size, size)
         last = int(tokens[-1])
     # Each token is the second of a pair, but the first one.
     single = (pairs - 1).sum(axis=0) + 1
     single[first] += 1
-    before, targets = windows[:, -tail - 1 : -1], windows[:, -tail:]
+    targets = windows[:, -tail:]
+    given = windows[:, -tail - 1 : -1]
     unigram = -np.log(single / single.sum())
-    bigram = -np.log(pairs / pairs.sum(axis=1, keepdims=True))
-    return {"unigram": float(unigram[targets].mean()), "bigram": float(bigram[before, targets].mean())}
+    of_first = pairs.sum(axis=1, keepdims=True)
+    bigram = -np.log(pairs / of_first)
+    by_token = unigram[targets].mean()
+    by_pair = bigram[given, targets].mean()
+    return {"unigram": float(by_token), "bigram": float(by_pair)}
 
 
 def _parts(documents: Documents) -> Iterator[np.ndarray]:
@@ -62,7 +73,9 @@ def _parts(documents: Documents) -> Iterator[np.ndarray]:
     """
     for document in documents.train:
         for start in range(0, max(len(document), 1), PART):
-            part = np.frombuffer(document[start : start + PART], np.uint8).astype(np.int32)
-            if start + PART >= len(document):
+            end = start + PART
+            content = np.frombuffer(document[start:end], np.uint8)
+            part = content.astype(np.int32)
+            if end >= len(document):
                 part = np.append(part, np.int32(SEPARATOR))
             yield part

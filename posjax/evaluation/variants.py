@@ -56,7 +56,8 @@ class TrainedModel:
 
 def abstract(model: Decoder, vocabulary: int, trained_length: int) -> TrainedModel:
     """A model of shapes alone: nothing is computed."""
-    return TrainedModel(nnx.eval_shape(lambda: build(model, vocabulary, 0)), trained_length)
+    shapes = nnx.eval_shape(lambda: build(model, vocabulary, 0))
+    return TrainedModel(shapes, trained_length)
 
 
 RAW = Variant("raw", "raw")
@@ -145,19 +146,21 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
             )
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
-    return state, resolved.constants(dims(trained_model.config)), jnp.int32(window)
+    constants = resolved.constants(dims(trained_model.config))
+    return state, constants, jnp.int32(window)
 
 
 def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
     """The model's state, the untrained rows of its learned tables filled."""
     encoding = trained_model.config.encoding
     trained = trained_model.trained_length
+    length = multiple * trained
     state = nnx.state(trained_model.model)
     params = trained_model.model.encoding_params.get_value()
 
     def fill(part: Encoding, own: Any) -> Any:
         if isinstance(part, Learned):
-            return part.fill(own, trained, multiple * trained, how)
+            return part.fill(own, trained, length, how)
         return own
 
     # A chain keeps the parameters of its parts by name, a single encoding its own.

@@ -18,7 +18,8 @@ from posjax.invariants.finding import Finding, assertion, expect, normal, worst_
 
 
 def _sample(dims: Dims, length: int, seed: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    q, k, v = normal((3, 2, length, dims.heads, dims.head_size), seed, dtype)
+    shape = (3, 2, length, dims.heads, dims.head_size)
+    q, k, v = normal(shape, seed, dtype)
     return q, k, v
 
 
@@ -56,8 +57,10 @@ def decode(
         # The full pass ends at the token too: an encoding may depend on the length of its context.
         keys = k[:, seen]
         values = v[:, seen]
-        full = np.asarray(run(q[:, seen], keys, values))
-        alone = np.asarray(run(q[:, t : t + 1], keys, values))
+        queries = q[:, seen]
+        query = q[:, t : t + 1]
+        full = np.asarray(run(queries, keys, values))
+        alone = np.asarray(run(query, keys, values))
         pairs[f"token {t}"] = alone[:, 0], full[:, t]
     return worst_of("decode", pairs, _allowed(dtype))
 
@@ -86,12 +89,14 @@ def packing(
     expect(encoding, dims, params)
     size = 8
     q, k, v = _sample(dims, 2 * size, seed, dtype)
-    segments = jnp.array([[1] * size + [2] * size] * 2)
+    row = [1] * size + [2] * size
+    segments = jnp.array([row, row])
     at = jax.jit(places.packed)(segments)
     # Positions begin anew with each document, and the mask keeps them apart: either alone would not.
     run: Any = {"encoding": encoding, "params": params, "backend": backend}
     # A context is as long as its largest position says: the row's length must not matter.
-    packed = _compiled(mask=Causal() & Segments(segments), length=size, **run)
+    within = Causal() & Segments(segments)
+    packed = _compiled(mask=within, length=size, **run)
     apart = _compiled(mask=Causal(), **run)
     together = np.asarray(packed(q, k, v, q_positions=at, k_positions=at))
     pairs = {}
@@ -120,10 +125,12 @@ def causal(
     q, k, v = _sample(dims, 7, seed, dtype)
     run = _compiled(encoding=encoding, params=params, mask=Causal(), backend=backend)
     # Only keys and values change: a later query has no say in what came before anyway.
-    later = (np.arange(7) >= 4).astype(q.dtype)[:, None, None]
+    is_late = np.arange(7) >= 4
+    later = is_late.astype(q.dtype)[:, None, None]
     before = np.asarray(run(q, k, v))
     after = np.asarray(run(q, k + later, v + later))
-    return worst_of("causal", {"the first 4 of 7 tokens": (after[:, :4], before[:, :4])}, 0.0)
+    first = after[:, :4], before[:, :4]
+    return worst_of("causal", {"the first 4 of 7 tokens": first}, 0.0)
 
 
 @assertion
@@ -141,8 +148,10 @@ def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "aut
     expect(encoding, dims)
     params = encoding.init(jax.random.key(seed), dims)
     length = min(encoding.max_length or 40, 40)
-    q, k, v = map(jnp.asarray, _sample(dims, length, seed, jnp.float32))
-    x = jnp.asarray(normal((2, length, dims.model_size), seed))
+    sample = _sample(dims, length, seed, jnp.float32)
+    q, k, v = map(jnp.asarray, sample)
+    stream = normal((2, length, dims.model_size), seed)
+    x = jnp.asarray(stream)
     # The widest mask that it is defined for, so that every parameter has a pair that reads it.
     mask: Mask = Full()
     if encoding.causal:
@@ -154,10 +163,16 @@ def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "aut
         out = attend(q, k, v, encoding=encoding, params=joined, mask=mask, backend=backend)
         embedded = encoding.embed(joined, x, jnp.arange(length))
         # Sines, so that every output has a cotangent of its own.
-        return jnp.sum(jnp.sin(out)) + jnp.sum(jnp.sin(embedded))
+        attending = jnp.sum(jnp.sin(out))
+        embedding = jnp.sum(jnp.sin(embedded))
+        return attending + embedding
 
-    got = jax.jit(jax.grad(partial(loss, backend=backend)))(params)
-    want = jax.jit(jax.grad(partial(loss, backend="reference")))(params)
+    def gradient_of(backend: str) -> Params:
+        gradient = jax.grad(partial(loss, backend=backend))
+        return jax.jit(gradient)(params)
+
+    got = gradient_of(backend)
+    want = gradient_of("reference")
     # Never empty, so that an encoding without parameters has a worst one too.
     pairs: dict[str, tuple[Any, Any]] = {"no parameters": (0.0, 0.0)}
     named = jax.tree_util.tree_leaves_with_path(got)

@@ -73,7 +73,9 @@ def expect(encoding: Any, dims: Any, params: Any = ()) -> None:
 
 def error_of(got: Any, want: Any) -> float:
     """The largest difference; infinite where either is not a number."""
-    difference = np.abs(np.asarray(got, np.float64) - np.asarray(want, np.float64))
+    exact_got = np.asarray(got, np.float64)
+    exact_want = np.asarray(want, np.float64)
+    difference = np.abs(exact_got - exact_want)
     # Every comparison with NaN is false: as NaN, the worst error of all would pass.
     difference = np.where(np.isnan(difference), np.inf, difference)
     return float(np.max(difference, initial=0.0))
@@ -81,7 +83,8 @@ def error_of(got: Any, want: Any) -> float:
 
 def normal(shape: tuple[int, ...], seed: int, dtype: DTypeLike = jnp.float32) -> np.ndarray:
     """Random numbers, made and cut on the host: JAX would compile its generator for each shape, half a second each."""
-    return np.random.default_rng(seed).standard_normal(shape).astype(jnp.dtype(dtype))
+    drawn = np.random.default_rng(seed).standard_normal(shape)
+    return drawn.astype(jnp.dtype(dtype))
 
 
 def worst_of(law: str, pairs: dict[str, tuple[Any, Any]], allowed: float) -> Finding:

@@ -29,15 +29,22 @@ def scores(
 
     `q [B, T, N, H]`, `k [B, S, N, H]`, positions `[T]` and `[S]` -> `[B, N, T, S]`.
     """
-    heads = q.shape[-2]
+    _, _, heads, _ = q.shape
     chex.assert_equal_shape_suffix([q, k], 2)
     # No mask: every pair is seen, those ahead of the query too.
-    pairs = Pairs(q_positions, k_positions, jnp.arange(q.shape[1]), jnp.arange(k.shape[1]))
+    q_index = jnp.arange(q.shape[1])
+    k_index = jnp.arange(k.shape[1])
+    pairs = Pairs(q_positions, k_positions, q_index, k_index)
     q = encoding.rotate(params, q, q_positions, "query")
     k = encoding.rotate(params, k, k_positions, "key")
-    content = jax.vmap(lambda q, k: encoding.score(params, q, k, pairs))(q, k)
-    bias = jnp.stack([encoding.bias(params, q_positions, k_positions, Head(n, heads)) for n in range(heads)])
-    return content + bias[None]
+
+    def score(q: jax.Array, k: jax.Array) -> jax.Array:
+        return encoding.score(params, q, k, pairs)
+
+    content = jax.vmap(score)(q, k)
+    biases = [encoding.bias(params, q_positions, k_positions, Head(n, heads)) for n in range(heads)]
+    # The same in every row of the batch.
+    return content + jnp.stack(biases)[None]
 
 
 @assertion
@@ -89,20 +96,27 @@ def moved_by(
         raise InputError(
             f"an offset is {max(offsets)}: needed are {LARGEST - length} at most, so that positions stay below 2^31"
         )
-    q, k = normal((2, 2, length, dims.heads, dims.head_size), seed, dtype)
+    shape = (2, 2, length, dims.heads, dims.head_size)
+    q, k = normal(shape, seed, dtype)
 
     @jax.jit
     def measure(q: jax.Array, k: jax.Array, offset: Any) -> tuple[jax.Array, jax.Array]:
         """The scores at positions from an offset on, and their scale."""
         at = offset + jnp.arange(length, dtype=jnp.int32)
         # Pairs that a head is blind to have one huge score, which would hide all others.
-        seen = jnp.maximum(scores(encoding, params, q, k, at, at), -1e6)
+        found = scores(encoding, params, q, k, at, at)
+        seen = jnp.maximum(found, -1e6)
         sizes = jnp.where(seen > -1e6, jnp.abs(seen), 0.0)
         # At least 1: errors of scores that are all small are measured as they are.
-        return seen, jnp.maximum(jnp.max(sizes), 1.0)
+        scale = jnp.maximum(jnp.max(sizes), 1.0)
+        return seen, scale
 
     before, scale = measure(q, k, np.int32(0))
-    return [(measure(q, k, np.int32(offset))[0] / scale, before / scale) for offset in offsets]
+    moved = []
+    for offset in offsets:
+        after, _ = measure(q, k, np.int32(offset))
+        moved.append((after / scale, before / scale))
+    return moved
 
 
 def shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tolerance: float) -> Finding:
@@ -137,7 +151,9 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
     hooks = jax.jit(partial(_hooks, encoding, params))
     # Two programs, compiled apart: in one the compiler could make the slice and the whole the same computation.
     entire = hooks(x, heads, at, at)
-    part = hooks(x[:, rows], heads[:, rows], at[rows], at[columns])
+    x_part = x[:, rows]
+    heads_part = heads[:, rows]
+    part = hooks(x_part, heads_part, at[rows], at[columns])
     pairs = {}
     for name, whole_of_it in entire.items():
         if name.startswith("bias"):
@@ -187,11 +203,13 @@ def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence
     def told(x: jax.Array, heads: jax.Array, at: jax.Array) -> jax.Array:
         """For each position what is embedded and rotated there."""
         # The same input everywhere: what differs afterwards differs by the position alone.
-        everywhere = jnp.broadcast_to(x, (1, at.size, *x.shape[2:]))
-        heads_everywhere = jnp.broadcast_to(heads, (1, at.size, *heads.shape[2:]))
+        count = at.size
+        everywhere = jnp.broadcast_to(x, (1, count, *x.shape[2:]))
+        heads_everywhere = jnp.broadcast_to(heads, (1, count, *heads.shape[2:]))
         embedded = encoding.embed(params, everywhere, at)
         rotated = encoding.rotate(params, heads_everywhere, at, "query")
-        return jnp.concatenate([embedded[0], rotated[0].reshape(at.size, -1)], axis=1)
+        rotated_rows = rotated[0].reshape(count, -1)
+        return jnp.concatenate([embedded[0], rotated_rows], axis=1)
 
     both = np.asarray(told(x, heads, at))
     same = []
@@ -202,5 +220,7 @@ def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence
                 same.append((positions[j], positions[i]))
     where = f"{len(at)} positions"
     if same:
-        where = f"position {same[0][0]} from {same[0][1]}"
-    return Finding("distinct", float(len(same)), 0.0, where)
+        earlier, later = same[0]
+        where = f"position {earlier} from {later}"
+    count = float(len(same))
+    return Finding("distinct", count, 0.0, where)

@@ -24,7 +24,8 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
     """
     expect(encoding, dims)
     params = encoding.init(jax.random.key(0), dims)
-    joined = encoding.join(params, encoding.constants(dims))
+    constants = encoding.constants(dims)
+    joined = encoding.join(params, constants)
     # `decode` and what follows it take the parameters alone, as a caller of `attend` has them.
     findings = [
         tile(encoding, joined, dims),
@@ -47,7 +48,8 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
 def _shift(encoding: Encoding, params: Params, dims: Dims, dtype: DTypeLike) -> Finding:
     """The shift law at the offsets that leave 16 positions within the encoding's own length."""
     # An encoding with an end is held up to that end alone.
-    last = (encoding.max_length or 2**31) - 17
+    end = encoding.max_length or 2**31
+    last = end - 17
     offsets = [offset for offset in OFFSETS if offset <= last]
     moved = moved_by(encoding, params, dims, offsets, 16, 0, dtype)
     tolerance = 0.02
@@ -61,12 +63,14 @@ def _tells_positions_apart(encoding: Encoding) -> bool:
     # A bias tells positions apart that rotations alone do not: of such a mixture the law says nothing.
     if not encoding.injective or encoding.max_length is not None or encoding.bias_kind != "none":
         return False
-    return type(encoding).rotate is not Encoding.rotate or embeds(encoding)
+    rotates = type(encoding).rotate is not Encoding.rotate
+    return rotates or embeds(encoding)
 
 
 def table(encoding: Encoding, findings: Sequence[Finding], dtype: DTypeLike = jnp.float32) -> str:
     """The findings as text of 80 columns."""
-    lines = [f"{encoding!r} in {jnp.dtype(dtype).name}"]
+    name = jnp.dtype(dtype).name
+    lines = [f"{encoding!r} in {name}"]
     for found in findings:
         verdict = "BROKEN"
         if found.holds:

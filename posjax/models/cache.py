@@ -44,19 +44,23 @@ class Cache:
         layers = tuple(empty() for _ in range(config.layers))
         if not positions:
             return cls(layers, 0, None)
-        at = jnp.zeros((batch, size), jnp.int32)
-        if config.encoding.coordinates > 1:
-            at = jnp.zeros((batch, size, config.encoding.coordinates), jnp.int32)
-        return cls(layers, 0, at)
+        where: tuple[int, ...] = (batch, size)
+        coordinates = config.encoding.coordinates
+        # A single coordinate has no axis of its own: such positions are text's.
+        if coordinates > 1:
+            where = (batch, size, coordinates)
+        return cls(layers, 0, jnp.zeros(where, jnp.int32))
 
     @property
     def size(self) -> int:
-        return self.layers[0][0].shape[1]
+        keys, _ = self.layers[0]
+        return keys.shape[1]
 
     @property
     def rows(self) -> int:
         """The rows of the batch that it has room for."""
-        return self.layers[0][0].shape[0]
+        keys, _ = self.layers[0]
+        return keys.shape[0]
 
     @property
     def begun(self) -> Any:
@@ -87,7 +91,8 @@ class Cache:
         # Past the end an update would be moved back and overwrite what is there. Where the length is traced, the layers
         # mark what has no room.
         known = not isinstance(self.length, core.Tracer)
-        if known and not 0 <= int(self.length) <= self.size - count:
+        room = self.size - count
+        if known and not 0 <= int(self.length) <= room:
             raise InputError(
                 f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
                 "make it larger, Cache.empty(config, batch, size)"
@@ -107,7 +112,8 @@ class Cache:
             new = new[None]
         if new.ndim < self.positions.ndim:
             new = new[..., None]
-        rows = jnp.broadcast_to(new, (self.positions.shape[0], count, *self.positions.shape[2:]))
+        batch, _, *coordinates = self.positions.shape
+        rows = jnp.broadcast_to(new, (batch, count, *coordinates))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 
     def extended(self, layers: tuple[KeysValues, ...], tokens: Tokens) -> Cache:
@@ -115,7 +121,8 @@ class Cache:
         positions = None
         if self.positions is not None:
             positions = jnp.broadcast_to(tokens.k_positions, self.positions.shape)
-        return replace(self, layers=layers, length=self.length + tokens.queries, positions=positions)
+        length = self.length + tokens.queries
+        return replace(self, layers=layers, length=length, positions=positions)
 
 
 jax.tree_util.register_dataclass(Cache, data_fields=["layers", "length", "positions"], meta_fields=[])

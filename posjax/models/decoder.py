@@ -92,7 +92,8 @@ class Decoder:
         if self.feed_forward is not None:
             return self.feed_forward
         # 8/3 of the width gives three matrices the parameters of the usual two of 4, and multiples of 8 suit hardware.
-        return -(-self.model_size * 8 // 3 // 8) * 8
+        eights = -(-self.model_size * 8 // 3 // 8)
+        return eights * 8
 
     @property
     def residual_scale(self) -> float:
@@ -101,19 +102,28 @@ class Decoder:
 
     def size(self, vocabulary: int) -> int:
         """The number of parameters, but for norms and what the encoding learns: from the sizes, however large."""
-        heads = 2 * (self.heads + self.key_value_heads) * self.size_of_head
-        layer = self.model_size * (heads + 3 * self.size_of_feed_forward)
+        # Queries and the output have all heads, keys and values those that groups of queries share.
+        heads = 2 * (self.heads + self.key_value_heads)
+        channels = heads * self.size_of_head
+        # SwiGLU has three maps: gate, up and down.
+        feed_forward = 3 * self.size_of_feed_forward
+        layer = self.model_size * (channels + feed_forward)
         tables = 2
+        # Tied, the head is the embedding's own table.
         if self.tied:
             tables = 1
-        return self.layers * layer + tables * vocabulary * self.model_size
+        table = vocabulary * self.model_size
+        return self.layers * layer + tables * table
 
     def explain(self, length: int) -> attention.Choice:
         """The backend of a full pass over that many tokens, and why; of the first layer where layers differ."""
         dtype = jnp.dtype(self.dtype)
-        q = jax.ShapeDtypeStruct((1, length, self.heads, self.size_of_head), dtype)
-        k = jax.ShapeDtypeStruct((1, length, self.key_value_heads, self.size_of_head), dtype)
-        first, _ = of_layer(self.encoding, 0, self.encoding.constants(dims(self)))
+        size = self.size_of_head
+        # Shapes are all that the choice looks at: nothing of a long pass is allocated.
+        q = jax.ShapeDtypeStruct((1, length, self.heads, size), dtype)
+        k = jax.ShapeDtypeStruct((1, length, self.key_value_heads, size), dtype)
+        constants = self.encoding.constants(dims(self))
+        first, _ = of_layer(self.encoding, 0, constants)
         return attention.explain(q, k, encoding=first, backend=self.backend)
 
 

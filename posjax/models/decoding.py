@@ -63,19 +63,28 @@ class Sampling:
         if self.temperature == 0:
             return jnp.argmax(logits, -1).astype(jnp.int32)
         # From the largest on, so that a low temperature takes nothing past what a float holds.
-        logits = (logits - jnp.max(logits, -1, keepdims=True)) / self.temperature
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
-            logits = jnp.where(logits < least, -jnp.inf, logits)
+        largest = jnp.max(logits, -1, keepdims=True)
+        logits = (logits - largest) / self.temperature
+        vocabulary = logits.shape[-1]
+        if self.top_k is not None and self.top_k < vocabulary:
+            most_likely, _ = jax.lax.top_k(logits, self.top_k)
+            logits = _at_least(logits, most_likely[:, -1:])
         if self.top_p is not None:
-            falling = jnp.sort(logits, -1)[:, ::-1]
+            rising = jnp.sort(logits, -1)
+            falling = rising[:, ::-1]
             probabilities = jax.nn.softmax(falling, -1)
             # What stands before a token, without it: so the one that reaches top_p is kept, and always the first.
             before = jnp.cumsum(probabilities, -1) - probabilities
             kept = jnp.where(before < self.top_p, falling, jnp.inf)
-            least = jnp.min(kept, -1, keepdims=True)
-            logits = jnp.where(logits < least, -jnp.inf, logits)
-        return jax.random.categorical(key, logits).astype(jnp.int32)
+            logits = _at_least(logits, jnp.min(kept, -1, keepdims=True))
+        drawn = jax.random.categorical(key, logits)
+        return drawn.astype(jnp.int32)
+
+
+def _at_least(logits: jax.Array, least: jax.Array) -> jax.Array:
+    """The logits of at least that size: all others are never drawn."""
+    # By size and not by place: tokens as likely as the last that is kept are kept with it.
+    return jnp.where(logits < least, -jnp.inf, logits)
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -118,7 +127,9 @@ def generate(
     if real is not None:
         real = _checked(real, prompt.shape)
     read = _longest(real, prompt.shape[1])
-    config, length = model.config, read + new - 1
+    config = model.config
+    # The last token is drawn and never read.
+    length = read + new - 1
     most = config.encoding.max_length
     if most is not None and length > most:
         raise InputError(
@@ -127,21 +138,32 @@ def generate(
         )
     graph, state = nnx.split(model)
     numbers = _numbers(config, read, length)
-    tokens = _generate(graph, state, prompt, real, jax.random.key(seed), numbers, (new, sampling))
-    if not isinstance(tokens, core.Tracer) and np.any(np.asarray(tokens) == NOTHING):
-        row, at = np.argwhere(np.asarray(tokens) == NOTHING)[0]
+    key = jax.random.key(seed)
+    tokens = _generate(graph, state, prompt, real, key, numbers, (new, sampling))
+    _expect_numbers(tokens)
+    return tokens
+
+
+def _expect_numbers(tokens: jax.Array) -> None:
+    """Errors: `InputError` where a token could not be drawn."""
+    # The loop over tokens is compiled and cannot raise: it marks such a row, and goes on.
+    if isinstance(tokens, core.Tracer):
+        return
+    nothing = np.argwhere(np.asarray(tokens) == NOTHING)
+    if nothing.size:
+        row, at = nothing[0]
         raise InputError(
             f"the model's logits are no numbers at token {at} after the prompt of row {row}: its parameters, or what "
             "they compute, are not finite, as after a training that diverged"
         )
-    return tokens
 
 
 def _longest(real: jax.Array | None, tokens: int) -> int:
     """How many tokens the longest row of a prompt holds, beside its padding; all of them where that is traced."""
     if real is None or isinstance(real, core.Tracer):
         return tokens
-    return int(np.asarray(real).sum(1).max(initial=1))
+    held = np.asarray(real).sum(1)
+    return int(held.max(initial=1))
 
 
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
@@ -158,7 +180,8 @@ def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
     known = np.asarray(real)
     # Each row must end with a token, and may step from padding to tokens but never back.
     padded_at_end = ~known[:, -1]
-    falls = (np.diff(known.astype(int), axis=1) < 0).any(1)
+    steps = np.diff(known.astype(int), axis=1)
+    falls = (steps < 0).any(1)
     wrong = np.flatnonzero(padded_at_end | falls)
     if wrong.size:
         raise InputError(
@@ -171,8 +194,12 @@ def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
 def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]:
     """The encoding's constants for the prompt, and stacked for each longer context where they depend on its length."""
     encoding, sizes = config.encoding, dims(config)
-    first = encoding.at_length(prompt).constants(sizes)
-    later = [encoding.at_length(n).constants(sizes) for n in range(prompt + 1, length + 1)]
+
+    def constants(length: int) -> Params:
+        return encoding.at_length(length).constants(sizes)
+
+    first = constants(prompt)
+    later = [constants(n) for n in range(prompt + 1, length + 1)]
     if not encoding.length_dependent or not later:
         return first, None
     # Stacked, so that the loop over tokens takes them as data and is compiled once.
@@ -196,13 +223,19 @@ def _generate(
     at, mask = None, Causal()
     if real is not None:  # Segment 0 is padding; whatever comes after the prompt is real.
         at = positions.left_padded(real)
+        before = real.astype(jnp.int32)
         after = jnp.ones((B, new - 1), jnp.int32)
-        mask = mask & Segments(jnp.concatenate([real.astype(jnp.int32), after], axis=1))
-    cache = Cache.empty(model.config, B, T + new - 1, positions=at is not None)
+        segments = jnp.concatenate([before, after], axis=1)
+        mask = mask & Segments(segments)
+    # No room for the last token, which is drawn and never read.
+    size = T + new - 1
+    cache = Cache.empty(model.config, B, size, positions=at is not None)
     prepared = model.prepare(T, at, mask=mask, constants=first, cache=cache)
     x, cache, _ = model.hidden(prompt, prepared, cache)
     assert cache is not None
-    token = sampling.draw(model.logits(x[:, -1:])[:, 0], jax.random.fold_in(key, 0))
+    # The prompt's last token alone: logits of all of them would be [B, T, V].
+    logits = model.logits(x[:, -1:])
+    token = sampling.draw(logits[:, 0], jax.random.fold_in(key, 0))
 
     def step(carry: Any, scanned: Any) -> Any:
         token, at, cache = carry
@@ -213,7 +246,9 @@ def _generate(
             at = at[:, -1:] + 1
         prepared = model.prepare(1, at, mask=mask, constants=constants, cache=cache)
         x, cache, _ = model.hidden(token[:, None], prepared, cache)
-        token = sampling.draw(model.logits(x)[:, 0], jax.random.fold_in(key, i))
+        logits = model.logits(x)
+        # A key of its own for each token, by its number: the first ones do not hang on how many follow.
+        token = sampling.draw(logits[:, 0], jax.random.fold_in(key, i))
         return (token, at, cache), token
 
     if at is not None:
@@ -221,5 +256,7 @@ def _generate(
     # The loop's carry must be arrays, the cache's length too.
     cache = jax.tree.map(jnp.asarray, cache)
     each = (jnp.arange(1, new), later)
-    _, rest = jax.lax.scan(step, (token, at, cache), each, length=new - 1)
+    carry = (token, at, cache)
+    _, rest = jax.lax.scan(step, carry, each, length=new - 1)
+    # A scan stacks what it gives along the first axis, so the rows come as columns.
     return jnp.concatenate([token[:, None], rest.T], axis=1)

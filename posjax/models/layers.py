@@ -63,17 +63,22 @@ class Attention(nnx.Module):
         self.query = dense((D, N * H), D**-0.5, config, rngs)
         self.key = dense((D, K * H), D**-0.5, config, rngs)
         self.value = dense((D, K * H), D**-0.5, config, rngs)
-        self.out = dense((N * H, D), (N * H) ** -0.5 * config.residual_scale, config, rngs)
+        # What adds to the stream starts smaller, the more layers add.
+        out_deviation = (N * H) ** -0.5 * config.residual_scale
+        self.out = dense((N * H, D), out_deviation, config, rngs)
 
     def __call__(
         self, x_BTD: jax.Array, prepared: Prepared, cached: KeysValues | None = None, probe: Probe | None = None
     ) -> tuple[jax.Array, KeysValues | None, Any]:
         N, K, H = self.sizes
-        B, T = x_BTD.shape[:2]
+        B, T, _ = x_BTD.shape
         may_end = prepared.may_end
-        q_BTNH = rowwise(self.query, x_BTD, may_end).reshape(B, T, N, H)
-        k_BSKH = rowwise(self.key, x_BTD, may_end).reshape(B, T, K, H)
-        v_BSKH = rowwise(self.value, x_BTD, may_end).reshape(B, T, K, H)
+        queries = rowwise(self.query, x_BTD, may_end)
+        keys = rowwise(self.key, x_BTD, may_end)
+        values = rowwise(self.value, x_BTD, may_end)
+        q_BTNH = queries.reshape(B, T, N, H)
+        k_BSKH = keys.reshape(B, T, K, H)
+        v_BSKH = values.reshape(B, T, K, H)
         encoding, positions = prepared.encoding, prepared.tokens.q_positions
         q_BTNH = encoding.rotate(prepared.params, q_BTNH, positions, "query")
         # A cache of an encoding that depends on the length holds keys that are not rotated yet.
@@ -81,7 +86,7 @@ class Attention(nnx.Module):
         if not late:
             k_BSKH = encoding.rotate(prepared.params, k_BSKH, positions, "key")
         if prepared.void is not None:  # Whoever sees such a key says so, by NaN.
-            k_BSKH = jnp.where(prepared.void[..., None, None], jnp.nan, k_BSKH).astype(k_BSKH.dtype)
+            k_BSKH = _marked(k_BSKH, prepared.void[..., None, None])
         if cached is not None:
             k_BSKH = _append(cached[0], k_BSKH, prepared)
             v_BSKH = _append(cached[1], v_BSKH, prepared)
@@ -102,20 +107,29 @@ class Attention(nnx.Module):
             backend=backend,
             with_lse=False,
         )
+        # Padding sees itself, so its own results are NaN: in the stream they would reach every weight's gradient.
         if prepared.void is not None:
             out_BTNH = jnp.where(prepared.void[..., None, None], 0, out_BTNH)
         seen = None
         if probe is not None:
             seen = probe(q_BTNH, k_BSKH, prepared)
-        return rowwise(self.out, out_BTNH.reshape(B, T, N * H), may_end), cached, seen
+        joined_BTX = out_BTNH.reshape(B, T, N * H)
+        return rowwise(self.out, joined_BTX, may_end), cached, seen
 
 
 def _append(old: jax.Array, new: jax.Array, prepared: Prepared) -> jax.Array:
     if not isinstance(prepared.q_offset, int):
         # Known only now that there is no room: the last place would be overwritten, and nobody told.
-        room = prepared.q_offset + new.shape[1] <= old.shape[1]
+        end = prepared.q_offset + new.shape[1]
+        room = end <= old.shape[1]
         new = jnp.where(room, new, jnp.nan)
-    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), prepared.q_offset, 1)
+    new = new.astype(old.dtype)
+    return jax.lax.dynamic_update_slice_in_dim(old, new, prepared.q_offset, 1)
+
+
+def _marked(x: jax.Array, void: jax.Array) -> jax.Array:
+    """An array with NaN where something is void, in its own dtype."""
+    return jnp.where(void, jnp.nan, x).astype(x.dtype)
 
 
 def rowwise(function: Callable[[jax.Array], jax.Array], x_BTD: jax.Array, may_end: bool) -> jax.Array:
@@ -125,9 +139,11 @@ def rowwise(function: Callable[[jax.Array], jax.Array], x_BTD: jax.Array, may_en
     """
     if not may_end:
         return function(x_BTD)
-    void = ~jnp.all(jnp.isfinite(x_BTD), axis=-1, keepdims=True)
+    finite = jnp.isfinite(x_BTD)
+    void = ~jnp.all(finite, axis=-1, keepdims=True)
+    # Zeros go in, so that what comes back through the function to its weights is a number.
     out = function(jnp.where(void, 0, x_BTD))
-    return jnp.where(void, jnp.nan, out).astype(out.dtype)
+    return _marked(out, void)
 
 
 class SwiGLU(nnx.Module):
@@ -137,7 +153,8 @@ class SwiGLU(nnx.Module):
         D, F = config.model_size, config.size_of_feed_forward
         self.gate = dense((D, F), D**-0.5, config, rngs)
         self.up = dense((D, F), D**-0.5, config, rngs)
-        self.down = dense((F, D), F**-0.5 * config.residual_scale, config, rngs)
+        down_deviation = F**-0.5 * config.residual_scale
+        self.down = dense((F, D), down_deviation, config, rngs)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         gate_BTF = jax.nn.silu(self.gate(x_BTD))
@@ -160,7 +177,8 @@ class Block(nnx.Module):
         normed_BTD = rowwise(self.attention_norm, x_BTD, may_end)
         attended_BTD, cached, seen = self.attention(normed_BTD, prepared=prepared, cached=cached, probe=probe)
         x_BTD = x_BTD + attended_BTD
-        return x_BTD + rowwise(self._fed_forward, x_BTD, may_end), cached, seen
+        fed_BTD = rowwise(self._fed_forward, x_BTD, may_end)
+        return x_BTD + fed_BTD, cached, seen
 
     def _fed_forward(self, x_BTD: jax.Array) -> jax.Array:
         return self.feed_forward(self.feed_forward_norm(x_BTD))

@@ -13,4 +13,6 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     >>> round(float(cross_entropy(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), int))[0, 0]), 4)
     1.3863
     """
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
+    # A bfloat16 holds three digits, and the loss is a difference of numbers larger than itself.
+    logits = logits.astype(jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)

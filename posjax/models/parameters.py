@@ -25,14 +25,18 @@ class EncodingParams(nnx.Module):
         leaves, self.structure = jax.tree.flatten(params)
         paths = [path for path, _ in jax.tree.leaves_with_path(params)]
         self.names = tuple(jax.tree_util.keystr(path, simple=True, separator="_") for path in paths)
-        self.arrays = nnx.Dict(dict(zip(self.names, map(nnx.Param, leaves), strict=True)))
+        arrays = map(nnx.Param, leaves)
+        named = zip(self.names, arrays, strict=True)
+        self.arrays = nnx.Dict(dict(named))
 
     def get_value(self) -> Params:
         """The parameters as an encoding's hooks take them."""
-        return self.structure.unflatten([self.arrays[name].get_value() for name in self.names])
+        leaves = [self.arrays[name].get_value() for name in self.names]
+        return self.structure.unflatten(leaves)
 
     def set_value(self, params: Params) -> None:
         """Puts other parameters of the same structure in their place."""
+        # For its error alone: leaves would else be matched by their number.
         self.structure.flatten_up_to(params)
         for name, array in zip(self.names, jax.tree.leaves(params), strict=True):
             self.arrays[name].set_value(array)

@@ -23,20 +23,24 @@ def recomputing(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.
     def turn(x: jax.Array, states: tuple[Any, ...]) -> tuple[jax.Array, None]:
         # What was prepared is no argument: what is static in it, the first index and windows, would become traced.
         for kind, state in enumerate(states):
-            x = nnx.merge(graph, state)(x, prepared.of(kind))[0]
+            block = nnx.merge(graph, state)
+            x, _, _ = block(x, prepared.of(kind))
         return x, None
 
     graph, _ = nnx.split(blocks[0])
     states = [nnx.state(block) for block in blocks]
     if not all(_alike(graph, states[0], block) for block in blocks):
         return _one_by_one(blocks, x_BTD, prepared)
-    whole = len(states) // kinds * kinds
+    turns = len(states) // kinds
+    whole = turns * kinds
     if whole:
         # One stack for each kind of layer, of every turn's layer of that kind.
         every = [_stacked(states[kind:whole:kinds]) for kind in range(kinds)]
         x_BTD, _ = jax.lax.scan(turn, x_BTD, tuple(every))
-    if states[whole:]:
-        x_BTD, _ = turn(x_BTD, tuple(states[whole:]))
+    # A turn that the layers do not fill: fewer kinds than a step of the loop takes.
+    rest = tuple(states[whole:])
+    if rest:
+        x_BTD, _ = turn(x_BTD, rest)
     return x_BTD
 
 
@@ -49,7 +53,8 @@ def _alike(graph: Any, state: Any, block: Any) -> bool:
     other, own = nnx.split(block)
     # What a block counts or draws, such as dropout's random state, would be lost in a loop over stacked parameters.
     changing = jax.tree.leaves(nnx.state(block, nnx.Not(nnx.Param)))
-    return other == graph and _shapes(own) == _shapes(state) and not changing
+    same_shapes = _shapes(own) == _shapes(state)
+    return other == graph and same_shapes and not changing
 
 
 def _shapes(state: Any) -> Any:
@@ -64,7 +69,8 @@ def _one_by_one(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.
         @jax.checkpoint
         def run(state: Any, x: jax.Array, graph: Any = graph, i: int = i) -> tuple[jax.Array, Any]:
             own = nnx.merge(graph, state)
-            x = own(x, prepared.of(i))[0]
+            x, _, _ = own(x, prepared.of(i))
+            # Back as data: what a block changes while it is recomputed is a tracer, and lost outside.
             return x, nnx.state(own, nnx.Not(nnx.Param))
 
         x_BTD, changed = run(state, x_BTD)

@@ -51,7 +51,8 @@ class Transformer(nnx.Module):
             rngs=rngs,
             embedding_init=nnx.initializers.normal(config.embedding_scale),
         )
-        self.encoding_params = EncodingParams(config.encoding.init(rngs.params(), dims(config)))
+        learned = config.encoding.init(rngs.params(), dims(config))
+        self.encoding_params = EncodingParams(learned)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = norm(config, rngs)
         head = None
@@ -85,7 +86,8 @@ class Transformer(nnx.Module):
         if meshes.explicit_axes():
             return self._by_compiler(tokens, positions, mask, constants, key, length)
         at = self._moved(tokens, positions, key)
-        prepared = self._prepare(tokens.shape[1], at, mask, constants, None, length)
+        _, count = tokens.shape
+        prepared = self._prepare(count, at, mask, constants, None, length)
         stream, _, _ = self.hidden(tokens, prepared=prepared)
         return self.logits(stream, may_end=prepared.of(0).may_end)
 
@@ -93,13 +95,15 @@ class Transformer(nnx.Module):
         """Where the encoding puts the tokens, which have to do with a key alone."""
         encoding = self.config.encoding
         if positions is not None:
-            positions = check(positions, "positions", encoding.coordinates, (tokens.shape[0], tokens.shape[1]))
+            batch, count = tokens.shape
+            positions = check(positions, "positions", encoding.coordinates, (batch, count))
         if key is None or not moves_tokens(encoding):
             return positions
         if positions is None:
             positions = contiguous(tokens.shape[1])
         positions = jnp.broadcast_to(positions, tokens.shape)
-        moved = encoding.move(self.encoding_params.get_value(), jnp.maximum(positions, 0), key)
+        params = self.encoding_params.get_value()
+        moved = encoding.move(params, jnp.maximum(positions, 0), key)
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.
 
     def _by_compiler(
@@ -118,7 +122,8 @@ class Transformer(nnx.Module):
             model: Transformer = nnx.merge(graph, state)
             return model(tokens, positions, mask=mask, constants=constants, key=key, length=length)
 
-        return meshes.by_compiler(run, meshes.spec_of(tokens), state, tokens, positions, mask, constants, key)
+        spec = meshes.spec_of(tokens)
+        return meshes.by_compiler(run, spec, state, tokens, positions, mask, constants, key)
 
     def prepare(
         self,
@@ -153,16 +158,20 @@ class Transformer(nnx.Module):
         if cache is None:
             tokens = Tokens.at(count, count, 0, at, at)
         else:
-            tokens = Tokens.at(count, cache.size, cache.begun, at, cache.placed(at, count))
+            k_positions = cache.placed(at, count)
+            tokens = Tokens.at(count, cache.size, cache.begun, at, k_positions)
         constants = self._constants(constants, length, tokens, cache)
         joined = encoding.join(self.encoding_params.get_value(), constants)
         # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
         void, inside = None, tokens
         if at is not None:
             void = _is_padding(at)
-            inside = replace(tokens, q_positions=jnp.maximum(at, 0))
+            never_negative = jnp.maximum(at, 0)
+            inside = replace(tokens, q_positions=never_negative)
+        # Once for all layers: angles and tables of the tokens' positions.
         ready = encoding.prepare(joined, inside.q_positions, sizes)
         kinds = {}
+        # As many as take turns, however many layers the model has.
         for layer in range(layers(encoding)):
             own, raw = of_layer(encoding, layer, joined)
             _, params = of_layer(encoding, layer, ready)
@@ -187,7 +196,8 @@ class Transformer(nnx.Module):
             end = tokens.keys
             if cache is not None and isinstance(q_offset, int):
                 end = q_offset + tokens.queries  # A roomy cache is no longer context.
-        return encoding.at_length(attention.context_length(encoding, length, end)).constants(sizes)
+        context = attention.context_length(encoding, length, end)
+        return encoding.at_length(context).constants(sizes)
 
     def _held(self, mask: Mask, count: int, cache: Cache | None) -> Mask:
         """The mask, held to the encoding and to a cache."""
@@ -195,7 +205,8 @@ class Transformer(nnx.Module):
         if cache is None:
             return mask
         cache.fits(self.config)
-        mask = held(mask, {"B": cache.rows, "T": count, "S": cache.size}, cache.begun)
+        sizes = {"B": cache.rows, "T": count, "S": cache.size}
+        mask = held(mask, sizes, cache.begun)
         if not mask.causal:
             raise InputError(
                 f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
@@ -212,11 +223,14 @@ class Transformer(nnx.Module):
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
         first = prepared.of(0)
         # An index below 0 would count from the end of the table. Past it, a traced token that is none comes out as NaN.
-        embedded = self.embedding(jnp.where(tokens < 0, self.embedding.num_embeddings, tokens))
+        past_the_end = self.embedding.num_embeddings
+        embedded = self.embedding(jnp.where(tokens < 0, past_the_end, tokens))
         x_BTD = self.config.encoding.embed(prepared.params, embedded, first.tokens.q_positions)
+        # With a cache or a probe nothing is trained, and each layer gives more than its stream.
         if self.config.remat and cache is None and probe is None:
             x_BTD = recomputing(self.blocks, x_BTD, prepared)
-            return rowwise(self.norm, x_BTD, first.may_end), None, [None] * len(self.blocks)
+            unseen = [None] * len(self.blocks)
+            return rowwise(self.norm, x_BTD, first.may_end), None, unseen
         seen, layers = [], []
         for i, block in enumerate(self.blocks):
             cached = None
@@ -227,7 +241,8 @@ class Transformer(nnx.Module):
             seen.append(saw)
         if cache is not None:
             cache = cache.extended(tuple(layers), first.tokens)
-        return rowwise(self.norm, x_BTD, first.may_end), cache, seen
+        normed_BTD = rowwise(self.norm, x_BTD, first.may_end)
+        return normed_BTD, cache, seen
 
     def check_tokens(self, tokens: jax.Array) -> None:
         """Errors: `InputError` for known tokens outside the vocabulary."""
@@ -247,6 +262,7 @@ class Transformer(nnx.Module):
         if head is None:
             head = self.embedding.attend
         out = rowwise(head, x_BTD, may_end)
+        # Whatever the model's dtype: a softmax and a loss are of float32.
         return out.astype(jnp.float32)
 
 
@@ -255,6 +271,7 @@ def _checked(positions: jax.Array | None, count: int, coordinates: int) -> jax.A
     if positions is None:
         return None
     given = check(positions, "positions", coordinates)
+    # Those of all rows at once have no axis for the batch.
     rows = 1
     if given.ndim > 1:
         rows = given.shape[0]
