@@ -78,29 +78,35 @@ class Alibi(RelativeBias):
             return {}
         published = self._slopes(dims.heads)
         # As logarithms, since a slope that training took below zero would reward distance.
-        return {"log_slopes": jnp.log(jnp.asarray(published, jnp.float32))}
+        wide = jnp.asarray(published, jnp.float32)
+        return {"log_slopes": jnp.log(wide)}
 
     def constants(self, dims: Dims) -> Params:
         made: dict[str, Any] = {"rate": np.float32(1 / self.factor)}
         if not self.learned:
-            made["slopes"] = self._slopes(dims.heads).astype(np.float32)
+            published = self._slopes(dims.heads)
+            made["slopes"] = published.astype(np.float32)
         return made
 
     def _slopes(self, heads: int) -> np.ndarray:
         """`[N]`, or `[N, 2]` with the slopes back and ahead."""
         if self.direction == "asymmetric":
-            falling = np.sort(slopes(2 * heads))[::-1]
+            rising = np.sort(slopes(2 * heads))
+            falling = rising[::-1]
             return falling.reshape(heads, 2)
         if self.direction == "halves":
             # Pairs of heads share a slope, one for each side, so that neither side lacks the steep or the flat ones.
-            return np.repeat(slopes((heads + 1) // 2), 2)[:heads]
+            pairs = (heads + 1) // 2
+            twice = np.repeat(slopes(pairs), 2)
+            return twice[:heads]
         return slopes(heads)
 
     def _rates(self, params: Params, heads: int) -> jax.Array:
         """The slopes in force: published or trained, interpolated."""
         held = complete(self, params, Dims(heads=heads))
         if self.learned:
-            in_force = jnp.exp(held["log_slopes"].astype(jnp.float32))
+            logarithms = held["log_slopes"].astype(jnp.float32)
+            in_force = jnp.exp(logarithms)
         else:
             in_force = jnp.asarray(held["slopes"])
         return in_force * held["rate"]
@@ -116,13 +122,16 @@ class Alibi(RelativeBias):
         slope = head.of(rates)
         if self.direction == "causal":
             # Clipped, so that a bias is bounded also where no mask hides what is ahead.
-            return -slope * jnp.maximum(distance, 0).astype(jnp.float32)
+            back = jnp.maximum(distance, 0)
+            return -slope * back.astype(jnp.float32)
         far = jnp.abs(distance.astype(jnp.float32))
         if self.direction == "asymmetric":
-            return -jnp.where(distance > 0, slope[0], slope[1]) * far
+            of_side = jnp.where(distance > 0, slope[0], slope[1])
+            return -of_side * far
         if self.direction == "symmetric":
             return -slope * far
         looks_back = jnp.asarray(head.index) % 2 == 0
         # A token sees itself whichever way its head looks, so that no row is blind.
-        sees = (distance == 0) | ((distance > 0) == looks_back)
+        on_its_side = (distance > 0) == looks_back
+        sees = (distance == 0) | on_its_side
         return jnp.where(sees, -slope * far, BLIND)

@@ -31,4 +31,6 @@ def exact(positions: jax.Array) -> jax.Array:
 
 def products(q: jax.Array, k: jax.Array) -> jax.Array:
     """`q k` in float32: `[T, N, H]` and `[S, N, H]` -> `[N, T, S]`."""
-    return jnp.einsum("TNH,SNH->NTS", q.astype(jnp.float32), k.astype(jnp.float32))
+    q_TNH = q.astype(jnp.float32)
+    k_SNH = k.astype(jnp.float32)
+    return jnp.einsum("TNH,SNH->NTS", q_TNH, k_SNH)

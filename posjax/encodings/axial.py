@@ -95,7 +95,8 @@ class AxialRope(Encoding):
         positions = exact(positions)
         if positions.ndim < 3:
             # Text: all of its coordinates are equal.
-            positions = jnp.broadcast_to(positions[..., None], (*positions.shape, self.coordinates))
+            shape = (*positions.shape, self.coordinates)
+            positions = jnp.broadcast_to(positions[..., None], shape)
         if positions.shape[-1] != self.coordinates:
             raise InputError(
                 f"AxialRope has {self.coordinates} sections and got positions of shape {positions.shape}: "
@@ -107,18 +108,23 @@ class AxialRope(Encoding):
         first = 0
         for a, section in enumerate(self.sections):
             # Each section's pairs turn by its own coordinate alone.
-            turns = held["turns"][:, first : first + section]
-            cos, sin = phases.cos_sin(positions[..., a], turns)
+            end = first + section
+            turns = held["turns"][:, first:end]
+            own = positions[..., a]
+            cos, sin = phases.cos_sin(own, turns)
             cosines.append(cos)
             sines.append(sin)
-            first += section
-        waves = {"cos": jnp.concatenate(cosines, axis=-1), "sin": jnp.concatenate(sines, axis=-1)}
-        return {**held, **waves}
+            first = end
+        cos = jnp.concatenate(cosines, axis=-1)
+        sin = jnp.concatenate(sines, axis=-1)
+        return {**held, "cos": cos, "sin": sin}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if "cos" not in params:
-            params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
-        turning, passing = jnp.split(x, [2 * sum(self.sections)], axis=-1)
+            dims = Dims(head_size=x.shape[-1])
+            params = self.prepare(params, positions, dims)
+        channels = 2 * sum(self.sections)
+        turning, passing = jnp.split(x, [channels], axis=-1)
         turned = rotate_pairs(turning, params["cos"], params["sin"], self.layout)
         # Without a rest there is nothing to copy.
         if not passing.shape[-1]:

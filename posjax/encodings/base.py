@@ -61,7 +61,8 @@ class Dims:
     def __post_init__(self) -> None:
         for name in ("heads", "head_size", "model_size"):
             # A frozen dataclass has no other way to replace what it was given.
-            object.__setattr__(self, name, whole(getattr(self, name), f"Dims.{name}"))
+            given = getattr(self, name)
+            object.__setattr__(self, name, whole(given, f"Dims.{name}"))
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ class Pairs:
     def before(self) -> jax.Array:
         """Whether a key is at or before the query, and one that it may see: bool `[T, S]`."""
         # By token order, not by position: positions may repeat, start anew or be drawn at random.
-        order = self.k_index[None, :] <= self.q_index[:, None]
+        key = self.k_index[None, :]
+        query = self.q_index[:, None]
+        order = key <= query
         if self.seen is None:
             return order
         return order & self.seen
@@ -120,7 +123,9 @@ class Pairs:
     @property
     def distance(self) -> jax.Array:
         """`q_position - k_position`, int32 `[T, S]`."""
-        return self.q_positions[:, None] - self.k_positions[None, :]
+        query = self.q_positions[:, None]
+        key = self.k_positions[None, :]
+        return query - key
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,9 @@ class Encoding:
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         """What one head adds to its logits, after 1/sqrt(H): positions `[T]` and `[S]` -> float32 `[T, S]`."""
-        return jnp.zeros((q_positions.shape[-1], k_positions.shape[-1]), jnp.float32)
+        queries = q_positions.shape[-1]
+        keys = k_positions.shape[-1]
+        return jnp.zeros((queries, keys), jnp.float32)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         """The bias as a function of `q_position - k_position`, elementwise, where `bias_kind` is "relative"."""
@@ -217,7 +224,8 @@ class Encoding:
 
         Both are rotated already. The mask and the biases of what is chained beside it come after.
         """
-        return products(q, k) / jnp.sqrt(jnp.float32(q.shape[-1]))
+        size = jnp.float32(q.shape[-1])
+        return products(q, k) / jnp.sqrt(size)
 
     def fading(self, params: Params, k: jax.Array) -> jax.Array | None:
         """Where `score` is the product plus a sum over the tokens after the key up to the query: what each adds.
@@ -296,6 +304,6 @@ class RelativeBias(Encoding):
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         # Subtracted as integers: float32 positions would be wrong past 2^24, their difference never is.
-        q_positions = exact(q_positions)
-        k_positions = exact(k_positions)
-        return self.by_distance(params, q_positions[..., :, None] - k_positions[..., None, :], head)
+        query = exact(q_positions)[..., :, None]
+        key = exact(k_positions)[..., None, :]
+        return self.by_distance(params, query - key, head)

@@ -22,7 +22,8 @@ class ByHead(BySide):
     """The heads in as many equal groups as there are parts, each with its own encoding; made by `by_head`."""
 
     def dims_of_part(self, dims: Dims) -> Dims:
-        return Dims(self._group(dims.heads), dims.head_size, dims.model_size)
+        heads = self._group(dims.heads)
+        return Dims(heads, dims.head_size, dims.model_size)
 
     def _group(self, heads: int) -> int:
         """The number of heads of each part."""
@@ -39,7 +40,8 @@ class ByHead(BySide):
         groups = jnp.split(x, len(self.parts), axis=-2)
         turned = []
         for (part, own), group in zip(self.with_params(params), groups, strict=True):
-            turned.append(part.rotate(own, group, first_coordinate(part, positions), role))
+            of_part = part.rotate(own, group, first_coordinate(part, positions), role)
+            turned.append(of_part)
         return jnp.concatenate(turned, axis=-2)
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:

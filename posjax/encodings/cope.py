@@ -52,20 +52,29 @@ class CoPE(Encoding):
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         # Zero rows, as published, would leave the gates without a gradient in the first step.
-        return {"rows": 0.02 * jax.random.normal(key, (1, self.length, dims.head_size), jnp.float32)}
+        shape = (1, self.length, dims.head_size)
+        drawn = jax.random.normal(key, shape, jnp.float32)
+        return {"rows": 0.02 * drawn}
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
-        content = products(q, k) / math.sqrt(q.shape[-1])
-        gates = jnp.where(pairs.before[None], jax.nn.sigmoid(content), 0.0)
+        head_size = q.shape[-1]
+        content = products(q, k) / math.sqrt(head_size)
+        opened = jax.nn.sigmoid(content)
+        gates = jnp.where(pairs.before[None], opened, 0.0)
         # Summed from the query back to each key, so along the keys from their end.
         counted = jnp.cumsum(gates[..., ::-1], axis=-1)[..., ::-1]
         place = jnp.minimum(counted, self.length - 1.0)
         rows = held(self, "rows", params["rows"], 1, self.length, q.shape[-1])
         # The query meets every row once, and pairs pick from the answers: no [T, S, H] array.
-        met_NTP = jnp.einsum("TNH,PH->NTP", q.astype(jnp.float32), rows[0].astype(jnp.float32))
+        q_TNH = q.astype(jnp.float32)
+        rows_PH = rows[0].astype(jnp.float32)
+        met_NTP = jnp.einsum("TNH,PH->NTP", q_TNH, rows_PH)
         # The last row has none above it: what stands there is read from the row below, in full.
-        below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.length - 2)
+        floor = jnp.floor(place).astype(jnp.int32)
+        below = jnp.clip(floor, 0, self.length - 2)
         part = place - below.astype(jnp.float32)
         low = jnp.take_along_axis(met_NTP, below, axis=-1)
         high = jnp.take_along_axis(met_NTP, below + 1, axis=-1)
-        return content + low * (1 - part) + high * part
+        between_low = low * (1 - part)
+        between_high = high * part
+        return content + between_low + between_high

@@ -72,12 +72,18 @@ class Fire(Encoding):
         c = jnp.exp(own["c"])
         threshold = jnp.exp(own["threshold"])
         q_positions = exact(q_positions)
+        k_positions = exact(k_positions)
         # Subtracted as integers, and only then a float: positions past 2^24 have no float32 of their own.
-        distance = jnp.maximum(q_positions[:, None] - exact(k_positions)[None, :], 0).astype(jnp.float32)
+        between = q_positions[:, None] - k_positions[None, :]
+        back = jnp.maximum(between, 0)
+        distance = back.astype(jnp.float32)
         # How far the query could look back; near the beginning that is so little that the threshold takes its place.
         reach = jnp.maximum(q_positions.astype(jnp.float32), threshold)
-        share = jnp.log1p(c * distance) / jnp.log1p(c * reach)[:, None]
-        return _network(share, own["in_scale"], own["in_shift"], own["out"]) + own["shift"]
+        far = jnp.log1p(c * distance)
+        whole = jnp.log1p(c * reach)
+        share = far / whole[:, None]
+        total = _network(share, own["in_scale"], own["in_shift"], own["out"])
+        return total + own["shift"]
 
 
 @jax.custom_vjp
@@ -87,16 +93,21 @@ def _network(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Arra
     # By hand, since a [T, S, M] array of all hidden units would be M times as large as the scores.
     def unit(total: jax.Array, weight: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         scale, shift, out = weight
-        return total + out * jax.nn.relu(scale * share + shift), None
+        hidden = jax.nn.relu(scale * share + shift)
+        return total + out * hidden, None
 
-    return jax.lax.scan(unit, jnp.zeros_like(share), (scale, shift, out))[0]
+    nothing = jnp.zeros_like(share)
+    total, _ = jax.lax.scan(unit, nothing, (scale, shift, out))
+    return total
 
 
 def _network_back(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, ...]:
     # As products: JAX would sum each unit's gradient over all pairs by itself, thirty times slower on CPU.
     share, scale, shift, out = kept
-    x_P, c_P = share.reshape(-1), cotangent.reshape(-1)
-    hidden_MP = scale[:, None] * x_P[None] + shift[:, None]
+    x_P = share.reshape(-1)
+    c_P = cotangent.reshape(-1)
+    scaled_MP = scale[:, None] * x_P[None]
+    hidden_MP = scaled_MP + shift[:, None]
     open_MP = (hidden_MP > 0).astype(jnp.float32)
     d_share = ((out * scale) @ open_MP) * c_P
     return (

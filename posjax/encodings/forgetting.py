@@ -53,18 +53,26 @@ class Forgetting(Encoding):
         return True
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        w = 0.02 * jax.random.normal(key, (dims.heads, dims.head_size), jnp.float32)
+        shape = (dims.heads, dims.head_size)
+        w = 0.02 * jax.random.normal(key, shape, jnp.float32)
         # The gate's own inverse: where the key says nothing yet, each token keeps that share.
         logit = math.log(self.keep / (1 - self.keep))
-        return {"w": w, "b": jnp.full((dims.heads,), logit, jnp.float32)}
+        b = jnp.full((dims.heads,), logit, jnp.float32)
+        return {"w": w, "b": b}
 
     def fading(self, params: Params, k: jax.Array) -> jax.Array:
-        gate_NS = jnp.einsum("SNH,NH->NS", k.astype(jnp.float32), params["w"]) + params["b"][:, None]
+        k_SNH = k.astype(jnp.float32)
+        met_NS = jnp.einsum("SNH,NH->NS", k_SNH, params["w"])
+        gate_NS = met_NS + params["b"][:, None]
         # The logarithm at once: of a share near 0 it stays finite.
         return jax.nn.log_sigmoid(gate_NS)
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
-        fading = jnp.where(pairs.before[None], self.fading(params, k)[:, None, :], 0.0)
+        of_keys = self.fading(params, k)[:, None, :]
+        fading = jnp.where(pairs.before[None], of_keys, 0.0)
         # From the key's successor up to the query, over the tokens that the query may see.
-        faded = jnp.cumsum(fading[..., ::-1], axis=-1)[..., ::-1] - fading
-        return products(q, k) / math.sqrt(q.shape[-1]) + faded
+        from_the_end = jnp.cumsum(fading[..., ::-1], axis=-1)
+        faded = from_the_end[..., ::-1] - fading
+        head_size = q.shape[-1]
+        content = products(q, k) / math.sqrt(head_size)
+        return content + faded

@@ -47,13 +47,19 @@ class Kerple(RelativeBias):
         }
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        # Within these bounds every value is a positive float32, and so is its product with any distance.
-        r1 = jnp.clip(head.of(params["r1"]).astype(jnp.float32), -40.0, 40.0)
-        r2 = jnp.clip(head.of(params["r2"]).astype(jnp.float32), -40.0, 40.0)
+        r1 = _bounded(head.of(params["r1"]))
+        r2 = _bounded(head.of(params["r2"]))
         far = jnp.abs(distance.astype(jnp.float32))
         if self.kind == "log":
-            return -jnp.exp(r1) * jnp.log1p(jnp.exp(r2) * far)
+            stretched = jnp.exp(r2) * far
+            return -jnp.exp(r1) * jnp.log1p(stretched)
         # At distance 0 the power's derivative is infinite; its value is 0 whatever the exponent.
         safe = jnp.where(far == 0, 1.0, far)
-        power = safe ** (2 * jax.nn.sigmoid(r2))
-        return jnp.where(far == 0, 0.0, -jnp.exp(r1) * power)
+        exponent = 2 * jax.nn.sigmoid(r2)
+        falling = -jnp.exp(r1) * safe**exponent
+        return jnp.where(far == 0, 0.0, falling)
+
+
+def _bounded(logarithm: jax.Array) -> jax.Array:
+    # Within these bounds every value is a positive float32, and so is its product with any distance.
+    return jnp.clip(logarithm.astype(jnp.float32), -40.0, 40.0)

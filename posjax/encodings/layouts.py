@@ -31,7 +31,7 @@ def convert_layout(weights: jax.Array, heads: int, to: str, fraction: float = 1.
         channels = weights.shape[-1]
     if not channels or channels % heads:
         raise InputError(f"convert_layout got {channels} channels and heads={heads}: the heads must divide them")
-    size = weights.shape[-1] // heads
+    size = channels // heads
     turning = Rope(fraction=fraction).rotary_size(size)
     # Even channels are first of their pairs, odd ones second; the rest of the head stays behind them.
     even = jnp.arange(0, turning, 2)
@@ -41,4 +41,5 @@ def convert_layout(weights: jax.Array, heads: int, to: str, fraction: float = 1.
     if to == "interleaved":
         order = jnp.argsort(order)  # The way back.
     shaped = weights.reshape(*weights.shape[:-1], heads, size)
-    return jnp.take(shaped, order, axis=-1).reshape(weights.shape)
+    ordered = jnp.take(shaped, order, axis=-1)
+    return ordered.reshape(weights.shape)

@@ -49,16 +49,20 @@ class Learned(Encoding):
         return self.length
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return {"table": self.deviation * jax.random.normal(key, (self.length, dims.model_size), jnp.float32)}
+        shape = (self.length, dims.model_size)
+        drawn = jax.random.normal(key, shape, jnp.float32)
+        return {"table": self.deviation * drawn}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
         table = held(self, "table", params["table"], self.length, x.shape[-1])
         index = jnp.where(outside, self.length, positions)
-        rows = table.at[index].get(mode="fill", fill_value=jnp.nan).astype(jnp.float32)
+        rows = table.at[index].get(mode="fill", fill_value=jnp.nan)
         # Added in float32 and rounded once: in bfloat16 a small row would vanish beside a large embedding.
-        return (x.astype(jnp.float32) + lead(rows, x.ndim)).astype(x.dtype)
+        added = lead(rows.astype(jnp.float32), x.ndim)
+        wide = x.astype(jnp.float32) + added
+        return wide.astype(x.dtype)
 
     def fill(self, params: Params, trained: int, length: int, how: Fill) -> Params:
         """Parameters whose rows past the first `trained` follow from those, up to `length`, by a usual recipe.
@@ -80,13 +84,20 @@ class Learned(Encoding):
         rows = jnp.arange(self.length)
         held(self, "table", table, self.length, table.shape[-1])
         if how == "clamp":
-            return {**params, "table": table[jnp.minimum(rows, trained - 1)]}
+            clamped = jnp.minimum(rows, trained - 1)
+            return {**params, "table": table[clamped]}
         if how == "wrap":
-            return {**params, "table": table[rows % trained]}
+            wrapped = rows % trained
+            return {**params, "table": table[wrapped]}
         # Where each row stands among the trained ones: the first on the first, the last on the last.
-        step = (trained - 1) / max(length - 1, 1)
-        place = jnp.minimum(rows.astype(jnp.float32) * step, trained - 1)
+        last = trained - 1
+        step = last / max(length - 1, 1)
+        scaled = rows.astype(jnp.float32) * step
+        place = jnp.minimum(scaled, last)
         below = jnp.minimum(place.astype(jnp.int32), max(trained - 2, 0))
-        above = jnp.minimum(below + 1, trained - 1)
-        part = (place - below.astype(jnp.float32))[:, None]
-        return {**params, "table": table[below] * (1 - part) + table[above] * part}
+        above = jnp.minimum(below + 1, last)
+        past = place - below.astype(jnp.float32)
+        part = past[:, None]
+        from_below = table[below] * (1 - part)
+        from_above = table[above] * part
+        return {**params, "table": from_below + from_above}

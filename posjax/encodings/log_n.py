@@ -48,12 +48,14 @@ class LogN(Encoding):
         return False
 
     def constants(self, dims: Dims) -> Params:
-        return {"unit": np.float32(1 / math.log(self.original_length))}
+        unit = 1 / math.log(self.original_length)
+        return {"unit": np.float32(unit)}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
         unit = complete(self, params, Dims())["unit"]
         # Never below 1: within the trained length nothing changes.
-        scale = jnp.maximum(log_place(positions) * unit, 1.0)
+        grown = log_place(positions) * unit
+        scale = jnp.maximum(grown, 1.0)
         return scaled(x, scale, positions)

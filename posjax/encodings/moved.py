@@ -44,5 +44,6 @@ class Moved(Encoding):
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         # A negative position marks padding, and floors or remainders would make an ordinary one of it.
-        at = jnp.where(positions < 0, -1, self.moved(positions, role))
+        moved = self.moved(positions, role)
+        at = jnp.where(positions < 0, -1, moved)
         return self.inner.rotate(params, x, at, role)

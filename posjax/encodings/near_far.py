@@ -36,7 +36,9 @@ class NearFar(Encoding):
     @property
     def relative(self) -> bool:
         # Where chunks begin depends on the position itself, not on a distance.
-        return self.near.relative and self.far.relative and not isinstance(self.window, Chunks)
+        if isinstance(self.window, Chunks):
+            return False
+        return self.near.relative and self.far.relative
 
     @property
     def causal(self) -> bool:
@@ -53,18 +55,21 @@ class NearFar(Encoding):
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         far_key = jax.random.fold_in(key, 1)
-        return {"near": self.near.init(key, dims), "far": self.far.init(far_key, dims)}
+        near = self.near.init(key, dims)
+        far = self.far.init(far_key, dims)
+        return {"near": near, "far": far}
 
     def constants(self, dims: Dims) -> Params:
-        return {"near": self.near.constants(dims), "far": self.far.constants(dims)}
+        near = self.near.constants(dims)
+        far = self.far.constants(dims)
+        return {"near": near, "far": far}
 
     def join(self, params: Params, constants: Params) -> Params:
         params = params or {}
         constants = constants or {}
-        return {
-            "near": self.near.join(params.get("near"), constants.get("near")),
-            "far": self.far.join(params.get("far"), constants.get("far")),
-        }
+        near = self.near.join(params.get("near"), constants.get("near"))
+        far = self.far.join(params.get("far"), constants.get("far"))
+        return {"near": near, "far": far}
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         params = self.join(params, None)
@@ -78,7 +83,9 @@ class NearFar(Encoding):
         return jnp.where(is_near[None], near, far)
 
     def at_length(self, length: int) -> Encoding:
-        return dataclasses.replace(self, near=self.near.at_length(length), far=self.far.at_length(length))
+        near = self.near.at_length(length)
+        far = self.far.at_length(length)
+        return dataclasses.replace(self, near=near, far=far)
 
     def __repr__(self) -> str:
         return f"near_far({self.window}, {self.near!r}, {self.far!r})"
@@ -96,8 +103,11 @@ def _does_more(part: Encoding) -> bool:
 
 def _score(part: Encoding, params: Params, q_TNH: jax.Array, k_SNH: jax.Array, pairs: Pairs) -> jax.Array:
     """The scores `[N, T, S]` of queries and keys that are not rotated yet, by one of the two."""
-    q_TNH = part.rotate(params, q_TNH[None], pairs.q_positions, "query")[0]
-    k_SNH = part.rotate(params, k_SNH[None], pairs.k_positions, "key")[0]
+    # A hook takes a batch: here it is of one row.
+    q_BTNH = part.rotate(params, q_TNH[None], pairs.q_positions, "query")
+    k_BSNH = part.rotate(params, k_SNH[None], pairs.k_positions, "key")
+    q_TNH = q_BTNH[0]
+    k_SNH = k_BSNH[0]
     # A mark is put back where it is seen: within a product it would reach the gradient of what is not.
     lost_q = jnp.any(jnp.isnan(q_TNH), axis=-1, keepdims=True)
     lost_k = jnp.any(jnp.isnan(k_SNH), axis=-1, keepdims=True)
@@ -106,7 +116,8 @@ def _score(part: Encoding, params: Params, q_TNH: jax.Array, k_SNH: jax.Array, p
     score_NTS = part.score(params, q_TNH, k_SNH, pairs)
     lost_q_NT = lost_q[..., 0].T
     lost_k_NS = lost_k[..., 0].T
-    return jnp.where(lost_q_NT[:, :, None] | lost_k_NS[:, None, :], jnp.nan, score_NTS)
+    lost_NTS = lost_q_NT[:, :, None] | lost_k_NS[:, None, :]
+    return jnp.where(lost_NTS, jnp.nan, score_NTS)
 
 
 def near_far(window: int | Chunks, near: Encoding, far: Encoding) -> Encoding:

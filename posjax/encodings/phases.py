@@ -23,7 +23,9 @@ def fixed_point_turns(frequencies: np.ndarray) -> np.ndarray:
     for frequency in np.asarray(frequencies, np.float64):
         # In integers of any size: a float64 division would lose the last of the 64 bits.
         numerator, denominator = float(frequency).as_integer_ratio()
-        turns = (numerator * _INVERSE_TWO_PI + (denominator << 127)) // (denominator << 128)
+        # Half a unit more, so that the floor of the division rounds to the nearest.
+        half = denominator << 127
+        turns = (numerator * _INVERSE_TWO_PI + half) // (denominator << 128)
         words.append(turns % 2**64)
     high = [word >> 32 for word in words]
     low = [word & 0xFFFFFFFF for word in words]
@@ -53,8 +55,10 @@ def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Arra
     # Read as signed, the upper word is the phase in [-1/2, 1/2) turns in units of 2^-32.
     upper = p * high + _high_word(p, low)
     phase = jax.lax.bitcast_convert_type(upper, jnp.int32)
-    angle = phase.astype(jnp.float32) * np.float32(2 * np.pi / 2**32)
-    angle = jnp.where(positions[..., None] < 0, jnp.nan, angle)
+    unit = np.float32(2 * np.pi / 2**32)
+    angle = phase.astype(jnp.float32) * unit
+    negative = positions[..., None] < 0
+    angle = jnp.where(negative, jnp.nan, angle)
     return jnp.cos(angle), jnp.sin(angle)
 
 
@@ -80,4 +84,5 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> j
     sin = jnp.where(void, 0.0, sin)
     turned_a = jnp.where(void, jnp.nan, a * cos - b * sin)
     turned_b = jnp.where(void, jnp.nan, a * sin + b * cos)
-    return jnp.stack([turned_a, turned_b], axis=axis).reshape(x.shape).astype(x.dtype)
+    turned = jnp.stack([turned_a, turned_b], axis=axis)
+    return turned.reshape(x.shape).astype(x.dtype)

@@ -18,7 +18,8 @@ def _ranks(row: jax.Array) -> jax.Array:
     """The rank of each position among those of its row, equal ones alike: 0, 1, 2, … stay as they are."""
     order = jnp.argsort(row, stable=True)
     rising = row[order]
-    rises = jnp.diff(rising, prepend=rising[:1]) > 0
+    steps = jnp.diff(rising, prepend=rising[:1])
+    rises = steps > 0
     # Counted in sorted order, and written back to where each position stands in the row.
     ranks = jnp.cumsum(rises.astype(order.dtype))
     return jnp.zeros_like(order).at[order].set(ranks)
@@ -67,6 +68,7 @@ class Randomized(Encoding):
             drawn = jax.random.choice(key, self.length, (count,), replace=False)
             rising = jnp.sort(drawn).astype(jnp.int32)
             # A negative position marks padding, and stays one.
-            return jnp.where(row < 0, row, rising[_ranks(row)])
+            moved = rising[_ranks(row)]
+            return jnp.where(row < 0, row, moved)
 
         return by_row(positions, key, one)

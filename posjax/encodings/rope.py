@@ -70,7 +70,8 @@ class Rope(Encoding):
     def length_dependent(self) -> bool:
         # One that was told a length keeps it.
         depends = type(self.schedule).at_length is not Schedule.at_length
-        return depends and getattr(self.schedule, "length", None) is None
+        told = getattr(self.schedule, "length", None)
+        return depends and told is None
 
     def rotary_size(self, head_size: int) -> int:
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""
@@ -101,19 +102,24 @@ class Rope(Encoding):
                 f"{self.schedule!r} answers the attention factor {factor}: needed is a positive number "
                 "within the range of float32"
             )
-        return {"turns": phases.fixed_point_turns(frequencies), "factor": np.float32(factor)}
+        turns = phases.fixed_point_turns(frequencies)
+        return {"turns": turns, "factor": np.float32(factor)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         held = complete(self, params, dims)
         # Without the barrier XLA may compute them anew for every head, inside the loop that turns the channels.
-        cos, sin = jax.lax.optimization_barrier(phases.cos_sin(exact(positions), held["turns"]))
+        waves = phases.cos_sin(exact(positions), held["turns"])
+        cos, sin = jax.lax.optimization_barrier(waves)
         # Scaled here, once for all heads: what turns and what scales are then one product.
-        return {**held, "cos": cos * held["factor"], "sin": sin * held["factor"]}
+        factor = held["factor"]
+        return {**held, "cos": cos * factor, "sin": sin * factor}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        head_size = x.shape[-1]
         if "cos" not in params:
-            params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
-        turning, passing = jnp.split(x, [self.rotary_size(x.shape[-1])], axis=-1)
+            params = self.prepare(params, positions, Dims(head_size=head_size))
+        channels = self.rotary_size(head_size)
+        turning, passing = jnp.split(x, [channels], axis=-1)
         turned = rotate_pairs(turning, params["cos"], params["sin"], self.layout)
         # Where the whole head turns there is nothing to copy.
         if not passing.shape[-1]:
@@ -123,4 +129,5 @@ class Rope(Encoding):
     def at_length(self, length: int) -> Encoding:
         if not self.length_dependent:
             return self
-        return dataclasses.replace(self, schedule=self.schedule.at_length(length))
+        schedule = self.schedule.at_length(length)
+        return dataclasses.replace(self, schedule=schedule)

@@ -56,13 +56,16 @@ class Sandwich(RelativeBias):
         compression = 8 * np.arange(1, dims.heads + 1)
         rate = dims.heads / compression
         frequencies = inverse_frequencies(self.size, self.base)
-        return {"turns": phases.fixed_point_turns(frequencies), "rate": rate.astype(np.float32)}
+        turns = phases.fixed_point_turns(frequencies)
+        return {"turns": turns, "rate": rate.astype(np.float32)}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         held = complete(self, params, Dims(heads=head.count))
         # A cosine is the same on both sides, and phases have no meaning at negative distances.
         cos, _ = phases.cos_sin(jnp.abs(distance), held["turns"])
-        rate = lead(head.of(jnp.asarray(held["rate"])), distance.ndim)
+        own_rate = head.of(jnp.asarray(held["rate"]))
+        rate = lead(own_rate, distance.ndim)
+        total = jnp.sum(cos, axis=-1)
         # The sum at distance 0 is size / 2.
-        falling = jnp.sum(cos, axis=-1) - self.size / 2
+        falling = total - self.size / 2
         return falling * rate

@@ -44,10 +44,14 @@ class ScalableSoftmax(Encoding):
         return False
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return {"scale": jnp.full((dims.heads,), self.scale, jnp.float32)}
+        scale = jnp.full((dims.heads,), self.scale, jnp.float32)
+        return {"scale": scale}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
         scale_N1 = params["scale"][:, None]
-        return scaled(x, log_place(positions) * lead(scale_N1, positions.ndim + 2), positions)
+        # Beside the positions' own axes there are those of heads and channels.
+        own_scale = lead(scale_N1, positions.ndim + 2)
+        scale = log_place(positions) * own_scale
+        return scaled(x, scale, positions)

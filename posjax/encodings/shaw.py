@@ -48,16 +48,25 @@ class Shaw(Encoding):
         return True
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        shape = (1, 2 * self.clip + 1, dims.head_size)
-        return {"keys": self.deviation * jax.random.normal(key, shape, jnp.float32)}
+        distances = 2 * self.clip + 1
+        shape = (1, distances, dims.head_size)
+        drawn = jax.random.normal(key, shape, jnp.float32)
+        return {"keys": self.deviation * drawn}
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
         # The query meets every vector once, and pairs pick from the answers: no [T, S, H] array.
-        keys = held(self, "keys", params["keys"], 1, 2 * self.clip + 1, q.shape[-1])
-        met = jnp.einsum("TNH,CH->NTC", q.astype(jnp.float32), keys[0].astype(jnp.float32))
+        head_size = q.shape[-1]
+        distances = 2 * self.clip + 1
+        keys = held(self, "keys", params["keys"], 1, distances, head_size)
+        q_TNH = q.astype(jnp.float32)
+        keys_CH = keys[0].astype(jnp.float32)
+        met = jnp.einsum("TNH,CH->NTC", q_TNH, keys_CH)
+        heads = met.shape[0]
         # The vectors stand in order of distance, from -clip on.
-        index = jnp.clip(pairs.distance, -self.clip, self.clip) + self.clip
+        clipped = jnp.clip(pairs.distance, -self.clip, self.clip)
+        index = clipped + self.clip
         # Every head picks alike: only what it picks from differs.
-        index_NTS = jnp.broadcast_to(index[None], (met.shape[0], *index.shape))
+        index_NTS = jnp.broadcast_to(index[None], (heads, *index.shape))
         chosen = jnp.take_along_axis(met, index_NTS, axis=-1)
-        return (products(q, k) + chosen) / math.sqrt(q.shape[-1])
+        both = products(q, k) + chosen
+        return both / math.sqrt(head_size)

@@ -56,17 +56,21 @@ class Sinusoidal(Encoding):
         return {"turns": phases.fixed_point_turns(frequencies)}
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        return {**complete(self, params, dims), **self._waves(params, positions, dims)}
+        waves = self._waves(params, positions, dims)
+        return {**complete(self, params, dims), **waves}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         if "waves" not in params:
-            params = self._waves(params, positions, Dims(model_size=x.shape[-1]))
+            dims = Dims(model_size=x.shape[-1])
+            params = self._waves(params, positions, dims)
         added = lead(params["waves"], x.ndim)
         # Added in float32 and rounded once, whatever the type of the embedding.
-        return (x.astype(jnp.float32) + added).astype(x.dtype)
+        wide = x.astype(jnp.float32) + added
+        return wide.astype(x.dtype)
 
     def _waves(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
-        cos, sin = phases.cos_sin(exact(positions), complete(self, params, dims)["turns"])
+        turns = complete(self, params, dims)["turns"]
+        cos, sin = phases.cos_sin(exact(positions), turns)
         # Stacked behind the pairs they alternate, before them each keeps its half.
         axis = -2
         if self.layout == "interleaved":

@@ -99,29 +99,36 @@ class T5Bias(RelativeBias):
         return np.array(edges, np.int32)
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        return {"table": self.deviation * jax.random.normal(key, (dims.heads, self.buckets), jnp.float32)}
+        shape = (dims.heads, self.buckets)
+        drawn = jax.random.normal(key, shape, jnp.float32)
+        return {"table": self.deviation * drawn}
 
     def constants(self, dims: Dims) -> Params:
         return {"edges": self.edges()}
 
     def bucket(self, params: Params, distance: jax.Array) -> jax.Array:
         """The bucket of each distance `q_position - k_position`, int32 of the same shape."""
-        edges = jnp.asarray(complete(self, params, Dims())["edges"])
+        constants = complete(self, params, Dims())
+        edges = jnp.asarray(constants["edges"])
         if self.bidirectional:
             near = jnp.abs(distance)
         else:
             near = jnp.maximum(distance, 0)
 
         def count(bucket: jax.Array, edge: jax.Array) -> tuple[jax.Array, None]:
-            return bucket + (near >= edge).astype(jnp.int32), None
+            reached = near >= edge
+            return bucket + reached.astype(jnp.int32), None
 
         # One edge at a time: no array has an axis of edges, and kernels can evaluate it.
-        bucket, _ = jax.lax.scan(count, jnp.zeros_like(near), edges)
+        first = jnp.zeros_like(near)
+        bucket, _ = jax.lax.scan(count, first, edges)
         if not self.bidirectional:
             return bucket
         # Distances ahead of the query have the second half of the table.
-        return bucket + jnp.where(distance < 0, self.one_way, 0)
+        half = jnp.where(distance < 0, self.one_way, 0)
+        return bucket + half
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         table = held(self, "table", params["table"], self.buckets)
-        return head.of(table).astype(jnp.float32)[self.bucket(params, distance)]
+        own = head.of(table).astype(jnp.float32)
+        return own[self.bucket(params, distance)]

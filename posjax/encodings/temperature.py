@@ -13,12 +13,15 @@ def scaled(x: jax.Array, scale: jax.Array, positions: jax.Array) -> jax.Array:
     """`x [B, T, N, H]` times a scale that broadcasts to it, in float32; NaN, without a gradient, where the position is
     negative."""
     # What is not finite is a mark: a product with it would reach the scale's own gradient.
-    marked = ~jnp.all(jnp.isfinite(x), axis=-1, keepdims=True)
+    finite = jnp.isfinite(x)
+    marked = ~jnp.all(finite, axis=-1, keepdims=True)
     wide = jnp.where(marked, 0.0, x.astype(jnp.float32))
     product = wide * lead(scale, x.ndim)
     # Padding is marked here, since no token stands there.
-    padding = lead((positions < 0)[..., None, None], x.ndim)
-    return jnp.where(marked | padding, jnp.nan, product).astype(x.dtype)
+    negative = positions < 0
+    padding = lead(negative[..., None, None], x.ndim)
+    answer = jnp.where(marked | padding, jnp.nan, product)
+    return answer.astype(x.dtype)
 
 
 def log_place(positions: jax.Array) -> jax.Array:

@@ -47,7 +47,8 @@ class Toeplitz(RelativeBias):
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         shape = (dims.heads, 2 * self.length - 1)
-        return {"table": self.deviation * jax.random.normal(key, shape, jnp.float32)}
+        drawn = jax.random.normal(key, shape, jnp.float32)
+        return {"table": self.deviation * drawn}
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         tables = held(self, "table", params["table"], 2 * self.length - 1)
@@ -55,6 +56,7 @@ class Toeplitz(RelativeBias):
         # The table begins with the most negative distance.
         index = distance + (self.length - 1)
         # A negative index would count from the end: send it past the table, where the fill value is.
-        outside = (index < 0) | (index >= table.shape[0])
-        index = jnp.where(outside, table.shape[0], index)
+        size = table.shape[0]
+        outside = (index < 0) | (index >= size)
+        index = jnp.where(outside, size, index)
         return table.at[index].get(mode="fill", fill_value=jnp.nan)

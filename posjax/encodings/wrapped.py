@@ -52,6 +52,7 @@ class Wrapped(Moved):
         within = positions % self.size
         if role == "key":
             return within
+        shifted = within + self.shift
         if self.most is None:
-            return within + self.shift
-        return jnp.minimum(within + self.shift, self.most)
+            return shifted
+        return jnp.minimum(shifted, self.most)

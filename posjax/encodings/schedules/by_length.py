@@ -50,10 +50,12 @@ class DynamicNTK(Schedule):
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         # The length of the call, else that of the value, else one within the trained length.
         length = length or self.length or self.original_length
-        grown = self.factor * length / self.original_length - (self.factor - 1)
+        stretch = self.factor * length / self.original_length
+        grown = stretch - (self.factor - 1)
         # Within the trained length it would shrink the base: there nothing changes.
         grown = max(grown, 1.0)
-        return inverse_frequencies(rotary_size, grown_base(base, grown, rotary_size)), 1.0
+        own_base = grown_base(base, grown, rotary_size)
+        return inverse_frequencies(rotary_size, own_base), 1.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class LongRope(Schedule):
                 f"LongRope got {len(divisors)} divisors in {name} and a rotary size of {rotary_size}: "
                 f"needed are {rotary_size // 2}, one for each pair"
             )
-        return inverse_frequencies(rotary_size, base) / divisors, self._attention_factor()
+        frequencies = inverse_frequencies(rotary_size, base) / divisors
+        return frequencies, self._attention_factor()
 
     def _attention_factor(self) -> float:
         if self.attention_factor is not None:

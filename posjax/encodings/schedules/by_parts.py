@@ -64,7 +64,9 @@ class NTKByParts(Schedule):
         kept = inverse_frequencies(rotary_size, base)
         interpolated = kept / self.factor
         ramp = self._ramp(rotary_size, base)
-        return kept * (1 - ramp) + interpolated * ramp, 1.0
+        fast = kept * (1 - ramp)
+        slow = interpolated * ramp
+        return fast + slow, 1.0
 
     def _ramp(self, rotary_size: int, base: float) -> np.ndarray:
         """0 where a pair is kept, 1 where it is interpolated, `[rotary_size / 2]`."""
@@ -87,7 +89,9 @@ class NTKByParts(Schedule):
         # A width of zero means a step; the released code's width keeps the division finite.
         if high == low:
             width = 0.001
-        return np.clip((np.arange(rotary_size // 2) - low) / width, 0.0, 1.0)
+        pairs = np.arange(rotary_size // 2)
+        rising = (pairs - low) / width
+        return np.clip(rising, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ class Yarn(NTKByParts):
             )
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        return super().frequencies(rotary_size, base, length)[0], self._attention_factor()
+        frequencies, _ = super().frequencies(rotary_size, base, length)
+        return frequencies, self._attention_factor()
 
     def _attention_factor(self) -> float:
         def temperature(scale: float) -> float:
@@ -191,4 +196,6 @@ class Llama3(Schedule):
             # Equal bounds leave nothing to blend: a step.
             blend = turns > self.low_freq_factor
         weight = np.clip(blend, 0.0, 1.0)
-        return (1 - weight) * kept / self.factor + weight * kept, 1.0
+        slow = (1 - weight) * kept / self.factor
+        fast = weight * kept
+        return slow + fast, 1.0

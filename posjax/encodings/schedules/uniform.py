@@ -62,7 +62,8 @@ class Interpolation(Schedule):
     factor: Factor
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        return inverse_frequencies(rotary_size, base) / self.factor, 1.0
+        kept = inverse_frequencies(rotary_size, base)
+        return kept / self.factor, 1.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class NTK(Schedule):
     factor: Factor
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
-        return inverse_frequencies(rotary_size, grown_base(base, self.factor, rotary_size)), 1.0
+        own_base = grown_base(base, self.factor, rotary_size)
+        return inverse_frequencies(rotary_size, own_base), 1.0
 
 
 @dataclass(frozen=True)
