@@ -65,9 +65,12 @@ class ByHead(BySide):
         answers = []
         for i, (part, own) in enumerate(self.with_params(params)):
             # Clipped, since a group is asked about heads of other groups too: that answer is not taken.
-            local = jnp.clip(index - i * size, 0, size - 1)
-            answers.append(one(part, own, Head(local, size)))
-        return jax.lax.select_n(jnp.broadcast_to(index // size, answers[0].shape), *answers)
+            within = index - i * size
+            local = Head(jnp.clip(within, 0, size - 1), size)
+            answers.append(one(part, own, local))
+        group = index // size
+        which = jnp.broadcast_to(group, answers[0].shape)
+        return jax.lax.select_n(which, *answers)
 
     def __repr__(self) -> str:
         return f"by_head({', '.join(map(repr, self.parts))})"

@@ -58,11 +58,10 @@ class TransformerXL(Encoding):
         # The width of W's last axis is that of R: one number for each sine and each cosine.
         first, second, third = jax.random.split(key, 3)
         shape = (dims.heads, dims.head_size)
-        return {
-            "u": 0.02 * jax.random.normal(first, shape, jnp.float32),
-            "v": 0.02 * jax.random.normal(second, shape, jnp.float32),
-            "w": jax.random.normal(third, (*shape, dims.model_size), jnp.float32) / math.sqrt(dims.model_size),
-        }
+        u = jax.random.normal(first, shape, jnp.float32)
+        v = jax.random.normal(second, shape, jnp.float32)
+        w = jax.random.normal(third, (*shape, dims.model_size), jnp.float32)
+        return {"u": 0.02 * u, "v": 0.02 * v, "w": w / math.sqrt(dims.model_size)}
 
     def constants(self, dims: Dims) -> Params:
         frequencies = inverse_frequencies(dims.model_size, self.base)
@@ -72,10 +71,12 @@ class TransformerXL(Encoding):
         u = params["u"].astype(jnp.float32)
         v = params["v"].astype(jnp.float32)
         w = params["w"].astype(jnp.float32)
-        turns = complete(self, params, Dims(model_size=w.shape[-1]))["turns"]
+        dims = Dims(model_size=w.shape[-1])
+        turns = complete(self, params, dims)["turns"]
         wide = q.astype(jnp.float32)
         # What each query makes of the two halves of R, before any distance is known.
-        met_NTD = jnp.einsum("TNH,NHD->NTD", wide + lead(v, 3), w)
+        towards_positions = wide + lead(v, 3)
+        met_NTD = jnp.einsum("TNH,NHD->NTD", towards_positions, w)
         on_sin, on_cos = jnp.split(met_NTD, 2, axis=-1)
         q_cos, q_sin = phases.cos_sin(pairs.q_positions, turns)
         k_cos, k_sin = phases.cos_sin(pairs.k_positions, turns)
@@ -86,5 +87,7 @@ class TransformerXL(Encoding):
         beside_sin = on_cos * q_sin - on_sin * q_cos
         by_cos = jnp.einsum("NTP,SP->NTS", beside_cos, k_cos)
         by_sin = jnp.einsum("NTP,SP->NTS", beside_sin, k_sin)
-        content = products(wide + lead(u, 3), k)
-        return (content + (by_cos + by_sin)) / math.sqrt(q.shape[-1])
+        towards_content = wide + lead(u, 3)
+        content = products(towards_content, k)
+        by_position = by_cos + by_sin
+        return (content + by_position) / math.sqrt(q.shape[-1])

@@ -74,43 +74,55 @@ class XPos(Encoding):
             raise InputError(f"XPos got a head size of {dims.head_size}: needed is an even number of 2 or more")
         # Base 2, since a power of two then scales without rounding.
         pairs = np.arange(dims.head_size // 2)
-        decay = np.log2((2 * pairs / dims.head_size + 0.4) / 1.4) / self.unit
+        place = 2 * pairs / dims.head_size
+        ratio = (place + 0.4) / 1.4
+        decay = np.log2(ratio) / self.unit
         # Eight bits and the rest: a position times the first is exact, so the exponent loses nothing.
-        step = 2.0 ** (np.floor(np.log2(np.abs(decay).max())) - 8)
-        coarse = np.round(decay / step) * step
+        largest = np.abs(decay).max()
+        step = 2.0 ** (np.floor(np.log2(largest)) - 8)
+        steps = np.round(decay / step)
+        coarse = steps * step
+        fine = decay - coarse
+        frequencies = inverse_frequencies(dims.head_size, self.base)
         return {
-            "turns": phases.fixed_point_turns(inverse_frequencies(dims.head_size, self.base)),
+            "turns": phases.fixed_point_turns(frequencies),
             "coarse": coarse.astype(np.float32),
-            "fine": (decay - coarse).astype(np.float32),
+            "fine": fine.astype(np.float32),
         }
 
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         positions = exact(positions)
         held = complete(self, params, dims)
         cos, sin = phases.cos_sin(positions, held["turns"])
-        outside = (positions < 0) | (positions >= UNITS * self.unit)
-        at = jnp.where(outside, jnp.nan, positions.astype(jnp.float32))[..., None]
-        coarse = at * lead(jnp.asarray(held["coarse"]), at.ndim)
-        fine = at * lead(jnp.asarray(held["fine"]), at.ndim)
+        end = UNITS * self.unit
+        outside = (positions < 0) | (positions >= end)
+        marked = jnp.where(outside, jnp.nan, positions.astype(jnp.float32))
+        at = marked[..., None]
+        coarse_rate = lead(jnp.asarray(held["coarse"]), at.ndim)
+        fine_rate = lead(jnp.asarray(held["fine"]), at.ndim)
+        coarse = at * coarse_rate
+        fine = at * fine_rate
         # Whole powers of two are exact, so that only a part of at most a half is left to the exponential.
         whole = jnp.round(coarse)
         power = whole.astype(jnp.int32)
         part = coarse - whole + fine
-        return {
-            **held,
-            "cos": cos,
-            "sin": sin,
-            "query": jnp.ldexp(jnp.exp2(part), power),
-            "key": jnp.ldexp(jnp.exp2(-part), -power),
-        }
+        grown = jnp.exp2(part)
+        shrunk = jnp.exp2(-part)
+        query = jnp.ldexp(grown, power)
+        key = jnp.ldexp(shrunk, -power)
+        return {**held, "cos": cos, "sin": sin, "query": query, "key": key}
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if "cos" not in params:
-            params = self.prepare(params, positions, Dims(head_size=x.shape[-1]))
+            dims = Dims(head_size=x.shape[-1])
+            params = self.prepare(params, positions, dims)
         scale = params[role]
         if x.dtype == jnp.float16:
-            past = positions >= NARROW_UNITS * self.unit
+            end = NARROW_UNITS * self.unit
+            past = positions >= end
             scale = jnp.where(past[..., None], jnp.nan, scale)
-        turned = rotate_pairs(x, params["cos"] * scale, params["sin"] * scale, self.layout)
+        cos = params["cos"] * scale
+        sin = params["sin"] * scale
+        turned = rotate_pairs(x, cos, sin, self.layout)
         # An infinite key would only look like one of no weight, where its score is negative.
         return jnp.where(jnp.isinf(turned), jnp.nan, turned)

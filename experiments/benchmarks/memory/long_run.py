@@ -38,17 +38,22 @@ def run(long: Long) -> dict[str, Any]:
     model = build(_decoder(long), long.vocabulary, seed=0)
     graph, state = nnx.split(model)
     # One token more than the length: each but the last is read, each but the first is to be foretold.
-    tokens = jax.random.randint(jax.random.key(0), (1, long.length + 1), 0, long.vocabulary)
+    shape = (1, long.length + 1)
+    tokens = jax.random.randint(jax.random.key(0), shape, 0, long.vocabulary)
 
     def loss(state: Any, tokens: jax.Array) -> jax.Array:
         model = nnx.merge(graph, state, copy=True)
-        return cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]).mean()
+        logits = model(tokens[:, :-1])
+        losses = cross_entropy(logits, tokens[:, 1:])
+        return losses.mean()
 
     # Compiled apart, so that the run's time is the run's alone.
     watch = Stopwatch()
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(state, tokens).compile()
+    jitted = jax.jit(jax.value_and_grad(loss))
+    compiled = jitted.lower(state, tokens).compile()
     _, compiling = watch.taken()
     watch = Stopwatch()
+    # Asked to wait: a call returns before its arrays are there.
     value, gradients = jax.block_until_ready(compiled(state, tokens))
     cpu, wall = watch.taken()
     found = {name: size for name, size in asdict(long).items() if name != "vocabulary"} | {

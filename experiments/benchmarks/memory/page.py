@@ -46,7 +46,9 @@ def table(rows: Sequence[MemoryRow], backward: bool) -> TextTable:
     head = [f"temporary arrays, {PASSES[backward]}", *lengths, "exponent"]
     body = []
     for row in chosen:
-        body.append([f"{row.encoding}: {row.peer}", *map(size, row.bytes), f"{row.exponent:.3f}"])
+        name = f"{row.encoding}: {row.peer}"
+        sizes = map(size, row.bytes)
+        body.append([name, *sizes, f"{row.exponent:.3f}"])
     return TextTable(head, body)
 
 
@@ -124,8 +126,9 @@ def _of_pass(rows: Sequence[MemoryRow], backward: bool) -> dict[str, Points]:
             # One line of those that grow with the square is enough to compare with.
             if row.encoding != rows[0].encoding:
                 continue
-        points = zip(row.lengths, row.bytes, strict=True)
-        lines[name] = [(length, count / MIB) for length, count in points]
+        sizes = [count / MIB for count in row.bytes]
+        points = zip(row.lengths, sizes, strict=True)
+        lines[name] = list(points)
     return lines
 
 
@@ -139,6 +142,8 @@ def write(to: pages.Folders, rows: Sequence[MemoryRow], read: Read) -> str:
         "long_run": read.long_run,
         "rows": [dataclasses.asdict(row) | {"exponent": row.exponent} for row in rows],
     }
-    pages.write(to, "memory", content, page(rows, read, on))
-    figure.by_length(curves(rows), "MiB of temporary arrays", to.pages / "memory.png")
+    written = page(rows, read, on)
+    pages.write(to, "memory", content, written)
+    picture = to.pages / "memory.png"
+    figure.by_length(curves(rows), "MiB of temporary arrays", picture)
     return text(rows, read)

@@ -48,7 +48,8 @@ class MemoryOptions:
     def check(self) -> None:
         """Errors: `InputError`."""
         check_names(self.encodings)
-        rising = list(self.lengths) == sorted(set(self.lengths))
+        in_order = sorted(set(self.lengths))
+        rising = list(self.lengths) == in_order
         if len(self.lengths) < 2 or min(self.lengths) < 2 or not rising:
             given = " ".join(map(str, self.lengths))
             raise InputError(f"--lengths {given}: needed are two or more, rising")
@@ -59,15 +60,20 @@ def command(arguments: Sequence[str]) -> None:
     options.check()
     to = folders(options.out)
     # First, so that its peak is its own.
-    long_run = run(options.long) if options.run else _earlier(to)
+    if options.run:
+        long_run = run(options.long)
+    else:
+        long_run = _earlier(to)
     rows: list[MemoryRow] = []
     for encoding in options.encodings:
-        found = list(measure(encoding, options.lengths, options.heads, options.head_size))
+        measured = measure(encoding, options.lengths, options.heads, options.head_size)
+        found = list(measured)
         # Said on the way: each takes seconds to compile.
         _say(encoding, found)
         rows += found
     said = command_line(PROGRAM, arguments)
-    print(write(to, rows, Read(said, options.heads, options.head_size, long_run)))
+    read = Read(said, options.heads, options.head_size, long_run)
+    print(write(to, rows, read))
 
 
 def _say(encoding: str, found: Sequence[MemoryRow]) -> None:
@@ -82,4 +88,5 @@ def _earlier(to: Folders) -> dict[str, Any] | None:
     path = to.numbers / "memory.json"
     if not path.is_file():
         return None
-    return json.loads(path.read_text()).get("long_run")
+    numbers = json.loads(path.read_text())
+    return numbers.get("long_run")

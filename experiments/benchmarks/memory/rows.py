@@ -32,7 +32,8 @@ class MemoryRow:
         shorter, longer = self.lengths[-2:]
         # At tiny sizes a program may need no temporary array at all.
         less, more = [max(count, 1) for count in self.bytes[-2:]]
-        return math.log(more / less) / math.log(longer / shorter)
+        growth = math.log(more / less)
+        return growth / math.log(longer / shorter)
 
 
 def temporaries(case: Case, peer: str) -> int:
@@ -42,14 +43,17 @@ def temporaries(case: Case, peer: str) -> int:
     def forward(params: Params, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if peer == OURS:
             return attend(q, k, v, encoding=case.encoding, params=params, backend="chunked")
-        return dense(case, params, q, k, v, whole(case, params), "xla")
+        whole_bias = whole(case, params)
+        return dense(case, params, q, k, v, whole_bias, "xla")
 
     # Shapes alone: a whole bias at 64k tokens takes 64 GiB, and is compiled here without ever being made.
-    shape = jax.ShapeDtypeStruct((1, case.length, case.heads, case.head_size), jnp.dtype(case.dtype))
+    sizes = (1, case.length, case.heads, case.head_size)
+    shape = jax.ShapeDtypeStruct(sizes, jnp.dtype(case.dtype))
     params = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in case.params.items()}
     # Queries, keys, values and the cotangent have one shape.
-    timed = jax.jit(function(case, forward, case.learned))
-    compiled = timed.lower(params, shape, shape, shape, shape).compile()
+    called = function(case, forward, case.learned)
+    lowered = jax.jit(called).lower(params, shape, shape, shape, shape)
+    compiled = lowered.compile()
     memory: Any = compiled.memory_analysis()
     return int(memory.temp_size_in_bytes)
 
@@ -61,5 +65,6 @@ def measure(encoding: str, lengths: Sequence[int], heads: int, head_size: int) -
             counts = []
             for length in lengths:
                 case = Case(encoding, ENCODINGS[encoding], length, backward, heads, head_size)
-                counts.append(temporaries(case, peer))
+                count = temporaries(case, peer)
+                counts.append(count)
             yield MemoryRow(encoding, peer, backward, tuple(lengths), tuple(counts))

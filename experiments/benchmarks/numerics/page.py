@@ -13,12 +13,19 @@ from experiments.benchmarks.numerics.rows import POSITIONS, ErrorRow
 def markdown(rows: Sequence[ErrorRow]) -> str:
     """The rows as a table."""
     # Columns of words and numbers alike are left-aligned, unlike those of the other benchmarks.
-    head = ["worst error", "dtype", "promised", *map(_position, POSITIONS)]
-    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    positions = map(_position, POSITIONS)
+    head = ["worst error", "dtype", "promised", *positions]
+    lines = [_line(head), "| --- " * len(head) + "|"]
     for row in rows:
-        cells = [row.quantity, row.dtype, _promised(row), *map(_error, row.worst)]
-        lines.append("| " + " | ".join(cells) + " |")
+        errors = map(_error, row.worst)
+        cells = [row.quantity, row.dtype, _promised(row), *errors]
+        lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    inside = " | ".join(cells)
+    return f"| {inside} |"
 
 
 def _promised(row: ErrorRow) -> str:
@@ -77,4 +84,5 @@ Measured by `python -m experiments.benchmarks.numerics --out docs/numerics.md` o
 def write(path: Path, table: str) -> None:
     """The page with its table."""
     device = jax.devices()[0].device_kind
-    path.write_text(PAGE.format(table=table, device=device, jax=jax.__version__))
+    text = PAGE.format(table=table, device=device, jax=jax.__version__)
+    path.write_text(text)

@@ -32,7 +32,8 @@ def command(arguments: Sequence[str]) -> None:
     # Asked here and not on import: the help is there without it.
     if mp is None:
         raise InputError("arithmetic of 60 digits needs mpmath: python -m pip install -e '.[test]'")
-    table = markdown(list(rows.measure()))
+    measured = list(rows.measure())
+    table = markdown(measured)
     print(table)
     if options.out is not None:
         write(options.out, table)

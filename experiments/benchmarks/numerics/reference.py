@@ -18,8 +18,9 @@ mp: Any = importlib.import_module("mpmath").mp if importlib.util.find_spec("mpma
 def exact_waves(positions: np.ndarray, base: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """cos and sin of `m base^(-2i/r)`, `[T, r/2]`, for a head of `size` channels, r."""
     half = size // 2
-    cos = np.empty((len(positions), half))
-    sin = np.empty((len(positions), half))
+    shape = (len(positions), half)
+    cos = np.empty(shape)
+    sin = np.empty(shape)
     with mp.workdps(DIGITS):
         exponents = [mp.mpf(-2 * i) / size for i in range(half)]
         frequencies = [mp.mpf(base) ** exponent for exponent in exponents]
@@ -44,7 +45,9 @@ class Pair:
 
     def param(self, name: str, *index: int) -> Any:
         """One number of a parameter; without an index, that of the head."""
-        return mp.mpf(float(self.params[name][index or (self.head,)]))
+        at = index or (self.head,)
+        number = float(self.params[name][at])
+        return mp.mpf(number)
 
 
 Formula = Callable[[Pair], Any]
@@ -54,24 +57,31 @@ def alibi(pair: Pair) -> Any:
     """Slopes are powers of 2; heads beyond a power of 2 take every other slope of twice as many heads."""
     power = 2 ** (pair.heads.bit_length() - 1)
     if pair.head < power:
-        exponent = mp.mpf(-8 * (pair.head + 1)) / power
+        numerator = -8 * (pair.head + 1)
     else:
-        exponent = mp.mpf(-4 * (2 * (pair.head - power) + 1)) / power
-    return -(mp.mpf(2) ** exponent) * pair.distance
+        # Of twice as many heads the first, the third and so on, whose step is half as large.
+        odd = 2 * (pair.head - power) + 1
+        numerator = -4 * odd
+    exponent = mp.mpf(numerator) / power
+    slope = mp.mpf(2) ** exponent
+    return -slope * pair.distance
 
 
 def kerple(pair: Pair) -> Any:
     """The logarithmic kind. Both parameters are learned as logarithms, so that they stay positive."""
     r1 = mp.exp(pair.param("r1"))
     r2 = mp.exp(pair.param("r2"))
-    return -r1 * mp.log(1 + r2 * pair.distance)
+    grown = 1 + r2 * pair.distance
+    return -r1 * mp.log(grown)
 
 
 def kerple_power(pair: Pair) -> Any:
     """The kind by powers, whose exponent lies between 0 and 2."""
     r1 = mp.exp(pair.param("r1"))
-    r2 = 2 / (1 + mp.exp(-pair.param("r2")))
-    return -r1 * mp.mpf(pair.distance) ** r2
+    odds = mp.exp(-pair.param("r2"))
+    r2 = 2 / (1 + odds)
+    power = mp.mpf(pair.distance) ** r2
+    return -r1 * power
 
 
 def fire(pair: Pair) -> Any:
@@ -80,12 +90,16 @@ def fire(pair: Pair) -> Any:
     threshold = mp.exp(pair.param("threshold", 0))
     longest = max(mp.mpf(pair.q_position), threshold)
     whole = mp.log(c * longest + 1)
-    share = mp.log(c * pair.distance + 1) / whole
+    far = mp.log(c * pair.distance + 1)
+    share = far / whole
     total = pair.param("shift")
     hidden = mp.mpf(0)
     for unit in range(pair.params["out"].shape[1]):
-        before = pair.param("in_scale", 0, unit) * share + pair.param("in_shift", 0, unit)
-        hidden += max(before, 0) * pair.param("out", pair.head, unit)
+        scale = pair.param("in_scale", 0, unit)
+        shift = pair.param("in_shift", 0, unit)
+        before = scale * share + shift
+        out = pair.param("out", pair.head, unit)
+        hidden += max(before, 0) * out
     return total + hidden
 
 
@@ -101,4 +115,6 @@ def t5(pair: Pair) -> Any:
 def _far_bucket(distance: int) -> int:
     # A bucket's number is the floor of a logarithm: at 60 digits, nudged up so that an exact border counts as reached.
     logarithm = mp.log(mp.mpf(distance) / 16, 8) * 16
-    return 16 + int(mp.floor(logarithm + mp.mpf(10) ** -40))
+    nudge = mp.mpf(10) ** -40
+    past_the_exact = mp.floor(logarithm + nudge)
+    return 16 + int(past_the_exact)

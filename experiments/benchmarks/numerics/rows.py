@@ -50,7 +50,8 @@ def measure() -> Iterator[ErrorRow]:
     """Every row of the table."""
 
     def row(quantity: str, dtype: str, promised: float | None, error: Callable[[int], float]) -> ErrorRow:
-        return ErrorRow(quantity, dtype, promised, tuple(error(position) for position in POSITIONS))
+        worst = tuple(error(position) for position in POSITIONS)
+        return ErrorRow(quantity, dtype, promised, worst)
 
     yield row("cosines and sines", "float32", 5e-7, angles)
     yield row("the same, float32 position times frequency", "float32", None, usual_angles)
@@ -80,43 +81,53 @@ def usual_angles(position: int) -> float:
 def _angle_error(position: int, base: float, way: Waves) -> float:
     at = near(position)
     worst = 0.0
-    for got, want in zip(way(at, base), reference.exact_waves(at, base, SIZE), strict=True):
+    exact = reference.exact_waves(at, base, SIZE)
+    for got, want in zip(way(at, base), exact, strict=True):
         # In float64, where a difference of float32 numbers is not rounded again.
-        difference = np.abs(np.asarray(got, np.float64) - want)
-        worst = max(worst, float(difference.max()))
+        wide = np.asarray(got, np.float64)
+        error = np.abs(wide - want).max()
+        worst = max(worst, float(error))
     return worst
 
 
 def _ours(at: np.ndarray, base: float) -> tuple[Any, Any]:
-    prepared = posjax.Rope(base).prepare({}, jnp.asarray(at), Dims(head_size=SIZE))
+    dims = Dims(head_size=SIZE)
+    prepared = posjax.Rope(base).prepare({}, jnp.asarray(at), dims)
     return prepared["cos"], prepared["sin"]
 
 
 def _usual(at: np.ndarray, base: float) -> tuple[Any, Any]:
     channels = jnp.arange(0, SIZE, 2, dtype=jnp.float32)
     frequencies = jnp.float32(base) ** (-channels / SIZE)
-    angle = jnp.asarray(at, jnp.float32)[:, None] * frequencies[None]
+    rounded = jnp.asarray(at, jnp.float32)
+    angle = rounded[:, None] * frequencies[None]
     return jnp.cos(angle), jnp.sin(angle)
 
 
 def products(position: int, dtype: str) -> float:
     """The worst error of a rotated product, relative to the lengths of its two vectors."""
     rng = np.random.default_rng(0)
-    q_BTNH = jnp.asarray(rng.normal(size=(1, 8, 1, SIZE)), dtype)
-    k_BSNH = jnp.asarray(rng.normal(size=(1, 8, 1, SIZE)), dtype)
+    shape = (1, 8, 1, SIZE)
+    q_BTNH = jnp.asarray(rng.normal(size=shape), dtype)
+    k_BSNH = jnp.asarray(rng.normal(size=shape), dtype)
     q_at = near(position)
     # Keys at small distances and some further back, but none before the first position.
-    k_at = np.maximum(q_at - np.array([0, 1, 2, 7, 100, 1000, 5, 3], np.int32), 0)
+    distances = np.array([0, 1, 2, 7, 100, 1000, 5, 3], np.int32)
+    k_at = np.maximum(q_at - distances, 0)
     worst = 0.0
     for base in BASES:
-        got = _rotated(q_BTNH, q_at, base) @ _rotated(k_BSNH, k_at, base).T
+        got_q = _rotated(q_BTNH, q_at, base)
+        got_k = _rotated(k_BSNH, k_at, base)
+        got = got_q @ got_k.T
         q = _exactly_rotated(q_BTNH, q_at, base)
         k = _exactly_rotated(k_BSNH, k_at, base)
         q_norms = np.linalg.norm(q, axis=-1)
         k_norms = np.linalg.norm(k, axis=-1)
         # Relative to the two lengths: a product of vectors at right angles is near 0, and its error is not.
-        error = np.abs(got - q @ k.T) / (q_norms[:, None] * k_norms[None])
-        worst = max(worst, float(np.max(error)))
+        lengths = q_norms[:, None] * k_norms[None]
+        error = np.abs(got - q @ k.T) / lengths
+        largest = float(np.max(error))
+        worst = max(worst, largest)
     return worst
 
 
@@ -124,14 +135,18 @@ def _rotated(x: jax.Array, at: np.ndarray, base: float) -> np.ndarray:
     """What posjax makes of `[1, T, 1, H]`, as `[T, H]`."""
     # Keys are turned as queries are.
     turned = posjax.Rope(base).rotate({}, x, jnp.asarray(at), "query")
-    return np.asarray(turned[0, :, 0], np.float64)
+    rows = turned[0, :, 0]
+    return np.asarray(rows, np.float64)
 
 
 def _exactly_rotated(x: jax.Array, at: np.ndarray, base: float) -> np.ndarray:
     """What it should be, of the numbers that are left in `x`'s dtype."""
     cos, sin = reference.exact_waves(at, base, SIZE)
-    a, b = np.split(np.asarray(x[0, :, 0], np.float64), 2, axis=-1)
-    return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    wide = np.asarray(x[0, :, 0], np.float64)
+    a, b = np.split(wide, 2, axis=-1)
+    turned_a = a * cos - b * sin
+    turned_b = a * sin + b * cos
+    return np.concatenate([turned_a, turned_b], axis=-1)
 
 
 def _bias_error(encoding: Encoding, formula: Formula) -> Callable[[int], float]:
@@ -140,7 +155,8 @@ def _bias_error(encoding: Encoding, formula: Formula) -> Callable[[int], float]:
 
 def bias(encoding: Encoding, formula: Formula, position: int, heads: int = 12) -> float:
     """The worst error of a bias, relative to its size where that is above 1."""
-    made = encoding.init(jax.random.key(0), Dims(heads=heads, head_size=SIZE))
+    dims = Dims(heads=heads, head_size=SIZE)
+    made = encoding.init(jax.random.key(0), dims)
     params = {name: np.asarray(x) for name, x in made.items()}
     # Near ones, where buckets and logarithms change most; far ones, where float32 rounds; none before position 0.
     distances = [d for d in (*DISTANCES, position // 3, position) if d <= position]
@@ -148,11 +164,14 @@ def bias(encoding: Encoding, formula: Formula, position: int, heads: int = 12) -
     k_at = jnp.asarray([position - d for d in distances], jnp.int32)
     worst = 0.0
     for head in range(heads):
-        got_S = encoding.bias(params, q_at, k_at, Head(head, heads))[0]
+        got_TS = encoding.bias(params, q_at, k_at, Head(head, heads))
+        got_S = got_TS[0]
         with mp.workdps(DIGITS):
             for got, distance in zip(got_S, distances, strict=True):
-                want = formula(Pair(params, distance, position, head, heads))
-                error = abs(mp.mpf(float(got)) - want) / max(1, abs(want))
+                pair = Pair(params, distance, position, head, heads)
+                want = formula(pair)
+                difference = abs(mp.mpf(float(got)) - want)
+                error = difference / max(1, abs(want))
                 worst = max(worst, float(error))
     return worst
 
@@ -162,7 +181,8 @@ def shift(position: int) -> float:
     encoding = posjax.Rope()
     dims = Dims(heads=4, head_size=64)
     length = 64
-    params = encoding.join(None, encoding.constants(dims))
+    constants = encoding.constants(dims)
+    params = encoding.join(None, constants)
     shape = (2, 1, length, dims.heads, dims.head_size)
     q, k = jax.random.normal(jax.random.key(0), shape)
     at = jnp.arange(length)
@@ -170,10 +190,13 @@ def shift(position: int) -> float:
     # Compiled, with the offset as data: the same program at every offset, as in a model.
     @jax.jit
     def moved(offset: jax.Array) -> jax.Array:
-        return scores(encoding, params, q, k, at + offset, at + offset)
+        moved_at = at + offset
+        return scores(encoding, params, q, k, moved_at, moved_at)
 
     # The last position must still be an int32.
     offset = min(position, 2**31 - 1 - length)
     here = np.asarray(moved(jnp.int32(0)))
     there = np.asarray(moved(jnp.int32(offset)))
-    return float(np.abs(here - there).max() / np.abs(here).max())
+    change = np.abs(here - there).max()
+    scale = np.abs(here).max()
+    return float(change / scale)

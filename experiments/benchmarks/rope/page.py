@@ -44,7 +44,8 @@ def goal(rows: Sequence[RotationRow]) -> str:
 def table(rows: Sequence[RotationRow]) -> TextTable:
     """The rows as a table."""
     head = ["rotation", "dtype", "S", "CPU", "wall", "of the scale", "error"]
-    return TextTable(head, [_line(row) for row in rows])
+    body = [_line(row) for row in rows]
+    return TextTable(head, body)
 
 
 def _line(row: RotationRow) -> list[str]:
@@ -101,5 +102,7 @@ def write(to: pages.Folders, rows: Sequence[RotationRow], sizes: RotationSizes, 
         "goal": goal(rows),
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    pages.write(to, "rope", content, page(rows, sizes, command, on))
-    return "\n\n".join([table(rows).columns(), goal(rows)])
+    written = page(rows, sizes, command, on)
+    pages.write(to, "rope", content, written)
+    columns = table(rows).columns()
+    return "\n\n".join([columns, goal(rows)])

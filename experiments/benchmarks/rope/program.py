@@ -52,4 +52,6 @@ def command(arguments: Sequence[str]) -> None:
             shape = (options.batch, length, options.heads, options.head_size)
             rows += measure(shape, dtype, options.rounds)
     said = command_line(PROGRAM, arguments)
-    print(write(folders(options.out), rows, options.sizes(), said))
+    to = folders(options.out)
+    text = write(to, rows, options.sizes(), said)
+    print(text)

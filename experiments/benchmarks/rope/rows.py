@@ -52,7 +52,8 @@ class Turned:
 def measure(shape: tuple[int, int, int, int], dtype: str, rounds: int) -> list[RotationRow]:
     """Every way at one shape `[B, S, N, H]` and dtype, in turns."""
     length = shape[1]
-    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, np.float32)
     turned = _in_jax(x, dtype)
     absent = []
     if importlib.util.find_spec("torch") is not None:
@@ -64,7 +65,8 @@ def measure(shape: tuple[int, int, int, int], dtype: str, rounds: int) -> list[R
     for name, call in turned.calls.items():
         _, (_, first[name]) = once(call)
     times = interleave(turned.calls, rounds, first)
-    return _rows(times, turned.errors, dtype, length) + absent
+    found = _rows(times, turned.errors, dtype, length)
+    return found + absent
 
 
 def _in_jax(x_BSNH: np.ndarray, dtype: str) -> Turned:
@@ -78,29 +80,39 @@ def _in_jax(x_BSNH: np.ndarray, dtype: str) -> Turned:
         # Given away, a buffer helps only what can work in place: a rotation would copy its result into it.
         if name == SCALE:
             given = (0,)
-        compiled = jax.jit(function, donate_argnums=given).lower(jnp.asarray(x_BSNH, dtype)).compile()
+        jitted = jax.jit(function, donate_argnums=given)
+        compiled = jitted.lower(jnp.asarray(x_BSNH, dtype)).compile()
         # Two inputs of their own, as the first may be given away.
         turning = Turning(compiled, jnp.asarray(x_BSNH, dtype))
         turned.calls[name] = Timed(turning.run, jax.block_until_ready)
-        got = np.asarray(compiled(jnp.asarray(x_BSNH, dtype)), np.float32)
-        turned.errors[name] = float(np.abs(got - wanted).max())
+        once_turned = compiled(jnp.asarray(x_BSNH, dtype))
+        got = np.asarray(once_turned, np.float32)
+        turned.errors[name] = _largest_error(got, wanted)
     return turned
 
 
 def _in_torch(x_BSNH: np.ndarray, dtype: str, turned: Turned) -> None:
     """Adds the way in PyTorch."""
     _, length, _, head_size = x_BSNH.shape
-    turn, start = torch_way(waves(length, head_size), x_BSNH, dtype)
+    made = waves(length, head_size)
+    turn, start = torch_way(made, x_BSNH, dtype)
+    turning = Turning(turn, start)
     # On a CPU torch returns when it is done.
-    turned.calls[TORCH] = Timed(Turning(turn, start).run, lambda result: None)
+    turned.calls[TORCH] = Timed(turning.run, lambda result: None)
     got = turn(start).float().numpy()
-    turned.errors[TORCH] = float(np.abs(got - _wanted(x_BSNH, dtype)).max())
+    turned.errors[TORCH] = _largest_error(got, _wanted(x_BSNH, dtype))
+
+
+def _largest_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    difference = np.abs(got - wanted)
+    return float(difference.max())
 
 
 def _wanted(x_BSNH: np.ndarray, dtype: str) -> np.ndarray:
     """The exact rotation of what is left of the numbers in that dtype: rounding the input is no way's error."""
     _, length, _, head_size = x_BSNH.shape
-    rounded = np.asarray(jnp.asarray(x_BSNH, dtype), np.float32)
+    narrow = jnp.asarray(x_BSNH, dtype)
+    rounded = np.asarray(narrow, np.float32)
     return exact(waves(length, head_size), rounded)
 
 
@@ -113,5 +125,7 @@ def _rows(times: Mapping[str, Times], errors: Mapping[str, float], dtype: str, l
         # A scaling is no rotation, and has no error as one.
         if name in (SCALE, COPY):
             error = None
-        rows.append(RotationRow(name, dtype, length, cpu, wall, cpu / scale, error))
+        ratio = cpu / scale
+        row = RotationRow(name, dtype, length, cpu, wall, ratio, error)
+        rows.append(row)
     return rows

@@ -32,10 +32,11 @@ class Waves:
 
 def waves(length: int, head_size: int) -> Waves:
     """The angles of positions 0 .. S - 1."""
-    params = Rope().prepare({}, contiguous(length), Dims(head_size=head_size))
-    cos = np.asarray(params["cos"]).reshape(length, -1)
-    sin = np.asarray(params["sin"]).reshape(length, -1)
-    return Waves(dict(params), cos, sin)
+    dims = Dims(head_size=head_size)
+    params = Rope().prepare({}, contiguous(length), dims)
+    cos = np.asarray(params["cos"])
+    sin = np.asarray(params["sin"])
+    return Waves(dict(params), cos.reshape(length, -1), sin.reshape(length, -1))
 
 
 def ways(made: Waves, length: int) -> dict[str, Callable[[jax.Array], jax.Array]]:
@@ -44,7 +45,8 @@ def ways(made: Waves, length: int) -> dict[str, Callable[[jax.Array], jax.Array]
     minus = jnp.asarray(-1.0)
 
     def scale(x: jax.Array) -> jax.Array:
-        return x * jax.lax.optimization_barrier(minus).astype(x.dtype)
+        unknown = jax.lax.optimization_barrier(minus)
+        return x * unknown.astype(x.dtype)
 
     return {
         # One function twice: the first may write into its argument, see `rows`.
@@ -63,22 +65,30 @@ def _concatenated(made: Waves) -> Callable[[jax.Array], jax.Array]:
     sin = jnp.asarray(made.sin)[None, :, None]
 
     def turn(x: jax.Array) -> jax.Array:
-        a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-        turned = [a * cos - b * sin, a * sin + b * cos]
-        return jnp.concatenate(turned, -1).astype(x.dtype)
+        wide = x.astype(jnp.float32)
+        a, b = jnp.split(wide, 2, axis=-1)
+        turned_a = a * cos - b * sin
+        turned_b = a * sin + b * cos
+        turned = jnp.concatenate([turned_a, turned_b], -1)
+        return turned.astype(x.dtype)
 
     return turn
 
 
 def _rotate_half(made: Waves) -> Callable[[jax.Array], jax.Array]:
     """As it is usually written: the halves change places, in the dtype of the queries."""
-    cos = jnp.concatenate([made.cos, made.cos], -1)[None, :, None]
-    sin = jnp.concatenate([made.sin, made.sin], -1)[None, :, None]
+    # Each angle turns two channels, one in each half.
+    cos_SH = jnp.concatenate([made.cos, made.cos], -1)
+    sin_SH = jnp.concatenate([made.sin, made.sin], -1)
+    cos = cos_SH[None, :, None]
+    sin = sin_SH[None, :, None]
 
     def turn(x: jax.Array) -> jax.Array:
         a, b = jnp.split(x, 2, axis=-1)
         swapped = jnp.concatenate([-b, a], -1)
-        return x * cos.astype(x.dtype) + swapped * sin.astype(x.dtype)
+        kept = x * cos.astype(x.dtype)
+        crossed = swapped * sin.astype(x.dtype)
+        return kept + crossed
 
     return turn
 
@@ -91,21 +101,26 @@ def torch_way(made: Waves, x_BSNH: np.ndarray, dtype: str) -> tuple[Callable[[An
     torch.set_num_threads(cores())
     kind = getattr(torch, dtype)
     # Each angle turns two channels, one in each half.
-    cos = np.concatenate([made.cos, made.cos], -1)[:, None]
-    sin = np.concatenate([made.sin, made.sin], -1)[:, None]
-    cos = torch.tensor(cos).to(kind)
-    sin = torch.tensor(sin).to(kind)
+    cos_SH = np.concatenate([made.cos, made.cos], -1)
+    sin_SH = np.concatenate([made.sin, made.sin], -1)
+    cos = torch.tensor(cos_SH[:, None]).to(kind)
+    sin = torch.tensor(sin_SH[:, None]).to(kind)
 
     def turn(x: Any) -> Any:
         a, b = x.chunk(2, -1)
-        return x * cos + torch.cat((-b, a), -1) * sin
+        swapped = torch.cat((-b, a), -1)
+        return x * cos + swapped * sin
 
-    return turn, torch.tensor(x_BSNH).to(kind)
+    start = torch.tensor(x_BSNH)
+    return turn, start.to(kind)
 
 
 def exact(made: Waves, x_BSNH: np.ndarray) -> np.ndarray:
     """The rotation in float64, with the same cosines and sines: what a way makes of them is its own error."""
-    a, b = np.split(x_BSNH.astype(np.float64), 2, axis=-1)
+    wide = x_BSNH.astype(np.float64)
+    a, b = np.split(wide, 2, axis=-1)
     cos = made.cos[:, None]
     sin = made.sin[:, None]
-    return np.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
+    turned_a = a * cos - b * sin
+    turned_b = a * sin + b * cos
+    return np.concatenate([turned_a, turned_b], -1)
