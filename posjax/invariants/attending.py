@@ -35,7 +35,8 @@ def assert_decode(encoding: Encoding, params: Params, dims: Dims, seed: int = 0,
     >>> import posjax
     >>> assert_decode(posjax.Rope(), {}, Dims(heads=2, head_size=8))
     """
-    decode(encoding, params, dims, seed, backend).enforce(encoding)
+    finding = decode(encoding, params, dims, seed, backend)
+    finding.enforce(encoding)
 
 
 def decode(
@@ -61,7 +62,9 @@ def decode(
         query = q[:, t : t + 1]
         full = np.asarray(run(queries, keys, values))
         alone = np.asarray(run(query, keys, values))
-        pairs[f"token {t}"] = alone[:, 0], full[:, t]
+        got = alone[:, 0]
+        want = full[:, t]
+        pairs[f"token {t}"] = got, want
     return worst_of("decode", pairs, _allowed(dtype))
 
 
@@ -79,7 +82,8 @@ def assert_packing(encoding: Encoding, params: Params, dims: Dims, seed: int = 0
     >>> import posjax
     >>> assert_packing(posjax.T5Bias(), posjax.T5Bias().init(jax.random.key(0), Dims(heads=2)), Dims(2, 8))
     """
-    packing(encoding, params, dims, seed, backend).enforce(encoding)
+    finding = packing(encoding, params, dims, seed, backend)
+    finding.enforce(encoding)
 
 
 def packing(
@@ -88,7 +92,8 @@ def packing(
     """Measures the pack law."""
     expect(encoding, dims, params)
     size = 8
-    q, k, v = _sample(dims, 2 * size, seed, dtype)
+    length = 2 * size
+    q, k, v = _sample(dims, length, seed, dtype)
     row = [1] * size + [2] * size
     segments = jnp.array([row, row])
     at = jax.jit(places.packed)(segments)
@@ -98,12 +103,15 @@ def packing(
     within = Causal() & Segments(segments)
     packed = _compiled(mask=within, length=size, **run)
     apart = _compiled(mask=Causal(), **run)
-    together = np.asarray(packed(q, k, v, q_positions=at, k_positions=at))
+    out = packed(q, k, v, q_positions=at, k_positions=at)
+    together = np.asarray(out)
     pairs = {}
     for n in (1, 2):
-        document = slice((n - 1) * size, n * size)
+        end = n * size
+        document = slice(end - size, end)
         alone = apart(q[:, document], k[:, document], v[:, document])
-        pairs[f"document {n}"] = together[:, document], alone
+        packed_one = together[:, document]
+        pairs[f"document {n}"] = packed_one, alone
     return worst_of("pack", pairs, _allowed(dtype))
 
 
@@ -114,7 +122,8 @@ def assert_causal(encoding: Encoding, params: Params, dims: Dims, seed: int = 0,
     >>> import posjax
     >>> assert_causal(posjax.Alibi(), {}, Dims(heads=2, head_size=8))
     """
-    causal(encoding, params, dims, seed, backend).enforce(encoding)
+    finding = causal(encoding, params, dims, seed, backend)
+    finding.enforce(encoding)
 
 
 def causal(
@@ -127,10 +136,13 @@ def causal(
     # Only keys and values change: a later query has no say in what came before anyway.
     is_late = np.arange(7) >= 4
     later = is_late.astype(q.dtype)[:, None, None]
+    changed_k = k + later
+    changed_v = v + later
     before = np.asarray(run(q, k, v))
-    after = np.asarray(run(q, k + later, v + later))
-    first = after[:, :4], before[:, :4]
-    return worst_of("causal", {"the first 4 of 7 tokens": first}, 0.0)
+    after = np.asarray(run(q, changed_k, changed_v))
+    got = after[:, :4]
+    want = before[:, :4]
+    return worst_of("causal", {"the first 4 of 7 tokens": (got, want)}, 0.0)
 
 
 @assertion
@@ -140,13 +152,15 @@ def assert_gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str
     >>> import posjax
     >>> assert_gradients(posjax.Kerple(), Dims(heads=2, head_size=8, model_size=16))
     """
-    gradients(encoding, dims, seed, backend).enforce(encoding)
+    finding = gradients(encoding, dims, seed, backend)
+    finding.enforce(encoding)
 
 
 def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "auto") -> Finding:
     """Measures the gradient of each parameter against the reference's; one without any counts as infinitely wrong."""
     expect(encoding, dims)
-    params = encoding.init(jax.random.key(seed), dims)
+    key = jax.random.key(seed)
+    params = encoding.init(key, dims)
     length = min(encoding.max_length or 40, 40)
     sample = _sample(dims, length, seed, jnp.float32)
     q, k, v = map(jnp.asarray, sample)

@@ -135,7 +135,8 @@ def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12
     >>> import posjax
     >>> assert_tile(posjax.Alibi(), {}, Dims(heads=3, head_size=8, model_size=24))
     """
-    tile(encoding, params, dims, length, seed).enforce(encoding)
+    finding = tile(encoding, params, dims, length, seed)
+    finding.enforce(encoding)
 
 
 def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> Finding:

@@ -35,11 +35,14 @@ class Cache:
         """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding)."""
         batch = whole(batch, "batch")
         size = whole(size, "size", least=1)
-        shape = (batch, size, config.key_value_heads, config.size_of_head)
+        heads = config.key_value_heads
+        shape = (batch, size, heads, config.size_of_head)
         # Arrays of their own for each layer: a cache that is donated may hold none of them twice.
 
         def empty() -> KeysValues:
-            return jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)
+            keys = jnp.zeros(shape, config.dtype)
+            values = jnp.zeros(shape, config.dtype)
+            return keys, values
 
         layers = tuple(empty() for _ in range(config.layers))
         if not positions:
@@ -77,7 +80,8 @@ class Cache:
         need = (config.key_value_heads, config.size_of_head)
         have = {tuple(x.shape[2:]) for layer in self.layers for x in layer}
         if len(self.layers) != config.layers or have != {need}:
-            shapes = ", ".join(map(str, sorted(have)))
+            texts = map(str, sorted(have))
+            shapes = ", ".join(texts)
             raise InputError(
                 f"the cache has {len(self.layers)} layers of {shapes} heads and channels, "
                 f"and the model {config.layers} of {need}: make it with Cache.empty(model.config, batch, size)"

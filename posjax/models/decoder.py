@@ -62,7 +62,8 @@ class Decoder:
                 "that the heads divide, or an explicit head_size"
             )
         if self.key_value_heads < 1 or self.heads % self.key_value_heads:
-            fit = ", ".join(str(n) for n in range(1, self.heads + 1) if self.heads % n == 0)
+            divisors = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
+            fit = ", ".join(map(str, divisors))
             raise InputError(
                 f"Decoder got heads={self.heads} and kv_heads={self.kv_heads}: needed is a number of "
                 f"key-value heads that divides the query heads, one of {fit}"

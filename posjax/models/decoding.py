@@ -57,26 +57,32 @@ class Sampling:
     def draw(self, logits: jax.Array, key: jax.Array) -> jax.Array:
         """One token for each row: `logits [B, V]` -> int32 `[B]`, -1 for a row of which any logit is no number."""
         void = jnp.any(jnp.isnan(logits), -1)
-        return jnp.where(void, NOTHING, self._drawn(logits, key))
+        drawn = self._drawn(logits, key)
+        return jnp.where(void, NOTHING, drawn)
 
     def _drawn(self, logits: jax.Array, key: jax.Array) -> jax.Array:
         if self.temperature == 0:
-            return jnp.argmax(logits, -1).astype(jnp.int32)
+            likeliest = jnp.argmax(logits, -1)
+            return likeliest.astype(jnp.int32)
         # From the largest on, so that a low temperature takes nothing past what a float holds.
         largest = jnp.max(logits, -1, keepdims=True)
         logits = (logits - largest) / self.temperature
         vocabulary = logits.shape[-1]
         if self.top_k is not None and self.top_k < vocabulary:
             most_likely, _ = jax.lax.top_k(logits, self.top_k)
-            logits = _at_least(logits, most_likely[:, -1:])
+            least = most_likely[:, -1:]
+            logits = _at_least(logits, least)
         if self.top_p is not None:
             rising = jnp.sort(logits, -1)
             falling = rising[:, ::-1]
             probabilities = jax.nn.softmax(falling, -1)
             # What stands before a token, without it: so the one that reaches top_p is kept, and always the first.
-            before = jnp.cumsum(probabilities, -1) - probabilities
-            kept = jnp.where(before < self.top_p, falling, jnp.inf)
-            logits = _at_least(logits, jnp.min(kept, -1, keepdims=True))
+            up_to = jnp.cumsum(probabilities, -1)
+            before = up_to - probabilities
+            is_kept = before < self.top_p
+            kept = jnp.where(is_kept, falling, jnp.inf)
+            least = jnp.min(kept, -1, keepdims=True)
+            logits = _at_least(logits, least)
         drawn = jax.random.categorical(key, logits)
         return drawn.astype(jnp.int32)
 
@@ -84,7 +90,8 @@ class Sampling:
 def _at_least(logits: jax.Array, least: jax.Array) -> jax.Array:
     """The logits of at least that size: all others are never drawn."""
     # By size and not by place: tokens as likely as the last that is kept are kept with it.
-    return jnp.where(logits < least, -jnp.inf, logits)
+    too_small = logits < least
+    return jnp.where(too_small, -jnp.inf, logits)
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -139,7 +146,8 @@ def generate(
     graph, state = nnx.split(model)
     numbers = _numbers(config, read, length)
     key = jax.random.key(seed)
-    tokens = _generate(graph, state, prompt, real, key, numbers, (new, sampling))
+    plan = (new, sampling)
+    tokens = _generate(graph, state, prompt, real, key, numbers, plan)
     _expect_numbers(tokens)
     return tokens
 
@@ -193,7 +201,8 @@ def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
 
 def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]:
     """The encoding's constants for the prompt, and stacked for each longer context where they depend on its length."""
-    encoding, sizes = config.encoding, dims(config)
+    encoding = config.encoding
+    sizes = dims(config)
 
     def constants(length: int) -> Params:
         return encoding.at_length(length).constants(sizes)
@@ -203,7 +212,8 @@ def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]
     if not encoding.length_dependent or not later:
         return first, None
     # Stacked, so that the loop over tokens takes them as data and is compiled once.
-    return first, jax.tree.map(lambda *leaves: np.stack(leaves), *later)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *later)
+    return first, stacked
 
 
 @partial(jax.jit, static_argnums=(0, 6))
@@ -235,7 +245,8 @@ def _generate(
     assert cache is not None
     # The prompt's last token alone: logits of all of them would be [B, T, V].
     logits = model.logits(x[:, -1:])
-    token = sampling.draw(logits[:, 0], jax.random.fold_in(key, 0))
+    own_key = jax.random.fold_in(key, 0)
+    token = sampling.draw(logits[:, 0], own_key)
 
     def step(carry: Any, scanned: Any) -> Any:
         token, at, cache = carry
@@ -245,10 +256,12 @@ def _generate(
         if at is not None:
             at = at[:, -1:] + 1
         prepared = model.prepare(1, at, mask=mask, constants=constants, cache=cache)
-        x, cache, _ = model.hidden(token[:, None], prepared, cache)
+        read = token[:, None]
+        x, cache, _ = model.hidden(read, prepared, cache)
         logits = model.logits(x)
         # A key of its own for each token, by its number: the first ones do not hang on how many follow.
-        token = sampling.draw(logits[:, 0], jax.random.fold_in(key, i))
+        own_key = jax.random.fold_in(key, i)
+        token = sampling.draw(logits[:, 0], own_key)
         return (token, at, cache), token
 
     if at is not None:
@@ -259,4 +272,5 @@ def _generate(
     carry = (token, at, cache)
     _, rest = jax.lax.scan(step, carry, each, length=new - 1)
     # A scan stacks what it gives along the first axis, so the rows come as columns.
-    return jnp.concatenate([token[:, None], rest.T], axis=1)
+    first_token = token[:, None]
+    return jnp.concatenate([first_token, rest.T], axis=1)

@@ -30,7 +30,8 @@ class PreparedLayers:
 
     def of(self, layer: int) -> Prepared:
         """What one layer needs."""
-        return self.kinds[str(layer % len(self.kinds))]
+        kind = layer % len(self.kinds)
+        return self.kinds[str(kind)]
 
 
 jax.tree_util.register_dataclass(PreparedLayers, data_fields=["params", "kinds"], meta_fields=[])
@@ -60,12 +61,14 @@ class Attention(nnx.Module):
         self.backend = config.backend
         self.sizes = (N, K, H)
         # Deviations that keep the variance of what they make at that of what they read.
-        self.query = dense((D, N * H), D**-0.5, config, rngs)
-        self.key = dense((D, K * H), D**-0.5, config, rngs)
-        self.value = dense((D, K * H), D**-0.5, config, rngs)
+        deviation = D**-0.5
+        self.query = dense((D, N * H), deviation, config, rngs)
+        self.key = dense((D, K * H), deviation, config, rngs)
+        self.value = dense((D, K * H), deviation, config, rngs)
         # What adds to the stream starts smaller, the more layers add.
-        out_deviation = (N * H) ** -0.5 * config.residual_scale
-        self.out = dense((N * H, D), out_deviation, config, rngs)
+        width = N * H
+        out_deviation = width**-0.5 * config.residual_scale
+        self.out = dense((width, D), out_deviation, config, rngs)
 
     def __call__(
         self, x_BTD: jax.Array, prepared: Prepared, cached: KeysValues | None = None, probe: Probe | None = None
@@ -79,17 +82,20 @@ class Attention(nnx.Module):
         q_BTNH = queries.reshape(B, T, N, H)
         k_BSKH = keys.reshape(B, T, K, H)
         v_BSKH = values.reshape(B, T, K, H)
-        encoding, positions = prepared.encoding, prepared.tokens.q_positions
+        encoding = prepared.encoding
+        positions = prepared.tokens.q_positions
         q_BTNH = encoding.rotate(prepared.params, q_BTNH, positions, "query")
         # A cache of an encoding that depends on the length holds keys that are not rotated yet.
         late = cached is not None and encoding.length_dependent
         if not late:
             k_BSKH = encoding.rotate(prepared.params, k_BSKH, positions, "key")
         if prepared.void is not None:  # Whoever sees such a key says so, by NaN.
-            k_BSKH = _marked(k_BSKH, prepared.void[..., None, None])
+            void = prepared.void[..., None, None]
+            k_BSKH = _marked(k_BSKH, void)
         if cached is not None:
-            k_BSKH = _append(cached[0], k_BSKH, prepared)
-            v_BSKH = _append(cached[1], v_BSKH, prepared)
+            earlier_keys, earlier_values = cached
+            k_BSKH = _append(earlier_keys, k_BSKH, prepared)
+            v_BSKH = _append(earlier_values, v_BSKH, prepared)
             cached = k_BSKH, v_BSKH
         if late:
             k_BSKH = prepared.rotate(k_BSKH, "key")
@@ -109,12 +115,14 @@ class Attention(nnx.Module):
         )
         # Padding sees itself, so its own results are NaN: in the stream they would reach every weight's gradient.
         if prepared.void is not None:
-            out_BTNH = jnp.where(prepared.void[..., None, None], 0, out_BTNH)
+            void = prepared.void[..., None, None]
+            out_BTNH = jnp.where(void, 0, out_BTNH)
         seen = None
         if probe is not None:
             seen = probe(q_BTNH, k_BSKH, prepared)
         joined_BTX = out_BTNH.reshape(B, T, N * H)
-        return rowwise(self.out, joined_BTX, may_end), cached, seen
+        out_BTD = rowwise(self.out, joined_BTX, may_end)
+        return out_BTD, cached, seen
 
 
 def _append(old: jax.Array, new: jax.Array, prepared: Prepared) -> jax.Array:
@@ -129,7 +137,8 @@ def _append(old: jax.Array, new: jax.Array, prepared: Prepared) -> jax.Array:
 
 def _marked(x: jax.Array, void: jax.Array) -> jax.Array:
     """An array with NaN where something is void, in its own dtype."""
-    return jnp.where(void, jnp.nan, x).astype(x.dtype)
+    marked = jnp.where(void, jnp.nan, x)
+    return marked.astype(x.dtype)
 
 
 def rowwise(function: Callable[[jax.Array], jax.Array], x_BTD: jax.Array, may_end: bool) -> jax.Array:
@@ -142,7 +151,8 @@ def rowwise(function: Callable[[jax.Array], jax.Array], x_BTD: jax.Array, may_en
     finite = jnp.isfinite(x_BTD)
     void = ~jnp.all(finite, axis=-1, keepdims=True)
     # Zeros go in, so that what comes back through the function to its weights is a number.
-    out = function(jnp.where(void, 0, x_BTD))
+    only_numbers = jnp.where(void, 0, x_BTD)
+    out = function(only_numbers)
     return _marked(out, void)
 
 
@@ -151,14 +161,16 @@ class SwiGLU(nnx.Module):
 
     def __init__(self, config: Decoder, rngs: nnx.Rngs):
         D, F = config.model_size, config.size_of_feed_forward
-        self.gate = dense((D, F), D**-0.5, config, rngs)
-        self.up = dense((D, F), D**-0.5, config, rngs)
+        deviation = D**-0.5
+        self.gate = dense((D, F), deviation, config, rngs)
+        self.up = dense((D, F), deviation, config, rngs)
         down_deviation = F**-0.5 * config.residual_scale
         self.down = dense((F, D), down_deviation, config, rngs)
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         gate_BTF = jax.nn.silu(self.gate(x_BTD))
-        return self.down(gate_BTF * self.up(x_BTD))
+        gated_BTF = gate_BTF * self.up(x_BTD)
+        return self.down(gated_BTF)
 
 
 class Block(nnx.Module):
@@ -181,7 +193,8 @@ class Block(nnx.Module):
         return x_BTD + fed_BTD, cached, seen
 
     def _fed_forward(self, x_BTD: jax.Array) -> jax.Array:
-        return self.feed_forward(self.feed_forward_norm(x_BTD))
+        normed_BTD = self.feed_forward_norm(x_BTD)
+        return self.feed_forward(normed_BTD)
 
 
 def norm(config: Decoder, rngs: nnx.Rngs) -> nnx.RMSNorm:

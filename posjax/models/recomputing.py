@@ -52,7 +52,8 @@ def _alike(graph: Any, state: Any, block: Any) -> bool:
     """Whether a block differs from the first in the numbers of its parameters alone, and changes none when it runs."""
     other, own = nnx.split(block)
     # What a block counts or draws, such as dropout's random state, would be lost in a loop over stacked parameters.
-    changing = jax.tree.leaves(nnx.state(block, nnx.Not(nnx.Param)))
+    beside_parameters = nnx.state(block, nnx.Not(nnx.Param))
+    changing = jax.tree.leaves(beside_parameters)
     same_shapes = _shapes(own) == _shapes(state)
     return other == graph and same_shapes and not changing
 
@@ -71,7 +72,8 @@ def _one_by_one(blocks: Any, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.
             own = nnx.merge(graph, state)
             x, _, _ = own(x, prepared.of(i))
             # Back as data: what a block changes while it is recomputed is a tracer, and lost outside.
-            return x, nnx.state(own, nnx.Not(nnx.Param))
+            changed = nnx.state(own, nnx.Not(nnx.Param))
+            return x, changed
 
         x_BTD, changed = run(state, x_BTD)
         if jax.tree.leaves(changed):

@@ -53,11 +53,13 @@ class Transformer(nnx.Module):
         )
         learned = config.encoding.init(rngs.params(), dims(config))
         self.encoding_params = EncodingParams(learned)
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        blocks = [Block(config, rngs) for _ in range(config.layers)]
+        self.blocks = nnx.List(blocks)
         self.norm = norm(config, rngs)
         head = None
         if not config.tied:
-            head = dense((config.model_size, vocabulary), config.model_size**-0.5, config, rngs)
+            width = config.model_size
+            head = dense((width, vocabulary), width**-0.5, config, rngs)
         # Assigned once: Flax decides at the first assignment whether an attribute is data.
         self.head = head
 
@@ -103,7 +105,8 @@ class Transformer(nnx.Module):
             positions = contiguous(tokens.shape[1])
         positions = jnp.broadcast_to(positions, tokens.shape)
         params = self.encoding_params.get_value()
-        moved = encoding.move(params, jnp.maximum(positions, 0), key)
+        never_negative = jnp.maximum(positions, 0)
+        moved = encoding.move(params, never_negative, key)
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.
 
     def _by_compiler(
@@ -152,7 +155,8 @@ class Transformer(nnx.Module):
         cache: Cache | None,
         length: int | None,
     ) -> PreparedLayers:
-        encoding, sizes = self.config.encoding, dims(self.config)
+        encoding = self.config.encoding
+        sizes = dims(self.config)
         mask = self._held(as_mask(mask), count, cache)
         at = _checked(positions, count, encoding.coordinates)
         if cache is None:
@@ -161,7 +165,8 @@ class Transformer(nnx.Module):
             k_positions = cache.placed(at, count)
             tokens = Tokens.at(count, cache.size, cache.begun, at, k_positions)
         constants = self._constants(constants, length, tokens, cache)
-        joined = encoding.join(self.encoding_params.get_value(), constants)
+        learned = self.encoding_params.get_value()
+        joined = encoding.join(learned, constants)
         # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
         void, inside = None, tokens
         if at is not None:
@@ -181,7 +186,8 @@ class Transformer(nnx.Module):
 
     def _constants(self, given: Params, length: int | None, tokens: Tokens, cache: Cache | None) -> Params:
         """The encoding's constants for a context: as given, or at the length that the tokens reach."""
-        encoding, sizes = self.config.encoding, dims(self.config)
+        encoding = self.config.encoding
+        sizes = dims(self.config)
         if given is not None:
             given_constants(encoding, given, sizes)
             return given
@@ -224,13 +230,15 @@ class Transformer(nnx.Module):
         first = prepared.of(0)
         # An index below 0 would count from the end of the table. Past it, a traced token that is none comes out as NaN.
         past_the_end = self.embedding.num_embeddings
-        embedded = self.embedding(jnp.where(tokens < 0, past_the_end, tokens))
+        indices = jnp.where(tokens < 0, past_the_end, tokens)
+        embedded = self.embedding(indices)
         x_BTD = self.config.encoding.embed(prepared.params, embedded, first.tokens.q_positions)
         # With a cache or a probe nothing is trained, and each layer gives more than its stream.
         if self.config.remat and cache is None and probe is None:
             x_BTD = recomputing(self.blocks, x_BTD, prepared)
             unseen = [None] * len(self.blocks)
-            return rowwise(self.norm, x_BTD, first.may_end), None, unseen
+            normed_BTD = rowwise(self.norm, x_BTD, first.may_end)
+            return normed_BTD, None, unseen
         seen, layers = [], []
         for i, block in enumerate(self.blocks):
             cached = None
