@@ -205,8 +205,11 @@ def _walk(root: Path, enter: Callable[[str], bool]) -> list[tuple[str, Path]]:
         # In place, which is how os.walk is told not to go there.
         folders[:] = [name for name in folders if enter(name) and not _holds_runs(Path(folder, name))]
         # Regular files alone: a pipe or a device might never end.
-        paths = [Path(folder, name) for name in names]
-        found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file():
+                key = path.relative_to(root).as_posix()
+                found.append((key, path))
     return sorted(found)
 
 
@@ -286,7 +289,8 @@ def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -
             # Lengths in front keep (path, content) pairs apart that would read the same when joined.
             encoded = key.encode("utf-8", "surrogateescape")
             head = f"{side} {len(encoded)} {len(content)}\n"
-            digest.update(head.encode() + encoded + content)
+            entry = head.encode() + encoded + content
+            digest.update(entry)
     return Documents(
         name,
         train=tuple(content for _, content in train),

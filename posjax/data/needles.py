@@ -141,8 +141,10 @@ class Needles:
         self._check_room(length, f"length {length}")
         body = self._body(length)
         # A band of a short body may be narrower than its needles are many.
-        width = max(self.needles, int(BAND * body))
-        start = min(int(depth * body), body - width)
+        tenth = int(BAND * body)
+        width = max(self.needles, tenth)
+        latest = body - width
+        start = min(int(depth * body), latest)
         generators = (rng(seed, "needle-query", index) for index in range(count))
         items = [self._row(generator, length, length, start, width) for generator in generators]
         return stacked(items)
@@ -161,13 +163,18 @@ class Needles:
 
     def _row(self, generator: np.random.Generator, length: int, true_length: int, start: int, width: int) -> Row:
         """One sequence of `true_length + 1` tokens, its needles in `width` tokens from `start`, padded to `length`."""
-        n, body = self.needles, self._body(true_length)
-        keys = generator.permutation(self.keys)[:n]
+        n = self.needles
+        body = self._body(true_length)
+        # Drawn without return, so that each key asks for one value.
+        all_keys = generator.permutation(self.keys)
+        keys = all_keys[:n]
         values = generator.integers(self.values, size=n)
         # The slots come in random order, so that the questions need no shuffle of their own.
-        slots = start + generator.permutation(width)[:n]
+        places = generator.permutation(width)
+        slots = start + places[:n]
         # Filler everywhere, and then what stands on it: what is left behind the end is the padding.
-        tokens = generator.integers(self.keys + self.values, self.marker, size=length + 1, dtype=np.int32)
+        first_filler = self.keys + self.values
+        tokens = generator.integers(first_filler, self.marker, size=length + 1, dtype=np.int32)
         pairs = keys * self.values + values
         tokens[slots] = self.marker + 1 + pairs
         tokens[body] = self.marker

@@ -92,7 +92,8 @@ def validation_windows(documents: Documents, length: int, count: int, seed: int)
             "longer files"
         )
     # All bytes at which a window can start, counted through: `ends` says up to which of them each file reaches.
-    ends = np.cumsum([len(file) - length for file in files])
+    starts_of_files = [len(file) - length for file in files]
+    ends = np.cumsum(starts_of_files)
     windows = np.empty((count, length + 1), np.int32)
     starts = _distinct(int(ends[-1]), count, seed)
     for window, start in zip(windows, starts, strict=True):
@@ -112,7 +113,8 @@ def _distinct(total: int, count: int, seed: int) -> np.ndarray:
     shuffle_seed = int(generator.integers(2**32))
     # Random access, so that a few windows of a large text need no permutation of all of it.
     order = grain.MapDataset.range(total).shuffle(seed=shuffle_seed)
-    return np.array([order[index] for index in range(count)], np.int64)
+    chosen = [order[index] for index in range(count)]
+    return np.array(chosen, np.int64)
 
 
 def _joined(files: Sequence[bytes]) -> np.ndarray:

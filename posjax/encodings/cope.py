@@ -62,7 +62,8 @@ class CoPE(Encoding):
         opened = jax.nn.sigmoid(content)
         gates = jnp.where(pairs.before[None], opened, 0.0)
         # Summed from the query back to each key, so along the keys from their end.
-        counted = jnp.cumsum(gates[..., ::-1], axis=-1)[..., ::-1]
+        from_the_end = jnp.cumsum(gates[..., ::-1], axis=-1)
+        counted = from_the_end[..., ::-1]
         place = jnp.minimum(counted, self.length - 1.0)
         rows = held(self, "rows", params["rows"], 1, self.length, q.shape[-1])
         # The query meets every row once, and pairs pick from the answers: no [T, S, H] array.

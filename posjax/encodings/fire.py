@@ -78,7 +78,8 @@ class Fire(Encoding):
         back = jnp.maximum(between, 0)
         distance = back.astype(jnp.float32)
         # How far the query could look back; near the beginning that is so little that the threshold takes its place.
-        reach = jnp.maximum(q_positions.astype(jnp.float32), threshold)
+        wide = q_positions.astype(jnp.float32)
+        reach = jnp.maximum(wide, threshold)
         far = jnp.log1p(c * distance)
         whole = jnp.log1p(c * reach)
         share = far / whole[:, None]

@@ -49,10 +49,12 @@ class Kerple(RelativeBias):
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         r1 = _bounded(head.of(params["r1"]))
         r2 = _bounded(head.of(params["r2"]))
-        far = jnp.abs(distance.astype(jnp.float32))
+        wide = distance.astype(jnp.float32)
+        far = jnp.abs(wide)
         if self.kind == "log":
             stretched = jnp.exp(r2) * far
-            return -jnp.exp(r1) * jnp.log1p(stretched)
+            height = -jnp.exp(r1)
+            return height * jnp.log1p(stretched)
         # At distance 0 the power's derivative is infinite; its value is 0 whatever the exponent.
         safe = jnp.where(far == 0, 1.0, far)
         exponent = 2 * jax.nn.sigmoid(r2)
@@ -62,4 +64,5 @@ class Kerple(RelativeBias):
 
 def _bounded(logarithm: jax.Array) -> jax.Array:
     # Within these bounds every value is a positive float32, and so is its product with any distance.
-    return jnp.clip(logarithm.astype(jnp.float32), -40.0, 40.0)
+    wide = logarithm.astype(jnp.float32)
+    return jnp.clip(wide, -40.0, 40.0)

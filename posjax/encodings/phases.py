@@ -34,12 +34,17 @@ def fixed_point_turns(frequencies: np.ndarray) -> np.ndarray:
 
 def _high_word(a: jax.Array, b: jax.Array) -> jax.Array:
     """The upper 32 bits of the 64-bit product of two uint32 arrays, from 16-bit pieces: no 64-bit type is needed."""
-    a_low, a_high = a & 0xFFFF, a >> 16
-    b_low, b_high = b & 0xFFFF, b >> 16
+    a_low = a & 0xFFFF
+    a_high = a >> 16
+    b_low = b & 0xFFFF
+    b_high = b >> 16
     # Each sum below stays within 32 bits: a product of halves is at most 2^32 - 2^17 + 1, and what joins it, 2^16 - 1.
-    middle = a_high * b_low + ((a_low * b_low) >> 16)
-    carried = (a_low * b_high + (middle & 0xFFFF)) >> 16
-    return a_high * b_high + (middle >> 16) + carried
+    lowest = a_low * b_low
+    middle = a_high * b_low + (lowest >> 16)
+    other_middle = a_low * b_high + (middle & 0xFFFF)
+    carried = other_middle >> 16
+    highest = a_high * b_high
+    return highest + (middle >> 16) + carried
 
 
 def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -50,8 +55,10 @@ def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Arra
     would be wrong silently.
     """
     p = positions.astype(jnp.uint32)[..., None]
-    high = lead(jnp.asarray(turns[0], jnp.uint32), p.ndim)
-    low = lead(jnp.asarray(turns[1], jnp.uint32), p.ndim)
+    high_word = jnp.asarray(turns[0], jnp.uint32)
+    low_word = jnp.asarray(turns[1], jnp.uint32)
+    high = lead(high_word, p.ndim)
+    low = lead(low_word, p.ndim)
     # Read as signed, the upper word is the phase in [-1/2, 1/2) turns in units of 2^-32.
     upper = p * high + _high_word(p, low)
     phase = jax.lax.bitcast_convert_type(upper, jnp.int32)
@@ -73,7 +80,8 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> j
         axis, shape = -2, (2, half)
     else:
         axis, shape = -1, (half, 2)
-    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], *shape)
+    wide = x.astype(jnp.float32)
+    pairs = wide.reshape(*x.shape[:-1], *shape)
     a = jnp.take(pairs, 0, axis=axis)
     b = jnp.take(pairs, 1, axis=axis)
     cos = lead(cos[..., None, :], x.ndim)
@@ -82,7 +90,10 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> j
     void = jnp.isnan(cos)
     cos = jnp.where(void, 1.0, cos)
     sin = jnp.where(void, 0.0, sin)
-    turned_a = jnp.where(void, jnp.nan, a * cos - b * sin)
-    turned_b = jnp.where(void, jnp.nan, a * sin + b * cos)
-    turned = jnp.stack([turned_a, turned_b], axis=axis)
-    return turned.reshape(x.shape).astype(x.dtype)
+    turned_a = a * cos - b * sin
+    turned_b = a * sin + b * cos
+    marked_a = jnp.where(void, jnp.nan, turned_a)
+    marked_b = jnp.where(void, jnp.nan, turned_b)
+    turned = jnp.stack([marked_a, marked_b], axis=axis)
+    flat = turned.reshape(x.shape)
+    return flat.astype(x.dtype)

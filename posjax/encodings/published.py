@@ -120,14 +120,17 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
         # The share is the schedule's there, and all channels count for its exponents.
         given["partial_rotary_factor"] = fraction
         fraction = 1.0
-    return Rope(base=base, schedule=_schedule(kind, given), layout=keys.layout(model), fraction=fraction)
+    schedule = _schedule(kind, given)
+    layout = keys.layout(model)
+    return Rope(base=base, schedule=schedule, layout=layout, fraction=fraction)
 
 
 def _schedule(kind: str, given: dict[str, Any]) -> Schedule:
     schedule, needs, may = _KINDS[kind]
     if kind == "dynamic" and "alpha" in given:
         schedule, needs, may = _BY_ALPHA
-    unknown = sorted(set(given) - set(needs) - set(may))
+    known = {*needs, *may}
+    unknown = sorted(set(given) - known)
     if unknown:
         raise InputError(
             f"rope parameters of type {kind!r} have the unknown key {unknown[0]!r}: known are "
@@ -313,7 +316,8 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     if LENGTH in _KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
     if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):
-        factor = _number(LONGEST, longest) / _number(LENGTH, given[LENGTH])
+        trained = _number(LENGTH, given[LENGTH])
+        factor = _number(LONGEST, longest) / trained
         # A LongRoPE trained beyond the longest is no extension, and the released code takes 1; YaRN is refused.
         if kind == "longrope":
             factor = max(factor, 1.0)

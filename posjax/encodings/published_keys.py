@@ -54,7 +54,8 @@ def opened(config: Any) -> dict[str, Any]:
     # A model of text and images has its text model inside; what both say must agree.
     if (text := model.get("text_config")) is not None:
         section = _entries(text)
-        _agreeing(section, {key: value for key, value in model.items() if value is not None}, "text_config")
+        said = {key: value for key, value in model.items() if value is not None}
+        _agreeing(section, said, "text_config")
         model = {"model_type": model.get("model_type"), **section}
     if isinstance(section := model.get("attn_config"), Mapping):
         model.update(_agreeing(model, section, "attn_config"))

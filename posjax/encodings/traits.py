@@ -28,7 +28,8 @@ def defines(encoding: Encoding, hook: Hook) -> bool:
     # What is made of others defines every hook, to pass it on.
     if isinstance(encoding, Several):
         return any(defines(part, hook) for part in encoding.parts)
-    return getattr(type(encoding), hook) is not getattr(Encoding, hook)
+    own = getattr(type(encoding), hook)
+    return own is not getattr(Encoding, hook)
 
 
 def moves_tokens(encoding: Encoding) -> bool:
@@ -71,7 +72,10 @@ def layers(encoding: Encoding) -> int:
 def advice(encoding: Encoding, trained_length: int) -> tuple[str, ...]:
     """What to know before training at that length: sentences, where a field is likely to be a mistake."""
     if isinstance(encoding, Several):
-        return tuple(sentence for part in encoding.parts for sentence in advice(part, trained_length))
+        sentences: list[str] = []
+        for part in encoding.parts:
+            sentences += advice(part, trained_length)
+        return tuple(sentences)
     if isinstance(encoding, Advising):
         return encoding.advice(trained_length)
     return ()
@@ -88,7 +92,8 @@ def structure(encoding: Encoding) -> Hashable:
     kept: list[Hashable] = [type(encoding)]
     for field in dataclasses.fields(encoding):
         if field.name not in encoding.swept:
-            kept.append((field.name, _structure_of(getattr(encoding, field.name))))
+            value = getattr(encoding, field.name)
+            kept.append((field.name, _structure_of(value)))
     return tuple(kept)
 
 

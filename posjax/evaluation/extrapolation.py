@@ -60,7 +60,8 @@ class Extrapolation:
         base = measure.losses_and_mass(trained_model, RAW, 1, ends)
         by_variant = []
         for variant in chosen_variants(trained_model, self):
-            by_variant.append(self._variant(trained_model, variant, windows, base, last, seed))
+            measured = self._variant(trained_model, variant, windows, base, last, seed)
+            by_variant.append(measured)
         return {
             "kind": "language",
             "trained_length": trained,
@@ -85,7 +86,8 @@ class Extrapolation:
                 losses, mass = base
             else:
                 # Cut at its beginning, so that the targets are the same bytes at every length.
-                cut = windows[:, -multiple * trained - 1 :]
+                length = multiple * trained
+                cut = windows[:, -length - 1 :]
                 losses, mass = measure.losses_and_mass(trained_model, variant, multiple, cut)
             lengths[str(multiple)] = _at_length(losses, mass, base[0], trained, seed)
         ended_at = None
@@ -97,14 +99,16 @@ class Extrapolation:
         """How scores fall with the distance between query and key, before training and after it."""
         length = trained_model.trained_length
         # Half a trained length less than all there is, so that some queries have a key at the furthest distance.
-        furthest = max(last * length - length // 2, 1)
+        longest = last * length
+        furthest = max(longest - length // 2, 1)
         # Evenly on a logarithmic axis: what happens near by would else lie in the first few points.
         evenly = np.geomspace(1, furthest, 48)
         beyond_zero = evenly.round().astype(int)
         # Rounded, the nearest ones fall together: each counts once.
-        distances = np.unique(np.concatenate([[0], beyond_zero]))
+        from_zero = np.concatenate([[0], beyond_zero])
+        distances = np.unique(from_zero)
         # A few windows: each gives a mean over many layers, heads and queries.
-        few = windows[:8, -last * length - 1 :]
+        few = windows[:8, -longest - 1 :]
         trained = measure.trained_scores(trained_model, few, distances)
         config = trained_model.config
         sizes = dims(config)
@@ -116,15 +120,17 @@ def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, trained: 
     """What one length gave. `losses [n, length]` and `mass [n]` of it, `base [n, trained]` of the trained length."""
     tail = max(trained // 2, 1)
     last = losses[:, -tail:]
+    last_of_base = base[:, -tail:]
     # Windows are paired, so the interval is of differences, and the spread between texts drops out.
     of_windows = last.mean(axis=1)
-    of_base = base[:, -tail:].mean(axis=1)
+    of_base = last_of_base.mean(axis=1)
     ratio, low, high = bootstrap_ratio(of_windows, of_base, seed)
     # Four bins a trained length, whatever the length.
     _, length = losses.shape
     bin_size = max(trained // 4, 1)
     count = max(1, length // bin_size)
-    bins = np.array_split(np.arange(length), count)
+    targets = np.arange(length)
+    bins = np.array_split(targets, count)
     return {
         "loss": float(last.mean()),
         "mean": float(losses.mean()),

@@ -35,7 +35,8 @@ def losses_and_mass(
     losses, shares = [], []
     trained = trained_model.trained_length
     for batch in _batches(windows):
-        loss, share = _measure(graph, trained, jnp.asarray(batch), data)
+        rows = jnp.asarray(batch)
+        loss, share = _measure(graph, trained, rows, data)
         losses.append(loss)
         shares.append(share)
     count = len(windows)
@@ -72,7 +73,8 @@ def rehearse(evaluation: Evaluation, model: Decoder, vocabulary: int, trained_le
             data = numbers(trained_model, variant, multiple)
             jax.eval_shape(measured, rows, data)
     if not answers:
-        encoding, sizes = trained_model.config.encoding, dims(trained_model.config)
+        encoding = trained_model.config.encoding
+        sizes = dims(trained_model.config)
         jax.eval_shape(lambda: _random_scores(encoding, sizes, np.arange(2), 0, draws=1))
 
 
@@ -81,7 +83,8 @@ def _batches(rows: np.ndarray) -> list[np.ndarray]:
     _, length = rows.shape
     fitting = TOKENS // length
     # One at the least, however long it is.
-    size = max(1, min(len(rows), fitting))
+    most = min(len(rows), fitting)
+    size = max(1, most)
     count = math.ceil(len(rows) / size)
     whole = np.resize(rows, (count * size, length))
     return np.split(whole, count)
@@ -89,7 +92,8 @@ def _batches(rows: np.ndarray) -> list[np.ndarray]:
 
 def _joined(batches: list[jax.Array], rows: int) -> np.ndarray:
     """What batches gave, together, without the rows that filled up the last one."""
-    together = np.concatenate([np.asarray(batch) for batch in batches])
+    on_host = [np.asarray(batch) for batch in batches]
+    together = np.concatenate(on_host)
     return together[:rows]
 
 
@@ -105,12 +109,15 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
     inputs = windows[:, :-1]
     targets = windows[:, 1:]
     _, length = inputs.shape
-    prepared = model.prepare(length, mask=_mask(window), constants=constants)
+    mask = _mask(window)
+    prepared = model.prepare(length, mask=mask, constants=constants)
     probe = partial(mass_beyond, trained)
     hidden, _, shares = model.hidden(inputs, prepared, probe=probe)
-    losses = cross_entropy(model.logits(hidden), targets)
+    logits = model.logits(hidden)
+    losses = cross_entropy(logits, targets)
     of_layers = jnp.stack(shares)
-    return losses, jnp.mean(of_layers, axis=0)
+    share = jnp.mean(of_layers, axis=0)
+    return losses, share
 
 
 @partial(jax.jit, static_argnums=(0,))
@@ -118,7 +125,8 @@ def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
     state, constants, window = data
     model: Transformer = nnx.merge(graph, state)
     logits = model(inputs, mask=_mask(window), constants=constants)
-    return jnp.argmax(logits, -1).astype(jnp.int32)
+    likeliest = jnp.argmax(logits, -1)
+    return likeliest.astype(jnp.int32)
 
 
 def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
@@ -142,7 +150,9 @@ def mass_beyond(trained: int, q: jax.Array, k: jax.Array, prepared: Prepared) ->
 
     # A difference of logarithms, since the totals themselves may be too large for float32.
     within = prepared.mask & Window(trained)
-    near = jnp.exp(log_total(within) - log_total(prepared.mask))
+    log_near = log_total(within)
+    log_all = log_total(prepared.mask)
+    near = jnp.exp(log_near - log_all)
     return jnp.mean(1 - near, axis=(1, 2))
 
 
@@ -169,13 +179,17 @@ def _trained_scores(graph: Any, tail: int, state: Any, inputs: jax.Array, distan
     def probe(q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
         bias = prepared.last(tail).bias
         # Averaged over windows and heads first: what is left is one row a query.
-        logits = attention_logits(q[:, start:], k, bias, start)
+        last = q[:, start:]
+        logits = attention_logits(last, k, bias, start)
         mean = jnp.mean(logits, axis=(0, 1))
         queries = jnp.arange(tail)[:, None]
-        keys = start + queries - distances[None]
-        return jnp.mean(mean[queries, keys], axis=0)
+        at = start + queries
+        keys = at - distances[None]
+        by_query = mean[queries, keys]
+        return jnp.mean(by_query, axis=0)
 
-    _, _, scores = model.hidden(inputs, model.prepare(length), probe=probe)
+    prepared = model.prepare(length)
+    _, _, scores = model.hidden(inputs, prepared, probe=probe)
     of_layers = jnp.stack(scores)
     by_distance = jnp.mean(of_layers, axis=0)
     # A constant that all keys of a query share does not reach its softmax, so none is shown.
@@ -187,18 +201,21 @@ def random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: 
 
     The vector goes the way of a token: embedded at its position, cut into heads, rotated, and biased.
     """
-    return np.asarray(_random_scores(encoding, sizes, distances, seed, draws))
+    scores = _random_scores(encoding, sizes, distances, seed, draws)
+    return np.asarray(scores)
 
 
 def _random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed: int, draws: int) -> jax.Array:
     key = jax.random.key(seed)
     learned = encoding.init(key, sizes)
-    params = encoding.join(learned, encoding.constants(sizes))
+    constants = encoding.constants(sizes)
+    params = encoding.join(learned, constants)
     furthest = int(distances.max())
     # The query stands first and furthest on, and behind it a key at each distance.
     query_at = jnp.array([furthest])
     keys_at = furthest - jnp.asarray(distances)
-    at = jnp.concatenate([query_at, keys_at]).astype(jnp.int32)
+    together_at = jnp.concatenate([query_at, keys_at])
+    at = together_at.astype(jnp.int32)
     count = len(at)
     # Another key than the parameters', so that a vector is none of them.
     vectors_key = jax.random.fold_in(key, 1)
@@ -209,15 +226,21 @@ def _random_scores(encoding: Encoding, sizes: Dims, distances: np.ndarray, seed:
     width = sizes.heads * sizes.head_size
     times = math.ceil(width / sizes.model_size)
     wide = jnp.tile(x, (1, 1, times))
-    heads = wide[..., :width].reshape(draws, count, sizes.heads, sizes.head_size)
+    fitting = wide[..., :width]
+    heads = fitting.reshape(draws, count, sizes.heads, sizes.head_size)
     queries = encoding.rotate(params, heads, at, "query")
     keys = encoding.rotate(params, heads, at, "key")
-    products = jnp.sum(queries[:, :1] * keys[:, 1:], -1)
-    scores = jnp.mean(products, axis=(0, 2)) / math.sqrt(sizes.head_size)
+    q = queries[:, :1]
+    k = keys[:, 1:]
+    products = jnp.sum(q * k, -1)
+    mean = jnp.mean(products, axis=(0, 2))
+    scores = mean / math.sqrt(sizes.head_size)
     biases = []
     for n in range(sizes.heads):
-        bias = encoding.bias(params, at[:1], at[1:], Head(n, sizes.heads))
+        head = Head(n, sizes.heads)
+        bias = encoding.bias(params, at[:1], at[1:], head)
         biases.append(bias[0])
     of_heads = jnp.stack(biases)
-    together = scores + jnp.mean(of_heads, axis=0)
+    mean_bias = jnp.mean(of_heads, axis=0)
+    together = scores + mean_bias
     return together - together[0]

@@ -53,7 +53,8 @@ class Retrieval:
         # Every variant answers the same questions, which are a function of the seed, the length and the depth.
         by_variant = []
         for variant in chosen_variants(trained_model, self):
-            by_variant.append(self._variant(trained_model, variant, task, last, seed))
+            measured = self._variant(trained_model, variant, task, last, seed)
+            by_variant.append(measured)
         asked = self.sequences * task.needles
         return {
             "kind": "retrieval",
@@ -93,6 +94,7 @@ def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> np.ndarray:
     """The share of right answers in each sequence, `[n]`."""
     weights = asked["weights"]
     # The weights are 1 where a value is asked for, and 0 where nothing is.
-    right = (answers == asked["targets"]) * weights
+    agrees = answers == asked["targets"]
+    right = agrees * weights
     total = weights.sum(axis=1)
     return right.sum(axis=1) / total

@@ -20,10 +20,12 @@ def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int 
     (2.0, 2.0, 2.0)
     """
     exact_losses = np.asarray(losses, np.float64)
-    difference = exact_losses - np.asarray(base, np.float64)
+    exact_base = np.asarray(base, np.float64)
+    difference = exact_losses - exact_base
     windows = len(difference)
     # Whole windows are drawn, since the tokens within one are far from independent.
-    chosen = rng(seed, "bootstrap").integers(0, windows, (draws, windows))
+    generator = rng(seed, "bootstrap")
+    chosen = generator.integers(0, windows, (draws, windows))
     means = difference[chosen].mean(axis=1)
     quantiles = np.quantile(means, [0.025, 0.975])
     low, high = np.exp(quantiles)
@@ -46,7 +48,8 @@ def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str
             first = int(tokens[0])
         else:
             # The pair that lies across two parts.
-            tokens = np.concatenate([[last], tokens]).astype(np.int32)
+            joined = np.concatenate([[last], tokens])
+            tokens = joined.astype(np.int32)
         before = tokens[:-1]
         # One number for each pair, since that is what numpy counts.
         of_pair = before * size + tokens[1:]
@@ -54,13 +57,16 @@ def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str
         pairs += counts.reshape(size, size)
         last = int(tokens[-1])
     # Each token is the second of a pair, but the first one.
-    single = (pairs - 1).sum(axis=0) + 1
+    counted = pairs - 1
+    single = counted.sum(axis=0) + 1
     single[first] += 1
     targets = windows[:, -tail:]
     given = windows[:, -tail - 1 : -1]
-    unigram = -np.log(single / single.sum())
+    frequencies = single / single.sum()
+    unigram = -np.log(frequencies)
     of_first = pairs.sum(axis=1, keepdims=True)
-    bigram = -np.log(pairs / of_first)
+    after_first = pairs / of_first
+    bigram = -np.log(after_first)
     by_token = unigram[targets].mean()
     by_pair = bigram[given, targets].mean()
     return {"unigram": float(by_token), "bigram": float(by_pair)}

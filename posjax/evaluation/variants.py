@@ -136,7 +136,8 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
     if variant.kind == "windowed":
         window = trained
     state = nnx.state(trained_model.model)
-    resolved = encoding.at_length(multiple * trained)
+    length = multiple * trained
+    resolved = encoding.at_length(length)
     if variant.kind == "extension":
         resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
         # Constants of another structure would not fit the compiled function, nor the trained parameters.
@@ -146,7 +147,8 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
             )
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
-    constants = resolved.constants(dims(trained_model.config))
+    sizes = dims(trained_model.config)
+    constants = resolved.constants(sizes)
     return state, constants, jnp.int32(window)
 
 
@@ -169,5 +171,6 @@ def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
         new = {name: fill(part, params[name]) for name, part in parts}
     else:
         new = fill(encoding, params)
-    state["encoding_params"] = nnx.state(EncodingParams(new))
+    filled = EncodingParams(new)
+    state["encoding_params"] = nnx.state(filled)
     return state

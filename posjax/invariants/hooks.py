@@ -44,7 +44,8 @@ def scores(
     content = jax.vmap(score)(q, k)
     biases = [encoding.bias(params, q_positions, k_positions, Head(n, heads)) for n in range(heads)]
     # The same in every row of the batch.
-    return content + jnp.stack(biases)[None]
+    bias = jnp.stack(biases)
+    return content + bias[None]
 
 
 @assertion
@@ -102,13 +103,16 @@ def moved_by(
     @jax.jit
     def measure(q: jax.Array, k: jax.Array, offset: Any) -> tuple[jax.Array, jax.Array]:
         """The scores at positions from an offset on, and their scale."""
-        at = offset + jnp.arange(length, dtype=jnp.int32)
+        steps = jnp.arange(length, dtype=jnp.int32)
+        at = offset + steps
         # Pairs that a head is blind to have one huge score, which would hide all others.
         found = scores(encoding, params, q, k, at, at)
         seen = jnp.maximum(found, -1e6)
-        sizes = jnp.where(seen > -1e6, jnp.abs(seen), 0.0)
+        is_seen = seen > -1e6
+        sizes = jnp.where(is_seen, jnp.abs(seen), 0.0)
+        largest = jnp.max(sizes)
         # At least 1: errors of scores that are all small are measured as they are.
-        scale = jnp.maximum(jnp.max(sizes), 1.0)
+        scale = jnp.maximum(largest, 1.0)
         return seen, scale
 
     before, scale = measure(q, k, np.int32(0))
@@ -125,7 +129,8 @@ def shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tole
     if not errors:
         return Finding("shift", 0.0, tolerance, "no offset")
     worst = int(np.argmax(errors))
-    return Finding("shift", max(errors), tolerance, str(offsets[worst]))
+    where = str(offsets[worst])
+    return Finding("shift", max(errors), tolerance, where)
 
 
 @assertion
@@ -157,10 +162,11 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
     part = hooks(x_part, heads_part, at[rows], at[columns])
     pairs = {}
     for name, whole_of_it in entire.items():
+        known = np.asarray(whole_of_it)
         if name.startswith("bias"):
-            cut = np.asarray(whole_of_it)[rows, columns]
+            cut = known[rows, columns]
         else:
-            cut = np.asarray(whole_of_it)[:, rows]
+            cut = known[:, rows]
         pairs[name] = part[name], cut
     return worst_of("tile", pairs, 1e-5)
 
@@ -212,13 +218,15 @@ def distinct(encoding: Encoding, params: Params, dims: Dims, positions: Sequence
         rotated_rows = rotated[0].reshape(count, -1)
         return jnp.concatenate([embedded[0], rotated_rows], axis=1)
 
-    both = np.asarray(told(x, heads, at))
+    found = told(x, heads, at)
+    both = np.asarray(found)
     same = []
     for i in range(len(at)):
         for j in range(i):
             # To the bit: positions that come close are still told apart.
             if np.array_equal(both[i], both[j]):
-                same.append((positions[j], positions[i]))
+                pair = positions[j], positions[i]
+                same.append(pair)
     where = f"{len(at)} positions"
     if same:
         earlier, later = same[0]

@@ -23,7 +23,8 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
     True
     """
     expect(encoding, dims)
-    params = encoding.init(jax.random.key(0), dims)
+    key = jax.random.key(0)
+    params = encoding.init(key, dims)
     constants = encoding.constants(dims)
     joined = encoding.join(params, constants)
     # `decode` and what follows it take the parameters alone, as a caller of `attend` has them.
@@ -35,11 +36,13 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
         gradients(encoding, dims),
     ]
     if encoding.relative:
-        findings.append(_shift(encoding, joined, dims, dtype))
+        moved = _shift(encoding, joined, dims, dtype)
+        findings.append(moved)
     if _tells_positions_apart(encoding):
         # Where floats first fail to: past bfloat16's integers, past float32's, and at the end of int32.
         some = (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 1)
-        findings.append(distinct(encoding, joined, dims, some))
+        apart = distinct(encoding, joined, dims, some)
+        findings.append(apart)
     if show:
         print(table(encoding, findings, dtype))
     return tuple(findings)

@@ -79,7 +79,8 @@ def command(arguments: Sequence[str]) -> None:
 def _say(encoding: str, found: Sequence[MemoryRow]) -> None:
     """One line on the way: what ours needs with gradients."""
     ours = next(row for row in found if row.peer == OURS and row.backward)
-    sizes = ", ".join(map(size, ours.bytes))
+    each = map(size, ours.bytes)
+    sizes = ", ".join(each)
     print(f"{encoding}: {sizes}", file=sys.stderr, flush=True)
 
 

@@ -33,7 +33,8 @@ class MemoryRow:
         # At tiny sizes a program may need no temporary array at all.
         less, more = [max(count, 1) for count in self.bytes[-2:]]
         growth = math.log(more / less)
-        return growth / math.log(longer / shorter)
+        stretch = math.log(longer / shorter)
+        return growth / stretch
 
 
 def temporaries(case: Case, peer: str) -> int:

@@ -28,8 +28,10 @@ def exact_waves(positions: np.ndarray, base: float, size: int) -> tuple[np.ndarr
             for i, frequency in enumerate(frequencies):
                 # An int of Python's own, which mpmath multiplies exactly.
                 angle = int(position) * frequency
-                cos[row, i] = float(mp.cos(angle))
-                sin[row, i] = float(mp.sin(angle))
+                cosine = mp.cos(angle)
+                sine = mp.sin(angle)
+                cos[row, i] = float(cosine)
+                sin[row, i] = float(sine)
     return cos, sin
 
 
@@ -88,7 +90,8 @@ def fire(pair: Pair) -> Any:
     """A network of one hidden layer, of a distance that is normalised by the query's position."""
     c = mp.exp(pair.param("c", 0))
     threshold = mp.exp(pair.param("threshold", 0))
-    longest = max(mp.mpf(pair.q_position), threshold)
+    position = mp.mpf(pair.q_position)
+    longest = max(position, threshold)
     whole = mp.log(c * longest + 1)
     far = mp.log(c * pair.distance + 1)
     share = far / whole
@@ -114,7 +117,8 @@ def t5(pair: Pair) -> Any:
 
 def _far_bucket(distance: int) -> int:
     # A bucket's number is the floor of a logarithm: at 60 digits, nudged up so that an exact border counts as reached.
-    logarithm = mp.log(mp.mpf(distance) / 16, 8) * 16
+    times = mp.mpf(distance) / 16
+    logarithm = mp.log(times, 8) * 16
     nudge = mp.mpf(10) ** -40
     past_the_exact = mp.floor(logarithm + nudge)
     return 16 + int(past_the_exact)

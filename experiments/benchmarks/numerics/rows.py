@@ -85,8 +85,8 @@ def _angle_error(position: int, base: float, way: Waves) -> float:
     for got, want in zip(way(at, base), exact, strict=True):
         # In float64, where a difference of float32 numbers is not rounded again.
         wide = np.asarray(got, np.float64)
-        error = np.abs(wide - want).max()
-        worst = max(worst, float(error))
+        error = np.abs(wide - want)
+        worst = max(worst, float(error.max()))
     return worst
 
 
@@ -98,7 +98,8 @@ def _ours(at: np.ndarray, base: float) -> tuple[Any, Any]:
 
 def _usual(at: np.ndarray, base: float) -> tuple[Any, Any]:
     channels = jnp.arange(0, SIZE, 2, dtype=jnp.float32)
-    frequencies = jnp.float32(base) ** (-channels / SIZE)
+    exponents = -channels / SIZE
+    frequencies = jnp.float32(base) ** exponents
     rounded = jnp.asarray(at, jnp.float32)
     angle = rounded[:, None] * frequencies[None]
     return jnp.cos(angle), jnp.sin(angle)
@@ -108,8 +109,10 @@ def products(position: int, dtype: str) -> float:
     """The worst error of a rotated product, relative to the lengths of its two vectors."""
     rng = np.random.default_rng(0)
     shape = (1, 8, 1, SIZE)
-    q_BTNH = jnp.asarray(rng.normal(size=shape), dtype)
-    k_BSNH = jnp.asarray(rng.normal(size=shape), dtype)
+    queries = rng.normal(size=shape)
+    keys = rng.normal(size=shape)
+    q_BTNH = jnp.asarray(queries, dtype)
+    k_BSNH = jnp.asarray(keys, dtype)
     q_at = near(position)
     # Keys at small distances and some further back, but none before the first position.
     distances = np.array([0, 1, 2, 7, 100, 1000, 5, 3], np.int32)
@@ -125,7 +128,8 @@ def products(position: int, dtype: str) -> float:
         k_norms = np.linalg.norm(k, axis=-1)
         # Relative to the two lengths: a product of vectors at right angles is near 0, and its error is not.
         lengths = q_norms[:, None] * k_norms[None]
-        error = np.abs(got - q @ k.T) / lengths
+        want = q @ k.T
+        error = np.abs(got - want) / lengths
         largest = float(np.max(error))
         worst = max(worst, largest)
     return worst
@@ -156,12 +160,14 @@ def _bias_error(encoding: Encoding, formula: Formula) -> Callable[[int], float]:
 def bias(encoding: Encoding, formula: Formula, position: int, heads: int = 12) -> float:
     """The worst error of a bias, relative to its size where that is above 1."""
     dims = Dims(heads=heads, head_size=SIZE)
-    made = encoding.init(jax.random.key(0), dims)
+    key = jax.random.key(0)
+    made = encoding.init(key, dims)
     params = {name: np.asarray(x) for name, x in made.items()}
     # Near ones, where buckets and logarithms change most; far ones, where float32 rounds; none before position 0.
     distances = [d for d in (*DISTANCES, position // 3, position) if d <= position]
     q_at = jnp.asarray([position], jnp.int32)
-    k_at = jnp.asarray([position - d for d in distances], jnp.int32)
+    keys_at = [position - d for d in distances]
+    k_at = jnp.asarray(keys_at, jnp.int32)
     worst = 0.0
     for head in range(heads):
         got_TS = encoding.bias(params, q_at, k_at, Head(head, heads))
@@ -184,7 +190,8 @@ def shift(position: int) -> float:
     constants = encoding.constants(dims)
     params = encoding.join(None, constants)
     shape = (2, 1, length, dims.heads, dims.head_size)
-    q, k = jax.random.normal(jax.random.key(0), shape)
+    key = jax.random.key(0)
+    q, k = jax.random.normal(key, shape)
     at = jnp.arange(length)
 
     # Compiled, with the offset as data: the same program at every offset, as in a model.
@@ -194,7 +201,8 @@ def shift(position: int) -> float:
         return scores(encoding, params, q, k, moved_at, moved_at)
 
     # The last position must still be an int32.
-    offset = min(position, 2**31 - 1 - length)
+    last = 2**31 - 1 - length
+    offset = min(position, last)
     here = np.asarray(moved(jnp.int32(0)))
     there = np.asarray(moved(jnp.int32(offset)))
     change = np.abs(here - there).max()

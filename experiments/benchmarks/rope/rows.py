@@ -81,11 +81,14 @@ def _in_jax(x_BSNH: np.ndarray, dtype: str) -> Turned:
         if name == SCALE:
             given = (0,)
         jitted = jax.jit(function, donate_argnums=given)
-        compiled = jitted.lower(jnp.asarray(x_BSNH, dtype)).compile()
+        lowered = jitted.lower(jnp.asarray(x_BSNH, dtype))
+        compiled = lowered.compile()
         # Two inputs of their own, as the first may be given away.
-        turning = Turning(compiled, jnp.asarray(x_BSNH, dtype))
+        start = jnp.asarray(x_BSNH, dtype)
+        turning = Turning(compiled, start)
         turned.calls[name] = Timed(turning.run, jax.block_until_ready)
-        once_turned = compiled(jnp.asarray(x_BSNH, dtype))
+        again = jnp.asarray(x_BSNH, dtype)
+        once_turned = compiled(again)
         got = np.asarray(once_turned, np.float32)
         turned.errors[name] = _largest_error(got, wanted)
     return turned
@@ -100,7 +103,8 @@ def _in_torch(x_BSNH: np.ndarray, dtype: str, turned: Turned) -> None:
     # On a CPU torch returns when it is done.
     turned.calls[TORCH] = Timed(turning.run, lambda result: None)
     got = turn(start).float().numpy()
-    turned.errors[TORCH] = _largest_error(got, _wanted(x_BSNH, dtype))
+    wanted = _wanted(x_BSNH, dtype)
+    turned.errors[TORCH] = _largest_error(got, wanted)
 
 
 def _largest_error(got: np.ndarray, wanted: np.ndarray) -> float:
@@ -113,7 +117,8 @@ def _wanted(x_BSNH: np.ndarray, dtype: str) -> np.ndarray:
     _, length, _, head_size = x_BSNH.shape
     narrow = jnp.asarray(x_BSNH, dtype)
     rounded = np.asarray(narrow, np.float32)
-    return exact(waves(length, head_size), rounded)
+    made = waves(length, head_size)
+    return exact(made, rounded)
 
 
 def _rows(times: Mapping[str, Times], errors: Mapping[str, float], dtype: str, length: int) -> list[RotationRow]:

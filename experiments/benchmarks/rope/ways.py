@@ -61,8 +61,10 @@ def ways(made: Waves, length: int) -> dict[str, Callable[[jax.Array], jax.Array]
 
 def _concatenated(made: Waves) -> Callable[[jax.Array], jax.Array]:
     """The formula as it is written: each half of the result by itself, in float32."""
-    cos = jnp.asarray(made.cos)[None, :, None]
-    sin = jnp.asarray(made.sin)[None, :, None]
+    cos_SP = jnp.asarray(made.cos)
+    sin_SP = jnp.asarray(made.sin)
+    cos = cos_SP[None, :, None]
+    sin = sin_SP[None, :, None]
 
     def turn(x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
@@ -86,9 +88,9 @@ def _rotate_half(made: Waves) -> Callable[[jax.Array], jax.Array]:
     def turn(x: jax.Array) -> jax.Array:
         a, b = jnp.split(x, 2, axis=-1)
         swapped = jnp.concatenate([-b, a], -1)
-        kept = x * cos.astype(x.dtype)
-        crossed = swapped * sin.astype(x.dtype)
-        return kept + crossed
+        own_cos = cos.astype(x.dtype)
+        own_sin = sin.astype(x.dtype)
+        return x * own_cos + swapped * own_sin
 
     return turn
 
@@ -103,8 +105,11 @@ def torch_way(made: Waves, x_BSNH: np.ndarray, dtype: str) -> tuple[Callable[[An
     # Each angle turns two channels, one in each half.
     cos_SH = np.concatenate([made.cos, made.cos], -1)
     sin_SH = np.concatenate([made.sin, made.sin], -1)
-    cos = torch.tensor(cos_SH[:, None]).to(kind)
-    sin = torch.tensor(sin_SH[:, None]).to(kind)
+    # An axis for the heads, which share their angles.
+    cos_S1H = torch.tensor(cos_SH[:, None])
+    sin_S1H = torch.tensor(sin_SH[:, None])
+    cos = cos_S1H.to(kind)
+    sin = sin_S1H.to(kind)
 
     def turn(x: Any) -> Any:
         a, b = x.chunk(2, -1)
