@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import core
@@ -28,7 +29,8 @@ def whole(given: Any, name: str, least: int = 0) -> int:
             f"{name} is traced: needed is a number that is known before the function runs; make it a static argument"
         )
     known = given
-    if getattr(given, "shape", None) == ():
+    is_key = isinstance(given, jax.Array) and jax.dtypes.issubdtype(given.dtype, jax.dtypes.prng_key)
+    if isinstance(given, np.generic | np.ndarray | jax.Array) and given.shape == () and not is_key:
         # An array of one number, numpy's or JAX's, is as good as the number.
         known = np.asarray(given)[()]
     # True and False are whole numbers to Python, and here they are a mistake.

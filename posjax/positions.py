@@ -23,14 +23,27 @@ def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
     >>> contiguous(3, start=5).tolist()
     [5, 6, 7]
     """
-    first = start
-    if not isinstance(start, core.Tracer):
-        first = whole(start, "start", least=-LARGEST)
     count = whole(length, "length")
-    # A start that is traced is known only when the function runs, which cannot raise.
-    if isinstance(first, int) and first + count - 1 > LARGEST:
+    if isinstance(start, core.Tracer):
+        return _from_traced(start, count)
+    first = whole(start, "start", least=-LARGEST)
+    if first + count - 1 > LARGEST:
         raise InputError(f"{count} positions from {first} on reach past {LARGEST}, the largest of int32: start lower")
     return jnp.arange(count, dtype=jnp.int32) + jnp.asarray(first, jnp.int32)
+
+
+def _from_traced(start: jax.Array, count: int) -> jax.Array:
+    """The same from a start that is known at run time only, which cannot raise: past int32 positions are -1, a mark."""
+    if start.shape or not jnp.issubdtype(start.dtype, jnp.integer):
+        raise InputError(
+            f"start is an array of shape {start.shape} and type {start.dtype}: needed is one whole number; for a start "
+            "for each row, add contiguous(length) to starts [B, 1]"
+        )
+    first = _narrowed(start)
+    steps = jnp.arange(count, dtype=jnp.int32)
+    # Asked by subtraction, since the sum would wrap.
+    fits = steps <= LARGEST - jnp.maximum(first, 0)
+    return jnp.where(fits, first + steps, -1)
 
 
 def packed(segments: jax.Array) -> jax.Array:
@@ -61,6 +74,8 @@ def left_padded(real: jax.Array) -> jax.Array:
     """
     real = integers(real, "real", (1, 2), "needed is bool [B, T], true where there is a token", boolean=True)
     real = jnp.asarray(real).astype(bool)
+    if not isinstance(real, core.Tracer) and np.any(np.diff(np.asarray(real).astype(int), axis=-1) < 0):
+        raise InputError("real has padding after a token: needed are rows padded on the left; see packed for documents")
     counted = jnp.cumsum(real.astype(jnp.int32), axis=-1)
     # Padding stands before all of them, at -1: it is put where it has an ordinary position, since a mask hides it.
     return jnp.maximum(counted - 1, 0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from posjax import attention
 from posjax.encodings.base import Dims, Encoding
 from posjax.encodings.rope import Rope
-from posjax.encodings.traits import of_layer
+from posjax.encodings.traits import layers, of_layer
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -72,6 +72,12 @@ class Decoder:
             raise InputError(
                 f"Decoder got model_size={self.model_size}, heads={self.heads} and head_size="
                 f"{self.head_size}, heads of {self.size_of_head}: needed is {LARGEST_HEAD} or less"
+            )
+        taking_turns = layers(self.encoding)
+        if taking_turns > self.layers:
+            raise InputError(
+                f"Decoder got layers={self.layers} and {self.encoding!r}: needed is a layer for each of its "
+                f"{taking_turns} encodings, of which the last would never be used"
             )
         attention.known(self.backend)
         self.encoding.constants(dims(self))  # Says now what it would say after minutes: an odd rotary size, say.

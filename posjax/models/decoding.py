@@ -119,6 +119,8 @@ def generate(
     Errors: `InputError` for a prompt without tokens, `new` below 1, a context longer than the encoding's table, or a
     `real` of another shape, with a row of padding alone, or padded on the right.
     """
+    if not isinstance(model, Transformer):
+        raise InputError(f"generate got {model!r:.80}: needed is a model, such as build(Decoder(), vocabulary, seed)")
     prompt = integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]")
     model.check_tokens(prompt)
     prompt = jnp.asarray(prompt).astype(jnp.int32)

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import core
 
 from posjax import attention
-from posjax.arguments import integers
+from posjax.arguments import LARGEST, integers, whole
 from posjax.attention import Causal, Mask, Tokens, as_mask, meshes
 from posjax.attention.given_masks import held
 from posjax.attention.prepared import check_causal
@@ -35,6 +35,11 @@ def build(config: Decoder, vocabulary: int, seed: int) -> Transformer:
     >>> model(jnp.zeros((1, 5), jnp.int32)).shape
     (1, 5, 11)
     """
+    if not isinstance(config, Decoder):
+        raise InputError(f"build got {config!r:.80}: needed is a configuration, such as Decoder()")
+    vocabulary = whole(vocabulary, "vocabulary", least=1)
+    if not isinstance(seed, core.Tracer):
+        seed = whole(seed, "seed", least=-LARGEST)
     return Transformer(config, vocabulary, nnx.Rngs(params=seed))
 
 
@@ -228,6 +233,7 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
         first = prepared.of(0)
+        _check_step(tokens, first, cache)
         # An index below 0 would count from the end of the table. Past it, a traced token that is none comes out as NaN.
         past_the_end = self.embedding.num_embeddings
         indices = jnp.where(tokens < 0, past_the_end, tokens)
@@ -291,3 +297,31 @@ def _is_padding(positions: jax.Array) -> jax.Array:
     if positions.ndim == 3:
         return jnp.any(positions < 0, axis=-1)
     return positions < 0
+
+
+def _check_step(tokens: jax.Array, prepared: attention.Prepared, cache: Cache | None) -> None:
+    """Holds what was prepared to the tokens and the cache of one step: that of another would be read in silence.
+
+    What is traced, as the length of a cache within a loop, cannot be compared here.
+    """
+    B, T = tokens.shape
+    where = prepared.tokens
+    rows = 1
+    if where.q_positions.ndim > 1:
+        rows = where.q_positions.shape[0]
+    keys, begun = T, 0
+    if cache is not None:
+        keys, begun = cache.size, cache.begun
+        if cache.rows != B:
+            raise InputError(
+                f"the cache has {cache.rows} rows and the tokens {B}: make it with Cache.empty(config, {B}, size)"
+            )
+    fits = where.queries == T and where.keys == keys and rows in (1, B)
+    if isinstance(where.q_offset, int) and isinstance(begun, int):
+        fits = fits and where.q_offset == begun
+    if not fits:
+        raise InputError(
+            f"what was prepared is for {where.queries} tokens of {rows} rows from {where.q_offset} on among "
+            f"{where.keys} keys, and this step has {T} of {B} from {begun} on among {keys}: call "
+            f"model.prepare({T}, ..., cache=cache) anew for each step, and give prepare and hidden the same cache"
+        )

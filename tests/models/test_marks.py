@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posjax import InputError, Learned, Rope, Toeplitz, XPos, chain
-from posjax.models import GREEDY, Decoder, Sampling, build, generate
+from posjax import Alibi, InputError, Learned, NoPE, Rope, Toeplitz, XPos, by_layer, chain, positions
+from posjax.models import GREEDY, Cache, Decoder, Sampling, build, generate
 
 TOKENS = jnp.arange(2 * 12).reshape(2, 12) % 11
 ENDS = [Learned(8), chain(Learned(8), Rope()), Toeplitz(8), XPos(unit=1)]
@@ -54,3 +54,58 @@ def test_a_traced_token_outside_the_vocabulary_is_seen(token):
     logits = nnx.jit(lambda model, tokens: model(tokens))(model, TOKENS.at[1, 5].set(token))
     # Whoever looks at it is NaN, and nobody else.
     assert np.isnan(logits[1, 5:]).all() and np.isfinite(logits[0]).all() and np.isfinite(logits[1, :5]).all()
+
+
+def cache_of(model, read):
+    cache = Cache.empty(model.config, 1, 9)
+    _, cache, _ = model.hidden(TOKENS[:1, :read], model.prepare(read, cache=cache), cache)
+    return cache
+
+
+FORGOTTEN = {
+    "the cache, in hidden": lambda m, c: m.hidden(TOKENS[:1, 3:4], m.prepare(1, cache=c)),
+    "the cache, in prepare": lambda m, c: m.hidden(TOKENS[:1, 3:4], m.prepare(1), c),
+    "that each step is prepared": lambda m, c: m.hidden(TOKENS[:1, 4:5], m.prepare(1, cache=c), cache_of(m, 4)),
+    "a token": lambda m, c: m.hidden(TOKENS[:1, 3:5], m.prepare(1, cache=c), c),
+    "how many there are": lambda m, c: m.hidden(TOKENS[:1], m.prepare(5)),
+    "a row of positions": lambda m, c: m.hidden(TOKENS, m.prepare(12, jnp.zeros((3, 12), jnp.int32))),
+    "a row of the cache": lambda m, c: m.hidden(TOKENS[:, 3:4], m.prepare(1, cache=c), c),
+}
+
+
+@pytest.mark.parametrize("forgotten", FORGOTTEN)
+def test_a_step_is_held_to_what_was_prepared_and_to_its_cache(forgotten):
+    model = model_of(Rope())
+    cache = cache_of(model, 3)
+    with pytest.raises(InputError, match=r"what was prepared is for|the cache has 1 rows"):
+        FORGOTTEN[forgotten](model, cache)
+    right, _, _ = model.hidden(TOKENS[:1, 3:4], model.prepare(1, cache=cache), cache)
+    np.testing.assert_allclose(model.logits(right)[:, 0], model(TOKENS[:1])[:, 3], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: build(Rope(), 11, 0), "needed is a configuration"),
+        (lambda: build(Decoder(), 0, 0), "vocabulary is 0"),
+        (lambda: build(Decoder(), 11.0, 0), "vocabulary is 11.0"),
+        (lambda: build(Decoder(), 11, 1.5), "seed is 1.5"),
+        (lambda: build(Decoder(), 11, nnx.Rngs(0)), "seed is"),
+        (lambda: Decoder(by_layer(Rope(), NoPE(), Alibi()), layers=2), "the last would never be used"),
+        (lambda: generate("a model", TOKENS, 3), "needed is a model"),
+        (lambda: generate(model_of(Rope()), TOKENS, 3, seed=jax.random.key(0)), "seed is"),
+        (lambda: jax.jit(positions.contiguous, static_argnums=0)(3, jnp.arange(3)), "start is an array of shape"),
+        (lambda: jax.jit(positions.contiguous, static_argnums=0)(3, 1.7), "needed is one whole number"),
+        (lambda: positions.left_padded(np.array([[1, 1, 0, 0]])), "padding after a token"),
+    ],
+)
+def test_it_is_refused_by_name(call, named):
+    with pytest.raises(InputError, match=named):
+        call()
+
+
+def test_numpys_numbers_build_a_model_and_a_traced_start_past_int32_is_a_mark():
+    model = build(Decoder(layers=1, model_size=16, heads=2), np.int64(11), np.int64(0))
+    assert model.embedding.num_embeddings == 11
+    start = jax.jit(lambda start: positions.contiguous(3, start))
+    assert start(jnp.int32(2**31 - 2)).tolist() == [2**31 - 2, 2**31 - 1, -1] and start(5).tolist() == [5, 6, 7]
