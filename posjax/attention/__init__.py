@@ -6,8 +6,8 @@ from posjax.attention.biases import (
     ByDistance as ByDistance,
     ByPosition as ByPosition,
     Slope as Slope,
-    describe as describe,
 )
+from posjax.attention.description import describe as describe
 from posjax.attention.dispatch import (
     BACKENDS as BACKENDS,
     PREFERENCES as PREFERENCES,

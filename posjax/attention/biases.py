@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from posjax.attention.diagonals import collapse, expand
-from posjax.encodings import traits
+from posjax.attention.masks import indices_to
 from posjax.encodings.base import Encoding, Head, Pairs, Params
 
 BiasKind = Literal["none", "slope", "distance", "position", "content"]
@@ -41,8 +42,10 @@ class ByDistance:
         """The bias of a block of pairs, `[1, N, rows, columns]`."""
         # Blocks are visited in a loop, so where one begins is traced: a slice of fixed size at a place that is not.
         first = self._first_distance(q_first, k_first, columns)
-        segment = jax.lax.dynamic_slice_in_dim(self.vector, first, rows + columns - 1, 1)
-        return expand(segment, rows, columns)[None]
+        distances = rows + columns - 1
+        segment = lax.dynamic_slice_in_dim(self.vector, first, distances, 1)
+        block = expand(segment, rows, columns)
+        return block[None]
 
     def _first_distance(self, q_first: Any, k_first: Any, columns: int) -> Any:
         """Where a block's smallest distance, of its first query and its last key, stands in the vector."""
@@ -52,18 +55,24 @@ class ByDistance:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
         # Keys are further below the first query than before: their distances come first in the vector.
         below = keys - self.keys
-        above = queries + keys - 1 - self.vector.shape[1] - below
-        return ByDistance(jnp.pad(self.vector, ((0, 0), (below, above))), keys)
+        distances = queries + keys - 1
+        known = self.vector.shape[1]
+        added = distances - known
+        above = added - below
+        vector = jnp.pad(self.vector, ((0, 0), (below, above)))
+        return ByDistance(vector, keys)
 
     def part(self, row: Any, batch: int, head: Any, heads: int) -> ByDistance:
         """The same bias for `heads` heads from `head` on; all rows of the batch share it."""
-        return ByDistance(jax.lax.dynamic_slice_in_dim(self.vector, head, heads, 0), self.keys)
+        vector = lax.dynamic_slice_in_dim(self.vector, head, heads, 0)
+        return ByDistance(vector, self.keys)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Heads, queries, keys and rows of the batch, 1 where all share it."""
         heads, distances = self.vector.shape
-        return heads, distances + 1 - self.keys, self.keys, 1
+        queries = distances + 1 - self.keys
+        return heads, queries, self.keys, 1
 
     def gradient(self) -> jax.Array:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
@@ -75,10 +84,15 @@ class ByDistance:
 
         def add(total: jax.Array, cotangent: jax.Array) -> jax.Array:
             # Only the slice moves: a full-length vector for every tile would make the backward pass quadratic.
-            before = jax.lax.dynamic_slice_in_dim(total, first, rows + columns - 1, 1)
-            return jax.lax.dynamic_update_slice_in_dim(total, before + collapse(cotangent[0]), first, 1)
+            distances = rows + columns - 1
+            before = lax.dynamic_slice_in_dim(total, first, distances, 1)
+            of_tile = cotangent[0]
+            more = collapse(of_tile)
+            after = before + more
+            return lax.dynamic_update_slice_in_dim(total, after, first, 1)
 
-        return self.tile(q_first, k_first, rows, columns), add
+        tile = self.tile(q_first, k_first, rows, columns)
+        return tile, add
 
     def cotangent(self, total: jax.Array) -> ByDistance:
         """A sum of gradients in the shape that JAX expects."""
@@ -131,56 +145,67 @@ class ByPosition:
 
     def of_heads(self, first: Any, count: int) -> ByPosition:
         """The same bias for `count` heads from `first` on."""
-        return replace(self, first_head=self.first_head + first, own_heads=count)
+        first_head = self.first_head + first
+        return replace(self, first_head=first_head, own_heads=count)
 
     @property
     def head_indices(self) -> jax.Array:
         """Which of the encoding's heads are described here, int32 `[N]`."""
         if self.own_heads is None:
-            return jnp.arange(self.heads, dtype=jnp.int32)
-        return self.first_head + jnp.arange(self.own_heads, dtype=jnp.int32)
+            return indices_to(self.heads)
+        return self.first_head + indices_to(self.own_heads)
 
     def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[b, N, rows, columns]`."""
-        q = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
-        k = jax.lax.dynamic_slice_in_dim(self.k_positions, k_first, columns, 1)
+        q = lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
+        k = lax.dynamic_slice_in_dim(self.k_positions, k_first, columns, 1)
 
         def of_head(q: jax.Array, k: jax.Array, index: jax.Array) -> jax.Array:
-            return self.encoding.bias(self.params, q, k, Head(index, self.heads))
+            head = Head(index, self.heads)
+            return self.encoding.bias(self.params, q, k, head)
 
         # The hook is written for one head and one row; JAX makes the other axes of it.
         of_heads = jax.vmap(of_head, in_axes=(None, None, 0))
         of_rows = jax.vmap(of_heads, in_axes=(0, 0, None))
-        return of_rows(q, k, self.head_indices).astype(jnp.float32)
+        tile = of_rows(q, k, self.head_indices)
+        return tile.astype(jnp.float32)
 
     def padded(self, queries: int, keys: int) -> ByPosition:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
 
         def pad(positions: jax.Array, length: int) -> jax.Array:
             # Repeating a real position keeps what is masked finite, whatever the encoding makes of it.
-            return jnp.pad(positions, ((0, 0), (0, length - positions.shape[1])), mode="edge")
+            added = length - positions.shape[1]
+            return jnp.pad(positions, ((0, 0), (0, added)), mode="edge")
 
-        return replace(self, q_positions=pad(self.q_positions, queries), k_positions=pad(self.k_positions, keys))
+        q_positions = pad(self.q_positions, queries)
+        k_positions = pad(self.k_positions, keys)
+        return replace(self, q_positions=q_positions, k_positions=k_positions)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Heads, queries, keys and rows of the batch, 1 where all share their positions."""
         rows, queries = self.q_positions.shape
-        return self.head_indices.shape[0], queries, self.k_positions.shape[1], rows
+        heads = self.head_indices.shape[0]
+        keys = self.k_positions.shape[1]
+        return heads, queries, keys, rows
 
     def gradient(self) -> Params:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
-        return jax.tree.map(jnp.zeros_like, _floats(self.params))
+        floats = _floats(self.params)
+        return jax.tree.map(jnp.zeros_like, floats)
 
     def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
 
         def evaluate(floats: list[jax.Array]) -> jax.Array:
-            learned = replace(self, params=_with_floats(self.params, floats))
+            params = _with_floats(self.params, floats)
+            learned = replace(self, params=params)
             return learned.tile(q_first, k_first, rows, columns)
 
         # Spent within the step that asked for it: what differentiation keeps of a tile is as large as the tile.
-        tile, pull = jax.vjp(evaluate, _floats(self.params))
+        floats = _floats(self.params)
+        tile, pull = jax.vjp(evaluate, floats)
 
         def add(total: list[jax.Array], cotangent: jax.Array) -> list[jax.Array]:
             (more,) = pull(cotangent)
@@ -197,7 +222,8 @@ class ByPosition:
             gradients[n] = gradient
         # Positions and the first head are whole numbers, which have no gradient.
         nowhere: Any = {"q_positions": None, "k_positions": None, "first_head": None}
-        return replace(self, params=structure.unflatten(gradients), **nowhere)
+        params = structure.unflatten(gradients)
+        return replace(self, params=params, **nowhere)
 
 
 @dataclass(frozen=True)
@@ -220,19 +246,26 @@ class ByContent:
 
         `seen [b, t, S]`: the pairs that the mask allows, where it does not allow all.
         """
-        rows, columns = q.shape[1], k.shape[1]
+        rows = q.shape[1]
+        columns, K = k.shape[1:3]
         # The hook scores each query head with keys of its own.
-        k_BSNH = jnp.repeat(k, self.heads // k.shape[2], axis=2)
-        q_at = jax.lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
+        group = self.heads // K
+        k_BSNH = jnp.repeat(k, group, axis=2)
+        q_at = lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
         # The order of tokens, which is not their positions: those may stand still or jump.
-        first_index = jnp.asarray(q_offset, jnp.int32) + q_first
-        q_index = first_index + jnp.arange(rows, dtype=jnp.int32)
-        k_index = jnp.arange(columns, dtype=jnp.int32)
+        offset = jnp.asarray(q_offset, jnp.int32)
+        first_index = offset + q_first
+        q_index = first_index + indices_to(rows)
+        k_index = indices_to(columns)
 
         def of_row(q: jax.Array, k: jax.Array, q_at: jax.Array, k_at: jax.Array, seen: jax.Array | None) -> jax.Array:
             # A negative position is a mark: the score is computed elsewhere, and then replaced without a gradient.
-            pairs = Pairs(jnp.maximum(q_at, 0), jnp.maximum(k_at, 0), q_index, k_index, seen)
-            void = (q_at < 0)[:, None] | (k_at < 0)[None, :]
+            some_q = jnp.maximum(q_at, 0)
+            some_k = jnp.maximum(k_at, 0)
+            pairs = Pairs(some_q, some_k, q_index, k_index, seen)
+            q_void = q_at < 0
+            k_void = k_at < 0
+            void = q_void[:, None] | k_void[None, :]
             scores = self.encoding.score(self.params, q, k, pairs)
             return jnp.where(void[None], jnp.nan, scores)
 
@@ -244,13 +277,15 @@ class ByContent:
         content = of_rows(q, k_BSNH, q_at, k_at, seen)
         if self.bias is None:
             return content
-        return content + self.bias.tile(q_first, 0, rows, columns)
+        bias = self.bias.tile(q_first, 0, rows, columns)
+        return content + bias
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Heads, queries, keys and rows of the batch, 1 where all share their positions."""
         rows, queries = self.q_positions.shape
-        return self.heads, queries, self.k_positions.shape[1], rows
+        keys = self.k_positions.shape[1]
+        return self.heads, queries, keys, rows
 
     def padded(self, queries: int, keys: int) -> ByContent:
         """The same for T rounded up to whole blocks of rows."""
@@ -258,7 +293,8 @@ class ByContent:
         at = jnp.pad(self.q_positions, ((0, 0), (0, more)), mode="edge")
         if self.bias is None:
             return replace(self, q_positions=at)
-        return replace(self, q_positions=at, bias=self.bias.padded(queries, keys))
+        bias = self.bias.padded(queries, keys)
+        return replace(self, q_positions=at, bias=bias)
 
 
 def _shared_or_mapped(x: jax.Array | None) -> tuple[Any, int | None]:
@@ -295,7 +331,8 @@ def kind_of(bias: Bias) -> BiasKind:
 
 
 def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    dtype = jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jnp.floating)
 
 
 def _floats(params: Params) -> list[jax.Array]:
@@ -313,84 +350,3 @@ def _with_floats(params: Params, floats: list[jax.Array]) -> Params:
         return leaf
 
     return jax.tree.map(exchanged, params)
-
-
-def over_rows(x: jax.Array) -> jax.Array:
-    """The sum over the leading axis, which stays, by halves: XLA reduces a leading axis slowly on CPU."""
-    odd_ones = None
-    while x.shape[0] > 1:
-        half, odd = divmod(x.shape[0], 2)
-        if odd:
-            # Kept aside until the end, so that what is left divides into two halves.
-            odd_ones = x[-1:] if odd_ones is None else odd_ones + x[-1:]
-        x = x[:half] + x[half : 2 * half]
-    if odd_ones is None:
-        return x
-    return x + odd_ones
-
-
-def describe(
-    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
-) -> Bias:
-    """The bias of an encoding between T queries and S keys, `sizes = (T, S)`.
-
-    `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are
-    at 0 .. S - 1 and queries from `q_offset` on, and a relative bias is evaluated once per distance.
-    """
-    bias = _tile_bias(encoding, params, heads, q, k, sizes, q_offset)
-    if not traits.scores_content(encoding):
-        return bias
-    q_positions, k_positions = _positions(q, k, sizes, q_offset)
-    return ByContent(params, q_positions, k_positions, bias, encoding, heads)
-
-
-def _tile_bias(
-    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
-) -> TileBias:
-    # Without a pair there is nothing to evaluate, and no encoding need expect an empty array.
-    if encoding.bias_kind == "none" or 0 in sizes:
-        return None
-    if encoding.bias_kind == "relative" and q is None and k is None:
-        return _by_distance(encoding, params, heads, sizes, q_offset)
-    q_positions, k_positions = _positions(q, k, sizes, q_offset)
-    return ByPosition(params, q_positions, k_positions, encoding, heads)
-
-
-def _by_distance(
-    encoding: Encoding, params: Params, heads: int, sizes: tuple[int, int], q_offset: Any
-) -> ByDistance | Slope:
-    queries, keys = sizes
-    # Whole numbers, subtracted before anything is rounded: a float32 of two far positions would lose their distance.
-    first_query = jnp.asarray(q_offset, jnp.int32)
-    distances = first_query + jnp.arange(1 - keys, queries, dtype=jnp.int32)
-
-    def of_head(index: jax.Array) -> jax.Array:
-        return encoding.by_distance(params, distances, Head(index, heads))
-
-    vector = jax.vmap(of_head)(jnp.arange(heads, dtype=jnp.int32)).astype(jnp.float32)
-    slopes = traits.slopes(encoding, params, heads)
-    if slopes is None:
-        return ByDistance(vector, keys)
-    return Slope(vector, keys, slopes)
-
-
-def _positions(q: Any, k: Any, sizes: tuple[int, int], q_offset: Any) -> tuple[jax.Array, jax.Array]:
-    """Positions of queries and keys as `[b, T]` and `[b, S]`, b the batch or 1, those left out filled in."""
-    queries, keys = sizes
-    if q is None:
-        q = jnp.arange(queries, dtype=jnp.int32) + jnp.asarray(q_offset, jnp.int32)
-    if k is None:
-        k = jnp.arange(keys, dtype=jnp.int32)
-    q_line, k_line = _lines(q), _lines(k)
-    # As many rows on both sides, so that a map over the batch takes them together.
-    rows = max(q_line.shape[0], k_line.shape[0])
-    q_rows = jnp.broadcast_to(q_line, (rows, q_line.shape[1]))
-    k_rows = jnp.broadcast_to(k_line, (rows, k_line.shape[1]))
-    return q_rows, k_rows
-
-
-def _lines(positions: Any) -> jax.Array:
-    """Positions `[T]`, `[B, T]` or of several coordinates `[B, T, C]` as `[b, T]`: biases read the first coordinate."""
-    if positions.ndim == 3:
-        return positions[..., 0]
-    return jnp.atleast_2d(positions)

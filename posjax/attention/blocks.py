@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from posjax.attention.biases import over_rows
 from posjax.attention.masks import Mask
 from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, settled
 
@@ -24,18 +24,21 @@ BLOCK = 256
 
 def block_size(length: int, most: int | None = None) -> int:
     """The block's size: at most BLOCK, or `most`, and such that the last block is nearly full."""
-    blocks = -(-length // (most or BLOCK))
+    largest = most or BLOCK
+    blocks = -(-length // largest)
     return -(-length // blocks)
 
 
 def take(x: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
     """Block number `index` along an axis."""
-    return jax.lax.dynamic_slice_in_dim(x, index * block, block, axis)
+    first = index * block
+    return lax.dynamic_slice_in_dim(x, first, block, axis)
 
 
 def put(x: jax.Array, part: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
     """The array with block number `index` in place of its own."""
-    return jax.lax.dynamic_update_slice_in_dim(x, part, index * block, axis)
+    first = index * block
+    return lax.dynamic_update_slice_in_dim(x, part, first, axis)
 
 
 # Forward --------------------------------------------------------------------------------------------------------------
@@ -54,9 +57,11 @@ class Totals(NamedTuple):
 def nothing_yet(q_BKGTH: jax.Array, size: int) -> Totals:
     """The totals of queries that have seen no key, for values of `size` channels."""
     # Made of the queries: inside a shard_map what a loop carries differs between devices from the first round on.
-    line = jnp.zeros_like(q_BKGTH[..., 0], jnp.float32)
+    channel = q_BKGTH[..., 0]
+    line = jnp.zeros_like(channel, jnp.float32)
     out = jnp.broadcast_to(line[..., None], (*line.shape, size))
-    return Totals(out, line + LOWEST, line)
+    lowest = line + LOWEST
+    return Totals(out, lowest, line)
 
 
 def masked_logits(q_BKGTH: jax.Array, k_BKSH: jax.Array, tile: jax.Array | None, seen: jax.Array | None) -> jax.Array:
@@ -76,9 +81,14 @@ def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tup
     `q_index` and `k_index` are numbers among the T queries and S keys of `sizes`, or past them where a block is padded.
     """
     T, S = sizes
-    seen = (k_index < S)[None, None, :]
+    is_key = k_index < S
+    seen = is_key[None, None, :]
     # Clipped, since the indices of padding must not read past a mask's own arrays.
-    allowed = mask.allowed(q_offset + jnp.minimum(q_index, T - 1), jnp.minimum(k_index, S - 1))
+    last_query = T - 1
+    last_key = S - 1
+    real_query = jnp.minimum(q_index, last_query)
+    real_key = jnp.minimum(k_index, last_key)
+    allowed = mask.allowed(q_offset + real_query, real_key)
     if allowed is None:
         return seen
     return seen & allowed
@@ -86,19 +96,30 @@ def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tup
 
 def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSH: jax.Array) -> Totals:
     """The totals once a block of keys has been seen."""
-    highest = jnp.maximum(totals.highest, l_BKGTS.max(-1))
+    before = totals.highest
+    here = l_BKGTS.max(-1)
+    highest = jnp.maximum(before, here)
     # What was summed under a lower maximum is too large by this much.
-    fade = jnp.exp(totals.highest - highest)
-    p_BKGTS = jnp.exp(l_BKGTS - highest[..., None])
-    values = jnp.einsum("BKGTS,BKSH->BKGTH", p_BKGTS.astype(v_BKSH.dtype), v_BKSH, preferred_element_type=jnp.float32)
+    change = before - highest
+    fade = jnp.exp(change)
+    below = l_BKGTS - highest[..., None]
+    p_BKGTS = jnp.exp(below)
+    # In the values' own type: a product of two types would be one of the wider.
+    weights_BKGTS = p_BKGTS.astype(v_BKSH.dtype)
+    values = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, preferred_element_type=jnp.float32)
     out = totals.out * fade[..., None] + values
-    return Totals(out, highest, totals.total * fade + p_BKGTS.sum(-1))
+    faded = totals.total * fade
+    total = faded + p_BKGTS.sum(-1)
+    return Totals(out, highest, total)
 
 
 def finished(totals: Totals, dtype: Any) -> tuple[jax.Array, jax.Array]:
     """The output and the log-sum-exp; a row that saw nothing gets 0."""
-    total = jnp.where(totals.total == 0, 1.0, totals.total)
-    return (totals.out / total[..., None]).astype(dtype), log_sum(totals.highest, totals.total)
+    total = totals.total
+    lse = log_sum(totals.highest, total)
+    divisor = jnp.where(total == 0, 1.0, total)
+    out = totals.out / divisor[..., None]
+    return out.astype(dtype), lse
 
 
 # Backward -------------------------------------------------------------------------------------------------------------
@@ -121,8 +142,12 @@ def rows_backward(
     """The rows of a backward pass, from the cotangents of output and log-sum-exp and what the forward pass kept."""
     highest, share = for_backward(highest, total)
     # The log-sum-exp's own cotangent enters with the other sign.
-    delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), -1) - d_lse
-    return BackwardRows(d_out, highest, share, jnp.where(share > 0, delta, 0.0))
+    wide_d_out = d_out.astype(jnp.float32)
+    wide_out = out.astype(jnp.float32)
+    products = wide_d_out * wide_out
+    delta = jnp.sum(products, -1) - d_lse
+    delta = jnp.where(share > 0, delta, 0.0)
+    return BackwardRows(d_out, highest, share, delta)
 
 
 def for_backward(highest: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -133,14 +158,19 @@ def for_backward(highest: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.A
     """
     alive = total > 0
     # The inner where keeps a total of 0 out of the division, whose gradient would be NaN even where it is not taken.
-    share = jnp.where(alive, 1 / jnp.where(alive, total, 1.0), 0.0)
-    return jnp.where(alive, highest, BLIND), share
+    divisor = jnp.where(alive, total, 1.0)
+    share = jnp.where(alive, 1 / divisor, 0.0)
+    highest = jnp.where(alive, highest, BLIND)
+    return highest, share
 
 
 def weights(logits: jax.Array, highest: jax.Array, share: jax.Array) -> jax.Array:
     """The softmax `[..., t, s]` of logits, from what `for_backward` gives of their rows `[..., t]`."""
-    p = jnp.exp(logits - highest[..., None]) * share[..., None]
-    return jnp.where(share[..., None] > 0, p, 0.0)
+    below = logits - highest[..., None]
+    share = share[..., None]
+    p = jnp.exp(below) * share
+    alive = share > 0
+    return jnp.where(alive, p, 0.0)
 
 
 class BlockGradients(NamedTuple):
@@ -167,12 +197,16 @@ def differentiate(
     """The gradients of a block from its logits; `pull` adds those of its tile to `d_bias`, where there is a bias."""
     p = weights(l_BKGTS, rows.highest, rows.share)
     dp = jnp.einsum("BKGTH,BKSH->BKGTS", rows.d_out, v_BKSH, preferred_element_type=jnp.float32)
-    ds = p * (dp - rows.delta[..., None])
+    delta = rows.delta[..., None]
+    ds = p * (dp - delta)
     if pull is not None:
         d_bias = pull(d_bias, ds)
-    p, ds = p.astype(q_BKGTH.dtype), ds.astype(q_BKGTH.dtype)
+    p = p.astype(q_BKGTH.dtype)
+    ds = ds.astype(q_BKGTH.dtype)
     dq = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_BKSH, preferred_element_type=jnp.float32)
-    return BlockGradients(dq, _along_rows(q_BKGTH, ds), _along_rows(rows.d_out, p), d_bias)
+    dk = _along_rows(q_BKGTH, ds)
+    dv = _along_rows(rows.d_out, p)
+    return BlockGradients(dq, dk, dv, d_bias)
 
 
 def pull_of(tile_and_pull: Any) -> tuple[jax.Array | None, Any]:
@@ -190,6 +224,24 @@ def pull_of(tile_and_pull: Any) -> tuple[jax.Array | None, Any]:
     return tile, add
 
 
+def over_rows(x: jax.Array) -> jax.Array:
+    """The sum over the leading axis, which stays, by halves: XLA reduces a leading axis slowly on CPU."""
+    odd_ones = None
+    while x.shape[0] > 1:
+        rows = x.shape[0]
+        half, odd = divmod(rows, 2)
+        if odd:
+            # Kept aside until the end, so that what is left divides into two halves.
+            odd_ones = x[-1:] if odd_ones is None else odd_ones + x[-1:]
+        pairs = 2 * half
+        upper = x[:half]
+        lower = x[half:pairs]
+        x = upper + lower
+    if odd_ones is None:
+        return x
+    return x + odd_ones
+
+
 def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum over queries of `x [B, K, G, t, H]` times `weights [B, K, G, t, s]`: float32 `[B, K, H, s]`."""
 
@@ -198,7 +250,9 @@ def _along_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
         return jnp.einsum("BKGTH,BKGTS->BKHS", x, weights, preferred_element_type=jnp.float32)
 
     def wide(x: jax.Array, weights: jax.Array) -> jax.Array:
-        return product(x.astype(jnp.float32), weights.astype(jnp.float32))
+        wide_x = x.astype(jnp.float32)
+        wide_weights = weights.astype(jnp.float32)
+        return product(wide_x, wide_weights)
 
     # XLA's CPU has this product for float32 alone.
-    return cast(jax.Array, jax.lax.platform_dependent(x, weights, cpu=wide, default=product))
+    return cast(jax.Array, lax.platform_dependent(x, weights, cpu=wide, default=product))

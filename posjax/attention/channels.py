@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 WIDTH = 8
 """Channels added, whatever the length: kernels want head sizes that are multiples of eight."""
@@ -51,7 +52,7 @@ def pieces(slopes: jax.Array, count: int, dtype: str) -> jax.Array:
     parts = []
     for _ in range(count):
         # Rounded in a way that the compiler cannot take for a needless conversion.
-        part = jax.lax.reduce_precision(left, *_bits(dtype))
+        part = lax.reduce_precision(left, *_bits(dtype))
         parts.append(part)
         left = left - part
     return jnp.stack(parts, axis=-1).astype(dtype)

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 
 from posjax.attention import blocks
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, TileBias
 from posjax.attention.blocks import Totals, block_size, put, take
 from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
-from posjax.attention.masks import Causal, Mask, Window, rules
+from posjax.attention.masks import Causal, Mask, indices_to, rules
 from posjax.attention.reference import LOWEST, logits, mark_keys, mark_rows, softmax, without_void
+from posjax.attention.visits import BlockGrid, live_pairs
 
 WIDE, LONG = 512, 2048
 """A CPU takes wider blocks from this length on, where no rule but causality would leave more of them empty: its library
@@ -35,15 +36,6 @@ in its caches."""
 def refuse(job: Job) -> str | None:
     """Nothing: every bias and mask, on every device."""
     return None
-
-
-class BlockGrid(NamedTuple):
-    """T queries and S keys, cut into blocks of `rows` and `columns`."""
-
-    queries: int
-    keys: int
-    rows: int
-    columns: int
 
 
 class BlockVisits(NamedTuple):
@@ -72,7 +64,8 @@ def attention(
     q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
-    q, (k, v) = mark_rows(q), mark_keys(k, v)
+    q = mark_rows(q)
+    k, v = mark_keys(k, v)
     if not isinstance(bias, ByContent):
         return _by_blocks(q, k, v, bias, mask, q_offset)
     summed = between_tokens(bias, q, k, mask, q_offset)
@@ -80,8 +73,12 @@ def attention(
         return _by_rows(q, k, v, bias, mask, q_offset)
     # A score that only adds up what lies between two tokens is a difference of sums, and so a bias of blocks.
     q, k, between = summed
-    out, lse = _by_blocks(q, k, v, between.without_queries(), mask, q_offset)
-    return out, jnp.where(lse > LOWEST, between.moved(lse), lse)
+    constant = between.without_queries()
+    out, lse = _by_blocks(q, k, v, constant, mask, q_offset)
+    alive = lse > LOWEST
+    moved = between.moved(lse)
+    lse = jnp.where(alive, moved, lse)
+    return out, lse
 
 
 def _by_blocks(
@@ -91,29 +88,37 @@ def _by_blocks(
     S, K = k.shape[1:3]
     cut = cut_of(q, k, bias, mask)
     grid = BlockGrid(T, S, cut.rows, cut.columns)
-    q_BTKGH = _pad(q, cut.rows).reshape(B, -1, K, N // K, H)
+    group = N // K
+    q_BTNH = _pad(q, cut.rows)
+    k_BSKH = _pad(k, cut.columns)
+    v_BSKH = _pad(v, cut.columns)
+    q_BTKGH = q_BTNH.reshape(B, -1, K, group, H)
     q_BKGTH = q_BTKGH.transpose(0, 2, 3, 1, 4)
-    k_BKSH = _pad(k, cut.columns).swapaxes(1, 2)
-    v_BKSH = _pad(v, cut.columns).swapaxes(1, 2)
+    k_BKSH = k_BSKH.swapaxes(1, 2)
+    v_BKSH = v_BSKH.swapaxes(1, 2)
     padded = bias
     if bias is not None:
-        padded = bias.padded(q_BKGTH.shape[3], k_BKSH.shape[2])
-    parts = B // cut.batch * (K // cut.heads)
+        queries = q_BTNH.shape[1]
+        keys = k_BSKH.shape[1]
+        padded = bias.padded(queries, keys)
+    row_parts = B // cut.batch
+    head_parts = K // cut.heads
+    parts = row_parts * head_parts
 
     def some(index: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The rows of the batch and the heads that are computed at once."""
-        row = index // (K // cut.heads) * cut.batch
-        group = q.shape[2]
-        head = index % (K // cut.heads) * group * cut.heads
+        row = index // head_parts * cut.batch
         part = padded
         if parts > 1 and isinstance(padded, ByDistance | BetweenTokens):
-            part = padded.part(row, cut.batch, head, group * cut.heads)
+            heads = group * cut.heads
+            head = index % head_parts * heads
+            part = padded.part(row, cut.batch, head, heads)
         own = mask
         if cut.batch < B:
             own = mask.part(row, cut.batch)
-        pairs, count = _live(own, q_offset, grid)
+        pairs, count = live_pairs(own, q_offset, grid)
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
-            pairs, _ = jax.lax.optimization_barrier((pairs, index))
+            pairs, _ = lax.optimization_barrier((pairs, index))
         visits = BlockVisits(own, jnp.asarray(q_offset, jnp.int32), pairs, count)
         return cast(tuple[jax.Array, jax.Array], _blocks(grid, q, k, v, part, visits))
 
@@ -122,7 +127,7 @@ def _by_blocks(
     else:
         index = jnp.arange(parts, dtype=jnp.int32)
         each = [x.reshape(parts, cut.batch, cut.heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH)]
-        out, lse = jax.lax.map(lambda x: some(*x), (index, *each))
+        out, lse = lax.map(lambda x: some(*x), (index, *each))
     out_BKGTH = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1])
     out_BTNH = out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, v.shape[-1])
     return out_BTNH[:, :T], lse.reshape(B, N, -1)[:, :, :T]
@@ -136,21 +141,30 @@ def _by_rows(
     S = k.shape[1]
     rows = block_size(T)
     count = -(-T // rows)
-    bias = bias.padded(count * rows, S)
-    q_blocks = jnp.moveaxis(_pad(q, rows).reshape(B, count, rows, N, H), 1, 0)
+    padded_T = count * rows
+    bias = bias.padded(padded_T, S)
+    q_BTNH = _pad(q, rows)
+    q_cut = q_BTNH.reshape(B, count, rows, N, H)
+    q_blocks = jnp.moveaxis(q_cut, 1, 0)
 
     # Recomputed, since the logits of all blocks together would be the T x S that this file never builds.
     @jax.checkpoint
     def block(index: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = index * rows
         # The last rows may be padding: they look as the last token does, and are cut off.
-        order = jnp.minimum(q_offset + first + jnp.arange(rows, dtype=jnp.int32), q_offset + T - 1)
-        seen = mask.allowed(order, jnp.arange(S, dtype=jnp.int32))
+        inside = indices_to(rows)
+        order = q_offset + first + inside
+        last = q_offset + T - 1
+        q_index = jnp.minimum(order, last)
+        k_index = indices_to(S)
+        seen = mask.allowed(q_index, k_index)
         return softmax(logits(q, k, bias, q_offset, first, seen), seen, v, q.dtype)
 
-    out, lse = jax.lax.map(lambda pair: block(*pair), (jnp.arange(count, dtype=jnp.int32), q_blocks))
-    out_BTNH = jnp.moveaxis(out, 0, 1).reshape(B, count * rows, N, v.shape[-1])
-    lse_BNT = jnp.moveaxis(lse, 0, 2).reshape(B, N, count * rows)
+    out, lse = lax.map(lambda pair: block(*pair), (jnp.arange(count, dtype=jnp.int32), q_blocks))
+    out_cut = jnp.moveaxis(out, 0, 1)
+    lse_cut = jnp.moveaxis(lse, 0, 2)
+    out_BTNH = out_cut.reshape(B, padded_T, N, v.shape[-1])
+    lse_BNT = lse_cut.reshape(B, N, padded_T)
     return out_BTNH[:, :T], lse_BNT[:, :, :T]
 
 
@@ -174,13 +188,16 @@ def cut_of(q: jax.Array, k: jax.Array, bias: Any, mask: Mask) -> Cut:
     B, T, N, _ = q.shape
     S, K = k.shape[1:3]
     group = N // K
-    rows, columns = block_size(T), block_size(S)
+    rows = block_size(T)
+    columns = block_size(S)
     if here()[0] != "cpu" or jax.sharding.get_abstract_mesh().size > 1 or isinstance(bias, ByPosition):
         return Cut(rows, columns, B, K)
     only_causal = all(type(rule) is Causal for rule in rules(mask))
     if min(T, S) >= LONG and group * WIDE**2 <= TILE and only_causal:
-        rows, columns = block_size(T, WIDE), block_size(S, WIDE)
-    room = TILE // (rows * columns * group)
+        rows = block_size(T, WIDE)
+        columns = block_size(S, WIDE)
+    logits_of_head = rows * columns * group
+    room = TILE // logits_of_head
     heads = _divisor(K, room)
     batch = 1
     if heads == K:  # Room for more than one row's heads.
@@ -190,73 +207,35 @@ def cut_of(q: jax.Array, k: jax.Array, bias: Any, mask: Mask) -> Cut:
 
 def _divisor(number: int, most: int) -> int:
     """The largest divisor of a number that is at most `most`, or 1."""
-    candidates = range(1, max(1, min(number, most)) + 1)
+    most = min(number, most)
+    largest = max(1, most)
+    candidates = range(1, largest + 1)
     return max(size for size in candidates if number % size == 0)
 
 
 def _pad(x: jax.Array, block: int) -> jax.Array:
-    missing = -x.shape[1] % block
+    length = x.shape[1]
+    missing = -length % block
     return jnp.pad(x, ((0, 0), (0, missing), (0, 0), (0, 0)))
-
-
-# Which blocks meet ----------------------------------------------------------------------------------------------------
-def visited_pairs(mask: Mask, q_offset: Any, grid: BlockGrid) -> np.ndarray:
-    """The (query block, key block) pairs that may hold an allowed pair, row by row, int32 `[pairs, 2]`."""
-    T, S, rows, columns = grid
-    q_blocks, k_blocks = -(-T // rows), -(-S // columns)
-    every = [(i, j) for i in range(q_blocks) for j in range(k_blocks)]
-    if isinstance(q_offset, int):  # A traced q_offset is unknown until run time: then every block is visited.
-
-        def seen(i: int, j: int) -> bool:
-            first = q_offset + i * rows
-            last = q_offset + min((i + 1) * rows, T) - 1
-            return mask.may_see(first, last, j * columns, (j + 1) * columns - 1)
-
-        every = [pair for pair in every if seen(*pair)]
-    return np.array(every, np.int32).reshape(-1, 2)
-
-
-def _live(mask: Mask, q_offset: Any, grid: BlockGrid) -> tuple[jax.Array, Any]:
-    """The pairs to visit, those that can hold an allowed pair first, and how many these are; `None`: all of them.
-
-    What is known before run time has made the list short already. Segments, and a traced q_offset or window, are known
-    at run time only: then the loop ends early.
-    """
-    pairs = jnp.asarray(visited_pairs(mask, q_offset, grid))
-    if pairs.shape[0] < 2 or (isinstance(q_offset, int) and all(map(_is_static, rules(mask)))):
-        return pairs, None
-
-    def tokens(length: int, block: int) -> jax.Array:
-        """The token indices of each block; past the last token, that token again."""
-        count = -(-length // block)
-        index = jnp.arange(count * block, dtype=jnp.int32)
-        return jnp.minimum(index, length - 1).reshape(-1, block)
-
-    live = mask.live(q_offset + tokens(grid.queries, grid.rows), tokens(grid.keys, grid.columns))
-    if live is None:
-        return pairs, None
-    live = live[pairs[:, 0], pairs[:, 1]]
-    # Stable, so that what is visited keeps its order and sums are added as they always are.
-    return pairs[jnp.argsort(~live, stable=True)], jnp.sum(live, dtype=jnp.int32)
-
-
-def _is_static(rule: Mask) -> bool:
-    """Whether `may_see` has already said all that a rule can say."""
-    return type(rule) is Causal or (type(rule) is Window and type(rule.size) is int)
 
 
 def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, visits: BlockVisits) -> Any:
     """Takes the carry through `step(carry, i, j)` for each pair of blocks."""
     pairs = visits.pairs
     if pairs.shape[0] == 1:  # A loop of one round keeps XLA from fusing across it.
-        return step(carry, pairs[0, 0], pairs[0, 1])
+        i = pairs[0, 0]
+        j = pairs[0, 1]
+        return step(carry, i, j)
 
     def visit(carry: Any, pair: jax.Array) -> tuple[Any, None]:
-        return step(carry, pair[0], pair[1]), None
+        i = pair[0]
+        j = pair[1]
+        carry = step(carry, i, j)
+        return carry, None
 
     if visits.count is None:
-        return jax.lax.scan(visit, carry, pairs)[0]
-    return jax.lax.fori_loop(0, visits.count, lambda n, carry: visit(carry, pairs[n])[0], carry)
+        return lax.scan(visit, carry, pairs)[0]
+    return lax.fori_loop(0, visits.count, lambda n, carry: visit(carry, pairs[n])[0], carry)
 
 
 # Forward and back -----------------------------------------------------------------------------------------------------
@@ -271,8 +250,12 @@ def _logits(
     grid: BlockGrid, q: jax.Array, k: jax.Array, visits: BlockVisits, tile: jax.Array | None, i: Any, j: Any
 ) -> jax.Array:
     """The masked logits of query block i and key block j, `[B, K, G, t, s]`."""
-    q_index = i * grid.rows + jnp.arange(grid.rows, dtype=jnp.int32)
-    k_index = j * grid.columns + jnp.arange(grid.columns, dtype=jnp.int32)
+    q_first = i * grid.rows
+    k_first = j * grid.columns
+    rows = indices_to(grid.rows)
+    columns = indices_to(grid.columns)
+    q_index = q_first + rows
+    k_index = k_first + columns
     sizes = (grid.queries, grid.keys)
     seen = blocks.allowed_pairs(visits.mask, q_index, k_index, sizes, visits.q_offset)
     return blocks.masked_logits(q, k, tile, seen)
@@ -281,28 +264,39 @@ def _logits(
 def _forward(
     grid: BlockGrid, q: jax.Array, k: jax.Array, v: jax.Array, bias: Any, visits: BlockVisits
 ) -> tuple[tuple[jax.Array, jax.Array], Kept]:
-    rows, columns = grid.rows, grid.columns
+    rows = grid.rows
+    columns = grid.columns
+
+    def key_block(x: jax.Array, j: Any) -> jax.Array:
+        return take(x, j, columns, 2)
 
     def step(totals: Totals, i: Any, j: Any) -> Totals:
         tile = None
         if bias is not None:
-            tile = bias.tile(i * rows, j * columns, rows, columns)
+            q_first = i * rows
+            k_first = j * columns
+            tile = bias.tile(q_first, k_first, rows, columns)
         q_i = take(q, i, rows, 3)
-        k_j = take(k, j, columns, 2)
-        v_j = take(v, j, columns, 2)
+        k_j = key_block(k, j)
+        v_j = key_block(v, j)
         l_BKGTS = _logits(grid, q_i, k_j, visits, tile, i, j)
         before = Totals(*(take(x, i, rows, 3) for x in totals))
         after = blocks.gather(before, l_BKGTS, v_j)
         return Totals(*(put(x, part, i, rows, 3) for x, part in zip(totals, after, strict=True)))
 
-    totals = _fold(step, blocks.nothing_yet(q, v.shape[-1]), visits)
+    size = v.shape[-1]
+    empty = blocks.nothing_yet(q, size)
+    totals = _fold(step, empty, visits)
     out, lse = blocks.finished(totals, q.dtype)
-    return (out, lse), Kept(q, k, v, bias, visits, out, totals.highest, totals.total)
+    kept = Kept(q, k, v, bias, visits, out, totals.highest, totals.total)
+    return (out, lse), kept
 
 
 def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Array]) -> Any:
-    rows, columns = grid.rows, grid.columns
-    v, bias = kept.v, kept.bias
+    rows = grid.rows
+    columns = grid.columns
+    v = kept.v
+    bias = kept.bias
     # A mark is never a number: rows of NaN are computed at 0 here, and their share of 0 keeps them out of every sum.
     (q, _), (k, _) = without_void(kept.q), without_void(kept.k)
     at_queries = blocks.rows_backward(*cotangents, kept.out, kept.highest, kept.total)
@@ -334,9 +328,14 @@ def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Arra
     if bias is not None:
         d_bias = bias.cotangent(d_bias)
     scale = 1 / math.sqrt(q.shape[-1])
-    dq = (dq * scale).astype(q.dtype)
-    dk = (dk.mT * scale).astype(k.dtype)
-    return dq, dk, dv.mT.astype(v.dtype), d_bias, None
+    # Scaled in float32, and rounded once.
+    dq *= scale
+    dk = dk.mT * scale
+    dv = dv.mT
+    dq = dq.astype(q.dtype)
+    dk = dk.astype(k.dtype)
+    dv = dv.astype(v.dtype)
+    return dq, dk, dv, d_bias, None
 
 
 _blocks.defvjp(_forward, _backward)

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 STRIP = 16
 """How many rows of a block `collapse` adds up at once on a CPU."""
@@ -29,7 +30,7 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
 
 def collapse(block: jax.Array) -> jax.Array:
     """The transpose of `expand`: sums over the diagonals of `block [N, rows, columns]`, `[N, rows + columns - 1]`."""
-    return cast(jax.Array, jax.lax.platform_dependent(block, cpu=_by_strips, default=by_skewing))
+    return cast(jax.Array, lax.platform_dependent(block, cpu=_by_strips, default=by_skewing))
 
 
 def by_skewing(block: jax.Array) -> jax.Array:
@@ -53,16 +54,16 @@ def _by_strips(block: jax.Array) -> jax.Array:
     def add(i: Any, total: jax.Array) -> jax.Array:
         # A strip further down is as much further to the left: its diagonals then stand above those of the last.
         at = (0, 0, (strips - i) * strip)
-        part = jax.lax.dynamic_slice_in_dim(block, i * strip, strip, 1)
-        before = jax.lax.dynamic_slice(total, at, part.shape)
-        return jax.lax.dynamic_update_slice(total, before + part, at)
+        part = lax.dynamic_slice_in_dim(block, i * strip, strip, 1)
+        before = lax.dynamic_slice(total, at, part.shape)
+        return lax.dynamic_update_slice(total, before + part, at)
 
     # The rows that fill no strip stand last, and furthest to the left: the sum begins with them.
     missing = strip - left
     rest = block[:, rows - left :]
     last = jnp.pad(rest, ((0, 0), (0, missing), (0, width - columns)))
     # A loop, since in one expression of all strips XLA would compute the block anew for each.
-    total = jax.lax.fori_loop(0, strips, add, last)
+    total = lax.fori_loop(0, strips, add, last)
     return by_skewing(total)[:, : rows + columns - 1]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from posjax.attention.biases import ByContent, Pull
 from posjax.attention.masks import Causal, Mask, Segments, Window, rules
@@ -32,8 +33,8 @@ class BetweenTokens:
         """The bias of a block of pairs, `[B, N, rows, columns]`."""
 
         def difference(q: jax.Array, k: jax.Array) -> jax.Array:
-            q_sums = jax.lax.dynamic_slice_in_dim(q, q_first, rows, 2)
-            k_sums = jax.lax.dynamic_slice_in_dim(k, k_first, columns, 2)
+            q_sums = lax.dynamic_slice_in_dim(q, q_first, rows, 2)
+            k_sums = lax.dynamic_slice_in_dim(k, k_first, columns, 2)
             return q_sums[..., None] - k_sums[..., None, :]
 
         q_high, q_low = self.queries
@@ -54,7 +55,7 @@ class BetweenTokens:
         """The same bias for `batch` rows of the batch from `row` on, and `heads` heads from `head` on."""
 
         def own(x: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(x, (row, head, 0), (batch, heads, x.shape[2]))
+            return lax.dynamic_slice(x, (row, head, 0), (batch, heads, x.shape[2]))
 
         return jax.tree.map(own, self)
 
@@ -69,8 +70,8 @@ class BetweenTokens:
             # A product, since XLA would compute the block anew for a reduction of its own.
             ones = jnp.ones((*cotangent.shape[:2], rows), cotangent.dtype)
             more = jnp.einsum("BNT,BNTS->BNS", ones, cotangent)
-            before = jax.lax.dynamic_slice_in_dim(total, k_first, columns, 2)
-            return jax.lax.dynamic_update_slice_in_dim(total, before - more, k_first, 2)
+            before = lax.dynamic_slice_in_dim(total, k_first, columns, 2)
+            return lax.dynamic_update_slice_in_dim(total, before - more, k_first, 2)
 
         return self.tile(q_first, k_first, rows, columns), add
 
@@ -85,13 +86,13 @@ class BetweenTokens:
     def without_queries(self) -> BetweenTokens:
         """The same bias, the sums of its queries as numbers without a gradient: `moved` has that."""
         high, low = self.queries
-        return replace(self, queries=(jax.lax.stop_gradient(high), jax.lax.stop_gradient(low)))
+        return replace(self, queries=(lax.stop_gradient(high), lax.stop_gradient(low)))
 
     def moved(self, lse: jax.Array) -> jax.Array:
         """The log-sum-exp `[B, N, T]` as it is, with its gradient to the sums of the queries."""
         high, _ = self.queries
         # The difference is exactly 0, and its gradient is 1.
-        return lse + (high - jax.lax.stop_gradient(high))
+        return lse + (high - lax.stop_gradient(high))
 
 
 jax.tree_util.register_dataclass(BetweenTokens, data_fields=["queries", "keys"], meta_fields=[])
@@ -185,5 +186,5 @@ def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
         low = jnp.where(b_starts, b_low, low)
         return a_starts | b_starts, high, low
 
-    _, high, low = jax.lax.associative_scan(add, (starts, x, jnp.zeros_like(x)), axis=-1)
+    _, high, low = lax.associative_scan(add, (starts, x, jnp.zeros_like(x)), axis=-1)
     return high, low

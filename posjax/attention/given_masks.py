@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import core
+from jax import core, lax
 
 from posjax.attention.masks import Both, Dense, Mask, Segments, Window, as_mask
 from posjax.errors import InputError
@@ -81,7 +81,7 @@ def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Any) -> Segm
         )
     if not spans_keys:  # A sequence of its own: its first id is looked up at the first query's index.
         room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
-        queries = jax.lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
+        queries = lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
     if mask.keys is None:
         return Segments(queries)
     return Segments(queries, keys)

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import PartitionSpec
 
 from posjax import axes
 from posjax.attention.dispatch import fit
 from posjax.attention.given_masks import ids_of
-from posjax.attention.masks import Causal, Mask, Segments, as_mask, rules
+from posjax.attention.masks import Causal, Mask, Segments, as_mask, indices_to, rules
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
@@ -30,7 +31,9 @@ CHUNK = 128
 def elu_plus_one(x: jax.Array) -> jax.Array:
     """The feature map `elu(x) + 1`, positive. Source: Katharopoulos et al. 2020, arXiv:2006.16236, equation 7."""
     # Not elu(x) + 1, in which a float32 below -17 is rounded to 0.
-    return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0)))
+    negative = jnp.minimum(x, 0)
+    below = jnp.exp(negative)
+    return jnp.where(x > 0, x + 1, below)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
     q, k, _ = qkv
     # An array's type may name fewer axes than it has: those left out are not split.
     named = (*spec_of(k), None, None, None)
-    rows, heads = named[0], named[2]
+    rows = named[0]
+    heads = named[2]
     sums: Any = PartitionSpec(rows, heads)
     of_rows: Any = PartitionSpec(rows)
     whole: Any = PartitionSpec()
@@ -165,17 +169,23 @@ def _attended(
     padding = segments[:, :, None] == 0
     nowhere = _nowhere(at)
     # What is not finite would reach every later token through the sums: it becomes 0, and is counted beside them.
-    q_clean, q_void = without_void(q.astype(jnp.float32))
-    k_clean, k_void = without_void(k.astype(jnp.float32))
-    v_clean, v_void = without_void(v.astype(jnp.float32))
-    void_BTK = (k_void | v_void | nowhere) & ~padding
+    q_clean, q_void = _cleaned(q)
+    k_clean, k_void = _cleaned(k)
+    v_clean, v_void = _cleaned(v)
+    no_key = k_void | v_void | nowhere
+    void_BTK = no_key & ~padding
     at = jnp.maximum(at, 0)
-    q_BTKGH = _featured(feature, q_clean).reshape(*q.shape[:2], K, -1, H)
-    k_BTKH = jnp.where((padding | void_BTK)[..., None], 0.0, _featured(feature, k_clean))
+    q_features = _featured(feature, q_clean)
+    k_features = _featured(feature, k_clean)
+    q_BTKGH = q_features.reshape(*q.shape[:2], K, -1, H)
+    absent = padding | void_BTK
+    k_BTKH = jnp.where(absent[..., None], 0.0, k_features)
     # Features are turned, and not what they are made of: a rotation of the latter would not survive the map.
-    turned_q = encoding.rotate(params, q_BTKGH.reshape(q.shape), at, "query").reshape(q_BTKGH.shape)
+    turned_BTNH = encoding.rotate(params, q_features, at, "query")
+    turned_q = turned_BTNH.reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
-    tokens = LinearTokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void_BTK.astype(jnp.float32), segments)
+    void = void_BTK.astype(jnp.float32)
+    tokens = LinearTokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void, segments)
     if 0 in q.shape:
         return jnp.zeros_like(q), before
     if causal:
@@ -185,11 +195,21 @@ def _attended(
     seen = sums.weight != 0
     # Twice, since a division by 0 that is not taken would still make the gradient NaN.
     out = jnp.where(seen, sums.total / jnp.where(seen, sums.weight, 1.0), 0.0)
-    lost_BTN = jnp.broadcast_to((q_void | nowhere) & ~padding, q.shape[:3])
-    lost = lost_BTN.reshape(out.shape[:4])[..., None]
-    sees_void = (sums.void > 0)[..., None, None]
-    out = jnp.where(lost | sees_void, jnp.nan, out)
-    return out.reshape(q.shape).astype(q.dtype), after
+    no_query = q_void | nowhere
+    lost = no_query & ~padding
+    lost_BTN = jnp.broadcast_to(lost, q.shape[:3])
+    lost_BTKG = lost_BTN.reshape(out.shape[:4])
+    sees_void = sums.void > 0
+    void_BTKG = lost_BTKG | sees_void[..., None]
+    out = jnp.where(void_BTKG[..., None], jnp.nan, out)
+    out_BTNH = out.reshape(q.shape)
+    return out_BTNH.astype(q.dtype), after
+
+
+def _cleaned(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rows in float32 with those that are not finite at 0, and which these are."""
+    wide = x.astype(jnp.float32)
+    return without_void(wide)
 
 
 def _nowhere(at: jax.Array) -> jax.Array:
@@ -241,23 +261,27 @@ def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> j
             "linear attention in both directions sees one document as a whole: it takes neither Segments "
             "nor a state; intersect the mask with Causal()"
         )
+    B = sizes["B"]
+    T = sizes["T"]
     if not named:
         # Without ids the tokens go on with the state's own document.
-        document = jnp.ones((sizes["B"],), jnp.int32)
+        document = jnp.ones((B,), jnp.int32)
         if state is not None:
             document = state.segment
-        return jnp.broadcast_to(document[:, None], (sizes["B"], sizes["T"]))
-    ids = ids_of(named[0].queries, "queries", sizes["B"])
-    if named[0].keys is not None or ids.shape != (sizes["B"], sizes["T"]):
+        return jnp.broadcast_to(document[:, None], (B, T))
+    packed = named[0]
+    ids = ids_of(packed.queries, "queries", B)
+    if packed.keys is not None or ids.shape != (B, T):
         raise InputError(
             f"linear attention got Segments of shape {ids.shape}: needed is one id for each token, "
-            f"({sizes['B']}, {sizes['T']}), the same for queries and keys"
+            f"({B}, {T}), the same for queries and keys"
         )
     return ids
 
 
 def _empty(sizes: dict[str, int]) -> LinearState:
-    B, K = sizes["B"], sizes["K"]
+    B = sizes["B"]
+    K = sizes["K"]
     H = sizes["H"]
     return LinearState(
         products=jnp.zeros((B, K, H, H), jnp.float32),
@@ -276,8 +300,12 @@ def _full(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState]:
     void = jnp.sum(tokens.void, axis=1)
     total = jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, products)
     weight = jnp.einsum("BTKGH,BKH->BTKG", tokens.q, features)[..., None]
-    after = LinearState(products, features, void, state.count + tokens.q.shape[1], state.segment)
-    return Sums(total, weight, jnp.broadcast_to(void[:, None], weight.shape[:3])), after
+    length = tokens.q.shape[1]
+    count = state.count + length
+    after = LinearState(products, features, void, count, state.segment)
+    void_BTK = jnp.broadcast_to(void[:, None], weight.shape[:3])
+    sums = Sums(total, weight, void_BTK)
+    return sums, after
 
 
 def _causal(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState]:
@@ -302,22 +330,27 @@ def _causal(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState
 
     # A chunk is computed anew on the way back: kept are the states between chunks, and no pairs.
     chunks = jax.tree.map(cut, tokens)
-    state, found = jax.lax.scan(jax.checkpoint(_step), state, chunks)
+    state, found = lax.scan(jax.checkpoint(_step), state, chunks)
     # Padding is no token that was read.
-    return jax.tree.map(joined, found), replace(state, count=state.count - missing)
+    count = state.count - missing
+    after = replace(state, count=count)
+    return jax.tree.map(joined, found), after
 
 
 def _step(state: LinearState, tokens: LinearTokens) -> tuple[LinearState, Sums]:
     """One chunk: what the state knows, the pairs within, and the state after it."""
-    return _state_after(state, tokens), _sums_of(state, tokens)
+    after = _state_after(state, tokens)
+    return after, _sums_of(state, tokens)
 
 
 def _sums_of(state: LinearState, tokens: LinearTokens) -> Sums:
     """What the queries of a chunk see: keys of the chunk, pair by pair, and all before it, by the state."""
     segment = tokens.segment
-    order = jnp.arange(tokens.q.shape[1], dtype=jnp.int32)
+    length = segment.shape[1]
+    order = indices_to(length)
     earlier = order[:, None] >= order[None, :]
-    pairs = earlier[None] & (segment[:, :, None] == segment[:, None, :])
+    same_segment = segment[:, :, None] == segment[:, None, :]
+    pairs = earlier[None] & same_segment
     seen = pairs[:, None, None].astype(jnp.float32)
     # The state is of one document: the queries of another know nothing of it.
     known = (segment == state.segment[:, None])[:, :, None, None, None]
@@ -337,17 +370,22 @@ def _sums_of(state: LinearState, tokens: LinearTokens) -> Sums:
 def _state_after(state: LinearState, tokens: LinearTokens) -> LinearState:
     """The state after a chunk: sums over the document that goes on, begun anew where it is another one."""
     segment = tokens.segment
-    order = jnp.arange(segment.shape[1], dtype=jnp.int32)
+    length = segment.shape[1]
+    order = indices_to(length)
     # The document that goes on is that of the last token which is no padding.
-    last = jnp.max(jnp.where(segment != 0, order[None, :], -1), axis=1)
-    its_document = jnp.take_along_axis(segment, jnp.maximum(last, 0)[:, None], axis=1)[:, 0]
+    real = jnp.where(segment != 0, order[None, :], -1)
+    last = jnp.max(real, axis=1)
+    there = jnp.maximum(last, 0)
+    its_document = jnp.take_along_axis(segment, there[:, None], axis=1)[:, 0]
     now = jnp.where(last < 0, state.segment, its_document)
     goes_on = (segment == now[:, None])[:, :, None, None]
-    same = (now == state.segment)[:, None, None]
+    unchanged = now == state.segment
+    same = unchanged[:, None, None]
     products = jnp.where(same[..., None], state.products, 0.0)
     products += jnp.einsum("BSKH,BSKV->BKHV", jnp.where(goes_on, tokens.turned_k, 0.0), tokens.v)
     features = jnp.where(same, state.features, 0.0)
     features += jnp.sum(jnp.where(goes_on, tokens.k, 0.0), axis=1)
     void = jnp.where(same[..., 0], state.void, 0.0)
     void += jnp.sum(jnp.where(goes_on[..., 0], tokens.void, 0.0), axis=1)
-    return LinearState(products, features, void, state.count + segment.shape[1], now)
+    count = state.count + length
+    return LinearState(products, features, void, count, now)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import core
+from jax import core, lax
 
 from posjax.errors import InputError
 
@@ -76,13 +76,17 @@ class Causal(Mask):
     """
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        return q_index[None, :, None] >= k_index[None, None, :]
+        queries = q_index[None, :, None]
+        keys = k_index[None, None, :]
+        return queries >= keys
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return k_first <= q_last
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
-        return k_blocks[None, :, 0] <= q_blocks[:, -1, None]
+        first_key = k_blocks[None, :, 0]
+        last_query = q_blocks[:, -1, None]
+        return first_key <= last_query
 
     def part(self, first: Any, count: int) -> Mask:
         return self
@@ -115,19 +119,29 @@ class Window(Mask):
             )
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        away = jnp.abs(q_index[None, :, None] - k_index[None, None, :])
-        return away < jnp.asarray(self.size, jnp.int32)
+        queries = q_index[None, :, None]
+        keys = k_index[None, None, :]
+        difference = queries - keys
+        away = jnp.abs(difference)
+        size = jnp.asarray(self.size, jnp.int32)
+        return away < size
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         # A traced size is unknown until run time, so nothing can be skipped for it.
         if not isinstance(self.size, int):
             return True
-        return k_last > q_first - self.size and k_first < q_last + self.size
+        too_early = q_first - self.size
+        too_late = q_last + self.size
+        return k_last > too_early and k_first < too_late
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         # Differences alone: a size may be the largest int32 there is, and then any sum with it wraps.
-        behind = q_blocks[:, 0, None] - k_blocks[None, :, -1]
-        ahead = k_blocks[None, :, 0] - q_blocks[:, -1, None]
+        first_query = q_blocks[:, 0, None]
+        last_query = q_blocks[:, -1, None]
+        first_key = k_blocks[None, :, 0]
+        last_key = k_blocks[None, :, -1]
+        behind = first_query - last_key
+        ahead = first_key - last_query
         size = jnp.asarray(self.size, jnp.int32)
         return (behind < size) & (ahead < size)
 
@@ -156,33 +170,47 @@ class Segments(Mask):
         return self.keys
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        q, k = self.queries[:, q_index], self.key_ids[:, k_index]
+        q = self.queries[:, q_index]
+        k = self.key_ids[:, k_index]
+        queries = q[:, :, None]
+        keys = k[:, None, :]
+        same = queries == keys
         # Only keys are asked whether they are padding: a query of segment 0 meets no other id.
-        return (q[:, :, None] == k[:, None, :]) & (k[:, None, :] != 0)
+        real = keys != 0
+        return same & real
 
     def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         def span(ids: Any, blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
-            held = jnp.asarray(ids)[:, blocks]
+            ids = jnp.asarray(ids)
+            held = ids[:, blocks]
             # Padding is no segment: it may not stretch the span of a block.
-            low = jnp.where(held == 0, jnp.iinfo(held.dtype).max, held).min(-1)
-            return low, held.max(-1)
+            padding = held == 0
+            limits = jnp.iinfo(held.dtype)
+            segments = jnp.where(padding, limits.max, held)
+            low = segments.min(-1)
+            high = held.max(-1)
+            return low, high
 
         q_low, q_high = span(self.queries, q_blocks)
         k_low, k_high = span(self.key_ids, k_blocks)
         # Two spans that overlap need not share an id. Then the block is computed and masked, which is only slower.
         reaches_up = q_low[:, :, None] <= k_high[:, None, :]
         reaches_down = k_low[:, None, :] <= q_high[:, :, None]
-        return jnp.any(reaches_up & reaches_down, axis=0)
+        overlap = reaches_up & reaches_down
+        return jnp.any(overlap, axis=0)
 
     def part(self, first: Any, count: int) -> Mask:
         def own(ids: Any) -> jax.Array:
             if ids.shape[0] == 1:  # All rows of the batch share it.
                 return ids
-            return jax.lax.dynamic_slice_in_dim(jnp.asarray(ids), first, count)
+            ids = jnp.asarray(ids)
+            return lax.dynamic_slice_in_dim(ids, first, count)
 
+        queries = own(self.queries)
         if self.keys is None:
-            return Segments(own(self.queries))
-        return Segments(own(self.queries), own(self.keys))
+            return Segments(queries)
+        keys = own(self.keys)
+        return Segments(queries, keys)
 
 
 @dataclass(frozen=True)
@@ -195,7 +223,8 @@ class Dense(Mask):
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         # Clipped, since backends ask for the indices of padding too, and mask what they get.
-        rows = jnp.take(self.pairs, q_index - self._start(), axis=1, mode="clip")
+        row_index = q_index - self._start()
+        rows = jnp.take(self.pairs, row_index, axis=1, mode="clip")
         return jnp.take(rows, k_index, axis=2, mode="clip")
 
     def _start(self) -> Any:
@@ -215,7 +244,9 @@ class Dense(Mask):
             first = S - T
         if isinstance(self.pairs, core.Tracer) or not isinstance(first, int):
             return False  # Unknown until run time, so it may look ahead.
-        return not np.triu(np.asarray(self.pairs), first + 1).any()
+        pairs = np.asarray(self.pairs)
+        ahead = np.triu(pairs, first + 1)
+        return not ahead.any()
 
 
 @dataclass(frozen=True)
@@ -264,7 +295,7 @@ class SomeRows(Mask):
         seen = self.mask.allowed(q_index, k_index)
         if seen is None or seen.shape[0] in (1, self.count):
             return seen
-        return jax.lax.dynamic_slice_in_dim(seen, self.first, self.count)
+        return lax.dynamic_slice_in_dim(seen, self.first, self.count)
 
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return self.mask.may_see(q_first, q_last, k_first, k_last)
@@ -275,6 +306,11 @@ class SomeRows(Mask):
     @property
     def causal(self) -> bool:
         return self.mask.causal
+
+
+def indices_to(count: int) -> jax.Array:
+    """The numbers of `count` tokens or heads, from 0 on: int32, also where `jax_enable_x64` would make them wider."""
+    return jnp.arange(count, dtype=jnp.int32)
 
 
 def rules(mask: Mask) -> tuple[Mask, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope
@@ -52,7 +53,7 @@ def vary_alike(tree: Any, *others: Any) -> Any:
         missing = axes - varies_over(leaf)
         if not missing:
             return leaf
-        return jax.lax.pcast(leaf, tuple(sorted(missing)), to="varying")
+        return lax.pcast(leaf, tuple(sorted(missing)), to="varying")
 
     return jax.tree.map(cast, tree)
 

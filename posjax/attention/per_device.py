@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention.biases import Bias, ByPosition
@@ -92,4 +93,4 @@ def _own_heads(bias: Bias, heads: str | None, count: int) -> Bias:
     """
     if heads is None or not isinstance(bias, ByPosition):
         return bias
-    return bias.of_heads(jax.lax.axis_index(heads) * count, count)
+    return bias.of_heads(lax.axis_index(heads) * count, count)

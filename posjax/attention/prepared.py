@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-from jax import core
+from jax import core, lax
 
 from posjax import positions
 from posjax.arguments import whole
-from posjax.attention.biases import Bias, describe
+from posjax.attention.biases import Bias
+from posjax.attention.description import describe
 from posjax.attention.masks import Mask, as_mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
@@ -51,7 +52,7 @@ class Tokens:
         skipped = self.queries - count
         # Positions with coordinates have a further axis, so the tokens are not always on the last one.
         axis = min(self.q_positions.ndim - 1, 1)
-        q_positions = jax.lax.slice_in_dim(self.q_positions, skipped, self.queries, axis=axis)
+        q_positions = lax.slice_in_dim(self.q_positions, skipped, self.queries, axis=axis)
         return replace(self, queries=count, q_offset=self.q_offset + skipped, q_positions=q_positions)
 
 

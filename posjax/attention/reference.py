@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 
 from posjax.attention.biases import Bias, ByContent
@@ -135,7 +136,7 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     if seen is not None:
         l_BNTS = jnp.where(seen, l_BNTS, MASKED)
     # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
-    highest = jax.lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
+    highest = lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
     p_BNTS = jnp.exp(l_BNTS - highest)
     if seen is not None:  # In a row that sees nothing the masked logits are the highest, and their exponentials 1.
         p_BNTS = jnp.where(seen, p_BNTS, 0.0)

@@ -9,8 +9,9 @@ import pytest
 
 from posjax import Alibi, Causal, Dims, Fire, Full, Mask, Segments, T5Bias, Window, chain
 from posjax.attention import attention, blocks, chunked, describe
-from posjax.attention.biases import ByPosition, over_rows
-from posjax.attention.chunked import BlockGrid
+from posjax.attention.biases import ByPosition
+from posjax.attention.blocks import over_rows
+from posjax.attention.visits import BlockGrid, visited_pairs
 from tests.cases import wide
 
 T5 = chain(T5Bias(8, 20, bidirectional=True), Alibi("symmetric"))
@@ -163,16 +164,14 @@ def test_a_traced_window_equals_a_static_one_and_does_not_trace_again(monkeypatc
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
 def test_causal_visits_the_lower_triangle_of_blocks(n):
-    assert len(chunked.visited_pairs(Causal(), 0, BlockGrid(8 * n, 8 * n, 8, 8))) == n * (n + 1) // 2
-    assert len(chunked.visited_pairs(Full(), 0, BlockGrid(8 * n, 8 * n, 8, 8))) == n * n
-    assert len(chunked.visited_pairs(Causal(), 8 * n, BlockGrid(8, 16 * n, 8, 8))) == n + 1, (
-        "a chunk sees its past and itself"
-    )
+    assert len(visited_pairs(Causal(), 0, BlockGrid(8 * n, 8 * n, 8, 8))) == n * (n + 1) // 2
+    assert len(visited_pairs(Full(), 0, BlockGrid(8 * n, 8 * n, 8, 8))) == n * n
+    assert len(visited_pairs(Causal(), 8 * n, BlockGrid(8, 16 * n, 8, 8))) == n + 1, "a chunk sees its past and itself"
 
 
 def test_a_window_visits_a_band():
     def visited(n, size):
-        return len(chunked.visited_pairs(Causal() & Window(size), 0, BlockGrid(8 * n, 8 * n, 8, 8)))
+        return len(visited_pairs(Causal() & Window(size), 0, BlockGrid(8 * n, 8 * n, 8, 8)))
 
     assert [visited(n, 8) for n in (1, 2, 10, 100)] == [1, 3, 19, 199]
     assert visited(100, 1) == 100 and visited(100, 10) == 2 * 100 - 1 + 98
@@ -180,9 +179,9 @@ def test_a_window_visits_a_band():
 
 def test_a_traced_start_visits_every_block():
     count = jax.eval_shape(
-        lambda q_offset: jnp.zeros(len(chunked.visited_pairs(Causal(), q_offset, BlockGrid(1, 40, 1, 8)))), 3
+        lambda q_offset: jnp.zeros(len(visited_pairs(Causal(), q_offset, BlockGrid(1, 40, 1, 8)))), 3
     ).shape[0]
-    assert count == 5 and len(chunked.visited_pairs(Causal(), 3, BlockGrid(1, 40, 1, 8))) == 1
+    assert count == 5 and len(visited_pairs(Causal(), 3, BlockGrid(1, 40, 1, 8))) == 1
 
 
 def test_blocks_are_at_most_as_asked_and_nearly_full():

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope, TileBias
 from posjax.attention.fused import mosaic, tile, triton
@@ -80,7 +81,7 @@ def _by_platform(plan: KernelPlan | None, one_pass: Callable[..., Any], *operand
     gpu = partial(one_pass, KernelPlan("triton"))
     tpu = partial(one_pass, KernelPlan("mosaic"))
     interpreted = partial(one_pass, KernelPlan("triton", interpret=True))
-    return jax.lax.platform_dependent(*operands, cuda=gpu, rocm=gpu, tpu=tpu, default=interpreted)
+    return lax.platform_dependent(*operands, cuda=gpu, rocm=gpu, tpu=tpu, default=interpreted)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pallas_tpu
 
@@ -122,7 +123,7 @@ class MosaicLaunch(Launch):
         def index(*step: Any) -> tuple[Any, ...]:
             at = locate(*step)
             # Query heads of a group are neighbours, and read the same keys.
-            return at.b, jax.lax.div(at.n, jnp.int32(G)), at.j, 0
+            return at.b, lax.div(at.n, jnp.int32(G)), at.j, 0
 
         return pl.BlockSpec((None, None, self.block.columns, self.sizes.H), index)
 
@@ -157,7 +158,7 @@ class MosaicLaunch(Launch):
             block=self.block,
             rule=self.call.rule,
             bias=self.bias,
-            precision=tile.precision(self.call.q.dtype, jax.lax.Precision.HIGHEST),
+            precision=tile.precision(self.call.q.dtype, lax.Precision.HIGHEST),
             keys_first=self.keys_first,
             visits=self.visits,
         )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pallas_tpu
 
@@ -79,11 +80,11 @@ class MosaicKernel(Kernel):
         rows, columns = self.block.rows, self.block.columns
         # Counted in the tile's own axes at once: Mosaic has no iota of one axis to spread.
         if self.keys_first:
-            q_index = jax.lax.broadcasted_iota(jnp.int32, (1, rows), 1)
-            k_index = jax.lax.broadcasted_iota(jnp.int32, (columns, 1), 0)
+            q_index = lax.broadcasted_iota(jnp.int32, (1, rows), 1)
+            k_index = lax.broadcasted_iota(jnp.int32, (columns, 1), 0)
         else:
-            q_index = jax.lax.broadcasted_iota(jnp.int32, (rows, 1), 0)
-            k_index = jax.lax.broadcasted_iota(jnp.int32, (1, columns), 1)
+            q_index = lax.broadcasted_iota(jnp.int32, (rows, 1), 0)
+            k_index = lax.broadcasted_iota(jnp.int32, (1, columns), 1)
         return at.i * rows + q_index, at.j * columns + k_index
 
     def ids(self, refs: Refs, at: At) -> list[Ids]:
@@ -131,7 +132,7 @@ class MosaicKernel(Kernel):
                 return jnp.where(index == m, read(number.first + m, number.is_float), found)
 
             first = read(number.first, number.is_float)
-            return jax.lax.fori_loop(1, number.length, compare_with, jnp.full(index.shape, first))
+            return lax.fori_loop(1, number.length, compare_with, jnp.full(index.shape, first))
 
         return Reader(read, lookup), q_positions[0, :], k_positions[0, :]
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from posjax.attention.reference import BLIND, LOWEST, MASKED
 
@@ -31,14 +32,14 @@ def dot(a: jax.Array, b: jax.Array, sides: tuple[int, int], precision: Any) -> j
     """The product over axis `sides[0]` of a and `sides[1]` of b, accumulated in float32."""
     contracted = ((sides[0],), (sides[1],))
     no_batch = ((), ())
-    return jax.lax.dot_general(a, b, (contracted, no_batch), precision=precision, preferred_element_type=jnp.float32)
+    return lax.dot_general(a, b, (contracted, no_batch), precision=precision, preferred_element_type=jnp.float32)
 
 
 def precision(dtype: Any, device: Any) -> Any:
     """float32 stays float32 inside a product, by whatever the device offers for it; narrower types are as they are."""
     if dtype == jnp.float32:
         return device
-    return jax.lax.Precision.DEFAULT
+    return lax.Precision.DEFAULT
 
 
 def masked(logits: jax.Array, seen: jax.Array | None) -> jax.Array:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pallas_triton
 
@@ -96,9 +97,9 @@ class TritonLaunch(Launch):
     ) -> list[jax.Array]:
         """The kernel's outputs."""
         # Three products of narrower numbers make one of float32, in the matrix units; interpreted, there are none.
-        device: Any = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
+        device: Any = lax.DotAlgorithmPreset.TF32_TF32_F32_X3
         if self.plan.interpret:
-            device = jax.lax.Precision.HIGHEST
+            device = lax.Precision.HIGHEST
         static = TritonKernel(
             sizes=self.sizes,
             block=self.block,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 
 from posjax.attention.fused import tile
@@ -62,7 +63,7 @@ class TritonKernel(Kernel):
     def keys_and_values(self, refs: Refs, at: At) -> tuple[jax.Array, jax.Array]:
         """The tile's keys and values; `at.n` is a query head."""
         # Query heads of a group are neighbours, and read the same keys.
-        head = jax.lax.div(at.n, jnp.int32(self.sizes.G))
+        head = lax.div(at.n, jnp.int32(self.sizes.G))
         columns = self.columns_of(at.j)
         k = refs.k[at.b, columns, head, :]
         v = refs.v[at.b, columns, head, :]
@@ -122,7 +123,7 @@ class TritonKernel(Kernel):
         # Three loops and no branch in one: a loop that knows whether it masks is compiled without the question.
         for n, masked in enumerate((True, False, True)):
             if self.stretches[n]:
-                state = jax.lax.fori_loop(bounds[n], bounds[n + 1], partial(step, masked), state)
+                state = lax.fori_loop(bounds[n], bounds[n + 1], partial(step, masked), state)
         return state
 
 
@@ -225,7 +226,7 @@ def _over(count: int, step: Callable[[Any, Any], Any], state: Any) -> Any:
     """The state after so many steps; a single one without a loop around the inner ones."""
     if count == 1:
         return step(0, state)
-    return jax.lax.fori_loop(0, count, step, state)
+    return lax.fori_loop(0, count, step, state)
 
 
 def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
@@ -255,6 +256,6 @@ def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
             _, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
             return total + ds
 
-        return jax.lax.fori_loop(low, high, step, total)
+        return lax.fori_loop(low, high, step, total)
 
     tile_ref[...] = _over(sizes.B, of_row, jnp.zeros(tile_ref.shape, jnp.float32))

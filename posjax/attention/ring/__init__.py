@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention import blocks
@@ -220,7 +221,7 @@ def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, b
     dv_BSKH = dv.transpose(0, 3, 1, 2)
     grads = [unlay(plan, x.astype(q.dtype)) for x in (dq_BTNH, dk_BSKH, dv_BSKH)]
     shares = _shares(plan, bias)
-    return (*grads, jax.tree.map(lambda x: jax.lax.psum(x, shares), d_bias))
+    return (*grads, jax.tree.map(lambda x: lax.psum(x, shares), d_bias))
 
 
 def _shares(plan: Plan, bias: TileBias) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from posjax.attention import blocks
 from posjax.attention.biases import ByDistance, ByPosition, TileBias
@@ -42,7 +43,7 @@ class Facing:
         plan, place = self.plan, self.place
         mask = self.mask
         if plan.batch:
-            mask = SomeRows(mask, jax.lax.axis_index(plan.batch) * q.shape[0], q.shape[0])
+            mask = SomeRows(mask, lax.axis_index(plan.batch) * q.shape[0], q.shape[0])
         inside = jnp.arange(plan.block, dtype=jnp.int32)
         q_index = place.t % plan.blocks * plan.block + inside
         k_index = j * plan.block + inside
@@ -95,7 +96,7 @@ def attend(
         return blocks.gather(gathered, l_BKGTS, facing.keys(arrived.v, j))
 
     before = Totals(*map(facing.queries, totals))
-    after = jax.lax.fori_loop(place.first, place.end, block, before)
+    after = lax.fori_loop(place.first, place.end, block, before)
     return Totals(*(put(x, part, place.t, plan.block, 3) for x, part in zip(totals, after, strict=True)))
 
 
@@ -119,7 +120,7 @@ def differentiate(
         return dq + more.dq, more.d_bias, dk, dv
 
     dq, *rest = sums
-    dq_t, *rest = jax.lax.fori_loop(place.first, place.end, block, (facing.queries(dq), *rest))
+    dq_t, *rest = lax.fori_loop(place.first, place.end, block, (facing.queries(dq), *rest))
     return put(dq, dq_t, place.t, plan.block, 3), *rest
 
 
@@ -128,7 +129,7 @@ def bias_here(plan: Plan, bias: TileBias, heads: int) -> tuple[TileBias, jax.Arr
     if not isinstance(bias, ByPosition):
         return bias, None
     if plan.heads:
-        bias = bias.of_heads(jax.lax.axis_index(plan.heads) * heads, heads)
+        bias = bias.of_heads(lax.axis_index(plan.heads) * heads, heads)
     k_positions = lay(plan, bias.k_positions)
     return replace(bias, q_positions=lay(plan, bias.q_positions)), k_positions
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from posjax.attention.biases import TileBias
 from posjax.attention.masks import Mask
@@ -50,7 +51,7 @@ def around(plan: Plan, step: Callable[..., Any], stay: Any, travel: Any, arrived
 
     The sums in `travel` belong to the keys in `arrived`, move on with them, and come home at the end.
     """
-    me = jax.lax.axis_index(CONTEXT)
+    me = lax.axis_index(CONTEXT)
 
     def hop(carry: Any, number: jax.Array) -> tuple[Any, None]:
         stay, travel, arrived = carry
@@ -61,7 +62,7 @@ def around(plan: Plan, step: Callable[..., Any], stay: Any, travel: Any, arrived
         return (stay, send(plan, travel, 1), onward), None
 
     hops = jnp.arange(plan.steps, dtype=jnp.int32)
-    (stay, travel, _), _ = jax.lax.scan(hop, (stay, travel, arrived), hops)
+    (stay, travel, _), _ = lax.scan(hop, (stay, travel, arrived), hops)
     return stay, send(plan, travel, -plan.steps)
 
 
@@ -70,13 +71,13 @@ def send(plan: Plan, arrays: Any, distance: int) -> Any:
     if distance % plan.devices == 0:
         return arrays
     there = [(i, (i + distance) % plan.devices) for i in range(plan.devices)]
-    return jax.tree.map(lambda x: jax.lax.ppermute(x, CONTEXT, there), arrays)
+    return jax.tree.map(lambda x: lax.ppermute(x, CONTEXT, there), arrays)
 
 
 def sweep(plan: Plan, bias: TileBias, rule: RingMask, source: Any, fold: Callable[..., Any], sums: Any) -> Any:
     """Folds every block of queries here with every part of the keys that came from the device `source`."""
     parts = jnp.asarray(plan.places)
-    mine, theirs = parts[jax.lax.axis_index(CONTEXT)], parts[source]
+    mine, theirs = parts[lax.axis_index(CONTEXT)], parts[source]
     # Spans are listed by how far the queries are ahead, which may be behind: the middle one is that of one part.
     middle = rule.spans.shape[0] // 2
 
@@ -87,14 +88,14 @@ def sweep(plan: Plan, bias: TileBias, rule: RingMask, source: Any, fold: Callabl
         place = Place(t, slot, q_part, k_part, first, end)
         return fold(sums, plan, bias, rule.mask, place)
 
-    return jax.lax.fori_loop(0, plan.parts**2 * plan.blocks, one, sums)
+    return lax.fori_loop(0, plan.parts**2 * plan.blocks, one, sums)
 
 
 def lay(plan: Plan, x: jax.Array, fill: Any = "edge") -> jax.Array:
     """This device's tokens `[B, T, ...]` in the ring's order, each part padded to whole blocks."""
     parts = jnp.split(x, plan.parts, 1)
     if plan.parts == 2:
-        parts = [jax.lax.ppermute(part, CONTEXT, there) for part, there in zip(parts, homes(plan), strict=True)]
+        parts = [lax.ppermute(part, CONTEXT, there) for part, there in zip(parts, homes(plan), strict=True)]
     pad = ((0, 0), (0, plan.padding), *((0, 0),) * (x.ndim - 2))
     return jnp.concatenate([jnp.pad(part, pad, mode=fill) for part in parts], 1)
 
@@ -104,7 +105,7 @@ def unlay(plan: Plan, x: jax.Array) -> jax.Array:
     parts = [part[:, : plan.length] for part in jnp.split(x, plan.parts, 1)]
     if plan.parts == 2:
         back = [[(there, here) for here, there in pairs] for pairs in homes(plan)]
-        parts = [jax.lax.ppermute(part, CONTEXT, pairs) for part, pairs in zip(parts, back, strict=True)]
+        parts = [lax.ppermute(part, CONTEXT, pairs) for part, pairs in zip(parts, back, strict=True)]
     return jnp.concatenate(parts, 1)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import core
 
 from posjax.attention.fused.pairwise.flatten import Step, value_of
@@ -44,7 +45,7 @@ def is_float(x: Any) -> bool:
 def add_at(row: jax.Array, index: Any, value: jax.Array) -> jax.Array:
     """The row `[1, P]` with one number added at one place."""
     # Every place is compared with the index, since a kernel cannot write to one place of a value.
-    places = jax.lax.broadcasted_iota(jnp.int32, row.shape, 1)
+    places = lax.broadcasted_iota(jnp.int32, row.shape, 1)
     return row + jnp.where(places == index, value.astype(jnp.float32), 0.0)
 
 
@@ -147,7 +148,7 @@ class Loop:
             return self.body(*constants, *carried, *self.items(read, m))
 
         # Not the scan itself: in a kernel there is no sequence to hand to it, only numbers to read one at a time.
-        after = jax.lax.fori_loop(0, self.length, once, carried)
+        after = lax.fori_loop(0, self.length, once, carried)
         values.update(zip(self.step.outputs, after, strict=True))
 
     def pull(self, read: Reader, values: Values, cotangents: Values, row: jax.Array) -> jax.Array:
@@ -183,7 +184,7 @@ class Loop:
             return back, [a + b for a, b in zip(totals, some, strict=True)], row
 
         state = (start, [jnp.zeros_like(constants[n]) for n in floats], row)
-        back, totals, row = jax.lax.fori_loop(0, self.length, once, state)
+        back, totals, row = lax.fori_loop(0, self.length, once, state)
         for n, value in zip(floats, totals, strict=True):
             _add(cotangents, self.step.inputs[n], value)
         # What is carried follows the constants; the sequences behind it have given theirs to the row.
@@ -234,7 +235,7 @@ class Lookup:
             mine = jnp.where(index == m, cotangent, 0.0)
             return add_at(row, self.number.first + m, jnp.sum(mine))
 
-        return jax.lax.fori_loop(0, self.number.length, once, row)
+        return lax.fori_loop(0, self.number.length, once, row)
 
 
 Stage = PlainStage | Loop | Lookup
