@@ -21,7 +21,9 @@ def expand(segment: jax.Array, rows: int, columns: int) -> jax.Array:
     """
     heads, length = segment.shape
     width = 1 << length.bit_length()
-    padded = jnp.pad(segment[:, ::-1], ((0, 0), (0, width - length)))
+    backwards = segment[:, ::-1]
+    missing = width - length
+    padded = jnp.pad(backwards, ((0, 0), (0, missing)))
     alike = jnp.broadcast_to(padded[:, None, :], (heads, rows, width))
     lines = alike.reshape(heads, -1)
     skewed = lines[:, : rows * (width - 1)].reshape(heads, rows, width - 1)
@@ -39,9 +41,12 @@ def by_skewing(block: jax.Array) -> jax.Array:
     length = rows + columns - 1
     width = 1 << length.bit_length()
     wide = jnp.pad(block, ((0, 0), (0, 0), (rows - 1, width - 1 - length)))
-    lines = jnp.pad(wide.reshape(heads, -1), ((0, 0), (0, rows)))
+    flat = wide.reshape(heads, -1)
+    lines = jnp.pad(flat, ((0, 0), (0, rows)))
     skewed = lines.reshape(heads, rows, width)
-    return jnp.sum(skewed, axis=1)[:, :length][:, ::-1]
+    sums = jnp.sum(skewed, axis=1)
+    backwards = sums[:, :length]
+    return backwards[:, ::-1]
 
 
 def _by_strips(block: jax.Array) -> jax.Array:
@@ -54,9 +59,11 @@ def _by_strips(block: jax.Array) -> jax.Array:
     def add(i: Any, total: jax.Array) -> jax.Array:
         # A strip further down is as much further to the left: its diagonals then stand above those of the last.
         at = (0, 0, (strips - i) * strip)
-        part = lax.dynamic_slice_in_dim(block, i * strip, strip, 1)
+        first = i * strip
+        part = lax.dynamic_slice_in_dim(block, first, strip, 1)
         before = lax.dynamic_slice(total, at, part.shape)
-        return lax.dynamic_update_slice(total, before + part, at)
+        after = before + part
+        return lax.dynamic_update_slice(total, after, at)
 
     # The rows that fill no strip stand last, and furthest to the left: the sum begins with them.
     missing = strip - left
@@ -64,15 +71,23 @@ def _by_strips(block: jax.Array) -> jax.Array:
     last = jnp.pad(rest, ((0, 0), (0, missing), (0, width - columns)))
     # A loop, since in one expression of all strips XLA would compute the block anew for each.
     total = lax.fori_loop(0, strips, add, last)
-    return by_skewing(total)[:, : rows + columns - 1]
+    sums = by_skewing(total)
+    length = rows + columns - 1
+    return sums[:, :length]
 
 
 def over_diagonals(blocks: jax.Array) -> jax.Array:
     """Sums over diagonals of square blocks `[N, D, b, b]`, on D diagonals of blocks in turn: `[N, (D + 1) b - 1]`."""
     N, D, b, _ = blocks.shape
-    sums = by_skewing(blocks.reshape(N * D, b, b))
+    every = blocks.reshape(N * D, b, b)
+    sums = by_skewing(every)
+    even = jnp.pad(sums, ((0, 0), (0, 1)))
     # Each block spreads over two places of the vector; neighbours share one.
-    halves = jnp.pad(sums, ((0, 0), (0, 1))).reshape(N, D, 2, b)
-    low = jnp.pad(halves[:, :, 0], ((0, 0), (0, 1), (0, 0)))
-    high = jnp.pad(halves[:, :, 1], ((0, 0), (1, 0), (0, 0)))
-    return (low + high).reshape(N, -1)[:, :-1]
+    halves = even.reshape(N, D, 2, b)
+    low = halves[:, :, 0]
+    high = halves[:, :, 1]
+    low = jnp.pad(low, ((0, 0), (0, 1), (0, 0)))
+    high = jnp.pad(high, ((0, 0), (1, 0), (0, 0)))
+    vector = low + high
+    vector = vector.reshape(N, -1)
+    return vector[:, :-1]

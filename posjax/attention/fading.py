@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from posjax.attention.biases import ByContent, Pull
-from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+from posjax.attention.masks import Causal, Mask, Segments, Window, indices_to, rules
 from posjax.attention.reference import without_void
 
 
@@ -35,12 +35,16 @@ class BetweenTokens:
         def difference(q: jax.Array, k: jax.Array) -> jax.Array:
             q_sums = lax.dynamic_slice_in_dim(q, q_first, rows, 2)
             k_sums = lax.dynamic_slice_in_dim(k, k_first, columns, 2)
-            return q_sums[..., None] - k_sums[..., None, :]
+            at_query = q_sums[..., None]
+            at_key = k_sums[..., None, :]
+            return at_query - at_key
 
         q_high, q_low = self.queries
         k_high, k_low = self.keys
         # The large parts cancel first: only their difference has room for what the small parts hold.
-        return difference(q_high, k_high) + difference(q_low, k_low)
+        high = difference(q_high, k_high)
+        low = difference(q_low, k_low)
+        return high + low
 
     def padded(self, queries: int, keys: int) -> BetweenTokens:
         """The same bias for T and S rounded up to whole blocks; what is added is masked."""
@@ -49,7 +53,9 @@ class BetweenTokens:
             longer = ((0, 0), (0, 0), (0, length - sums[0].shape[2]))
             return tuple(jnp.pad(x, longer) for x in sums)
 
-        return BetweenTokens(pad(self.queries, queries), pad(self.keys, keys))
+        q_sums = pad(self.queries, queries)
+        k_sums = pad(self.keys, keys)
+        return BetweenTokens(q_sums, k_sums)
 
     def part(self, row: Any, batch: int, head: Any, heads: int) -> BetweenTokens:
         """The same bias for `batch` rows of the batch from `row` on, and `heads` heads from `head` on."""
@@ -71,9 +77,11 @@ class BetweenTokens:
             ones = jnp.ones((*cotangent.shape[:2], rows), cotangent.dtype)
             more = jnp.einsum("BNT,BNTS->BNS", ones, cotangent)
             before = lax.dynamic_slice_in_dim(total, k_first, columns, 2)
-            return lax.dynamic_update_slice_in_dim(total, before - more, k_first, 2)
+            after = before - more
+            return lax.dynamic_update_slice_in_dim(total, after, k_first, 2)
 
-        return self.tile(q_first, k_first, rows, columns), add
+        tile = self.tile(q_first, k_first, rows, columns)
+        return tile, add
 
     def cotangent(self, total: jax.Array) -> BetweenTokens:
         """A sum of gradients in the shape that JAX expects: both numbers of a sum have the same.
@@ -86,13 +94,17 @@ class BetweenTokens:
     def without_queries(self) -> BetweenTokens:
         """The same bias, the sums of its queries as numbers without a gradient: `moved` has that."""
         high, low = self.queries
-        return replace(self, queries=(lax.stop_gradient(high), lax.stop_gradient(low)))
+        constant_high = lax.stop_gradient(high)
+        constant_low = lax.stop_gradient(low)
+        return replace(self, queries=(constant_high, constant_low))
 
     def moved(self, lse: jax.Array) -> jax.Array:
         """The log-sum-exp `[B, N, T]` as it is, with its gradient to the sums of the queries."""
         high, _ = self.queries
         # The difference is exactly 0, and its gradient is 1.
-        return lse + (high - lax.stop_gradient(high))
+        constant = lax.stop_gradient(high)
+        zero = high - constant
+        return lse + zero
 
 
 jax.tree_util.register_dataclass(BetweenTokens, data_fields=["queries", "keys"], meta_fields=[])
@@ -120,14 +132,22 @@ def between_tokens(
     ids = None
     if segments:
         ids = segments[0].queries
-    key_sums = _sums(fading_BNS.astype(jnp.float32), ids)
+    fading_BNS = fading_BNS.astype(jnp.float32)
+    key_sums = _sums(fading_BNS, ids)
     # Queries are some of the keys' tokens: their sums are taken from those. One past the last key has no later sum.
-    T, S = q.shape[1], k.shape[1]
-    q_index = jnp.asarray(q_offset, jnp.int32) + jnp.arange(T, dtype=jnp.int32)
-    index = jnp.clip(q_index, 0, S - 1)
+    T = q.shape[1]
+    S = k.shape[1]
+    offset = jnp.asarray(q_offset, jnp.int32)
+    q_index = offset + indices_to(T)
+    last = S - 1
+    index = jnp.clip(q_index, 0, last)
     high, low = key_sums
-    query_sums = (jnp.take(high, index, axis=2), jnp.take(low, index, axis=2))
-    return _marked(q, bias.q_positions), _marked(k, bias.k_positions), BetweenTokens(query_sums, key_sums)
+    q_high = jnp.take(high, index, axis=2)
+    q_low = jnp.take(low, index, axis=2)
+    between = BetweenTokens((q_high, q_low), key_sums)
+    marked_q = _marked(q, bias.q_positions)
+    marked_k = _marked(k, bias.k_positions)
+    return marked_q, marked_k, between
 
 
 def _hides_none_between(rule: Mask) -> bool:
@@ -143,25 +163,34 @@ def _hides_none_between(rule: Mask) -> bool:
 
 def _marked(x: jax.Array, positions: jax.Array) -> jax.Array:
     """Tokens `[B, T, N, H]`, those at a negative position NaN: the mark that blocks know."""
-    return jnp.where((positions < 0)[..., None, None], jnp.nan, x)
+    nowhere = positions < 0
+    void = nowhere[..., None, None]
+    return jnp.where(void, jnp.nan, x)
 
 
 def _sums(x_BNS: jax.Array, segments: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Running sums, each as two numbers; tokens of one segment stand side by side for it, and each begins anew."""
     if segments is None:
-        return running(x_BNS, jnp.zeros(x_BNS.shape, bool))
+        nowhere = jnp.zeros(x_BNS.shape, bool)
+        return running(x_BNS, nowhere)
     # Documents may alternate along a row: sorted, each is one run, and its tokens keep their order.
     order_BS = jnp.argsort(segments, axis=1, stable=True)
     sorted_ids = jnp.take_along_axis(segments, order_BS, axis=1)
-    first = jnp.ones_like(order_BS[:, :1], bool)
-    changes = sorted_ids[:, 1:] != sorted_ids[:, :-1]
+    first_token = order_BS[:, :1]
+    first = jnp.ones_like(first_token, bool)
+    later = sorted_ids[:, 1:]
+    earlier = sorted_ids[:, :-1]
+    changes = later != earlier
     starts_BS = jnp.concatenate([first, changes], axis=1)
     order = jnp.broadcast_to(order_BS[:, None, :], x_BNS.shape)
     starts = jnp.broadcast_to(starts_BS[:, None, :], x_BNS.shape)
-    high, low = running(jnp.take_along_axis(x_BNS, order, axis=2), starts)
+    in_order = jnp.take_along_axis(x_BNS, order, axis=2)
+    high, low = running(in_order, starts)
     # The order of the order puts every token back where it was.
     back = jnp.argsort(order, axis=2)
-    return jnp.take_along_axis(high, back, axis=2), jnp.take_along_axis(low, back, axis=2)
+    high = jnp.take_along_axis(high, back, axis=2)
+    low = jnp.take_along_axis(low, back, axis=2)
+    return high, low
 
 
 def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -179,12 +208,15 @@ def running(x: jax.Array, starts: jax.Array) -> tuple[jax.Array, jax.Array]:
         high = a_high + b_high
         # What the addition rounded away, exactly (Knuth's two-sum).
         back = high - a_high
-        rounded_away = (a_high - (high - back)) + (b_high - back)
+        lost_of_a = a_high - (high - back)
+        lost_of_b = b_high - back
+        rounded_away = lost_of_a + lost_of_b
         low = rounded_away + a_low + b_low
         # Where a stretch begins anew, nothing of what came before counts.
         high = jnp.where(b_starts, b_high, high)
         low = jnp.where(b_starts, b_low, low)
         return a_starts | b_starts, high, low
 
-    _, high, low = lax.associative_scan(add, (starts, x, jnp.zeros_like(x)), axis=-1)
+    zeros = jnp.zeros_like(x)
+    _, high, low = lax.associative_scan(add, (starts, x, zeros), axis=-1)
     return high, low

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from posjax.attention.biases import Bias, ByContent
 from posjax.attention.jobs import Job
-from posjax.attention.masks import Mask
+from posjax.attention.masks import Mask, indices_to
 
 MASKED = -1e30
 """The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN."""
@@ -50,19 +50,28 @@ def logits(
         if bias is not None:
             plain = plain + bias.tile(q_first, 0, *plain.shape[2:])
     # Marked after the sum, and by where: a NaN that entered the products would reach the gradient of every key.
-    k_void_BSN = jnp.repeat(k_void, q.shape[2] // k.shape[2], axis=2)
-    q_void_BNT, k_void_BNS = q_void.swapaxes(1, 2), k_void_BSN.swapaxes(1, 2)
-    return jnp.where(q_void_BNT[..., None] | k_void_BNS[:, :, None], jnp.nan, plain)
+    N = q.shape[2]
+    K = k.shape[2]
+    k_void_BSN = jnp.repeat(k_void, N // K, axis=2)
+    q_void_BNT = q_void.swapaxes(1, 2)
+    k_void_BNS = k_void_BSN.swapaxes(1, 2)
+    q_void = q_void_BNT[..., None]
+    k_void = k_void_BNS[:, :, None]
+    void = q_void | k_void
+    return jnp.where(void, jnp.nan, plain)
 
 
 def _products(q: jax.Array, k: jax.Array) -> jax.Array:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     # Query heads that share a key-value head are a group: no key is repeated.
-    q_BTKGH = q.reshape(B, T, K, N // K, H)
+    group = N // K
+    q_BTKGH = q.reshape(B, T, K, group, H)
     l_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k, preferred_element_type=jnp.float32)
-    l_BKGTS = l_BKGTS / jnp.sqrt(jnp.float32(H))
-    return settled(l_BKGTS).reshape(B, N, T, S)
+    size = jnp.float32(H)
+    scaled = l_BKGTS / jnp.sqrt(size)
+    l_BKGTS = settled(scaled)
+    return l_BKGTS.reshape(B, N, T, S)
 
 
 def attention(
@@ -76,16 +85,22 @@ def attention(
     not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it either: NaN
     marks what has no meaning for whoever reads that row, and reaches no other.
     """
-    q_index = q_offset + jnp.arange(q.shape[1], dtype=jnp.int32)
-    seen = mask.allowed(q_index, jnp.arange(k.shape[1], dtype=jnp.int32))
+    T = q.shape[1]
+    S = k.shape[1]
+    q_index = q_offset + indices_to(T)
+    k_index = indices_to(S)
+    seen = mask.allowed(q_index, k_index)
     k, v = mark_keys(k, v)
-    return softmax(logits(q, k, bias, q_offset, seen=seen), seen, v, q.dtype)
+    l_BNTS = logits(q, k, bias, q_offset, seen=seen)
+    return softmax(l_BNTS, seen, v, q.dtype)
 
 
 def without_void(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rows `[B, T, N, H]` with those that are not finite at 0, and which these are, bool `[B, T, N]`."""
-    void = ~jnp.all(jnp.isfinite(x), axis=-1)
-    return jnp.where(void[..., None], 0, x), void
+    finite = jnp.isfinite(x)
+    void = ~jnp.all(finite, axis=-1)
+    clean = jnp.where(void[..., None], 0, x)
+    return clean, void
 
 
 def mark_keys(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -95,12 +110,17 @@ def mark_keys(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     it is multiplied by a weight of 0.
     """
     v, void = without_void(v)
-    return jnp.where(void[..., None], jnp.nan, mark_rows(k)).astype(k.dtype), v
+    marked = mark_rows(k)
+    marked = jnp.where(void[..., None], jnp.nan, marked)
+    k = marked.astype(k.dtype)
+    return k, v
 
 
 def mark_rows(x: jax.Array) -> jax.Array:
     """Queries or keys whose marks are NaN alone: of infinities a logit could come out as a masked one's."""
-    return jnp.where(without_void(x)[1][..., None], jnp.nan, x).astype(x.dtype)
+    _, void = without_void(x)
+    marked = jnp.where(void[..., None], jnp.nan, x)
+    return marked.astype(x.dtype)
 
 
 def settled(logits: jax.Array) -> jax.Array:
@@ -116,8 +136,10 @@ def settled(logits: jax.Array) -> jax.Array:
 def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:
     """The log-sum-exp of rows gathered in blocks: `MASKED` for those that saw nothing, whose total is 0."""
     # The inner where keeps log(0), whose gradient is not finite, from being computed at all.
-    lse = highest + jnp.log(jnp.where(total == 0, 1.0, total))
-    return jnp.where(total == 0, MASKED, lse)
+    nothing = total == 0
+    real = jnp.where(nothing, 1.0, total)
+    lse = highest + jnp.log(real)
+    return jnp.where(nothing, MASKED, lse)
 
 
 def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
@@ -136,16 +158,25 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     if seen is not None:
         l_BNTS = jnp.where(seen, l_BNTS, MASKED)
     # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
-    highest = lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
-    p_BNTS = jnp.exp(l_BNTS - highest)
+    highest = jnp.max(l_BNTS, axis=-1, keepdims=True)
+    highest = lax.stop_gradient(highest)
+    below = l_BNTS - highest
+    p_BNTS = jnp.exp(below)
     if seen is not None:  # In a row that sees nothing the masked logits are the highest, and their exponentials 1.
         p_BNTS = jnp.where(seen, p_BNTS, 0.0)
     total = jnp.sum(p_BNTS, axis=-1, keepdims=True)
     # Divided before the product, so that weights are rounded to the values' type as a model in it would round them.
-    p_BNTS = (p_BNTS / jnp.where(total == 0, 1.0, total)).astype(v.dtype)
-    p_BKGTS = p_BNTS.reshape(B, K, N // K, T, S)
+    divisor = jnp.where(total == 0, 1.0, total)
+    p_BNTS = p_BNTS / divisor
+    p_BNTS = p_BNTS.astype(v.dtype)
+    group = N // K
+    p_BKGTS = p_BNTS.reshape(B, K, group, T, S)
     out_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
     out_BTNH = out_BTKGH.reshape(B, T, N, H)
-    lse = jnp.where(row_void, jnp.nan, log_sum(highest, total))[..., 0]
-    row_void_BTN = row_void[..., 0].mT
-    return jnp.where(row_void_BTN[..., None], jnp.nan, out_BTNH).astype(dtype), lse
+    lse = log_sum(highest, total)
+    lse = jnp.where(row_void, jnp.nan, lse)
+    lse_BNT = lse[..., 0]
+    row_void_BNT = row_void[..., 0]
+    row_void_BTN = row_void_BNT.swapaxes(1, 2)
+    out = jnp.where(row_void_BTN[..., None], jnp.nan, out_BTNH)
+    return out.astype(dtype), lse_BNT

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from posjax.attention import blocks
 from posjax.attention.biases import ByDistance, ByPosition, TileBias
 from posjax.attention.blocks import BackwardRows, Totals, put, take
-from posjax.attention.masks import Mask, SomeRows
+from posjax.attention.masks import Mask, SomeRows, indices_to
 from posjax.attention.ring.plan import Plan
 from posjax.attention.ring.travel import Arrived, Place, lay
 
@@ -32,45 +31,66 @@ class Facing:
 
     def keys(self, x: jax.Array, j: Any, axis: int = 2) -> jax.Array:
         """The share of key block j, of the part that is faced, in what arrived."""
-        return take(x, self.number(j), self.plan.block, axis)
+        number = self.number(j)
+        return take(x, number, self.plan.block, axis)
 
     def number(self, j: Any) -> Any:
         """The number of key block j among all that arrived, which may be two parts."""
-        return self.place.slot * self.plan.blocks + j
+        first = self.place.slot * self.plan.blocks
+        return first + j
 
     def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Any) -> jax.Array:
         """The masked logits of the block and key block j; a mask asks for places in the whole sequence."""
-        plan, place = self.plan, self.place
+        plan = self.plan
+        place = self.place
         mask = self.mask
         if plan.batch:
-            mask = SomeRows(mask, lax.axis_index(plan.batch) * q.shape[0], q.shape[0])
-        inside = jnp.arange(plan.block, dtype=jnp.int32)
-        q_index = place.t % plan.blocks * plan.block + inside
+            device = lax.axis_index(plan.batch)
+            rows = q.shape[0]
+            first_row = device * rows
+            mask = SomeRows(mask, first_row, rows)
+        inside = indices_to(plan.block)
+        q_block = place.t % plan.blocks
+        q_index = q_block * plan.block + inside
         k_index = j * plan.block + inside
-        onward = Onward(mask, place.k_part * plan.length)
-        sizes = (plan.length, plan.length)
-        seen = blocks.allowed_pairs(onward, q_index, k_index, sizes, place.q_part * plan.length)
+        length = plan.length
+        k_offset = place.k_part * length
+        q_offset = place.q_part * length
+        onward = Onward(mask, k_offset)
+        seen = blocks.allowed_pairs(onward, q_index, k_index, (length, length), q_offset)
         return blocks.masked_logits(q, k, tile, seen)
 
     def tile(self, j: Any) -> jax.Array | None:
         """The bias of the block and key block j."""
         if self.bias is None:
             return None
-        return self.bias.tile(*self._corner(j))
+        corner = self._corner(j)
+        return self.bias.tile(*corner)
 
     def tile_and_pull(self, j: Any) -> Any:
         """The same, and what adds its gradient to a sum."""
         if self.bias is None:
             return blocks.pull_of(None)
-        return blocks.pull_of(self.bias.tile_and_pull(*self._corner(j)))
+        corner = self._corner(j)
+        both = self.bias.tile_and_pull(*corner)
+        return blocks.pull_of(both)
 
     def _corner(self, j: Any) -> tuple[Any, Any, int, int]:
-        plan, place = self.plan, self.place
+        plan = self.plan
+        place = self.place
+        size = plan.block
         if isinstance(self.bias, ByDistance):  # Distances are those of the whole sequence.
-            q_first = place.q_part * plan.length + place.t % plan.blocks * plan.block
-            return q_first, place.k_part * plan.length + j * plan.block, plan.block, plan.block
+            q_part = place.q_part * plan.length
+            k_part = place.k_part * plan.length
+            q_block = place.t % plan.blocks
+            q_first = q_part + q_block * size
+            k_first = k_part + j * size
+            return q_first, k_first, size, size
         # Positions have come along with the keys, and are those of this device.
-        return place.t * plan.block, self.number(j) * plan.block, plan.block, plan.block
+        number = self.number(j)
+        q_first = place.t * size
+        k_first = number * size
+        return q_first, k_first, size, size
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,8 @@ class Onward(Mask):
     first: Any
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        return self.mask.allowed(q_index, self.first + k_index)
+        k_index = self.first + k_index
+        return self.mask.allowed(q_index, k_index)
 
 
 def attend(
@@ -92,8 +113,11 @@ def attend(
     q_t = facing.queries(q_BKGTH)
 
     def block(j: Any, gathered: Totals) -> Totals:
-        l_BKGTS = facing.logits(q_t, facing.keys(arrived.k, j), facing.tile(j), j)
-        return blocks.gather(gathered, l_BKGTS, facing.keys(arrived.v, j))
+        k_j = facing.keys(arrived.k, j)
+        v_j = facing.keys(arrived.v, j)
+        tile = facing.tile(j)
+        l_BKGTS = facing.logits(q_t, k_j, tile, j)
+        return blocks.gather(gathered, l_BKGTS, v_j)
 
     before = Totals(*map(facing.queries, totals))
     after = lax.fori_loop(place.first, place.end, block, before)
@@ -110,18 +134,26 @@ def differentiate(
 
     def block(j: Any, state: Any) -> Any:
         dq, d_bias, dk, dv = state
-        k_j, v_j = facing.keys(arrived.k, j), facing.keys(arrived.v, j)
+        k_j = facing.keys(arrived.k, j)
+        v_j = facing.keys(arrived.v, j)
         tile, pull = facing.tile_and_pull(j)
         l_BKGTS = facing.logits(q_t, k_j, tile, j)
         more = blocks.differentiate(l_BKGTS, q_t, k_j, v_j, rows_t, d_bias, pull)
         u = facing.number(j)
-        dk = put(dk, facing.keys(dk, j, axis=3) + more.dk, u, plan.block, 3)
-        dv = put(dv, facing.keys(dv, j, axis=3) + more.dv, u, plan.block, 3)
-        return dq + more.dq, more.d_bias, dk, dv
+        dk_j = facing.keys(dk, j, axis=3)
+        dv_j = facing.keys(dv, j, axis=3)
+        dk_j += more.dk
+        dv_j += more.dv
+        dk = put(dk, dk_j, u, plan.block, 3)
+        dv = put(dv, dv_j, u, plan.block, 3)
+        dq += more.dq
+        return dq, more.d_bias, dk, dv
 
     dq, *rest = sums
-    dq_t, *rest = lax.fori_loop(place.first, place.end, block, (facing.queries(dq), *rest))
-    return put(dq, dq_t, place.t, plan.block, 3), *rest
+    dq_t = facing.queries(dq)
+    dq_t, *rest = lax.fori_loop(place.first, place.end, block, (dq_t, *rest))
+    dq = put(dq, dq_t, place.t, plan.block, 3)
+    return dq, *rest
 
 
 def bias_here(plan: Plan, bias: TileBias, heads: int) -> tuple[TileBias, jax.Array | None]:
@@ -129,9 +161,13 @@ def bias_here(plan: Plan, bias: TileBias, heads: int) -> tuple[TileBias, jax.Arr
     if not isinstance(bias, ByPosition):
         return bias, None
     if plan.heads:
-        bias = bias.of_heads(lax.axis_index(plan.heads) * heads, heads)
+        device = lax.axis_index(plan.heads)
+        first_head = device * heads
+        bias = bias.of_heads(first_head, heads)
     k_positions = lay(plan, bias.k_positions)
-    return replace(bias, q_positions=lay(plan, bias.q_positions)), k_positions
+    q_positions = lay(plan, bias.q_positions)
+    bias = replace(bias, q_positions=q_positions)
+    return bias, k_positions
 
 
 def with_keys(bias: TileBias, k_positions: jax.Array | None) -> TileBias:
