@@ -197,7 +197,8 @@ def _heads_first(x: jax.Array) -> jax.Array:
 def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The output `[B, T, N, H]`, and each row's maximum and sum of weights `[B, N, T]`."""
     launch = MosaicLaunch(plan, call)
-    z, visits = launch.sizes, launch.visits
+    z = launch.sizes
+    visits = launch.visits
     size = launch.block.rows
 
     def locate(b: Any, n: Any, i: Any, step: Any, bounds: Any, _: Any) -> At:
@@ -208,7 +209,8 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
     tokens = Out((z.B, z.N, z.queries, z.H), call.q.dtype, launch.query_block(locate))
     softmax = [(size, z.H), (size, 1), (size, 1)]
     out, highest, total = launch.run(mosaic_kernels.forward, grid, None, [tokens, line, line], softmax)
-    out_BTNH = _heads_first(out)[:, : z.T]
+    out_BTNH = _heads_first(out)
+    out_BTNH = out_BTNH[:, : z.T]
     highest_BNT = highest[:, :, 0, : z.T]
     total_BNT = total[:, :, 0, : z.T]
     return out_BTNH, highest_BNT, total_BNT
@@ -231,7 +233,8 @@ def backward(
 
 def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array | None]:
     launch = MosaicLaunch(plan, call)
-    z, visits = launch.sizes, launch.visits
+    z = launch.sizes
+    visits = launch.visits
     size = launch.block.rows
 
     # Heads first: what a head's bias gathers stays in VMEM until the head is done.
@@ -254,7 +257,8 @@ def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -
 
 def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Array, jax.Array]:
     launch = MosaicLaunch(plan, call, keys_first=True)
-    z, visits = launch.sizes, launch.visits
+    z = launch.sizes
+    visits = launch.visits
     size = launch.block.columns
 
     def locate(b: Any, head: Any, j: Any, g: Any, step: Any, bounds: Any, _: Any) -> At:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+from posjax.attention.masks import Causal, Mask, Segments, Window, indices_to, rules
 
 Ids = tuple[jax.Array, jax.Array]
 """The segments of queries and of keys, shaped to broadcast to a tile."""
@@ -100,12 +100,15 @@ def _smallest(sizes: Sequence[Any]) -> tuple[Any, int | None]:
 def _ids(segments: Segments, q_offset: Any, lengths: tuple[int, int]) -> Ids:
     """The segments of the T queries, which are the tokens from `q_offset` on, and of the S keys."""
     queries, keys = lengths
+    offset = jnp.asarray(q_offset, jnp.int32)
     q_all = jnp.asarray(segments.queries, jnp.int32)
     k_all = q_all
     if segments.keys is not None:
         k_all = jnp.asarray(segments.keys, jnp.int32)
-    at = jnp.asarray(q_offset, jnp.int32) + jnp.arange(queries, dtype=jnp.int32)
-    return q_all[:, at], k_all[:, :keys]
+    at = offset + indices_to(queries)
+    q_ids = q_all[:, at]
+    k_ids = k_all[:, :keys]
+    return q_ids, k_ids
 
 
 class Visits(NamedTuple):
@@ -179,8 +182,10 @@ def _segments_meet(q_low: Any, q_high: Any, k_low: Any, k_high: Any) -> tuple[An
 
     By the extremes of each block of queries `[b, query blocks]` and of keys `[b, key blocks]`.
     """
-    q_low, q_high = q_low[:, :, None], q_high[:, :, None]
-    k_low, k_high = k_low[:, None], k_high[:, None]
+    q_low = q_low[:, :, None]
+    q_high = q_high[:, :, None]
+    k_low = k_low[:, None]
+    k_high = k_high[:, None]
     overlap = (q_low <= k_high) & (k_low <= q_high)
     # Segment 0 is padding, which nothing sees.
     some_key = (k_low != 0) | (k_high != 0)
@@ -193,7 +198,9 @@ def _extremes(ids: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     # Repeating the last segment changes no extreme, where a 0 would make every last block look like padding.
     padded = jnp.pad(ids, ((0, 0), (0, -ids.shape[1] % size)), mode="edge")
     blocks = padded.reshape(ids.shape[0], -1, size)
-    return blocks.min(-1), blocks.max(-1)
+    lowest = blocks.min(-1)
+    highest = blocks.max(-1)
+    return lowest, highest
 
 
 def _visits(some_seen: Any, all_seen: Any) -> Visits:
@@ -242,7 +249,10 @@ def _diagonals(some_seen: Any) -> Any:
 
 def minus_distance(rule: Rule, q_index: jax.Array, k_index: jax.Array, scalars: Any) -> jax.Array:
     """Minus the distance of a tile's pairs in float32, exact up to 2^24 tokens and cheaper than integers."""
-    return k_index.astype(jnp.float32) - (q_index + rule.offset_by(scalars)).astype(jnp.float32)
+    q_order = q_index + rule.offset_by(scalars)
+    q = q_order.astype(jnp.float32)
+    k = k_index.astype(jnp.float32)
+    return k - q
 
 
 def near(rule: Rule, distance: jax.Array, scalars: Any) -> jax.Array | None:
@@ -265,7 +275,9 @@ def real(rule: Rule, k_index: jax.Array, ids: Sequence[Ids]) -> jax.Array:
     """The rest of a tile's mask: keys that are no padding, and segments, which broadcast to the tile."""
     seen = k_index < rule.lengths[1]
     for q, k in ids:
-        seen = jnp.logical_and(seen, (q == k) & (k != 0))
+        same = q == k
+        is_token = k != 0
+        seen = jnp.logical_and(seen, same & is_token)
     return seen
 
 

@@ -59,7 +59,8 @@ def empty(rows: int, size: int) -> Softmax:
 
 def fold(state: Softmax, logits: jax.Array, v: jax.Array, precision: Any) -> Softmax:
     """The state after one more block of keys: `logits [rows, columns]`, `v [columns, H]`."""
-    highest = jnp.maximum(state.highest, jnp.max(logits, 1, keepdims=True))
+    here = jnp.max(logits, 1, keepdims=True)
+    highest = jnp.maximum(state.highest, here)
     p = jnp.exp2(logits - highest)
     # What was summed stood in relation to a lower maximum, and fades to the new one.
     fade = jnp.exp2(state.highest - highest)
@@ -102,4 +103,5 @@ def weights(logits: jax.Array, lse: jax.Array, dp: jax.Array, delta: jax.Array) 
     """The softmax, and the gradient of the logits to base e, from that of the softmax."""
     # Computed anew from the logits: kept from the forward pass, they would be an array of T x S.
     p = jnp.exp2(logits - lse)
-    return p, p * (dp - delta)
+    ds = p * (dp - delta)
+    return p, ds

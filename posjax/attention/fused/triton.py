@@ -72,7 +72,8 @@ class TritonLaunch(Launch):
 
     def refs(self, bounds: Any, back: Returned | None = None) -> Refs:
         """The arrays that the kernel reads, padded to whole blocks."""
-        z, rule = self.sizes, self.call.rule
+        z = self.sizes
+        rule = self.call.rule
         q, k, v = self.tokens()
         q_ids, k_ids = self.ids()
         bias = None
@@ -152,7 +153,8 @@ def _block(plan: KernelPlan, name: KernelName, call: KernelCall) -> TileShape:
 
 def _from_table(call: KernelCall) -> dict[str, TileShape]:
     """The tiles of heads as wide as the call's. Errors: `NotImplementedError` where they are too wide."""
-    H, dtype = call.sizes.H, call.q.dtype
+    H = call.sizes.H
+    dtype = call.q.dtype
     wide = pl.next_power_of_2(H) * dtype.itemsize
     if dtype == jnp.float32:
         wide *= 2
@@ -182,7 +184,8 @@ def _power_of_two(length: int) -> int:
 def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The output `[B, T, N, H]`, and each row's maximum and sum of weights `[B, N, T]`."""
     launch = TritonLaunch(plan, "forward", call)
-    z, visits = launch.sizes, launch.table.by_query
+    z = launch.sizes
+    visits = launch.table.by_query
     size = launch.block.rows
     blocks = z.queries // size
 
@@ -204,7 +207,8 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
 
 def _tokens_out(launch: TritonLaunch) -> Out:
     """What there is one of for each query and channel; the grid counts blocks of queries from the last one down."""
-    z, size = launch.sizes, launch.block.rows
+    z = launch.sizes
+    size = launch.block.rows
     blocks = z.queries // size
 
     def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
@@ -233,7 +237,8 @@ def backward(
 
 def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -> tuple[jax.Array, jax.Array | None]:
     launch = TritonLaunch(plan, "dq", call)
-    z, visits = launch.sizes, launch.table.by_query
+    z = launch.sizes
+    visits = launch.table.by_query
     grid = (z.queries // launch.block.rows, z.N, z.B)
     refs = launch.refs(visits.bounds, back)
     outs = [_tokens_out(launch)]
@@ -262,7 +267,8 @@ def _row_out(launch: TritonLaunch) -> Out:
 
 def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Array, jax.Array]:
     launch = TritonLaunch(plan, "dkv", call)
-    z, visits = launch.sizes, launch.table.by_key
+    z = launch.sizes
+    visits = launch.table.by_key
     size = launch.block.columns
 
     def index(j: Any, n: Any, b: Any) -> tuple[Any, ...]:
@@ -284,8 +290,10 @@ def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Ar
 
 def _run_diagonal(plan: KernelPlan, call: KernelCall, back: Returned) -> jax.Array:
     launch = TritonLaunch(plan, "diagonal", call)
-    z, diagonals = launch.sizes, launch.table.diagonals
-    size, count = launch.block.rows, diagonals.shape[0]
+    z = launch.sizes
+    diagonals = launch.table.diagonals
+    size = launch.block.rows
+    count = diagonals.shape[0]
     # A mask under which no query sees a key leaves nothing to launch.
     if not count:
         return jnp.zeros((z.N, z.T + z.S - 1), jnp.float32)

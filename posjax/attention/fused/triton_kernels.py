@@ -21,6 +21,7 @@ from posjax.attention.fused import tile
 from posjax.attention.fused.kernel import At, Kernel, Refs
 from posjax.attention.fused.pairwise.stages import Number, Reader
 from posjax.attention.fused.rules import Ids, near, real
+from posjax.attention.masks import indices_to
 
 
 class Queries(NamedTuple):
@@ -77,9 +78,12 @@ class TritonKernel(Kernel):
 
     def indices(self, at: At) -> tuple[jax.Array, jax.Array]:
         """The indices of the tile's queries and keys, to broadcast to it."""
-        rows, columns = self.block.rows, self.block.columns
-        q_index = at.i * rows + jnp.arange(rows, dtype=jnp.int32)
-        k_index = at.j * columns + jnp.arange(columns, dtype=jnp.int32)
+        rows = self.block.rows
+        columns = self.block.columns
+        q_first = at.i * rows
+        k_first = at.j * columns
+        q_index = q_first + indices_to(rows)
+        k_index = k_first + indices_to(columns)
         return self.spread(q_index, k_index)
 
     def ids(self, refs: Refs, at: At) -> list[Ids]:
@@ -150,7 +154,8 @@ def forward(kernel: TritonKernel, refs: Refs, out_ref: Any, highest_ref: Any, to
     def step(masked: bool, j: Any, state: tile.Softmax) -> tile.Softmax:
         at = start._replace(j=j, masked=masked)
         k, v = kernel.keys_and_values(refs, at)
-        return tile.fold(state, kernel.logits(refs, q, k, at), v, kernel.precision)
+        logits = kernel.logits(refs, q, k, at)
+        return tile.fold(state, logits, v, kernel.precision)
 
     state = kernel.visit(refs, start.b, start.i, step, tile.empty(*q.shape))
     out, highest, total = tile.finish(state)
@@ -169,8 +174,10 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
         at = start._replace(j=j, masked=masked)
         k, v = kernel.keys_and_values(refs, at)
         logits = kernel.logits(refs, q, k, at)
-        _, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
-        more = tile.dot(ds.astype(k.dtype), k, (1, 0), kernel.precision)
+        dp = kernel.product(d_out, v)
+        _, ds = tile.weights(logits, lse, dp, delta)
+        rounded = ds.astype(k.dtype)
+        more = tile.dot(rounded, k, (1, 0), kernel.precision)
         return at, ds, more
 
     def step(masked: bool, j: Any, dq: jax.Array) -> jax.Array:
@@ -191,7 +198,8 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
         # Its own place for each block of queries, added up outside: no program adds to what another writes.
         row_ref[...] = row.reshape(row_ref.shape)
     # The scale of the logits comes in once, at the end, and not in every product.
-    dq_ref[...] = (dq * kernel.sizes.scale).astype(dq_ref.dtype)
+    scaled = dq * kernel.sizes.scale
+    dq_ref[...] = scaled.astype(dq_ref.dtype)
 
 
 def dkv(kernel: TritonKernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
@@ -209,16 +217,20 @@ def dkv(kernel: TritonKernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
             at = At(b, head * G + g, i, j, masked)
             q, d_out, lse, delta = kernel.queries(refs, at)
             logits = kernel.logits(refs, q, k, at)
-            p, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
-            dk += tile.dot(ds.astype(q.dtype), q, (1, 0), kernel.precision)
-            dv += tile.dot(p.astype(d_out.dtype), d_out, (1, 0), kernel.precision)
+            dp = kernel.product(d_out, v)
+            p, ds = tile.weights(logits, lse, dp, delta)
+            ds = ds.astype(q.dtype)
+            p = p.astype(d_out.dtype)
+            dk += tile.dot(ds, q, (1, 0), kernel.precision)
+            dv += tile.dot(p, d_out, (1, 0), kernel.precision)
             return dk, dv
 
         return kernel.visit(refs, b, j, step, sums)
 
     zero = jnp.zeros(k.shape, jnp.float32)
     dk, dv = _over(G, of_head, (zero, zero))
-    dk_ref[...] = (dk * kernel.sizes.scale).astype(dk_ref.dtype)
+    scaled = dk * kernel.sizes.scale
+    dk_ref[...] = scaled.astype(dk_ref.dtype)
     dv_ref[...] = dv.astype(dv_ref.dtype)
 
 
@@ -231,17 +243,20 @@ def _over(count: int, step: Callable[[Any, Any], Any], state: Any) -> Any:
 
 def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
     """The sum of the logits' gradients over the batch and over the square blocks of one diagonal."""
-    which, n = pl.program_id(0), pl.program_id(1)
+    which = pl.program_id(0)
+    n = pl.program_id(1)
     offset = refs.bounds[which, 0]
     low = refs.bounds[which, 1]
     high = refs.bounds[which, 2]
-    sizes, rule = kernel.sizes, kernel.rule
+    sizes = kernel.sizes
+    rule = kernel.rule
     size = kernel.block.rows
     # Along a diagonal the bias is the same, and so is the part of the mask that depends on distance.
     first = At(0, n, offset, 0, True)
     q_index, k_index = kernel.indices(first)
     seen = near(rule, q_index - k_index, refs.scalars)
-    bias = tile.masked(kernel.toeplitz(refs, first), seen)
+    bias = kernel.toeplitz(refs, first)
+    bias = tile.masked(bias, seen)
 
     def of_row(b: Any, total: jax.Array) -> jax.Array:
         def step(i: Any, total: jax.Array) -> jax.Array:
@@ -253,7 +268,8 @@ def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
             if rule.q_ids or sizes.S % size:
                 _, k_index = kernel.indices(at)
                 logits = tile.masked(logits, real(rule, k_index, kernel.ids(refs, at)))
-            _, ds = tile.weights(logits, lse, kernel.product(d_out, v), delta)
+            dp = kernel.product(d_out, v)
+            _, ds = tile.weights(logits, lse, dp, delta)
             return total + ds
 
         return lax.fori_loop(low, high, step, total)
