@@ -78,6 +78,11 @@ def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
     """Holds a described bias to the queries and keys: in slices and loops other sizes would be clamped in silence."""
     if bias is None:
         return
+    if not hasattr(bias, "sizes"):
+        raise InputError(
+            f"bias is {bias!r:.80}: needed is a described bias, describe(encoding, params, ...), or None; arrays of "
+            "tokens x tokens are what this call avoids"
+        )
     B, N = sizes["B"], sizes["N"]
     T, S = sizes["T"], sizes["S"]
     described = bias.sizes

@@ -78,7 +78,8 @@ def linear_attend(
     it continues the sequence at a cost that does not depend on its length.
 
     Convention: only the numerator is rotated, so weights may be negative, and they sum to one no more: as published. A
-    schedule's attention factor is a temperature of the softmax; here it would scale the output. Sums are float32. A row
+    schedule's attention factor is a temperature of the softmax; here its square multiplies the output, so give Yarn
+    `attention_factor=1.0`. Sums are float32. A row
     that sees a token without a meaning, at a negative position or with a key or value that is not finite, is NaN, and
     no other is touched.
 
@@ -220,10 +221,12 @@ def _nowhere(at: jax.Array) -> jax.Array:
 
 
 def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
-    if encoding.bias_kind != "none" or scores_content(encoding) or encoding.length_dependent:
+    does_more = encoding.bias_kind != "none" or scores_content(encoding) or encoding.length_dependent
+    # What scales queries by their position is a temperature of the softmax, and here would multiply the output.
+    if does_more or not encoding.relative:
         raise InputError(
             f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
-            "Rope(); there are no scores here for a bias to join"
+            "Rope(); there are no scores here for a bias or a temperature to join"
         )
     if state is None:
         return

@@ -14,7 +14,7 @@ from jax import core
 
 from posjax import positions
 from posjax.arguments import integers, whole
-from posjax.attention import Causal, Segments
+from posjax.attention import Causal, Mask, Segments
 from posjax.encodings.base import Params
 from posjax.errors import InputError
 from posjax.fields import check_fields
@@ -218,6 +218,18 @@ def _numbers(config: Decoder, prompt: int, length: int) -> tuple[Params, Params]
     return first, stacked
 
 
+def _padding(real: jax.Array | None, new: int) -> tuple[jax.Array | None, Mask]:
+    """Where the tokens of a prompt stand, and which of these and the `new` ones may be seen."""
+    if real is None:
+        return None, Causal()
+    rows = real.shape[0]
+    # Segment 0 is padding; whatever comes after the prompt is real.
+    before = real.astype(jnp.int32)
+    after = jnp.ones((rows, new - 1), jnp.int32)
+    segments = jnp.concatenate([before, after], axis=1)
+    return positions.left_padded(real), Causal() & Segments(segments)
+
+
 @partial(jax.jit, static_argnums=(0, 6))
 def _generate(
     graph: Any,
@@ -229,20 +241,14 @@ def _generate(
     plan: tuple[int, Sampling],
 ) -> jax.Array:
     model: Transformer = nnx.merge(graph, state)
-    B, T = prompt.shape
+    rows, length = prompt.shape
     new, sampling = plan
     first, later = numbers
-    at, mask = None, Causal()
-    if real is not None:  # Segment 0 is padding; whatever comes after the prompt is real.
-        at = positions.left_padded(real)
-        before = real.astype(jnp.int32)
-        after = jnp.ones((B, new - 1), jnp.int32)
-        segments = jnp.concatenate([before, after], axis=1)
-        mask = mask & Segments(segments)
+    at, mask = _padding(real, new)
     # No room for the last token, which is drawn and never read.
-    size = T + new - 1
-    cache = Cache.empty(model.config, B, size, positions=at is not None)
-    prepared = model.prepare(T, at, mask=mask, constants=first, cache=cache)
+    size = length + new - 1
+    cache = Cache.empty(model.config, rows, size, positions=at is not None)
+    prepared = model.prepare(length, at, mask=mask, constants=first, cache=cache)
     x, cache, _ = model.hidden(prompt, prepared, cache)
     assert cache is not None
     # The prompt's last token alone: logits of all of them would be [B, T, V].
@@ -258,8 +264,7 @@ def _generate(
         if at is not None:
             at = at[:, -1:] + 1
         prepared = model.prepare(1, at, mask=mask, constants=constants, cache=cache)
-        read = token[:, None]
-        x, cache, _ = model.hidden(read, prepared, cache)
+        x, cache, _ = model.hidden(token[:, None], prepared, cache)
         logits = model.logits(x)
         # A key of its own for each token, by its number: the first ones do not hang on how many follow.
         own_key = jax.random.fold_in(key, i)

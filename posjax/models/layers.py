@@ -103,26 +103,32 @@ class Attention(nnx.Module):
         backend = self.backend
         if cached is not None:
             backend = "auto"
-        out_BTNH, _ = attention.attention(
-            q_BTNH,
-            k_BSKH,
-            v_BSKH,
-            bias=prepared.bias,
-            mask=prepared.mask,
-            q_offset=prepared.q_offset,
-            backend=backend,
-            with_lse=False,
-        )
-        # Padding sees itself, so its own results are NaN: in the stream they would reach every weight's gradient.
-        if prepared.void is not None:
-            void = prepared.void[..., None, None]
-            out_BTNH = jnp.where(void, 0, out_BTNH)
+        out_BTNH = _attended(q_BTNH, k_BSKH, v_BSKH, prepared, backend)
         seen = None
         if probe is not None:
             seen = probe(q_BTNH, k_BSKH, prepared)
         joined_BTX = out_BTNH.reshape(B, T, N * H)
         out_BTD = rowwise(self.out, joined_BTX, may_end)
         return out_BTD, cached, seen
+
+
+def _attended(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, prepared: Prepared, backend: str) -> jax.Array:
+    """What the queries of a layer see, `[B, T, N, H]`."""
+    out_BTNH, _ = attention.attention(
+        q_BTNH,
+        k_BSKH,
+        v_BSKH,
+        bias=prepared.bias,
+        mask=prepared.mask,
+        q_offset=prepared.q_offset,
+        backend=backend,
+        with_lse=False,
+    )
+    if prepared.void is None:
+        return out_BTNH
+    # Padding sees itself, so its own results are NaN: in the stream they would reach every weight's gradient.
+    void = prepared.void[..., None, None]
+    return jnp.where(void, 0, out_BTNH)
 
 
 def _append(old: jax.Array, new: jax.Array, prepared: Prepared) -> jax.Array:
