@@ -80,7 +80,7 @@ def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
         return
     if not hasattr(bias, "sizes"):
         raise InputError(
-            f"bias is {bias!r:.80}: needed is a described bias, describe(encoding, params, ...), or None; arrays of "
+            f"bias is of type {type(bias).__name__}: needed is a described bias, describe(...), or None; arrays of "
             "tokens x tokens are what this call avoids"
         )
     B, N = sizes["B"], sizes["N"]
