@@ -26,7 +26,7 @@ from posjax.data import Documents, Needles
 from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
-from posjax.files import owned, probe, read_json, write_json
+from posjax.files import identity_of, owned, probe, read_json, require_owned, require_unmoved, write_json
 from posjax.models import build
 from posjax.runs import Experiment, Run
 
@@ -71,6 +71,7 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     for run in request.experiment.runs:
         runs.check(run, documents.get(run.data))
     write_experiment(request, options)
+    work = identity_of(options.folder)
     say = cli.teller(console)
     for text in documents.values():
         told = text.describe()
@@ -82,11 +83,13 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     diverged = []
     for number, run in enumerate(request.experiment.runs, 1):
         title = f"[{number}/{len(request.experiment.runs)}] {run.name}"
+        require_unmoved(options.folder, work)
         try:
             _one(run, request.folder(options, run), title, console, documents.get(run.data))
         except Diverged as why:
             say(f"{title}: diverged, {why}")
             diverged.append(run.name)
+    require_unmoved(options.folder, work)
     finish(options.folder, console, keep)
     if diverged:
         raise Diverged(
@@ -115,6 +118,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
         try:
             trained_model = runs.train(run, folder, cli.progress_from(run, console), material, say)
         except Diverged as why:
+            require_owned(folder)
             write_json(path, {"reason": str(why)})
             raise
         say(f"{title}: evaluating")

@@ -13,9 +13,10 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from posjax.errors import Busy, InputError, StorageError
@@ -135,8 +136,8 @@ def damaged(path: Path, why: str, remedy: str) -> InputError:
     return InputError(f"{path} is damaged ({why}): {remedy}")
 
 
-HELD: ContextVar[frozenset[tuple[int, int]]] = ContextVar("held", default=frozenset())
-"""The folders that this thread owns, each by its device and number, so that a block inside another passes.
+HELD: ContextVar[Mapping[str, tuple[int, int]]] = ContextVar("held", default=MappingProxyType({}))
+"""The folders that this thread owns, each path with its device and number, so that a block inside another passes.
 
 Another thread begins without any: it is refused as another process is.
 """
@@ -149,27 +150,54 @@ def owned(folder: Path, patience: float = 0.0) -> Iterator[None]:
     `patience`: for how many seconds an owner is waited for. The lock goes with the process, however it ends. Errors:
     `Busy` says who holds it; `StorageError` for a folder that cannot be written.
     """
+    path = os.path.abspath(folder)
+    if path in HELD.get():
+        # Not made anew where it is gone: what is written next belongs to what lay there before.
+        require_unmoved(folder, HELD.get()[path])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        identity = _identity(folder)
+        identity = identity_of(folder)
     except OSError as error:
         raise refused(folder, error) from error
-    if identity in HELD.get():
+    if identity in HELD.get().values():
         yield
         return
     with contextlib.ExitStack() as handles:
         _take(folder, handles, time.monotonic() + patience)
-        before = HELD.set(HELD.get() | {identity})
+        # Had it been moved before the lock was taken, another folder would be the locked one.
+        require_unmoved(folder, identity)
+        before = HELD.set({**HELD.get(), path: identity})
         try:
             yield
         finally:
             HELD.reset(before)
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def identity_of(folder: Path) -> tuple[int, int]:
     """What two folders never share, whatever they are called."""
     found = folder.stat()
     return found.st_dev, found.st_ino
+
+
+def require_owned(folder: Path) -> None:
+    """Errors: `StorageError` where the folder at this path is not one that this thread owns, since it was moved."""
+    held = HELD.get()
+    path = os.path.abspath(folder)
+    if path in held:
+        require_unmoved(folder, held[path])
+    elif not folder.is_dir() or identity_of(folder) not in held.values():
+        raise gone(folder)
+
+
+def require_unmoved(folder: Path, identity: tuple[int, int]) -> None:
+    """Errors: `StorageError` where another folder stands at this path by now, or none."""
+    if not folder.is_dir() or identity_of(folder) != identity:
+        raise gone(folder)
+
+
+def gone(folder: Path) -> StorageError:
+    """What a folder that was moved away is told as."""
+    return StorageError(f"{folder} is gone: put it back, and the same command goes on from what it holds")
 
 
 def _take(folder: Path, handles: contextlib.ExitStack, until: float) -> None:

@@ -260,6 +260,8 @@ def evaluate(
     with owned(target):
         for note in look(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
+        # Read before it is measured: what lies there afterwards may be of another run.
+        kept = hold(run, folder)
         began = time.perf_counter()
         results = _measured(run, trained_model, material)
         # What a table says of a run beside its measurements, so that a report needs no config.
@@ -277,7 +279,7 @@ def evaluate(
             "tokens": run.train.steps * run.train.batch * run.train.length,
         }
         # All at once and last, so that results which are there are whole.
-        write_results(folder, target, results)
+        write_results(kept, target, results)
     return results
 
 

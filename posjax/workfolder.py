@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from posjax.errors import InputError
-from posjax.files import REMEDY, json_bytes, read_json, write_json
+from posjax.files import REMEDY, json_bytes, read_json, require_owned, write_json
 from posjax.identity import differences, tree
 from posjax.surroundings import changes
 from posjax.training import begun
@@ -137,9 +137,13 @@ def _refuse_another(folder: Path, different: list[str]) -> None:
     )
 
 
-def write_results(folder: Path, target: Path, results: dict[str, Any]) -> None:
-    """Writes the results of a folder's run into `target`, the same folder or another, and there whose they are."""
-    kept = read_json(folder / "run.json")
+def write_results(kept: dict[str, Any], target: Path, results: dict[str, Any]) -> None:
+    """Writes the results of the run of a manifest into `target`, and there whose they are.
+
+    Errors: `StorageError` where `target` is not the folder any more that this thread owns.
+    """
+    # To measure takes long enough for somebody to move the folder, and put another run's where it was.
+    require_owned(target)
     # First which results they will be: where a kill comes between, none are better than those of another time.
     write_json(target / "run.json", {**kept, "results": _fingerprint(json_bytes(results))})
     write_json(target / "results.json", results)

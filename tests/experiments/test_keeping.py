@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from posjax import runs
 from posjax.errors import Busy, InputError, StorageError
 from posjax.files import owned
 from posjax.lines import read
@@ -20,13 +21,13 @@ from posjax.training.metrics import Metrics
 
 
 def test_weights_of_another_run_are_not_taken(shell, finished):
-    runs = finished / "runs/tiny"
-    shutil.rmtree(runs / "rope/checkpoints")
-    shutil.copytree(runs / "alibi/checkpoints", runs / "rope/checkpoints")
-    before = (runs / "rope/results.json").read_bytes()
+    folders = finished / "runs/tiny"
+    shutil.rmtree(folders / "rope/checkpoints")
+    shutil.copytree(folders / "alibi/checkpoints", folders / "rope/checkpoints")
+    before = (folders / "rope/results.json").read_bytes()
     for program in ("evaluate", "generate"):
         assert "is of another config" in shell(program, "tiny.py", "--only", "rope").line
-    assert (runs / "rope/results.json").read_bytes() == before
+    assert (folders / "rope/results.json").read_bytes() == before
 
 
 def test_results_elsewhere_replace_no_run(shell, finished):
@@ -87,6 +88,58 @@ def test_another_folder_in_its_place_gets_no_step(tmp_path):
         with pytest.raises(StorageError, match="is gone"):
             checkpoints.save(1, {"x": np.ones(3, np.float32)})
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def moved(finished, monkeypatch):
+    """`moved(swap)` has `swap` move folders while a run is measured, and gives the work folder."""
+    work = finished / "runs/tiny"
+
+    def prepare(swap):
+        real = runs._measured
+
+        def measured(*given):
+            results = real(*given)
+            swap(work)
+            return results
+
+        monkeypatch.setattr(runs, "_measured", measured)
+        return work
+
+    return prepare
+
+
+def another_in_its_place(work):
+    (work / "rope").rename(work.parent / "moved")
+    shutil.copytree(work / "alibi", work / "rope")
+
+
+def test_another_run_in_its_place_gets_no_results(shell, moved):
+    work = moved(another_in_its_place)
+    line = shell("evaluate", "tiny.py", "--only", "rope").line
+    assert "runs/tiny/rope is gone: put it back" in line
+    for name in ("run.json", "results.json"):
+        assert (work / "rope" / name).read_bytes() == (work / "alibi" / name).read_bytes()
+
+
+def test_a_folder_that_is_gone_is_not_made_anew_for_results(shell, moved):
+    work = moved(lambda work: (work / "rope").rename(work.parent / "moved"))
+    answer = shell("evaluate", "tiny.py", "--only", "rope")
+    assert answer.code == 74 and "is gone" in answer.line
+    assert not (work / "rope").exists()
+
+
+def test_a_work_folder_in_its_place_gets_no_report(shell, moved):
+    def swap(work):
+        work.rename(work.parent / "moved")
+        shutil.copytree(work.parent / "moved", work)
+
+    work = moved(swap)
+    (work / "rope/results.json").unlink()
+    (work / "report.html").unlink()
+    answer = shell("run", "tiny.py", "--only", "rope")
+    assert answer.code == 74 and "is gone" in answer.line
+    assert not (work / "report.html").exists() and not (work / "rope/results.json").exists()
 
 
 def test_metrics_that_were_replaced_are_noticed(tmp_path):
@@ -171,15 +224,15 @@ def test_metrics_of_a_backup_by_hard_links_stay_as_they_are(tmp_path):
 
 
 def test_results_of_another_run_are_not_shown_as_this_ones(shell, finished):
-    runs = finished / "runs/tiny"
-    kept = (runs / "rope/results.json").read_bytes()
-    shutil.copy(runs / "alibi/results.json", runs / "rope/results.json")
+    folders = finished / "runs/tiny"
+    kept = (folders / "rope/results.json").read_bytes()
+    shutil.copy(folders / "alibi/results.json", folders / "rope/results.json")
     for command in (("run", "tiny.py"), ("report", "runs/tiny")):
         assert "is of 'alibi', or was changed since" in shell(*command).line
     # Of the same name, from another folder of the same config.
-    (runs / "rope/results.json").write_bytes(kept.replace(b"1", b"2"))
+    (folders / "rope/results.json").write_bytes(kept.replace(b"1", b"2"))
     assert "is not what the evaluation of this run wrote" in shell("report", "runs/tiny").line
-    (runs / "rope/results.json").unlink()
+    (folders / "rope/results.json").unlink()
     assert shell("run", "tiny.py").code == 0
 
 
