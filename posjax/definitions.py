@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import io
@@ -10,6 +11,8 @@ import tokenize
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
+
+LAMBDA = "<lambda>"
 
 
 def definition(kind: type) -> str | None:
@@ -29,14 +32,20 @@ def definition(kind: type) -> str | None:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
-def _gather(made: type | FunctionType, found: dict[str, str]) -> None:
-    """Adds the source of a class or function, and of whatever it names that its author wrote too."""
+def _gather(made: type | FunctionType, found: dict[str, str], bound: str = "") -> None:
+    """Adds the source of a class or function, and of whatever it names that its author wrote too.
+
+    `bound`: what a function without a name of its own is called.
+    """
     name = f"{made.__module__}.{made.__qualname__}"
+    if made.__name__ == LAMBDA:
+        # All of a module's share one name.
+        name += f" {bound}"
     # Found already: functions may call each other.
     if name in found or not _of_an_author(made.__module__):
         return
     try:
-        source = inspect.getsource(made)
+        source = _source(made)
     except (OSError, TypeError):  # Typed at a prompt: there is no text to compare with.
         return
     words = _words(source)
@@ -54,22 +63,50 @@ def _gather(made: type | FunctionType, found: dict[str, str]) -> None:
             _gather_named(module, word, found)
 
 
+def _source(made: type | FunctionType) -> str:
+    """The text of a definition. Errors: `OSError` and `TypeError` where there is none."""
+    if made.__name__ != LAMBDA or not isinstance(made, FunctionType):
+        return inspect.getsource(made)
+    # Its own lines may be a part of a statement, which is no text that could be read: the whole statement is.
+    text = inspect.getsource(sys.modules[made.__module__])
+    first = made.__code__.co_firstlineno
+    for statement in ast.parse(text).body:
+        if statement.lineno <= first <= (statement.end_lineno or statement.lineno):
+            return ast.get_source_segment(text, statement) or ""
+    return ""
+
+
 def _gather_named(module: ModuleType, name: str, found: dict[str, str]) -> None:
-    """Adds what a module of the author's calls by a name: a class or function with its source, a plain value as it is.
+    """Adds what a module of the author's calls by a name: a definition with its source, plain values as they are.
 
     Arrays and other objects are left out, since nothing tells two of them apart for sure.
     """
     named = vars(module).get(name)
     if isinstance(named, type | FunctionType):
-        _gather(named, found)
+        _gather(named, found, f"{module.__name__}.{name}")
     elif _is_plain(named) and _of_an_author(module.__name__):
-        found[f"{module.__name__}.{name}"] = f"{name} = {named!r}"
+        found[f"{module.__name__}.{name}"] = f"{name} = {_settled(named)!r}"
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, bool | int | float | str)
+def _is_plain(value: Any, depth: int = 20) -> bool:
+    """Whether a value is told by its text; one that is deeper holds itself, and is not."""
+    if depth and isinstance(value, dict):
+        return all(_is_plain(item, depth - 1) for pair in value.items() for item in pair)
+    if depth and isinstance(value, tuple | list | set | frozenset):
+        return all(_is_plain(item, depth - 1) for item in value)
+    return isinstance(value, bool | int | float | complex | str | bytes | None)
+
+
+def _settled(value: Any) -> Any:
+    """A plain value with its sets as sorted texts, whose order is another in each process."""
+    if isinstance(value, set | frozenset):
+        return type(value).__name__, sorted(repr(_settled(item)) for item in value)
+    if isinstance(value, dict):
+        # In the order in which it was written, which a reader of its items sees too.
+        return {repr(_settled(name)): _settled(item) for name, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(_settled, value))
+    return value
 
 
 def _words(source: str) -> list[str]:

@@ -56,7 +56,31 @@ EDITS = (
     ("own.py", "SHIFT = 0.0", "SHIFT = 1.0"),
     ("own.py", "return x + SHIFT", "return x - SHIFT"),
     ("neighbour.py", "FACTOR = 2.0", "FACTOR = 3.0"),
+    ("own.py", "{'a': 1.0}", "{'a': 2.0}"),
+    ("own.py", "[0.0, {1, 2}]", "[0.0, {1, 3}]"),
+    ("own.py", "NOTHING = None", "NOTHING = b'x'"),
+    ("own.py", "lambda x: x - 2", "lambda x: x - 3"),
+    ("own.py", "lambda x: x - 5", "lambda x: x - 6"),
 )
+
+VALUES = """SHIFT = 0.0
+TABLE = {'a': 1.0}
+STEPS = [0.0, {1, 2}]
+NOTHING = None
+first = lambda x: x - 1
+second = (
+    lambda x: x - 2
+)
+third = lambda x: (
+    lambda x: x - 5)(x)
+
+
+def shifted(x):
+    TABLE, STEPS, NOTHING, first, second, third
+    return x + SHIFT
+
+
+"""
 
 
 @pytest.fixture
@@ -64,7 +88,7 @@ def own(home):
     """A home with a config that defines an encoding, and names a function, a value and a neighbour for it."""
     text = OWN.replace("return x * self.factor", "return shifted(x * self.factor * neighbour.FACTOR)")
     text = text.replace("factor: float = neighbour.FACTOR", "factor: float = 2.0")
-    text = text.replace("@dataclass", "SHIFT = 0.0\n\n\ndef shifted(x):\n    return x + SHIFT\n\n\n@dataclass", 1)
+    text = text.replace("@dataclass", VALUES + "@dataclass", 1)
     (home / "own.py").write_text(text)
     (home / "neighbour.py").write_text("FACTOR = 2.0")
     return home
