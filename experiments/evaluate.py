@@ -28,7 +28,7 @@ def command(arguments: Sequence[str]) -> None:
     if options.to is not None:
         # All of them before the first is measured, which may take minutes.
         for run in request.experiment.runs:
-            workfolder.check_target(options.to / run.name)
+            workfolder.check_target(run, options.to / run.name)
         write_experiment(request, options, options.to)
     for run in request.experiment.runs:
         folder = request.folder(options, run)

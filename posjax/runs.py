@@ -254,7 +254,7 @@ def evaluate(
     # A folder that may only be read is compared, where one's own is claimed.
     look = claim
     if to is not None:
-        check_target(to)
+        check_target(run, to)
         target = to
         look = compare
     with owned(target):

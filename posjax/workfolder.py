@@ -13,6 +13,9 @@ from posjax.identity import differences, tree
 from posjax.surroundings import changes
 from posjax.training import begun
 
+BEFORE = "results_before"
+"""Under which name a manifest keeps the fingerprint of results that are being replaced."""
+
 
 class RunConfiguration(Protocol):
     """What a folder belongs to: a frozen value with a name, such as `posjax.runs.Run`."""
@@ -144,9 +147,25 @@ def write_results(kept: dict[str, Any], target: Path, results: dict[str, Any]) -
     """
     # To measure takes long enough for somebody to move the folder, and put another run's where it was.
     require_owned(target)
+    path = target / "results.json"
+    manifest = {name: value for name, value in kept.items() if name != BEFORE}
+    manifest["results"] = _fingerprint(json_bytes(results))
+    replaced = _sound(target)
     # First which results they will be: where a kill comes between, none are better than those of another time.
-    write_json(target / "run.json", {**kept, "results": _fingerprint(json_bytes(results))})
-    write_json(target / "results.json", results)
+    # Until they are there, which a full disk may prevent, this run's own of before are as good.
+    write_json(target / "run.json", {**manifest, **replaced})
+    write_json(path, results)
+    if replaced:
+        write_json(target / "run.json", manifest)
+
+
+def _sound(folder: Path) -> dict[str, str]:
+    """Under `BEFORE`, the fingerprint of the results in a folder, if its run's evaluation wrote them."""
+    try:
+        check_results(folder)
+        return {BEFORE: _fingerprint((folder / "results.json").read_bytes())}
+    except (FileNotFoundError, InputError):
+        return {}
 
 
 def _fingerprint(content: bytes) -> str:
@@ -164,15 +183,18 @@ def check_results(folder: Path) -> None:
     manifest = read_json(folder / "run.json")
     # Runs of before this was kept have none.
     kept = manifest.get("results")
+    sound = (kept, manifest.get(BEFORE))
     name = read_json(path).get("name")
-    if name != manifest.get("name") or kept not in (None, _fingerprint(path.read_bytes())):
+    if name != manifest.get("name") or (kept is not None and _fingerprint(path.read_bytes()) not in sound):
         raise InputError(
             f"{path} is not what the evaluation of this run wrote (it is of {name!r}, or was changed since): take it "
             "away and give the same command again, which evaluates anew"
         )
 
 
-def check_target(to: Path) -> None:
-    """Errors: `InputError` for a folder that another run was trained in, whose files results would replace."""
+def check_target(run: RunConfiguration, to: Path) -> None:
+    """Errors: `InputError` for a folder that a run was trained in or of another config, whose files would be lost."""
     if (to / "checkpoints").exists() or (to / "metrics.jsonl").exists():
         raise InputError(f"{to} holds a run of its own: choose another folder with --to for these results")
+    if (to / "run.json").exists():
+        hold(run, to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from posjax import runs
+from posjax import runs, workfolder
 from posjax.errors import Busy, InputError, StorageError
-from posjax.files import owned
+from posjax.files import owned, refused, write_json
 from posjax.lines import read
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.metrics import Metrics
@@ -35,6 +36,43 @@ def test_results_elsewhere_replace_no_run(shell, finished):
     before = {path: path.read_bytes() for path in (finished / "runs/other").rglob("*.json")}
     assert "holds a run of its own" in shell("evaluate", "tiny.py", "--only", "rope", "--to", "runs/other").line
     assert {path: path.read_bytes() for path in (finished / "runs/other").rglob("*.json")} == before
+
+
+def test_results_elsewhere_replace_none_of_another_config(shell, finished):
+    for _ in range(2):
+        assert shell("evaluate", "tiny.py", "--only", "rope", "--to", "other").code == 0
+    for name in ("run.json", "results.json"):
+        assert (finished / "other/rope" / name).is_file()
+    before = {path: path.read_bytes() for path in (finished / "other").rglob("*.json")}
+    changed = ("--work", "seven", "--only", "rope", "--seed", "7")
+    assert shell("train", "tiny.py", *changed).code == 0
+    answer = shell("evaluate", "tiny.py", *changed, "--to", "other")
+    assert answer.code == 2 and "other/rope belongs to another config: seed is 0 there and 7 here" in answer.line
+    assert {path: path.read_bytes() for path in (finished / "other").rglob("*.json")} == before
+
+
+def test_results_that_a_full_disk_did_not_replace_stay_sound(shell, finished, monkeypatch):
+    rope = finished / "runs/tiny/rope"
+    before = (rope / "results.json").read_bytes()
+
+    def full(path, value):
+        if path.name == "results.json":
+            raise refused(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return write_json(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workfolder, "write_json", full)
+        for _ in range(2):
+            assert shell("evaluate", "tiny.py", "--only", "rope").code == 74
+            workfolder.check_results(rope)
+    assert (rope / "results.json").read_bytes() == before
+    assert shell("report", "runs/tiny").code == 0
+    assert shell("evaluate", "tiny.py", "--only", "rope").code == 0
+    workfolder.check_results(rope)
+    # Those of before are not this run's any more, where they are put back.
+    (rope / "results.json").write_bytes(before)
+    with pytest.raises(InputError, match="was changed since"):
+        workfolder.check_results(rope)
 
 
 def test_a_run_begun_anew_has_no_results_of_the_one_before(shell, finished):
