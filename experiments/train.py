@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from experiments import cli
 from experiments.run import write_experiment
 from posjax import runs
+from posjax.errors import Diverged
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -17,10 +18,23 @@ def command(arguments: Sequence[str]) -> None:
     console = cli.console()
     # Before the first run: a folder of another config is refused while nothing is spent.
     write_experiment(request, options)
+    say = cli.teller(console)
+    # One that diverges is told of at the end: the others can be trained without it.
+    diverged = []
     for run in request.experiment.runs:
         folder = request.folder(options, run)
-        runs.train(run, folder, cli.progress_from(run, console), say=cli.teller(console))
-        console.print(f"{run.name}: trained to step {run.train.steps}", markup=False, highlight=False)
+        try:
+            runs.train(run, folder, cli.progress_from(run, console), say=say)
+        except Diverged as why:
+            say(f"{run.name}: diverged, {why}")
+            diverged.append(run.name)
+        else:
+            say(f"{run.name}: trained to step {run.train.steps}")
+    if diverged:
+        raise Diverged(
+            f"of {len(request.experiment.runs)} runs {len(diverged)} diverged, {', '.join(diverged)}: the others are "
+            "trained"
+        )
 
 
 if __name__ == "__main__":
