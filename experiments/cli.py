@@ -225,6 +225,21 @@ class Steady(Console):
         _silence(sys.stdout)
 
 
+class Product(Steady):
+    """A console whose text is what the command is for: a disk that does not take it is an error."""
+
+    def _check_buffer(self) -> None:
+        try:
+            Console._check_buffer(self)
+        except BrokenPipeError:  # A reader such as head has enough.
+            self.on_broken_pipe()
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to standard output ({error.strerror or error}): make room there and give the same "
+                "command again"
+            ) from error
+
+
 def _silence(stream: TextIO) -> None:
     """Takes a stream's place by one that keeps nothing, so that what waits in it cannot fail again."""
     with contextlib.suppress(OSError, ValueError):
@@ -233,13 +248,13 @@ def _silence(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def console() -> Console:
+def console(kind: type[Steady] = Steady) -> Console:
     """The terminal, 80 columns wide where it does not say how wide it is."""
     told = os.environ.get("COLUMNS", "80")
     # Of a width of 0 or a billion rich makes nothing, or a line that takes all memory.
     if not (told.isdecimal() and len(told) < 5 and int(told) > 0):
         os.environ["COLUMNS"] = "80"
-    return Steady()
+    return kind()
 
 
 def program(command: Callable[[Sequence[str]], None]) -> NoReturn:

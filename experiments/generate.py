@@ -39,7 +39,7 @@ class GenerateOptions(cli.Common):
 
 def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(GenerateOptions, "experiments.generate", arguments)
-    console = cli.console()
+    console = cli.console(cli.Product)
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
     # The tokens of a task are no bytes, and nobody could read them.
     text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]

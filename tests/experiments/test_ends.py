@@ -139,7 +139,9 @@ def test_a_config_is_read_from_its_text_whatever_python_compiled(shell, own, mon
     assert said == ["One", "Two"]
 
 
-def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, home):
+@pytest.fixture
+def diverging(home):
+    """A home whose config has a run that diverges before one that does not."""
     config = home / "tiny.py"
     config.write_text(
         config.read_text()
@@ -149,6 +151,17 @@ def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, home):
         )
         .replace("from pathlib", "from dataclasses import replace\nfrom pathlib")
     )
+    return home
+
+
+def test_training_goes_on_past_a_run_that_diverges(shell, diverging):
+    answer = shell("train", "tiny.py")
+    assert answer.code == 3 and "alibi: trained to step 4" in answer.out
+    assert "of 2 runs 1 diverged, rope: the others are trained" in answer.line
+
+
+def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, diverging):
+    home = diverging
     for told in ("[1/2] rope: training", "[2/2] alibi: done before"):
         answer = shell("run", "tiny.py")
         assert answer.code == 3 and told in answer.out
@@ -205,6 +218,25 @@ def test_a_full_disk_behind_the_output_loses_nothing(home):
         done = subprocess.run(arguments, **more, stdout=full, timeout=120, check=False)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (home / "runs/tiny/report.html").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_generated_text_that_a_full_disk_did_not_take_is_an_error(finished):
+    arguments, more = command("generate", "tiny.py", "--only", "rope", "--tokens", "2", cwd=finished, text=True)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(arguments, **more, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert done.returncode == 74 and done.stderr.startswith("posjax: cannot write to standard output"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("more", "code"), [("--list", 0), ("--train.steps 0", 2), ("", 0)])
+def test_closed_streams_get_no_text_into_files(home, more, code):
+    arguments, given = command("run", "tiny.py", "--only", "rope", *more.split(), cwd=home, timeout=120)
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *arguments]
+    assert subprocess.run(shell, **given, check=False).returncode == code
+    if not more:
+        lines = (home / "runs/tiny/rope/metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
