@@ -107,13 +107,21 @@ def commit() -> str | None:
     # Installed, posjax may lie inside a checkout of something else, whose commit says nothing of it.
     if not (here / ".git").exists():
         return None
+    # What a hook of another repository calls this in: its variables name that one's commits and files.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
     # Without git a run is as good: the commit is a help to whoever repeats it.
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        name = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
         return None
-    name = head.stdout.strip()
-    if changed.stdout.strip():
+    if changed:
         name += "+"
     return name

@@ -145,6 +145,12 @@ def test_without_its_manifest_a_folder_still_knows_whose_it_is(tmp_path, text):
     assert read_json(tmp_path / "run.json")["name"] == "rope"
 
 
+def test_the_commit_is_of_this_checkout_whatever_git_is_told(tmp_path, monkeypatch):
+    told = commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert commit() == told
+
+
 def test_going_on_elsewhere_is_told_and_kept(tmp_path, mine, monkeypatch):
     workfolder.claim(mine, tmp_path, fingerprint(mine))
     here = runs.surroundings
