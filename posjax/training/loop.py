@@ -46,8 +46,10 @@ class Train:
     steps: int = 400
     length: int = 64
     batch: int = 32
-    optimizer: AdamW = AdamW()  # noqa: RUF009  (frozen)
+    optimizer: AdamW = AdamW()  # noqa: RUF009
+    """How the parameters follow their gradients."""
     devices: Devices = Devices()  # noqa: RUF009
+    """Over how many devices each batch is split."""
     checkpoint_every: int = 100
     log_every: int = 10
     sinks: tuple[Sink, ...] = ()
