@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.benchmarks.common.pages import folders
-from experiments.benchmarks.gpu import MISSING
 from experiments.benchmarks.gpu.page import Taken, write
 from experiments.benchmarks.gpu.rows import GpuRow, Shape
 from experiments.benchmarks.gpu.work import Task, work
@@ -80,8 +79,6 @@ def command(arguments: Sequence[str]) -> None:
     sizes = {"dtype": every[0].dtype, "tokens": every[0].tokens, "width": every[0].width}
     taken = Taken(said, time.time() - begin, sizes)
     print(write(folders(chosen.out), rows, taken))
-    if MISSING:
-        print(f"{MISSING} is not installed: posjax's encodings and attention were imported without the rest")
 
 
 def _check_platform() -> None:
