@@ -15,11 +15,11 @@ import jax
 from posjax.errors import InputError
 
 
-def lead(table: jax.Array, rank: int) -> jax.Array:
+def expand_rank(table: jax.Array, rank: int) -> jax.Array:
     """A table with leading axes of 1 up to a rank: broadcast on purpose, also where JAX is told to refuse it.
 
     >>> import jax.numpy as jnp
-    >>> lead(jnp.zeros(4), 3).shape
+    >>> expand_rank(jnp.zeros(4), 3).shape
     (1, 1, 4)
     """
     return table.reshape((1,) * (rank - table.ndim) + table.shape)

@@ -32,5 +32,5 @@ def test_errors_name_the_array_its_shape_and_the_size_before(arrays, message):
 
 def test_lead_adds_axes_in_front():
     table = np.arange(6).reshape(2, 3)
-    assert axes.lead(jnp.asarray(table), 4).shape == (1, 1, 2, 3)
-    np.testing.assert_array_equal(axes.lead(jnp.asarray(table), 2), table)
+    assert axes.expand_rank(jnp.asarray(table), 4).shape == (1, 1, 2, 3)
+    np.testing.assert_array_equal(axes.expand_rank(jnp.asarray(table), 2), table)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings.arrays import held
 from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.ranges import Deviation
@@ -60,7 +60,7 @@ class Learned(Encoding):
         index = jnp.where(outside, self.length, positions)
         rows = table.at[index].get(mode="fill", fill_value=jnp.nan)
         # Added in float32 and rounded once: in bfloat16 a small row would vanish beside a large embedding.
-        added = lead(rows.astype(jnp.float32), x.ndim)
+        added = expand_rank(rows.astype(jnp.float32), x.ndim)
         wide = x.astype(jnp.float32) + added
         return wide.astype(x.dtype)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 
 # round(2^192 / (2 pi)); the fractions of frequencies are divided by 2 pi in integers.
 _INVERSE_TWO_PI = 999031769477504631556283515717616693813654938713089696784
@@ -57,8 +57,8 @@ def cos_sin(positions: jax.Array, turns: jax.Array) -> tuple[jax.Array, jax.Arra
     p = positions.astype(jnp.uint32)[..., None]
     high_word = jnp.asarray(turns[0], jnp.uint32)
     low_word = jnp.asarray(turns[1], jnp.uint32)
-    high = lead(high_word, p.ndim)
-    low = lead(low_word, p.ndim)
+    high = expand_rank(high_word, p.ndim)
+    low = expand_rank(low_word, p.ndim)
     # Read as signed, the upper word is the phase in [-1/2, 1/2) turns in units of 2^-32.
     upper = p * high + _high_word(p, low)
     phase = jax.lax.bitcast_convert_type(upper, jnp.int32)
@@ -84,8 +84,8 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array, layout: str) -> j
     pairs = wide.reshape(*x.shape[:-1], *shape)
     a = jnp.take(pairs, 0, axis=axis)
     b = jnp.take(pairs, 1, axis=axis)
-    cos = lead(cos[..., None, :], x.ndim)
-    sin = lead(sin[..., None, :], x.ndim)
+    cos = expand_rank(cos[..., None, :], x.ndim)
+    sin = expand_rank(sin[..., None, :], x.ndim)
     # NaN in a product would reach the gradient of the other factor: it is taken out, and put back at the end.
     void = jnp.isnan(cos)
     cos = jnp.where(void, 1.0, cos)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings import phases
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.encodings.ranges import Base
@@ -64,7 +64,7 @@ class Sandwich(RelativeBias):
         # A cosine is the same on both sides, and phases have no meaning at negative distances.
         cos, _ = phases.cos_sin(jnp.abs(distance), held["turns"])
         own_rate = head.of(jnp.asarray(held["rate"]))
-        rate = lead(own_rate, distance.ndim)
+        rate = expand_rank(own_rate, distance.ndim)
         total = jnp.sum(cos, axis=-1)
         # The sum at distance 0 is size / 2.
         falling = total - self.size / 2

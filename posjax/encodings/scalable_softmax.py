@@ -8,7 +8,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings.base import Dims, Encoding, Params, Role
 from posjax.encodings.temperature import log_place, scaled
 from posjax.fields import Above
@@ -52,6 +52,6 @@ class ScalableSoftmax(Encoding):
             return x
         scale_N1 = params["scale"][:, None]
         # Beside the positions' own axes there are those of heads and channels.
-        own_scale = lead(scale_N1, positions.ndim + 2)
+        own_scale = expand_rank(scale_N1, positions.ndim + 2)
         scale = log_place(positions) * own_scale
         return scaled(x, scale, positions)

@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, complete
@@ -63,7 +63,7 @@ class Sinusoidal(Encoding):
         if "waves" not in params:
             dims = Dims(model_size=x.shape[-1])
             params = self._waves(params, positions, dims)
-        added = lead(params["waves"], x.ndim)
+        added = expand_rank(params["waves"], x.ndim)
         # Added in float32 and rounded once, whatever the type of the embedding.
         wide = x.astype(jnp.float32) + added
         return wide.astype(x.dtype)

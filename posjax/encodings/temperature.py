@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings.arrays import exact
 
 
@@ -16,10 +16,10 @@ def scaled(x: jax.Array, scale: jax.Array, positions: jax.Array) -> jax.Array:
     finite = jnp.isfinite(x)
     marked = ~jnp.all(finite, axis=-1, keepdims=True)
     wide = jnp.where(marked, 0.0, x.astype(jnp.float32))
-    product = wide * lead(scale, x.ndim)
+    product = wide * expand_rank(scale, x.ndim)
     # Padding is marked here, since no token stands there.
     negative = positions < 0
-    padding = lead(negative[..., None, None], x.ndim)
+    padding = expand_rank(negative[..., None, None], x.ndim)
     answer = jnp.where(marked | padding, jnp.nan, product)
     return answer.astype(x.dtype)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings import phases
 from posjax.encodings.arrays import products
 from posjax.encodings.base import Dims, Encoding, Pairs, Params, complete
@@ -75,19 +75,19 @@ class TransformerXL(Encoding):
         turns = complete(self, params, dims)["turns"]
         wide = q.astype(jnp.float32)
         # What each query makes of the two halves of R, before any distance is known.
-        towards_positions = wide + lead(v, 3)
+        towards_positions = wide + expand_rank(v, 3)
         met_NTD = jnp.einsum("TNH,NHD->NTD", towards_positions, w)
         on_sin, on_cos = jnp.split(met_NTD, 2, axis=-1)
         q_cos, q_sin = phases.cos_sin(pairs.q_positions, turns)
         k_cos, k_sin = phases.cos_sin(pairs.k_positions, turns)
-        q_cos = lead(q_cos, 3)
-        q_sin = lead(q_sin, 3)
+        q_cos = expand_rank(q_cos, 3)
+        q_sin = expand_rank(q_sin, 3)
         # sin(m - n) and cos(m - n) by the addition theorems, the parts of m on the query's side.
         beside_cos = on_sin * q_sin + on_cos * q_cos
         beside_sin = on_cos * q_sin - on_sin * q_cos
         by_cos = jnp.einsum("NTP,SP->NTS", beside_cos, k_cos)
         by_sin = jnp.einsum("NTP,SP->NTS", beside_sin, k_sin)
-        towards_content = wide + lead(u, 3)
+        towards_content = wide + expand_rank(u, 3)
         content = products(towards_content, k)
         by_position = by_cos + by_sin
         return (content + by_position) / math.sqrt(q.shape[-1])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.axes import lead
+from posjax.axes import expand_rank
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role, complete
@@ -98,8 +98,8 @@ class XPos(Encoding):
         outside = (positions < 0) | (positions >= end)
         marked = jnp.where(outside, jnp.nan, positions.astype(jnp.float32))
         at = marked[..., None]
-        coarse_rate = lead(jnp.asarray(held["coarse"]), at.ndim)
-        fine_rate = lead(jnp.asarray(held["fine"]), at.ndim)
+        coarse_rate = expand_rank(jnp.asarray(held["coarse"]), at.ndim)
+        fine_rate = expand_rank(jnp.asarray(held["fine"]), at.ndim)
         coarse = at * coarse_rate
         fine = at * fine_rate
         # Whole powers of two are exact, so that only a part of at most a half is left to the exponential.
