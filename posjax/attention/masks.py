@@ -20,7 +20,7 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class Mask:
-    """A rule. `allowed` is the definition; `may_see` and `live` say what may be skipped, before and at run time."""
+    """A rule. `allowed` is the definition; `may_see` and `visible` say what may be skipped, before and at run time."""
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         """Whether query `q_index[t]` may see key `k_index[s]`: bool `[b, T, S]`, with b the
@@ -31,7 +31,7 @@ class Mask:
         """Whether any pair of the block can be allowed, as far as is known before run time."""
         return True
 
-    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         """Whether any pair of two blocks can be allowed, at run time: the rising token indices of blocks, `[q, t]` and
         `[k, s]`, to bool `[q, k]`; `None`: it cannot tell."""
         return None
@@ -83,7 +83,7 @@ class Causal(Mask):
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return k_first <= q_last
 
-    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         first_key = k_blocks[None, :, 0]
         last_query = q_blocks[:, -1, None]
         return first_key <= last_query
@@ -134,7 +134,7 @@ class Window(Mask):
         too_late = q_last + self.size
         return k_last > too_early and k_first < too_late
 
-    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         # Differences alone: a size may be the largest int32 there is, and then any sum with it wraps.
         first_query = q_blocks[:, 0, None]
         last_query = q_blocks[:, -1, None]
@@ -179,7 +179,7 @@ class Segments(Mask):
         real = keys != 0
         return same & real
 
-    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         def span(ids: Any, blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
             ids = jnp.asarray(ids)
             held = ids[:, blocks]
@@ -262,9 +262,9 @@ class Both(Mask):
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return all(m.may_see(q_first, q_last, k_first, k_last) for m in (self.first, self.second))
 
-    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
         # A rule that cannot tell leaves the answer to the other: what either rules out is out.
-        return _both(self.first.live(q_blocks, k_blocks), self.second.live(q_blocks, k_blocks))
+        return _both(self.first.visible(q_blocks, k_blocks), self.second.visible(q_blocks, k_blocks))
 
     def part(self, first: Any, count: int) -> Mask:
         return Both(self.first.part(first, count), self.second.part(first, count))
@@ -300,8 +300,8 @@ class SomeRows(Mask):
     def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
         return self.mask.may_see(q_first, q_last, k_first, k_last)
 
-    def live(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
-        return self.mask.live(q_blocks, k_blocks)
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        return self.mask.visible(q_blocks, k_blocks)
 
     @property
     def causal(self) -> bool:

@@ -59,16 +59,16 @@ def live_pairs(mask: Mask, q_offset: Any, grid: BlockGrid) -> tuple[jax.Array, A
         inside = jnp.minimum(index, last)
         return inside.reshape(-1, block)
 
-    live = mask.live(q_offset + tokens(grid.queries, grid.rows), tokens(grid.keys, grid.columns))
-    if live is None:
+    visible = mask.visible(q_offset + tokens(grid.queries, grid.rows), tokens(grid.keys, grid.columns))
+    if visible is None:
         return pairs, None
     i = pairs[:, 0]
     j = pairs[:, 1]
-    live = live[i, j]
+    visible = visible[i, j]
     # Stable, so that what is visited keeps its order and sums are added as they always are.
-    skipped = ~live
+    skipped = ~visible
     order = jnp.argsort(skipped, stable=True)
-    count = jnp.sum(live, dtype=jnp.int32)
+    count = jnp.sum(visible, dtype=jnp.int32)
     return pairs[order], count
 
 
