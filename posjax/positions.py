@@ -16,6 +16,9 @@ from jax import core
 from posjax.arguments import LARGEST, integers, whole
 from posjax.errors import InputError
 
+Index = int | jax.Array
+"""The number of a token, a block or a row: known before anything runs, or traced."""
+
 
 def contiguous(length: int, start: int | jax.Array = 0) -> jax.Array:
     """`start, start + 1, …` as int32 `[T]`.

@@ -21,6 +21,7 @@ from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
 from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
+from posjax.positions import Index
 
 
 def attention(
@@ -30,7 +31,7 @@ def attention(
     *,
     bias: Bias = None,
     mask: Mask = Causal(),
-    q_offset: int | jax.Array = 0,
+    q_offset: Index = 0,
     backend: str = "auto",
     with_lse: bool = True,
 ) -> tuple[jax.Array, Any]:
@@ -94,7 +95,7 @@ def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
         )
 
 
-def _index(q_offset: Any) -> Any:
+def _index(q_offset: Index) -> Any:
     """The first query's index as Python's own number where it is known, or a traced whole number."""
     if isinstance(q_offset, int):
         is_whole = not isinstance(q_offset, bool)

@@ -17,6 +17,7 @@ from jax import lax
 from posjax.attention.diagonals import collapse, expand
 from posjax.attention.masks import indices_to
 from posjax.encodings.base import Encoding, Head, Pairs, Params
+from posjax.positions import Index
 
 BiasKind = Literal["none", "slope", "distance", "position", "content"]
 """What sort of bias there is. Jobs and kernels read it off the bias, and know no other words for it."""
@@ -38,7 +39,7 @@ class ByDistance:
 
     kind: ClassVar[BiasKind] = "distance"
 
-    def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
+    def tile(self, q_first: Index, k_first: Index, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[1, N, rows, columns]`."""
         # Blocks are visited in a loop, so where one begins is traced: a slice of fixed size at a place that is not.
         first = self._first_distance(q_first, k_first, columns)
@@ -47,7 +48,7 @@ class ByDistance:
         block = expand(segment, rows, columns)
         return block[None]
 
-    def _first_distance(self, q_first: Any, k_first: Any, columns: int) -> Any:
+    def _first_distance(self, q_first: Index, k_first: Index, columns: int) -> Any:
         """Where a block's smallest distance, of its first query and its last key, stands in the vector."""
         return q_first - k_first + self.keys - columns
 
@@ -62,7 +63,7 @@ class ByDistance:
         vector = jnp.pad(self.vector, ((0, 0), (below, above)))
         return ByDistance(vector, keys)
 
-    def part(self, row: Any, batch: int, head: Any, heads: int) -> ByDistance:
+    def part(self, row: Index, batch: int, head: Index, heads: int) -> ByDistance:
         """The same bias for `heads` heads from `head` on; all rows of the batch share it."""
         vector = lax.dynamic_slice_in_dim(self.vector, head, heads, 0)
         return ByDistance(vector, self.keys)
@@ -78,7 +79,7 @@ class ByDistance:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
         return jnp.zeros_like(self.vector)
 
-    def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
+    def tile_and_pull(self, q_first: Index, k_first: Index, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
         first = self._first_distance(q_first, k_first, columns)
 
@@ -143,7 +144,7 @@ class ByPosition:
 
     kind: ClassVar[BiasKind] = "position"
 
-    def of_heads(self, first: Any, count: int) -> ByPosition:
+    def of_heads(self, first: Index, count: int) -> ByPosition:
         """The same bias for `count` heads from `first` on."""
         first_head = self.first_head + first
         return replace(self, first_head=first_head, own_heads=count)
@@ -155,7 +156,7 @@ class ByPosition:
             return indices_to(self.heads)
         return self.first_head + indices_to(self.own_heads)
 
-    def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
+    def tile(self, q_first: Index, k_first: Index, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[b, N, rows, columns]`."""
         q = lax.dynamic_slice_in_dim(self.q_positions, q_first, rows, 1)
         k = lax.dynamic_slice_in_dim(self.k_positions, k_first, columns, 1)
@@ -195,7 +196,7 @@ class ByPosition:
         floats = _floats(self.params)
         return jax.tree.map(jnp.zeros_like, floats)
 
-    def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
+    def tile_and_pull(self, q_first: Index, k_first: Index, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
 
         def evaluate(floats: list[jax.Array]) -> jax.Array:
@@ -240,7 +241,7 @@ class ByContent:
     kind: ClassVar[BiasKind] = "content"
 
     def logits(
-        self, q: jax.Array, k: jax.Array, q_first: Any, q_offset: Any, seen: jax.Array | None = None
+        self, q: jax.Array, k: jax.Array, q_first: Index, q_offset: Index, seen: jax.Array | None = None
     ) -> jax.Array:
         """`q [B, t, N, H]`, the rows from `q_first` on, and all keys `[B, S, K, H]` -> float32 `[B, N, t, S]`.
 

@@ -17,6 +17,7 @@ from jax import lax
 
 from posjax.attention.masks import Mask
 from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, settled
+from posjax.positions import Index
 
 BLOCK = 256
 """Queries and keys per block."""
@@ -29,13 +30,13 @@ def block_size(length: int, most: int | None = None) -> int:
     return -(-length // blocks)
 
 
-def take(x: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
+def take(x: jax.Array, index: Index, block: int, axis: int) -> jax.Array:
     """Block number `index` along an axis."""
     first = index * block
     return lax.dynamic_slice_in_dim(x, first, block, axis)
 
 
-def put(x: jax.Array, part: jax.Array, index: Any, block: int, axis: int) -> jax.Array:
+def put(x: jax.Array, part: jax.Array, index: Index, block: int, axis: int) -> jax.Array:
     """The array with block number `index` in place of its own."""
     first = index * block
     return lax.dynamic_update_slice_in_dim(x, part, first, axis)
@@ -75,7 +76,7 @@ def masked_logits(q_BKGTH: jax.Array, k_BKSH: jax.Array, tile: jax.Array | None,
     return jnp.where(seen[:, None, None], l_BKGTS, MASKED)
 
 
-def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tuple[int, int], q_offset: Any) -> Any:
+def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tuple[int, int], q_offset: Index) -> Any:
     """Which pairs of a block count, bool `[b, t, s]`: those that a mask allows, but of padded keys none.
 
     `q_index` and `k_index` are numbers among the T queries and S keys of `sizes`, or past them where a block is padded.

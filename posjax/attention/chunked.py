@@ -23,6 +23,7 @@ from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, indices_to, rules
 from posjax.attention.reference import LOWEST, logits, mark_keys, mark_rows, softmax, without_void
 from posjax.attention.visits import BlockGrid, live_pairs
+from posjax.positions import Index
 
 WIDE, LONG = 512, 2048
 """A CPU takes wider blocks from this length on, where no rule but causality would leave more of them empty: its library
@@ -61,7 +62,7 @@ class Kept(NamedTuple):
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
     q = mark_rows(q)
@@ -82,7 +83,7 @@ def attention(
 
 
 def _by_blocks(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask, q_offset: int | jax.Array
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask, q_offset: Index
 ) -> tuple[jax.Array, jax.Array]:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
@@ -105,7 +106,7 @@ def _by_blocks(
     head_parts = K // cut.heads
     parts = row_parts * head_parts
 
-    def some(index: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def some(index: Index, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The rows of the batch and the heads that are computed at once."""
         row = index // head_parts * cut.batch
         part = padded
@@ -134,7 +135,7 @@ def _by_blocks(
 
 
 def _by_rows(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, q_offset: int | jax.Array
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, q_offset: Index
 ) -> tuple[jax.Array, jax.Array]:
     """Encodings that score content need whole rows: some rows at a time, each block computed anew for its gradient."""
     B, T, N, H = q.shape
@@ -247,7 +248,7 @@ def _blocks(
 
 
 def _logits(
-    grid: BlockGrid, q: jax.Array, k: jax.Array, visits: BlockVisits, tile: jax.Array | None, i: Any, j: Any
+    grid: BlockGrid, q: jax.Array, k: jax.Array, visits: BlockVisits, tile: jax.Array | None, i: Index, j: Index
 ) -> jax.Array:
     """The masked logits of query block i and key block j, `[B, K, G, t, s]`."""
     q_first = i * grid.rows
@@ -267,10 +268,10 @@ def _forward(
     rows = grid.rows
     columns = grid.columns
 
-    def key_block(x: jax.Array, j: Any) -> jax.Array:
+    def key_block(x: jax.Array, j: Index) -> jax.Array:
         return take(x, j, columns, 2)
 
-    def step(totals: Totals, i: Any, j: Any) -> Totals:
+    def step(totals: Totals, i: Index, j: Index) -> Totals:
         tile = None
         if bias is not None:
             q_first = i * rows
@@ -301,7 +302,7 @@ def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Arra
     (q, _), (k, _) = without_void(kept.q), without_void(kept.k)
     at_queries = blocks.rows_backward(*cotangents, kept.out, kept.highest, kept.total)
 
-    def step(sums: Any, i: Any, j: Any) -> Any:
+    def step(sums: Any, i: Index, j: Index) -> Any:
         dq, dk, dv, d_bias = sums
         q_i = take(q, i, rows, 3)
         k_j = take(k, j, columns, 2)

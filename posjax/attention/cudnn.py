@@ -12,6 +12,7 @@ from posjax.attention import channels
 from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Window, rules
+from posjax.positions import Index
 
 WIDE = ("H100", "H200", "GH200", "B100", "B200", "GB200", "B300")
 """Devices whose heads may have 256 channels; on others it is 128."""
@@ -55,7 +56,7 @@ def _widest(device: str) -> int:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
 ) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
     return call(q, k, v, bias, mask, "cudnn"), None

@@ -11,10 +11,11 @@ from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slo
 from posjax.attention.masks import indices_to
 from posjax.encodings import traits
 from posjax.encodings.base import Encoding, Head, Params
+from posjax.positions import Index
 
 
 def describe(
-    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
+    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Index
 ) -> Bias:
     """The bias of an encoding between T queries and S keys, `sizes = (T, S)`.
 
@@ -29,7 +30,7 @@ def describe(
 
 
 def _tile_bias(
-    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Any
+    encoding: Encoding, params: Params, heads: int, q: Any, k: Any, sizes: tuple[int, int], q_offset: Index
 ) -> TileBias:
     # Without a pair there is nothing to evaluate, and no encoding need expect an empty array.
     if encoding.bias_kind == "none" or 0 in sizes:
@@ -41,7 +42,7 @@ def _tile_bias(
 
 
 def _by_distance(
-    encoding: Encoding, params: Params, heads: int, sizes: tuple[int, int], q_offset: Any
+    encoding: Encoding, params: Params, heads: int, sizes: tuple[int, int], q_offset: Index
 ) -> ByDistance | Slope:
     queries, keys = sizes
     # Whole numbers, subtracted before anything is rounded: a float32 of two far positions would lose their distance.
@@ -63,7 +64,7 @@ def _by_distance(
     return Slope(vector, keys, slopes)
 
 
-def _positions(q: Any, k: Any, sizes: tuple[int, int], q_offset: Any) -> tuple[jax.Array, jax.Array]:
+def _positions(q: Any, k: Any, sizes: tuple[int, int], q_offset: Index) -> tuple[jax.Array, jax.Array]:
     """Positions of queries and keys as `[b, T]` and `[b, S]`, b the batch or 1, those left out filled in."""
     queries, keys = sizes
     if q is None:

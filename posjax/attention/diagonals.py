@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from posjax.positions import Index
 
 STRIP = 16
 """How many rows of a block `collapse` adds up at once on a CPU."""
@@ -56,7 +58,7 @@ def _by_strips(block: jax.Array) -> jax.Array:
     strips, left = divmod(rows, strip)
     width = strips * strip + columns
 
-    def add(i: Any, total: jax.Array) -> jax.Array:
+    def add(i: Index, total: jax.Array) -> jax.Array:
         # A strip further down is as much further to the left: its diagonals then stand above those of the last.
         at = (0, 0, (strips - i) * strip)
         first = i * strip

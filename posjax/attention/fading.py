@@ -16,6 +16,7 @@ from jax import lax
 from posjax.attention.biases import ByContent, Pull
 from posjax.attention.masks import Causal, Mask, Segments, Window, indices_to, rules
 from posjax.attention.reference import without_void
+from posjax.positions import Index
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class BetweenTokens:
     queries: tuple[jax.Array, jax.Array]
     keys: tuple[jax.Array, jax.Array]
 
-    def tile(self, q_first: Any, k_first: Any, rows: int, columns: int) -> jax.Array:
+    def tile(self, q_first: Index, k_first: Index, rows: int, columns: int) -> jax.Array:
         """The bias of a block of pairs, `[B, N, rows, columns]`."""
 
         def difference(q: jax.Array, k: jax.Array) -> jax.Array:
@@ -57,7 +58,7 @@ class BetweenTokens:
         k_sums = pad(self.keys, keys)
         return BetweenTokens(q_sums, k_sums)
 
-    def part(self, row: Any, batch: int, head: Any, heads: int) -> BetweenTokens:
+    def part(self, row: Index, batch: int, head: Index, heads: int) -> BetweenTokens:
         """The same bias for `batch` rows of the batch from `row` on, and `heads` heads from `head` on."""
 
         def own(x: jax.Array) -> jax.Array:
@@ -69,7 +70,7 @@ class BetweenTokens:
         """An empty sum of gradients, filled by the second value of `tile_and_pull`."""
         return jnp.zeros_like(self.keys[0])
 
-    def tile_and_pull(self, q_first: Any, k_first: Any, rows: int, columns: int) -> tuple[jax.Array, Pull]:
+    def tile_and_pull(self, q_first: Index, k_first: Index, rows: int, columns: int) -> tuple[jax.Array, Pull]:
         """The tile, and the function that adds a tile's cotangent to a sum of gradients."""
 
         def add(total: jax.Array, cotangent: jax.Array) -> jax.Array:
@@ -111,7 +112,7 @@ jax.tree_util.register_dataclass(BetweenTokens, data_fields=["queries", "keys"],
 
 
 def between_tokens(
-    bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, q_offset: int | jax.Array
+    bias: ByContent, q: jax.Array, k: jax.Array, mask: Mask, q_offset: Index
 ) -> tuple[jax.Array, jax.Array, BetweenTokens] | None:
     """An encoding that scores content as a running sum: queries and keys marked where positions are, and the sum.
 

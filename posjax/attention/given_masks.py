@@ -11,12 +11,13 @@ from jax import core, lax
 
 from posjax.attention.masks import Both, Dense, Mask, Segments, Window, as_mask
 from posjax.errors import InputError
+from posjax.positions import Index
 
 LARGEST_SIZE = 2**31
 """Sizes of windows and ids of segments are int32 where they are compared."""
 
 
-def held(mask: Any, sizes: dict[str, int], q_offset: Any) -> Mask:
+def held(mask: Any, sizes: dict[str, int], q_offset: Index) -> Mask:
     """The mask, its arrays held to the batch B, the T queries from `q_offset` on and the S keys of a call.
 
     Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
@@ -39,7 +40,7 @@ def held(mask: Any, sizes: dict[str, int], q_offset: Any) -> Mask:
     return mask
 
 
-def _held_array(mask: Dense, sizes: dict[str, int], q_offset: Any) -> Dense:
+def _held_array(mask: Dense, sizes: dict[str, int], q_offset: Index) -> Dense:
     B = sizes["B"]
     T, S = sizes["T"], sizes["S"]
     rows, *pairs = mask.pairs.shape
@@ -62,7 +63,7 @@ def _check_window(size: Any) -> None:
         )
 
 
-def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Any) -> Segments:
+def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Index) -> Segments:
     B = sizes["B"]
     T, S = sizes["T"], sizes["S"]
     queries = ids_of(mask.queries, "queries", B)

@@ -11,6 +11,7 @@ import jax
 from posjax.attention.biases import Bias, BiasKind, kind_of
 from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.meshes import varies_over
+from posjax.positions import Index
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Job:
         return set(self.mask) <= {"Causal", "Window", "Segments"}
 
 
-def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Any, with_lse: bool = False) -> Job:
+def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Index, with_lse: bool = False) -> Job:
     """The job of one call, from arrays or their shapes. `q [B, T, N, H]`, `k [B, S, K, H]`."""
     every = rules(mask)
     platform, device = here()

@@ -16,6 +16,7 @@ import numpy as np
 from jax import core, lax
 
 from posjax.errors import InputError
+from posjax.positions import Index
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Mask:
         `[k, s]`, to bool `[q, k]`; `None`: it cannot tell."""
         return None
 
-    def part(self, first: Any, count: int) -> Mask:
+    def part(self, first: Index, count: int) -> Mask:
         """The same rule for `count` rows of the batch from `first` on."""
         return SomeRows(self, first, count)
 
@@ -62,7 +63,7 @@ class Full(Mask):
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         return None
 
-    def part(self, first: Any, count: int) -> Mask:
+    def part(self, first: Index, count: int) -> Mask:
         return self
 
 
@@ -88,7 +89,7 @@ class Causal(Mask):
         last_query = q_blocks[:, -1, None]
         return first_key <= last_query
 
-    def part(self, first: Any, count: int) -> Mask:
+    def part(self, first: Index, count: int) -> Mask:
         return self
 
     @property
@@ -145,7 +146,7 @@ class Window(Mask):
         size = jnp.asarray(self.size, jnp.int32)
         return (behind < size) & (ahead < size)
 
-    def part(self, first: Any, count: int) -> Mask:
+    def part(self, first: Index, count: int) -> Mask:
         return self
 
 
@@ -199,7 +200,7 @@ class Segments(Mask):
         overlap = reaches_up & reaches_down
         return jnp.any(overlap, axis=0)
 
-    def part(self, first: Any, count: int) -> Mask:
+    def part(self, first: Index, count: int) -> Mask:
         def own(ids: Any) -> jax.Array:
             if ids.shape[0] == 1:  # All rows of the batch share it.
                 return ids
@@ -266,7 +267,7 @@ class Both(Mask):
         # A rule that cannot tell leaves the answer to the other: what either rules out is out.
         return _both(self.first.visible(q_blocks, k_blocks), self.second.visible(q_blocks, k_blocks))
 
-    def part(self, first: Any, count: int) -> Mask:
+    def part(self, first: Index, count: int) -> Mask:
         return Both(self.first.part(first, count), self.second.part(first, count))
 
     @property
@@ -288,7 +289,7 @@ class SomeRows(Mask):
     """A rule for `count` rows of the batch from `first` on, where its arrays span more: a part by `Mask.part`."""
 
     mask: Mask
-    first: Any
+    first: Index
     count: int
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:

@@ -20,6 +20,7 @@ from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import layers
 from posjax.errors import InputError
+from posjax.positions import Index
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Tokens:
 
     queries: int
     keys: int
-    q_offset: Any
+    q_offset: Index
     q_positions: jax.Array
     k_positions: jax.Array
     contiguous: bool = True
 
     @classmethod
-    def at(cls, queries: int, keys: int, q_offset: Any, q_positions: Any = None, k_positions: Any = None) -> Tokens:
+    def at(cls, queries: int, keys: int, q_offset: Index, q_positions: Any = None, k_positions: Any = None) -> Tokens:
         """Tokens at the positions given, and where none are, at their indices."""
         contiguous = q_positions is None and k_positions is None
         if q_positions is None:
@@ -85,8 +86,9 @@ class Prepared:
         most, tokens = self.encoding.max_length, self.tokens
         if most is None:
             return False
-        known = tokens.contiguous and isinstance(tokens.q_offset, int)
-        return not known or tokens.q_offset + tokens.queries > most
+        if not tokens.contiguous or not isinstance(tokens.q_offset, int):
+            return True  # Where they stand is known at run time only.
+        return tokens.q_offset + tokens.queries > most
 
     def rotate(self, x: jax.Array, role: Role) -> jax.Array:
         """Queries or keys `[B, T, N, H]`, turned at the positions of the call."""

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from posjax.attention.biases import Bias, ByContent
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask, indices_to
+from posjax.positions import Index
 
 MASKED = -1e30
 """The logit of a pair that may not be seen. Finite: with -inf a row that sees nothing would be NaN."""
@@ -32,7 +33,7 @@ def logits(
     q: jax.Array,
     k: jax.Array,
     bias: Bias,
-    q_offset: int | jax.Array = 0,
+    q_offset: Index = 0,
     q_first: Any = 0,
     seen: jax.Array | None = None,
 ) -> jax.Array:
@@ -75,7 +76,7 @@ def _products(q: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
 ) -> tuple[jax.Array, jax.Array]:
     """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows.
 

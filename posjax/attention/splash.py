@@ -12,6 +12,7 @@ from posjax.attention import channels
 from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+from posjax.positions import Index
 
 if TYPE_CHECKING:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
@@ -45,7 +46,7 @@ def refuse(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
 ) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
     return call(q, k, v, bias, mask, int(q_offset), interpret=False), None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.attention.masks import Causal, Mask, Window, indices_to, rules
+from posjax.positions import Index
 
 
 class BlockGrid(NamedTuple):
@@ -20,7 +21,7 @@ class BlockGrid(NamedTuple):
     columns: int
 
 
-def visited_pairs(mask: Mask, q_offset: Any, grid: BlockGrid) -> np.ndarray:
+def visited_pairs(mask: Mask, q_offset: Index, grid: BlockGrid) -> np.ndarray:
     """The (query block, key block) pairs that may hold an allowed pair, row by row, int32 `[pairs, 2]`."""
     T, S, rows, columns = grid
     q_blocks, k_blocks = -(-T // rows), -(-S // columns)
@@ -40,7 +41,7 @@ def visited_pairs(mask: Mask, q_offset: Any, grid: BlockGrid) -> np.ndarray:
     return np.array(every, np.int32).reshape(-1, 2)
 
 
-def live_pairs(mask: Mask, q_offset: Any, grid: BlockGrid) -> tuple[jax.Array, Any]:
+def live_pairs(mask: Mask, q_offset: Index, grid: BlockGrid) -> tuple[jax.Array, Any]:
     """The pairs to visit, those that can hold an allowed pair first, and how many these are; `None`: all of them.
 
     What is known before run time has made the list short already. Segments, and a traced q_offset or window, are known

@@ -13,6 +13,7 @@ from posjax.attention.biases import Bias
 from posjax.attention.fused.limits import HEAD_SIZE
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
+from posjax.positions import Index
 
 __all__ = ["attention", "pass_over", "refuse"]
 
@@ -47,7 +48,7 @@ def pass_over(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, in kernels that hold one tile: the same arguments, the same result.
 

@@ -17,6 +17,7 @@ from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned
 from posjax.attention.fused.rules import Rule, take_apart
 from posjax.attention.masks import Mask
 from posjax.attention.reference import LOWEST, mark_keys, without_void
+from posjax.positions import Index
 
 
 class Driver(NamedTuple):
@@ -39,7 +40,7 @@ def planned(
     v: jax.Array,
     bias: Bias,
     mask: Mask,
-    q_offset: int | jax.Array = 0,
+    q_offset: Index = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """`fused.attention` by a plan; without one, by the driver of the platform it is compiled for."""
     if isinstance(bias, ByContent):

@@ -23,6 +23,7 @@ from posjax.attention.fused.mosaic_biases import BIASES, Locate, line_block, who
 from posjax.attention.fused.mosaic_kernels import LANES, Layout, MosaicKernel
 from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned, TileShape, pad, pad_rows
 from posjax.attention.reference import BLIND
+from posjax.positions import Index
 
 BLOCK = 512
 """Queries and keys of a tile at most: its arrays take some 8 MiB of VMEM."""
@@ -201,7 +202,7 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
     visits = launch.visits
     size = launch.block.rows
 
-    def locate(b: Any, n: Any, i: Any, step: Any, bounds: Any, _: Any) -> At:
+    def locate(b: Any, n: Index, i: Index, step: Any, bounds: Any, _: Any) -> At:
         return At(b, n, i, visits.other(bounds, b, i, step))
 
     grid = Grid((z.B, z.N, z.queries // size, visits.steps), parallel=3, locate=locate)
@@ -238,7 +239,7 @@ def _run_dq(plan: KernelPlan, call: KernelCall, back: Returned, learned: bool) -
     size = launch.block.rows
 
     # Heads first: what a head's bias gathers stays in VMEM until the head is done.
-    def locate(n: Any, b: Any, i: Any, step: Any, bounds: Any, _: Any) -> At:
+    def locate(n: Index, b: Any, i: Index, step: Any, bounds: Any, _: Any) -> At:
         return At(b, n, i, visits.other(bounds, b, i, step))
 
     steps = (z.N, z.B, z.queries // size, visits.steps)
@@ -261,7 +262,7 @@ def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Ar
     visits = launch.visits
     size = launch.block.columns
 
-    def locate(b: Any, head: Any, j: Any, g: Any, step: Any, bounds: Any, _: Any) -> At:
+    def locate(b: Any, head: Index, j: Index, g: Any, step: Any, bounds: Any, _: Any) -> At:
         # A step of this grid is a block of queries, and its own block is one of keys.
         i = visits.other(bounds, b, j, step)
         return At(b, head * z.G + g, i, j)

@@ -21,6 +21,7 @@ from posjax.attention.fused import tile
 from posjax.attention.fused.kernel import At, Kernel, Refs
 from posjax.attention.fused.pairwise.stages import Number, Reader
 from posjax.attention.fused.rules import Ids
+from posjax.positions import Index
 
 LANES = 128
 """The width of a register: blocks are whole multiples of it."""
@@ -165,7 +166,7 @@ def forward(
     def _() -> None:
         _store(softmax_refs, tile.empty(*softmax_refs[0].shape))
 
-    def compute(j: Any, masked: bool) -> None:
+    def compute(j: Index, masked: bool) -> None:
         at = At(b, n, i, j, masked)
         logits = kernel.logits(refs, refs.q[...], refs.k[...], at)
         state = tile.fold(_load(softmax_refs), logits, refs.v[...], kernel.precision)
@@ -212,7 +213,7 @@ def dq(kernel: MosaicKernel, refs: Refs, dq_ref: Any, *rest: Any) -> None:
         def _(ref: Any = ref) -> None:
             ref[...] = jnp.zeros_like(ref)
 
-    def compute(j: Any, masked: bool) -> None:
+    def compute(j: Index, masked: bool) -> None:
         at = At(b, n, i, j, masked)
         k = refs.k[...]
         logits = kernel.logits(refs, refs.q[...], k, at)
@@ -262,7 +263,7 @@ def dkv(kernel: MosaicKernel, refs: Refs, dk_ref: Any, dv_ref: Any, dk: Any, dv:
         dk[...] = jnp.zeros_like(dk)
         dv[...] = jnp.zeros_like(dv)
 
-    def compute(i: Any, masked: bool) -> None:
+    def compute(i: Index, masked: bool) -> None:
         q, d_out = refs.q[...], refs.d_out[...]
         at = At(b, head * G + g, i, j, masked)
         logits = kernel.logits(refs, q, refs.k[...], at)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.attention.masks import Causal, Mask, Segments, Window, indices_to, rules
+from posjax.positions import Index
 
 Ids = tuple[jax.Array, jax.Array]
 """The segments of queries and of keys, shaped to broadcast to a tile."""
@@ -57,7 +58,7 @@ jax.tree_util.register_dataclass(
 )
 
 
-def take_apart(mask: Mask, q_offset: Any, lengths: tuple[int, int]) -> Rule:
+def take_apart(mask: Mask, q_offset: Index, lengths: tuple[int, int]) -> Rule:
     """The rule of a mask; `lengths = (T, S)`.
 
     Errors: `NotImplementedError` for a mask that kernels do not know.
@@ -97,7 +98,7 @@ def _smallest(sizes: Sequence[Any]) -> tuple[Any, int | None]:
     return reduce(jnp.minimum, sizes), None
 
 
-def _ids(segments: Segments, q_offset: Any, lengths: tuple[int, int]) -> Ids:
+def _ids(segments: Segments, q_offset: Index, lengths: tuple[int, int]) -> Ids:
     """The segments of the T queries, which are the tokens from `q_offset` on, and of the S keys."""
     queries, keys = lengths
     offset = jnp.asarray(q_offset, jnp.int32)

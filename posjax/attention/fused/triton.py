@@ -24,6 +24,7 @@ from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned, TileSh
 from posjax.attention.fused.triton_biases import BIASES
 from posjax.attention.fused.triton_kernels import TritonKernel
 from posjax.attention.reference import BLIND
+from posjax.positions import Index
 
 SMALLEST = 16
 """The shortest side of a tile: what a GPU's matrix units multiply at once."""
@@ -189,7 +190,7 @@ def forward(plan: KernelPlan, call: KernelCall) -> tuple[jax.Array, jax.Array, j
     size = launch.block.rows
     blocks = z.queries // size
 
-    def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+    def index(i: Index, n: Index, b: Any) -> tuple[Any, ...]:
         return b, n, blocks - 1 - i
 
     line_block = pl.BlockSpec((None, None, size), index)
@@ -211,7 +212,7 @@ def _tokens_out(launch: TritonLaunch) -> Out:
     size = launch.block.rows
     blocks = z.queries // size
 
-    def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+    def index(i: Index, n: Index, b: Any) -> tuple[Any, ...]:
         return b, blocks - 1 - i, n, 0
 
     block = pl.BlockSpec((None, size, None, z.channels), index)
@@ -258,7 +259,7 @@ def _row_out(launch: TritonLaunch) -> Out:
     blocks = z.queries // launch.block.rows
     wide = _power_of_two(launch.bias.width(launch))
 
-    def index(i: Any, n: Any, b: Any) -> tuple[Any, ...]:
+    def index(i: Index, n: Index, b: Any) -> tuple[Any, ...]:
         return b, n, blocks - 1 - i, 0, 0
 
     one_row = pl.BlockSpec((None, None, None, 1, wide), index)
@@ -271,7 +272,7 @@ def _run_dkv(plan: KernelPlan, call: KernelCall, back: Returned) -> tuple[jax.Ar
     visits = launch.table.by_key
     size = launch.block.columns
 
-    def index(j: Any, n: Any, b: Any) -> tuple[Any, ...]:
+    def index(j: Index, n: Index, b: Any) -> tuple[Any, ...]:
         return b, j, n, 0
 
     block = pl.BlockSpec((None, size, None, z.channels), index)
@@ -298,7 +299,7 @@ def _run_diagonal(plan: KernelPlan, call: KernelCall, back: Returned) -> jax.Arr
     if not count:
         return jnp.zeros((z.N, z.T + z.S - 1), jnp.float32)
 
-    def index(d: Any, n: Any) -> tuple[Any, ...]:
+    def index(d: Any, n: Index) -> tuple[Any, ...]:
         return n, d, 0, 0
 
     one_tile = pl.BlockSpec((None, None, size, size), index)

@@ -22,6 +22,7 @@ from posjax.attention.fused.kernel import At, Kernel, Refs
 from posjax.attention.fused.pairwise.stages import Number, Reader
 from posjax.attention.fused.rules import Ids, near, real
 from posjax.attention.masks import indices_to
+from posjax.positions import Index
 
 
 class Queries(NamedTuple):
@@ -42,11 +43,11 @@ class TritonKernel(Kernel):
 
     stretches: tuple[bool, bool, bool]
 
-    def rows_of(self, i: Any) -> Any:
+    def rows_of(self, i: Index) -> Any:
         """The slice of a block of queries."""
         return pl.ds(i * self.block.rows, self.block.rows)
 
-    def columns_of(self, j: Any) -> Any:
+    def columns_of(self, j: Index) -> Any:
         """The slice of a block of keys."""
         return pl.ds(j * self.block.columns, self.block.columns)
 
@@ -151,7 +152,7 @@ def forward(kernel: TritonKernel, refs: Refs, out_ref: Any, highest_ref: Any, to
     # The queries stay in registers while the keys pass by.
     q = refs.q[start.b, kernel.rows_of(start.i), start.n, :]
 
-    def step(masked: bool, j: Any, state: tile.Softmax) -> tile.Softmax:
+    def step(masked: bool, j: Index, state: tile.Softmax) -> tile.Softmax:
         at = start._replace(j=j, masked=masked)
         k, v = kernel.keys_and_values(refs, at)
         logits = kernel.logits(refs, q, k, at)
@@ -169,7 +170,7 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
     start = _program_of_queries()
     q, d_out, lse, delta = kernel.queries(refs, start)
 
-    def gradients(j: Any, masked: bool) -> tuple[At, jax.Array, jax.Array]:
+    def gradients(j: Index, masked: bool) -> tuple[At, jax.Array, jax.Array]:
         """A tile, the gradient of its logits, and what it adds to that of the queries."""
         at = start._replace(j=j, masked=masked)
         k, v = kernel.keys_and_values(refs, at)
@@ -180,11 +181,11 @@ def dq(kernel: TritonKernel, refs: Refs, dq_ref: Any, row_ref: Any = None) -> No
         more = tile.dot(rounded, k, (1, 0), kernel.precision)
         return at, ds, more
 
-    def step(masked: bool, j: Any, dq: jax.Array) -> jax.Array:
+    def step(masked: bool, j: Index, dq: jax.Array) -> jax.Array:
         _, _, more = gradients(j, masked)
         return dq + more
 
-    def step_with_bias(masked: bool, j: Any, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def step_with_bias(masked: bool, j: Index, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         dq, row = sums
         at, ds, more = gradients(j, masked)
         return dq + more, kernel.bias.add_gradient(kernel, refs, at, ds, row)  # type: ignore[union-attr]
@@ -212,7 +213,7 @@ def dkv(kernel: TritonKernel, refs: Refs, dk_ref: Any, dv_ref: Any) -> None:
     k, v = kernel.keys_and_values(refs, At(b, head * G, 0, j))
 
     def of_head(g: Any, sums: Any) -> Any:
-        def step(masked: bool, i: Any, sums: Any) -> Any:
+        def step(masked: bool, i: Index, sums: Any) -> Any:
             dk, dv = sums
             at = At(b, head * G + g, i, j, masked)
             q, d_out, lse, delta = kernel.queries(refs, at)
@@ -259,7 +260,7 @@ def diagonal(kernel: TritonKernel, refs: Refs, tile_ref: Any) -> None:
     bias = tile.masked(bias, seen)
 
     def of_row(b: Any, total: jax.Array) -> jax.Array:
-        def step(i: Any, total: jax.Array) -> jax.Array:
+        def step(i: Index, total: jax.Array) -> jax.Array:
             at = At(b, n, i, i - offset, True)
             q, d_out, lse, delta = kernel.queries(refs, at)
             k, v = kernel.keys_and_values(refs, at)

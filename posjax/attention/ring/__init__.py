@@ -33,6 +33,7 @@ from posjax.attention.reference import mark_keys, without_void
 from posjax.attention.ring.facing import attend, bias_here, differentiate, with_keys
 from posjax.attention.ring.plan import Plan, plan_for
 from posjax.attention.ring.travel import Arrived, RingMask, around, lay, sweep, unlay
+from posjax.positions import Index
 
 
 def refuse(job: Job) -> str | None:
@@ -66,7 +67,7 @@ def refuse(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int | jax.Array = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, on the current mesh, for the jobs that `refuse` lets through.
 
@@ -171,7 +172,7 @@ def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: Ti
     v_BKSH = lay(plan, v).swapaxes(1, 2)
     bias, k_positions = bias_here(plan, bias, N)
 
-    def step(totals: Any, travel: Any, arrived: Arrived, source: Any) -> Any:
+    def step(totals: Any, travel: Any, arrived: Arrived, source: Index) -> Any:
         fold = partial(attend, q_BKGTH, arrived)
         return sweep(plan, with_keys(bias, arrived.k_positions), rule, source, fold, totals), travel
 
@@ -200,7 +201,7 @@ def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, b
     rows = blocks.rows_backward(out_cotangent, lse_cotangent, by_head(out), laid.highest_BKGT, laid.total_BKGT)
     bias, k_positions = bias_here(plan, bias, K * G)
 
-    def step(stay: Any, travel: Any, arrived: Arrived, source: Any) -> Any:
+    def step(stay: Any, travel: Any, arrived: Arrived, source: Index) -> Any:
         fold = partial(differentiate, q, rows, arrived)
         here = with_keys(bias, arrived.k_positions)
         dq, d_bias, dk, dv = sweep(plan, here, rule, source, fold, (*stay, *travel))

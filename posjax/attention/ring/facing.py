@@ -14,6 +14,7 @@ from posjax.attention.blocks import BackwardRows, Totals, put, take
 from posjax.attention.masks import Mask, SomeRows, indices_to
 from posjax.attention.ring.plan import Plan
 from posjax.attention.ring.travel import Arrived, Place, lay
+from posjax.positions import Index
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,17 @@ class Facing:
         """The block's share of what this device holds for its queries."""
         return take(x, self.place.t, self.plan.block, 3)
 
-    def keys(self, x: jax.Array, j: Any, axis: int = 2) -> jax.Array:
+    def keys(self, x: jax.Array, j: Index, axis: int = 2) -> jax.Array:
         """The share of key block j, of the part that is faced, in what arrived."""
         number = self.number(j)
         return take(x, number, self.plan.block, axis)
 
-    def number(self, j: Any) -> Any:
+    def number(self, j: Index) -> Any:
         """The number of key block j among all that arrived, which may be two parts."""
         first = self.place.slot * self.plan.blocks
         return first + j
 
-    def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Any) -> jax.Array:
+    def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Index) -> jax.Array:
         """The masked logits of the block and key block j; a mask asks for places in the whole sequence."""
         plan = self.plan
         place = self.place
@@ -60,14 +61,14 @@ class Facing:
         seen = blocks.allowed_pairs(onward, q_index, k_index, (length, length), q_offset)
         return blocks.masked_logits(q, k, tile, seen)
 
-    def tile(self, j: Any) -> jax.Array | None:
+    def tile(self, j: Index) -> jax.Array | None:
         """The bias of the block and key block j."""
         if self.bias is None:
             return None
         corner = self._corner(j)
         return self.bias.tile(*corner)
 
-    def tile_and_pull(self, j: Any) -> Any:
+    def tile_and_pull(self, j: Index) -> Any:
         """The same, and what adds its gradient to a sum."""
         if self.bias is None:
             return blocks.pull_of(None)
@@ -75,7 +76,7 @@ class Facing:
         both = self.bias.tile_and_pull(*corner)
         return blocks.pull_of(both)
 
-    def _corner(self, j: Any) -> tuple[Any, Any, int, int]:
+    def _corner(self, j: Index) -> tuple[Any, Any, int, int]:
         plan = self.plan
         place = self.place
         size = plan.block
@@ -98,7 +99,7 @@ class Onward(Mask):
     """A mask for keys counted from `first` on."""
 
     mask: Mask
-    first: Any
+    first: Index
 
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         k_index = self.first + k_index
@@ -112,7 +113,7 @@ def attend(
     facing = Facing(plan, bias, mask, place)
     q_t = facing.queries(q_BKGTH)
 
-    def block(j: Any, gathered: Totals) -> Totals:
+    def block(j: Index, gathered: Totals) -> Totals:
         k_j = facing.keys(arrived.k, j)
         v_j = facing.keys(arrived.v, j)
         tile = facing.tile(j)
@@ -132,7 +133,7 @@ def differentiate(
     q_t = facing.queries(q_BKGTH)
     rows_t = BackwardRows(*map(facing.queries, rows))
 
-    def block(j: Any, state: Any) -> Any:
+    def block(j: Index, state: Any) -> Any:
         dq, d_bias, dk, dv = state
         k_j = facing.keys(arrived.k, j)
         v_j = facing.keys(arrived.v, j)

@@ -14,6 +14,7 @@ from posjax.attention.biases import TileBias
 from posjax.attention.masks import Mask
 from posjax.attention.meshes import CONTEXT
 from posjax.attention.ring.plan import Plan
+from posjax.positions import Index
 
 
 class Arrived(NamedTuple):
@@ -38,12 +39,12 @@ class Place(NamedTuple):
     arrived, and are the part `k_part`. Their blocks from `first` to before `end` are to be visited.
     """
 
-    t: Any
-    slot: Any
-    q_part: Any
-    k_part: Any
-    first: Any
-    end: Any
+    t: Index
+    slot: Index
+    q_part: Index
+    k_part: Index
+    first: Index
+    end: Index
 
 
 def around(plan: Plan, step: Callable[..., Any], stay: Any, travel: Any, arrived: Arrived) -> Any:
@@ -74,7 +75,7 @@ def send(plan: Plan, arrays: Any, distance: int) -> Any:
     return jax.tree.map(lambda x: lax.ppermute(x, CONTEXT, there), arrays)
 
 
-def sweep(plan: Plan, bias: TileBias, rule: RingMask, source: Any, fold: Callable[..., Any], sums: Any) -> Any:
+def sweep(plan: Plan, bias: TileBias, rule: RingMask, source: Index, fold: Callable[..., Any], sums: Any) -> Any:
     """Folds every block of queries here with every part of the keys that came from the device `source`."""
     parts = jnp.asarray(plan.places)
     mine, theirs = parts[lax.axis_index(CONTEXT)], parts[source]

@@ -16,6 +16,7 @@ from jax import lax
 from jax.extend import core
 
 from posjax.attention.fused.pairwise.flatten import Step, value_of
+from posjax.positions import Index
 
 Values = dict[int, Any]
 """Arrays by slot."""
@@ -42,7 +43,7 @@ def is_float(x: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(x), jnp.floating))
 
 
-def add_at(row: jax.Array, index: Any, value: jax.Array) -> jax.Array:
+def add_at(row: jax.Array, index: Index, value: jax.Array) -> jax.Array:
     """The row `[1, P]` with one number added at one place."""
     # Every place is compared with the index, since a kernel cannot write to one place of a value.
     places = lax.broadcasted_iota(jnp.int32, row.shape, 1)
