@@ -17,6 +17,7 @@ from posjax.attention.biases import Bias
 from posjax.attention.description import describe
 from posjax.attention.masks import Mask, as_mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
+from posjax.encodings.by_layer import no_layer
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import layers
 from posjax.errors import InputError
@@ -203,10 +204,7 @@ def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
             name = encoding.__name__
         raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
     if layers(encoding) > 1:
-        raise InputError(
-            f"{encoding!r} has an encoding for each layer and no layer was named: take one of its parts, or "
-            "by_layer(...).of_layer(i, params)"
-        )
+        raise no_layer(encoding)
     check_heads(sizes)
     check_causal(encoding, mask)
 

@@ -31,19 +31,21 @@ class ByLayer(BySide):
         return "pairwise"
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
-        raise self._refuse()
+        raise no_layer(self)
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        raise self._refuse()
-
-    def _refuse(self) -> InputError:
-        return InputError(
-            f"{self!r} has an encoding for each layer and no layer was named: take one of its parts, or "
-            "by_layer(...).of_layer(i, params)"
-        )
+        raise no_layer(self)
 
     def __repr__(self) -> str:
         return f"by_layer({', '.join(map(repr, self.parts))})"
+
+
+def no_layer(encoding: Encoding) -> InputError:
+    """What is said where an encoding that differs by layer is used as if it were one."""
+    return InputError(
+        f"{encoding!r} has an encoding for each layer and no layer was named: take one of its parts, or "
+        "by_layer(...).of_layer(i, params)"
+    )
 
 
 def by_layer(*encodings: Encoding) -> Encoding:

@@ -20,8 +20,8 @@ from posjax import (
     by_head,
     chain,
 )
-from posjax.models import Decoder, build, generate
 from tests.cases import wide
+from tests.encodings.generating import expect_greedy_to_follow_the_full_pass
 
 GROUPS = (
     (Rope(), NoPE()),
@@ -31,7 +31,6 @@ GROUPS = (
     (Rope(base=10.0), Rope(base=1e6)),
     (Rope(schedule=DynamicNTK(2.0, 5)), NoPE()),
 )
-VOCABULARY = 13
 
 
 @pytest.mark.holds(by_head, to=None)
@@ -66,26 +65,6 @@ def test_parameters_are_those_of_the_groups_own_heads():
     assert params["0"]["r1"].shape == (2,) and jax.tree.leaves(params["1"])[0].shape[0] == 2 and params["2"] == {}
 
 
-def model_of(encoding, layers: int = 4):
-    return build(
-        Decoder(
-            encoding=encoding,
-            layers=layers,
-            model_size=24,
-            heads=6,
-            kv_heads=3,
-            embedding_scale=1.0,
-            backend="reference",
-        ),
-        VOCABULARY,
-        seed=0,
-    )
-
-
-def tokens_of(B: int, T: int) -> jax.Array:
-    return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
-
-
 @pytest.mark.holds(by_head, to=None)
 @pytest.mark.parametrize(
     "encoding",
@@ -95,11 +74,7 @@ def tokens_of(B: int, T: int) -> jax.Array:
     ids=repr,
 )
 def test_greedy_generation_follows_the_full_pass(encoding):
-    model, prompt = model_of(encoding), tokens_of(2, 4)
-    out = generate(model, prompt, 5)
-    logits = model(jnp.concatenate([prompt, out], 1))[:, 3:-1]
-    chosen = jnp.take_along_axis(logits, out[..., None], -1)[..., 0]
-    np.testing.assert_allclose(chosen, logits.max(-1), atol=2e-5)
+    expect_greedy_to_follow_the_full_pass(encoding)
 
 
 x = jnp.ones((1, 3, 6, 8))

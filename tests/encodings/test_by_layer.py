@@ -1,6 +1,5 @@
 """Encodings by layer: each layer gets its own and nothing of the others'."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,29 +18,7 @@ from posjax import (
     by_layer,
     chain,
 )
-from posjax.models import Decoder, build, generate
-
-VOCABULARY = 13
-
-
-def model_of(encoding, layers: int = 4):
-    return build(
-        Decoder(
-            encoding=encoding,
-            layers=layers,
-            model_size=24,
-            heads=6,
-            kv_heads=3,
-            embedding_scale=1.0,
-            backend="reference",
-        ),
-        VOCABULARY,
-        seed=0,
-    )
-
-
-def tokens_of(B: int, T: int) -> jax.Array:
-    return jax.random.randint(jax.random.key(B * T), (B, T), 0, VOCABULARY)
+from tests.encodings.generating import expect_greedy_to_follow_the_full_pass, model_of, tokens_of
 
 
 @pytest.mark.holds(by_layer, to=None)
@@ -90,11 +67,7 @@ def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     ids=repr,
 )
 def test_greedy_generation_follows_the_full_pass(encoding):
-    model, prompt = model_of(encoding), tokens_of(2, 4)
-    out = generate(model, prompt, 5)
-    logits = model(jnp.concatenate([prompt, out], 1))[:, 3:-1]
-    chosen = jnp.take_along_axis(logits, out[..., None], -1)[..., 0]
-    np.testing.assert_allclose(chosen, logits.max(-1), atol=2e-5)
+    expect_greedy_to_follow_the_full_pass(encoding)
 
 
 x = jnp.ones((1, 3, 6, 8))
