@@ -10,10 +10,12 @@ Expect     Past the trained length learned, sinusoidal and raw RoPE explode (4x 
            64 bytes beats every extension (1.02), and yet it and ALiBi lose the far needle that YaRN finds.
 """
 
+from dataclasses import replace
+
 from posjax import Alibi, Encoding, Learned, Rope, Sinusoidal, T5Bias
 from posjax.data import Needles, StandardLibrary
 from posjax.evaluation import Extrapolation, Retrieval
-from posjax.models import Decoder
+from posjax.models import Architecture, Embedding, decoder
 from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Train
 
@@ -23,18 +25,19 @@ LANGUAGE = Train(steps=400, length=LENGTH, batch=32, optimizer=AdamW(learning_ra
 RETRIEVAL = Train(steps=250, length=LENGTH, batch=64, optimizer=AdamW(learning_rate=3e-3, weight_decay=0.01))
 
 
-def decoder(encoding: Encoding, embedding_scale: float = 0.02) -> Decoder:
-    return Decoder(encoding=encoding, layers=2, model_size=64, heads=4, embedding_scale=embedding_scale)
+def model(encoding: Encoding, deviation: float = 0.02) -> Architecture:
+    small = decoder(encoding, layers=2, width=64, heads=4)
+    return replace(small, embedding=Embedding(deviation))
 
 
-def language(name: str, label: str, model: Decoder) -> Run:
+def language(name: str, label: str, architecture: Architecture) -> Run:
     evaluation = Extrapolation(multiples=(1, 2, 4, 8, 16), windows=64, extensions=("linear", "ntk", "yarn"))
-    return Run(name, label, model, StandardLibrary(), LANGUAGE, evaluation)
+    return Run(name, label, architecture, StandardLibrary(), LANGUAGE, evaluation)
 
 
 def needle(name: str, label: str, encoding: Encoding) -> Run:
     evaluation = Retrieval(multiples=(1, 2, 4, 16), depths=(0.0, 0.45, 0.9), sequences=128, extensions=("yarn",))
-    return Run(f"needle-{name}", label, decoder(encoding), Needles(), RETRIEVAL, evaluation)
+    return Run(f"needle-{name}", label, model(encoding), Needles(), RETRIEVAL, evaluation)
 
 
 def experiment() -> Experiment:
@@ -44,13 +47,13 @@ def experiment() -> Experiment:
         paper="Press et al. 2021, arXiv:2108.12409; Peng et al. 2023, arXiv:2309.00071",
         runs=(
             # Rows past the trained length are there and stay untrained: what a longer table alone is worth.
-            language("learned", "Learned", decoder(Learned(length=16 * LENGTH))),
+            language("learned", "Learned", model(Learned(length=16 * LENGTH))),
             # Its waves are of size 1, so the token embedding must be too.
-            language("sinusoidal", "Sinusoidal", decoder(Sinusoidal(), embedding_scale=1.0)),
+            language("sinusoidal", "Sinusoidal", model(Sinusoidal(), deviation=1.0)),
             # A max_distance past the trained length would leave buckets that are never trained.
-            language("t5", "T5", decoder(T5Bias(max_distance=LENGTH // 2))),
-            language("rope", "RoPE", decoder(Rope())),
-            language("alibi", "ALiBi", decoder(Alibi())),
+            language("t5", "T5", model(T5Bias(max_distance=LENGTH // 2))),
+            language("rope", "RoPE", model(Rope())),
+            language("alibi", "ALiBi", model(Alibi())),
             needle("rope", "RoPE", Rope()),
             needle("alibi", "ALiBi", Alibi()),
         ),

@@ -28,6 +28,7 @@ from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
 from posjax.files import identity_of, owned, probe, read_json, require_owned, require_unmoved, write_json
 from posjax.models import build
+from posjax.models.parts import sizes
 from posjax.runs import Experiment, Run
 
 
@@ -288,9 +289,15 @@ def tokens(run: Run) -> int:
 def work(run: Run) -> float:
     """The floating-point operations of training, in units of 1e12."""
     model = run.model
+    stack = model.main_stack
+    channels = 0
+    for attention in stack.attentions():
+        heads, _, size = sizes(attention, model.width)
+        channels += heads * size
+    turns = stack.layers / len(stack.pattern)
     # Six operations a parameter and token, and twelve a layer, channel and key that attention sees on average.
-    attention = 6 * model.layers * model.heads * model.size_of_head * run.train.length
-    return tokens(run) * (6 * parameters(run) + attention) / 1e12
+    attending = 6 * turns * channels * run.train.length
+    return tokens(run) * (6 * parameters(run) + attending) / 1e12
 
 
 def parameters(run: Run) -> int:

@@ -23,7 +23,7 @@ from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
 from posjax.files import owned
 from posjax.lines import read as read_metrics
-from posjax.models import Decoder
+from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
 from posjax.training import Train, TrainingProgress, about, fit, restored
 from posjax.workfolder import check_target, claim, compare, hold, write_results
@@ -43,7 +43,7 @@ class Run:
 
     name: str
     label: str
-    model: Decoder
+    model: Architecture
     data: StandardLibrary | Text | Needles
     train: Train
     evaluation: Extrapolation | Retrieval
@@ -67,7 +67,7 @@ class Run:
                 f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
             )
         # A table may end before the evaluation does, which is then told; training needs all of its length.
-        most = self.model.encoding.max_length
+        most = self.model.max_length
         if most is not None and self.train.length > most:
             raise InputError(
                 f"the run {self.name!r} trains at length {self.train.length} and "
@@ -166,7 +166,7 @@ def _backend(run: Run) -> tuple[Mesh, Choice]:
     try:
         # Under the mesh, which decides what some backends can do.
         with jax.set_mesh(mesh):
-            return mesh, run.model.explain(run.train.length)
+            return mesh, explain(run.model, run.train.length, run.train.compute)
     except NotImplementedError as why:
         raise InputError(f"{run.name}: {why}") from why
 
@@ -181,7 +181,7 @@ def _room(run: Run, longest: int) -> None:
     batch = 12 * run.train.batch * run.train.length
     windows_bytes = 12 * windows * longest
     needs = {
-        "the model's parameters": (parameters, "layers, model_size and head_size"),
+        "the model's parameters": (parameters, "layers, width and head_size"),
         "one batch": (batch, "batch and length"),
         "the windows of the evaluation": (windows_bytes, "windows, or sequences, and multiples"),
     }

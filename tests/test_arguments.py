@@ -30,11 +30,12 @@ from posjax import (
 from posjax.arguments import integers, whole
 from posjax.attention import explain, linear_attend
 from posjax.encodings import Dims, Head
-from posjax.models import Cache, Decoder, build, generate
+from posjax.models import build, generate
+from tests.small import small
 
 x = np.ones((2, 5, 2, 8), np.float32)
 key = jax.random.key(0)
-CONFIG = Decoder(encoding=Rope(), layers=1, model_size=16, heads=2)
+CONFIG = small(Rope())
 TOKENS = np.ones((2, 4), np.int32)
 
 
@@ -86,8 +87,8 @@ def of(encoding, *sizes):
         (lambda: positions.packed(np.ones((1, 2, 3), int)), "segments have shape (1, 2, 3)"),
         (lambda: positions.left_padded(None), "real are None"),
         (lambda: positions.left_padded(np.array([[0.5, 1.0]])), "real are float64"),
-        (lambda: Cache.empty(CONFIG, 1, -5), "size is -5"),
-        (lambda: Cache.empty(CONFIG, "a", 5), "batch is 'a'"),
+        (lambda: build(CONFIG, 11, 0).cache(1, -5), "size is -5"),
+        (lambda: build(CONFIG, 11, 0).cache("a", 5), "batch is 'a'"),
         (lambda: Dims("2", 8), "Dims.heads is '2'"),
         (lambda: Dims(2, 8.0), "Dims.head_size is 8.0"),
         (lambda: Dims(2, -8), "Dims.head_size is -8"),

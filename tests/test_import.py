@@ -21,8 +21,8 @@ def test_importing_the_library_leaves_the_heavy_ones_out():
 
 
 def test_what_waits_is_there_when_it_is_asked_for():
-    code = "import posjax; print(posjax.models.Decoder.__name__, posjax.invariants.check.__name__)"
-    assert fresh(code) == "Decoder check"
+    code = "import posjax; print(posjax.models.Architecture.__name__, posjax.invariants.check.__name__)"
+    assert fresh(code) == "Architecture check"
     assert fresh("from posjax import models, invariants; print(models.__name__)") == "posjax.models"
 
 

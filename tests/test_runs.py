@@ -17,6 +17,7 @@ from posjax.files import read_json
 from posjax.models import build
 from posjax.runs import Experiment, Material, Run
 from posjax.training import Devices
+from tests.small import small
 from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
 
 
@@ -128,7 +129,7 @@ def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, c
 
 def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path, text):
     plan = run(text, steps=2)
-    plan = replace(plan, model=replace(plan.model, head_size=2 * plan.model.model_size))
+    plan = replace(plan, model=small(feed_forward=16, head_size=32))
     runs.check(plan)
     assert runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))["scores"]["random"][0] == 0
 

@@ -39,7 +39,8 @@ from posjax import (
 )
 from posjax.attention import attention, describe, explain
 from posjax.encodings import AxialRope, Head
-from posjax.models import Cache, Decoder, Sampling, build, generate
+from posjax.models import Sampling, build, generate
+from tests.small import small
 
 RNG = np.random.default_rng(0)
 TOKENS = jnp.array([[1, 2, 3, 4]])
@@ -63,8 +64,7 @@ def with_bias(q, k, bias):
 
 
 def model_of(encoding, **more):
-    config = Decoder(**{"encoding": encoding, "layers": 1, "model_size": 8, "heads": 2, "embedding_scale": 1.0} | more)
-    return build(config, 7, 0)
+    return build(small(encoding, **{"width": 8, "deviation": 1.0} | more), 7, 0)
 
 
 def step(model, cache, tokens=TOKENS, **given):
@@ -145,16 +145,16 @@ def test_a_side_without_positions_counts_with_those_it_has_by_default(sides):
 
 def test_room_in_a_cache_does_not_lengthen_the_context():
     model = model_of(Rope(schedule=DynamicNTK(8.0, 2)))
-    alone, _ = step(model, Cache.empty(model.config, 1, 4))
-    roomy, _ = step(model, dataclasses.replace(Cache.empty(model.config, 1, 64), length=jnp.int32(0)))
+    alone, _ = step(model, model.cache(1, 4))
+    roomy, _ = step(model, dataclasses.replace(model.cache(1, 64), length=jnp.int32(0)))
     np.testing.assert_allclose(roomy, alone, atol=1e-6)
     with pytest.raises(InputError, match="pass length="):
-        jax.jit(lambda cache: step(model, cache)[0])(jax.tree.map(jnp.asarray, Cache.empty(model.config, 1, 64)))
+        jax.jit(lambda cache: step(model, cache)[0])(jax.tree.map(jnp.asarray, model.cache(1, 64)))
 
 
 def test_positions_in_a_cache_count_for_the_length():
     model, tokens, at = model_of(Rope(schedule=DynamicNTK(8.0, 2))), jnp.array([[1, 2, 3]]), jnp.array([[0, 5, 3]])
-    _, cache = step(model, Cache.empty(model.config, 1, 3, positions=True), tokens[:, :2], positions=at[:, :2])
+    _, cache = step(model, model.cache(1, 3, positions=True), tokens[:, :2], positions=at[:, :2])
     got, _ = step(model, cache, tokens[:, 2:], positions=at[:, 2:])
     np.testing.assert_allclose(got[:, 0], model(tokens, at)[:, 2], atol=1e-5)
 
@@ -163,23 +163,22 @@ def test_positions_in_a_cache_count_for_the_length():
 def test_an_array_that_looks_ahead_over_a_cache_is_refused():
     model = model_of(Rope())
     with pytest.raises(InputError, match="look ahead"):
-        model.prepare(3, mask=np.tril(np.ones((3, 6), bool), 2), cache=Cache.empty(model.config, 1, 6))
-    cached, _ = step(model, Cache.empty(model.config, 1, 4), mask=np.tril(np.ones((4, 4), bool)))
+        model.prepare(3, mask=np.tril(np.ones((3, 6), bool), 2), cache=model.cache(1, 6))
+    cached, _ = step(model, model.cache(1, 4), mask=np.tril(np.ones((4, 4), bool)))
     np.testing.assert_allclose(cached, model(TOKENS), atol=1e-5)
 
 
-@pytest.mark.parametrize("other", [{"heads": 4}, {"layers": 2}, {"model_size": 16}], ids=str)
+@pytest.mark.parametrize("other", [{"heads": 4}, {"layers": 2}, {"width": 16}], ids=str)
 def test_a_cache_of_another_model_is_refused(other):
-    model = model_of(Rope(), kv_heads=1)
-    config = Decoder(**{"encoding": Rope(), "layers": 1, "model_size": 8, "heads": 2} | other)
-    with pytest.raises(InputError, match=r"make it with Cache\.empty"):
-        step(model, Cache.empty(config, 1, 6))
+    model = model_of(Rope(), key_value_heads=1)
+    with pytest.raises(InputError, match=r"make it with model\.cache"):
+        step(model, model_of(Rope(), **other).cache(1, 6))
 
 
 def test_a_traced_cache_without_room_says_so():
     model = model_of(Rope())
     run = jax.jit(lambda cache, tokens: step(model, cache, tokens))
-    cache = jax.tree.map(jnp.asarray, Cache.empty(model.config, 1, 3))
+    cache = jax.tree.map(jnp.asarray, model.cache(1, 3))
     for t in range(4):
         logits, cache = run(cache, TOKENS[:, t : t + 1])
         assert bool(jnp.isnan(logits).all()) == (t == 3)

@@ -14,7 +14,7 @@ from posjax.evaluation import measure
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
 from posjax.evaluation.variants import RAW, Extension, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
-from posjax.models import Decoder, dims
+from posjax.models import Architecture
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Extrapolation:
                 "trained length that begin with 1, such as 1 2 4 8 16"
             )
 
-    def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
+    def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
         measure.rehearse(self, model, vocabulary, trained_length, answers=False)
 
@@ -110,9 +110,8 @@ class Extrapolation:
         # A few windows: each gives a mean over many layers, heads and queries.
         few = windows[:8, -longest - 1 :]
         trained = measure.trained_scores(trained_model, few, distances)
-        config = trained_model.config
-        sizes = dims(config)
-        random = measure.random_scores(config.encoding, sizes, distances, seed)
+        architecture = trained_model.architecture
+        random = measure.random_scores(architecture.encoding, architecture.dims, distances, seed)
         return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}
 
 

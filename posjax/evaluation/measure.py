@@ -12,11 +12,11 @@ import numpy as np
 from flax import nnx
 
 from posjax import attention
-from posjax.attention import Causal, Mask, Prepared, Window
+from posjax.attention import Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
 from posjax.evaluation.variants import Evaluation, TrainedModel, Variant, abstract, chosen_variants, numbers
-from posjax.models import Decoder, Transformer, cross_entropy, dims
+from posjax.models import Architecture, Transformer, cross_entropy
 
 TOKENS = 16_384
 """Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
@@ -51,7 +51,7 @@ def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, in
     return _joined(answers, len(inputs))
 
 
-def rehearse(evaluation: Evaluation, model: Decoder, vocabulary: int, trained_length: int, answers: bool) -> None:
+def rehearse(evaluation: Evaluation, model: Architecture, vocabulary: int, trained_length: int, answers: bool) -> None:
     """Everything that an evaluation would do at its longest, in shapes alone, for a model of this configuration.
 
     `answers`: predictions are asked for, and not losses. Errors: what the measurement would raise.
@@ -73,8 +73,8 @@ def rehearse(evaluation: Evaluation, model: Decoder, vocabulary: int, trained_le
             data = numbers(trained_model, variant, multiple)
             jax.eval_shape(measured, rows, data)
     if not answers:
-        encoding = trained_model.config.encoding
-        sizes = dims(trained_model.config)
+        encoding = model.encoding
+        sizes = model.dims
         jax.eval_shape(lambda: _random_scores(encoding, sizes, np.arange(2), 0, draws=1))
 
 
@@ -97,10 +97,6 @@ def _joined(batches: list[jax.Array], rows: int) -> np.ndarray:
     return together[:rows]
 
 
-def _mask(window: Any) -> Mask:
-    return Causal() & Window(window)
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[jax.Array, jax.Array]:
     state, constants, window = data
@@ -109,7 +105,7 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
     inputs = windows[:, :-1]
     targets = windows[:, 1:]
     _, length = inputs.shape
-    mask = _mask(window)
+    mask = Window(window)
     prepared = model.prepare(length, mask=mask, constants=constants)
     probe = partial(mass_beyond, trained)
     hidden, _, shares = model.hidden(inputs, prepared, probe=probe)
@@ -124,7 +120,7 @@ def _measure(graph: Any, trained: int, windows: jax.Array, data: Any) -> tuple[j
 def _predict(graph: Any, inputs: jax.Array, data: Any) -> jax.Array:
     state, constants, window = data
     model: Transformer = nnx.merge(graph, state)
-    logits = model(inputs, mask=_mask(window), constants=constants)
+    logits = model(inputs, mask=Window(window), constants=constants)
     likeliest = jnp.argmax(logits, -1)
     return likeliest.astype(jnp.int32)
 

@@ -13,7 +13,7 @@ from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.variants import Extension, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
-from posjax.models import Decoder
+from posjax.models import Architecture
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Retrieval:
         if not all(0 <= depth < 1 for depth in self.depths):
             raise InputError(f"Retrieval got depths={self.depths}: needed are parts of the body in [0, 1), 0 farthest")
 
-    def rehearse(self, model: Decoder, vocabulary: int, trained_length: int) -> None:
+    def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
         measure.rehearse(self, model, vocabulary, trained_length, answers=True)
 

@@ -17,7 +17,7 @@ from posjax.encodings import NTK, Chain, Encoding, Interpolation, Learned, Rope,
 from posjax.encodings.learned import Fill
 from posjax.encodings.traits import structure
 from posjax.errors import InputError
-from posjax.models import Decoder, EncodingParams, Transformer, build, dims
+from posjax.models import Architecture, EncodingParams, Transformer, build, constants_of
 
 Extension = Literal["linear", "ntk", "yarn"]
 Kind = Literal["raw", "windowed", "extension", "fill"]
@@ -39,22 +39,28 @@ class TrainedModel:
     trained_length: int
 
     @property
-    def config(self) -> Decoder:
-        return self.model.config
+    def architecture(self) -> Architecture:
+        return self.model.architecture
+
+    @property
+    def encodings(self) -> tuple[Encoding, ...]:
+        """The encodings of its layers, equal ones once."""
+        architecture = self.architecture
+        return tuple(encoding for encoding, _ in architecture.main_stack.encodings(architecture.width))
 
     def last_multiple(self, multiples: tuple[int, ...]) -> int:
         """The largest multiple of the trained length that the encoding's table holds. Errors: `InputError` for none."""
-        most = self.config.encoding.max_length
+        most = self.architecture.max_length
         held = [m for m in multiples if most is None or m * self.trained_length <= most]
         if not held:
             raise InputError(
-                f"{self.config.encoding!r} holds {most} positions and the model was trained at "
+                f"{self.architecture.encoding!r} holds {most} positions and the model was trained at "
                 f"{self.trained_length}: nothing can be evaluated; lengthen the table"
             )
         return max(held)
 
 
-def abstract(model: Decoder, vocabulary: int, trained_length: int) -> TrainedModel:
+def abstract(model: Architecture, vocabulary: int, trained_length: int) -> TrainedModel:
     """A model of shapes alone: nothing is computed."""
     shapes = nnx.eval_shape(lambda: build(model, vocabulary, 0))
     return TrainedModel(shapes, trained_length)
@@ -89,7 +95,7 @@ def variants(
     trained_model: TrainedModel, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
 ) -> list[Variant]:
     """The variants that this model has: extensions where it is rotary, fills where it has a table."""
-    parts = _parts(trained_model.config.encoding)
+    parts = [part for encoding in trained_model.encodings for part in _parts(encoding)]
     found = [RAW]
     if any(isinstance(part, Rope) for part in parts):
         found += [Variant(name, "extension") for name in extensions]
@@ -129,7 +135,6 @@ def extended(encoding: Encoding, how: Extension, factor: float, original_length:
 
 def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[Any, Any, Any]:
     """A variant at a multiple of the trained length, as data: (the model's state, constants, window)."""
-    encoding = trained_model.config.encoding
     trained = trained_model.trained_length
     # Every variant has a window, if one that hides nothing: with and without would be two compilations.
     window = LARGEST
@@ -137,40 +142,45 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
         window = trained
     state = nnx.state(trained_model.model)
     length = multiple * trained
-    resolved = encoding.at_length(length)
-    if variant.kind == "extension":
-        resolved = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
+
+    def resolved(encoding: Encoding) -> Encoding:
+        if variant.kind != "extension":
+            return encoding.at_length(length)
+        other = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
         # Constants of another structure would not fit the compiled function, nor the trained parameters.
-        if structure(resolved) != structure(encoding):
+        if structure(other) != structure(encoding):
             raise InputError(
                 f"{encoding!r} cannot be extended by {variant.name}: the extension is of another structure"
             )
+        return other
+
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
-    sizes = dims(trained_model.config)
-    constants = resolved.constants(sizes)
+    constants = constants_of(trained_model.architecture, resolved)
     return state, constants, jnp.int32(window)
 
 
 def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
     """The model's state, the untrained rows of its learned tables filled."""
-    encoding = trained_model.config.encoding
     trained = trained_model.trained_length
     length = multiple * trained
-    state = nnx.state(trained_model.model)
-    params = trained_model.model.encoding_params.get_value()
+    model = trained_model.model
+    state = nnx.state(model)
+    name = model.architecture.main
 
     def fill(part: Encoding, own: Any) -> Any:
         if isinstance(part, Learned):
             return part.fill(own, trained, length, how)
         return own
 
-    # A chain keeps the parameters of its parts by name, a single encoding its own.
-    if isinstance(encoding, Chain):
-        parts = zip(params, encoding.parts, strict=True)
-        new = {name: fill(part, params[name]) for name, part in parts}
-    else:
-        new = fill(encoding, params)
-    filled = EncodingParams(new)
-    state["encoding_params"] = nnx.state(filled)
+    for owner, encoding in model.encodings_of(name).items():
+        params = model.encodings[name][owner].get_value()
+        # A chain keeps the parameters of its parts by name, a single encoding its own.
+        if isinstance(encoding, Chain):
+            parts = zip(params, encoding.parts, strict=True)
+            new = {part_name: fill(part, params[part_name]) for part_name, part in parts}
+        else:
+            new = fill(encoding, params)
+        filled = EncodingParams(new)
+        state["encodings"][name][owner] = nnx.state(filled)
     return state

@@ -10,60 +10,32 @@ import jax.numpy as jnp
 from jax import core
 
 from posjax.arguments import LARGEST, whole
-from posjax.attention import Tokens
+from posjax.attention import Causal, LinearState, Mask, Window
+from posjax.attention.masks import rules
 from posjax.errors import InputError
-from posjax.models.decoder import Decoder
+from posjax.models.memory import Memory
 
 KeysValues = tuple[jax.Array, jax.Array]
+Entry = KeysValues | LinearState | None
+"""What one sublayer keeps: keys and values `[B, S, K, H]`, the sums of linear attention, or nothing."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Room for `size` tokens in each layer, `length` of them filled.
+    """Room for `size` tokens in each layer, `length` of them filled; made by `model.cache(batch, size)`.
 
-    `layers`: for each layer keys and values `[B, size, K, H]`, keys as they were rotated when they came, or not yet
-    rotated where the encoding depends on the length. `positions [B, size]`, with the encoding's coordinates as a
-    last axis, or `None` where they are 0, 1, 2, ….
+    `layers`: for each layer what each of its sublayers keeps. Keys are as they were rotated when they came, or not yet
+    rotated where the encoding depends on the length; those of a layer that sees a window are the window's alone, and
+    those of cross attention the memory's. `positions [B, size]`, with the encodings' coordinates as a last axis, or
+    `None` where they are 0, 1, 2, ….
     """
 
-    layers: tuple[KeysValues, ...]
+    layers: tuple[tuple[Entry, ...], ...]
     length: Any
     positions: jax.Array | None
-
-    @classmethod
-    def empty(cls, config: Decoder, batch: int, size: int, positions: bool = False) -> Cache:
-        """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding)."""
-        batch = whole(batch, "batch")
-        size = whole(size, "size", least=1)
-        heads = config.key_value_heads
-        shape = (batch, size, heads, config.size_of_head)
-        # Arrays of their own for each layer: a cache that is donated may hold none of them twice.
-
-        def empty() -> KeysValues:
-            keys = jnp.zeros(shape, config.dtype)
-            values = jnp.zeros(shape, config.dtype)
-            return keys, values
-
-        layers = tuple(empty() for _ in range(config.layers))
-        if not positions:
-            return cls(layers, 0, None)
-        where: tuple[int, ...] = (batch, size)
-        coordinates = config.encoding.coordinates
-        # A single coordinate has no axis of its own: such positions are text's.
-        if coordinates > 1:
-            where = (batch, size, coordinates)
-        return cls(layers, 0, jnp.zeros(where, jnp.int32))
-
-    @property
-    def size(self) -> int:
-        keys, _ = self.layers[0]
-        return keys.shape[1]
-
-    @property
-    def rows(self) -> int:
-        """The rows of the batch that it has room for."""
-        keys, _ = self.layers[0]
-        return keys.shape[0]
+    memory: Memory | None
+    rows: int
+    size: int
 
     @property
     def begun(self) -> Any:
@@ -74,18 +46,6 @@ class Cache:
         if isinstance(self.length, core.Tracer):
             return self.length
         return whole(self.length, "the cache's length", least=-LARGEST)
-
-    def fits(self, config: Decoder) -> None:
-        """Errors: `InputError` for a cache that was made for another model."""
-        need = (config.key_value_heads, config.size_of_head)
-        have = {tuple(x.shape[2:]) for layer in self.layers for x in layer}
-        if len(self.layers) != config.layers or have != {need}:
-            texts = map(str, sorted(have))
-            shapes = ", ".join(texts)
-            raise InputError(
-                f"the cache has {len(self.layers)} layers of {shapes} heads and channels, "
-                f"and the model {config.layers} of {need}: make it with Cache.empty(model.config, batch, size)"
-            )
 
     def placed(self, new: jax.Array | None, count: int) -> jax.Array | None:
         """The keys' positions once `count` tokens have come, at positions `new` if any are given.
@@ -99,7 +59,7 @@ class Cache:
         if known and not 0 <= int(self.length) <= room:
             raise InputError(
                 f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
-                "make it larger, Cache.empty(config, batch, size)"
+                "make it larger, model.cache(batch, size)"
             )
         if self.positions is None and new is None:
             return None
@@ -108,7 +68,7 @@ class Cache:
             if new is not None:
                 have = "keeps no positions and got some"
             raise InputError(
-                f"the cache {have}: make it with Cache.empty(..., positions=True) where tokens may stand "
+                f"the cache {have}: make it with model.cache(..., positions=True) where tokens may stand "
                 "anywhere, and give the positions of all of them"
             )
         # Positions of text may come for all rows at once, and with one number where there are several coordinates.
@@ -120,13 +80,28 @@ class Cache:
         rows = jnp.broadcast_to(new, (batch, count, *coordinates))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 
-    def extended(self, layers: tuple[KeysValues, ...], tokens: Tokens) -> Cache:
-        """The cache after the queries of a call, with the keys and values of each layer."""
+    def extended(self, layers: tuple[tuple[Entry, ...], ...], count: int, k_positions: jax.Array) -> Cache:
+        """The cache after `count` tokens, with what each layer keeps then."""
         positions = None
         if self.positions is not None:
-            positions = jnp.broadcast_to(tokens.k_positions, self.positions.shape)
-        length = self.length + tokens.queries
-        return replace(self, layers=layers, length=length, positions=positions)
+            positions = jnp.broadcast_to(k_positions, self.positions.shape)
+        return replace(self, layers=layers, length=self.length + count, positions=positions)
 
 
-jax.tree_util.register_dataclass(Cache, data_fields=["layers", "length", "positions"], meta_fields=[])
+jax.tree_util.register_dataclass(
+    Cache, data_fields=["layers", "length", "positions", "memory"], meta_fields=["rows", "size"]
+)
+
+
+def window_of(mask: Mask) -> int | None:
+    """How many tokens, itself included, a query sees at most under a mask: `None` for any number.
+
+    >>> window_of(Causal() & Window(8))
+    8
+    """
+    sizes = [rule.size for rule in rules(mask) if isinstance(rule, Window) and isinstance(rule.size, int)]
+    # A window alone looks ahead too, and other rules may ask for a token's number, which a moving window does not tell.
+    is_plain = all(isinstance(rule, Causal | Window) for rule in rules(mask))
+    if not sizes or not mask.causal or not is_plain:
+        return None
+    return min(sizes)

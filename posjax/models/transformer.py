@@ -1,4 +1,4 @@
-"""A decoder-only transformer in Flax NNX: tokens and where they stand, to logits."""
+"""One transformer for every architecture, in Flax NNX: tokens and where they stand, to logits."""
 
 from __future__ import annotations
 
@@ -11,218 +11,250 @@ import numpy as np
 from flax import nnx
 from jax import core
 
-from posjax import attention
 from posjax.arguments import LARGEST, integers, whole
-from posjax.attention import Causal, Mask, Tokens, as_mask, meshes
-from posjax.attention.given_masks import held
-from posjax.attention.prepared import check_causal
-from posjax.encodings.base import Params
-from posjax.encodings.parameters import given_constants
-from posjax.encodings.traits import layers, moves_tokens, of_layer
+from posjax.attention import Full, Mask, Segments, meshes
+from posjax.encodings.base import Encoding, Params
+from posjax.encodings.traits import moves_tokens
 from posjax.errors import InputError
+from posjax.models.architecture import Architecture, StackName
+from posjax.models.attention_layer import Probe
+from posjax.models.block import Block
 from posjax.models.cache import Cache
-from posjax.models.decoder import Decoder, dims
-from posjax.models.layers import Block, PreparedLayers, Probe, dense, norm, rowwise
+from posjax.models.caching import Room, check_cache, check_step, empty_cache
+from posjax.models.compute import COMPUTE, Compute
+from posjax.models.looping import Training, looped
+from posjax.models.memory import Memory
+from posjax.models.modules import NormLayer, dropped, rowwise
+from posjax.models.output import OutputLayer
 from posjax.models.parameters import EncodingParams
-from posjax.models.recomputing import recomputing
+from posjax.models.plans import plan
+from posjax.models.preparing import Constants, Pass, PreparedLayers, prepare
 from posjax.positions import check, contiguous
 
+ALL = Full()
+DROPS = 1
+"""Folded into a call's key for what is dropped, which then has a key of its own."""
 
-def build(config: Decoder, vocabulary: int, seed: int) -> Transformer:
-    """The module of a configuration with initial parameters, a function of the seed.
 
-    >>> model = build(Decoder(layers=1, model_size=16, heads=2), vocabulary=11, seed=0)
+def build(architecture: Architecture, vocabulary: int, seed: int, compute: Compute = COMPUTE) -> Transformer:
+    """The module of an architecture with initial parameters, a function of the seed.
+
+    >>> from posjax.models.presets import decoder
+    >>> model = build(decoder(layers=1, width=16, heads=2), vocabulary=11, seed=0)
     >>> model(jnp.zeros((1, 5), jnp.int32)).shape
     (1, 5, 11)
     """
-    if not isinstance(config, Decoder):
-        raise InputError(f"build got {config!r:.80}: needed is a configuration, such as Decoder()")
+    if not isinstance(architecture, Architecture):
+        raise InputError(f"build got {architecture!r:.80}: needed is an Architecture, such as decoder()")
+    if not isinstance(compute, Compute):
+        raise InputError(f"build got compute={compute!r:.80}: needed is a Compute, such as Compute(dtype='bfloat16')")
     vocabulary = whole(vocabulary, "vocabulary", least=1)
     if not isinstance(seed, core.Tracer):
         seed = whole(seed, "seed", least=-LARGEST)
-    return Transformer(config, vocabulary, nnx.Rngs(params=seed))
+    return Transformer(architecture, vocabulary, nnx.Rngs(params=seed), compute)
 
 
 class Transformer(nnx.Module):
-    """Tokens to logits. Make it with `build(Decoder(...), vocabulary, seed)`."""
+    """Tokens to logits. Make it with `build(architecture, vocabulary, seed)`.
 
-    def __init__(self, config: Decoder, vocabulary: int, rngs: nnx.Rngs):
-        self.config = config
+    What belongs to a stack is held under the stack's name: `blocks["decoder"][0]`, `encodings["decoder"]["0"]`.
+    """
+
+    def __init__(self, architecture: Architecture, vocabulary: int, rngs: nnx.Rngs, compute: Compute = COMPUTE):
+        self.architecture = architecture
+        self.compute = compute
+        width = architecture.width
+        config = architecture.embedding
         self.embedding = nnx.Embed(
             vocabulary,
-            config.model_size,
-            dtype=jnp.dtype(config.dtype),
+            width,
+            dtype=jnp.dtype(compute.dtype),
             param_dtype=jnp.float32,
             rngs=rngs,
-            embedding_init=nnx.initializers.normal(config.embedding_scale),
+            embedding_init=nnx.initializers.normal(config.deviation),
         )
-        learned = config.encoding.init(rngs.params(), dims(config))
-        self.encoding_params = EncodingParams(learned)
-        blocks = [Block(config, rngs) for _ in range(config.layers)]
-        self.blocks = nnx.List(blocks)
-        self.norm = norm(config, rngs)
-        head = None
-        if not config.tied:
-            width = config.model_size
-            head = dense((width, vocabulary), width**-0.5, config, rngs)
-        # Assigned once: Flax decides at the first assignment whether an attribute is data.
-        self.head = head
+        types, embedding_norm = None, None
+        if config.types:
+            drawn = nnx.initializers.normal(config.deviation)(rngs.params(), (config.types, width), jnp.float32)
+            types = nnx.Param(drawn)
+        if config.norm is not None:
+            embedding_norm = NormLayer(config.norm, (width,), rngs, dtype=compute.dtype)
+        self.token_types = types
+        self.embedding_norm = embedding_norm
+        blocks, encodings, norms = {}, {}, {}
+        for name, stack in architecture.stacks.items():
+            layers = plan(stack, width)
+            learned = {}
+            for owner, (encoding, sizes) in layers.owners.items():
+                learned[owner] = EncodingParams(encoding.init(rngs.params(), sizes))
+            encodings[name] = nnx.Dict(learned)
+            made = [Block(architecture, stack, i, layers, compute, rngs) for i in range(stack.layers)]
+            blocks[name] = nnx.List(made)
+            if stack.final_norm is not None:
+                norms[name] = NormLayer(stack.final_norm, (width,), rngs, dtype=compute.dtype)
+        self.blocks = nnx.Dict(blocks)
+        self.encodings = nnx.Dict(encodings)
+        self.norms = nnx.Dict(norms)
+        self.head = OutputLayer(architecture.output, width, vocabulary, compute, rngs)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.embedding.num_embeddings
+
+    def encodings_of(self, name: StackName) -> dict[str, Encoding]:
+        """Each encoding of a stack that learns for itself, by its name."""
+        owners = plan(self.architecture.stacks[name], self.architecture.width).owners
+        return {owner: encoding for owner, (encoding, _) in owners.items()}
 
     def __call__(
         self,
         tokens: jax.Array,
         positions: jax.Array | None = None,
         *,
-        mask: Mask = Causal(),
-        constants: Params = None,
+        mask: Mask = ALL,
+        memory: Memory | None = None,
+        types: jax.Array | None = None,
+        constants: Constants | None = None,
         key: jax.Array | None = None,
         length: int | None = None,
     ) -> jax.Array:
-        """Logits for each next token: `tokens [B, T]` -> float32 `[B, T, V]`.
+        """Logits for each token, `tokens [B, T]` -> float32 `[B, T, V]`; or of each row's classes, `[B, C]`.
 
         `positions` are `[T]` or `[B, T]`, by default 0, 1, 2, …; a negative one marks padding, whose logits mean
-        nothing. `length` is that of the context, for an encoding that depends on it, by default one more than the
-        largest position. `constants` stand in for the encoding's own, from another value of its structure:
-        `Rope(schedule=Interpolation(2.0)).constants(dims)` in a model trained with `Rope()`, say; as an argument of a
-        jitted function they cost no compilation. A `key` makes the encoding move the tokens (randomised positions);
-        without one they stay where they are.
+        nothing. `mask` is intersected with those of the architecture: `Segments(ids)` keeps packed documents apart.
+        `memory` is what `encode` made of the source, for a decoder that reads one. `types [B, T]` are the kinds of
+        tokens, 0 by default. `length` is that of the context, for an encoding that depends on it, by default one more
+        than the largest position. `constants`, by `constants_of(architecture)`, stand in for the encodings' own, from
+        an architecture of this structure; as an argument of a jitted function they cost no compilation. A `key` makes
+        the encoding move the tokens (randomised positions) and drops what the architecture says; without one, nothing
+        is random.
         """
+        tokens = self._checked(tokens)
+        given = Pass(tokens.shape[1], positions, mask, constants, length, None, memory)
+        if meshes.explicit_axes():
+            return self._by_compiler(tokens, given, types, key)
+        name = self.architecture.main
+        stream, prepared = self._stream(name, tokens, given, types, key)
+        if self.architecture.output.classes is None:
+            return self.logits(stream, may_end=prepared.may_end)
+        real = None
+        if prepared.void is not None:
+            real = ~prepared.void
+        pooled = self.head.pooled(stream, real)
+        return self.logits(pooled, may_end=prepared.may_end)[:, 0]
+
+    def encode(
+        self,
+        source: jax.Array,
+        positions: jax.Array | None = None,
+        *,
+        real: jax.Array | None = None,
+        mask: Mask = ALL,
+        types: jax.Array | None = None,
+        constants: Constants | None = None,
+        key: jax.Array | None = None,
+        length: int | None = None,
+    ) -> Memory:
+        """What the encoder makes of a source `[B, S]`, for the decoder to read; `real [B, S]` is false for padding."""
+        if self.architecture.encoder is None:
+            raise InputError("encode: the architecture has no encoder; call the model itself")
+        source = self._checked(source)
+        seen = mask
+        if real is not None:
+            real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
+            seen = _segments(real, mask)
+        given = Pass(source.shape[1], positions, seen, constants, length)
+        stream, _ = self._stream("encoder", source, given, types, key)
+        return Memory(stream, positions, real)
+
+    def _stream(
+        self, name: StackName, tokens: jax.Array, given: Pass, types: jax.Array | None, key: jax.Array | None
+    ) -> tuple[jax.Array, PreparedLayers]:
+        at = self._moved(name, tokens, given.positions, key)
+        prepared = self._prepare(name, _at(given, at))
+        stream, _, _ = self._through(name, tokens, prepared, types=types, memory=given.memory, key=key)
+        return stream, prepared
+
+    def _checked(self, tokens: jax.Array) -> jax.Array:
         tokens = integers(tokens, "tokens", (2,), "needed are integers [B, T]")
         self.check_tokens(tokens)
-        tokens = jnp.asarray(tokens).astype(jnp.int32)
-        if meshes.explicit_axes():
-            return self._by_compiler(tokens, positions, mask, constants, key, length)
-        at = self._moved(tokens, positions, key)
-        _, count = tokens.shape
-        prepared = self._prepare(count, at, mask, constants, None, length)
-        stream, _, _ = self.hidden(tokens, prepared=prepared)
-        return self.logits(stream, may_end=prepared.of(0).may_end)
+        return jnp.asarray(tokens).astype(jnp.int32)
 
-    def _moved(self, tokens: jax.Array, positions: jax.Array | None, key: jax.Array | None) -> jax.Array | None:
-        """Where the encoding puts the tokens, which have to do with a key alone."""
-        encoding = self.config.encoding
+    def _moved(
+        self, name: StackName, tokens: jax.Array, positions: jax.Array | None, key: jax.Array | None
+    ) -> jax.Array | None:
+        """Where the encodings put the tokens, which have to do with a key alone."""
+        encodings = self.encodings_of(name)
+        coordinates = max(encoding.coordinates for encoding in encodings.values())
         if positions is not None:
             batch, count = tokens.shape
-            positions = check(positions, "positions", encoding.coordinates, (batch, count))
-        if key is None or not moves_tokens(encoding):
+            positions = check(positions, "positions", coordinates, (batch, count))
+        moving = [(owner, encoding) for owner, encoding in encodings.items() if moves_tokens(encoding)]
+        if key is None or not moving:
             return positions
         if positions is None:
             positions = contiguous(tokens.shape[1])
         positions = jnp.broadcast_to(positions, tokens.shape)
-        params = self.encoding_params.get_value()
+        # All layers see the same tokens, so there is one that moves them at most.
+        owner, encoding = moving[0]
+        params = self.encodings[name][owner].get_value()
         never_negative = jnp.maximum(positions, 0)
         moved = encoding.move(params, never_negative, key)
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.
 
-    def _by_compiler(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array | None,
-        mask: Mask,
-        constants: Params,
-        key: jax.Array | None,
-        length: int | None,
-    ) -> jax.Array:
+    def _by_compiler(self, tokens: jax.Array, given: Pass, types: jax.Array | None, key: jax.Array | None) -> jax.Array:
         """The logits on a mesh of Explicit axes, which lie as the tokens do; within, the compiler places everything."""
         graph, state = nnx.split(self)
 
-        def run(state: Any, tokens: jax.Array, positions: Any, mask: Mask, constants: Params, key: Any) -> jax.Array:
+        def run(state: Any, tokens: jax.Array, given: Pass, types: Any, key: Any) -> jax.Array:
             model: Transformer = nnx.merge(graph, state)
-            return model(tokens, positions, mask=mask, constants=constants, key=key, length=length)
+            return model(
+                tokens,
+                given.positions,
+                mask=given.mask,
+                memory=given.memory,
+                types=types,
+                constants=given.constants,
+                key=key,
+                length=given.length,
+            )
 
         spec = meshes.spec_of(tokens)
-        return meshes.by_compiler(run, spec, state, tokens, positions, mask, constants, key)
+        return meshes.by_compiler(run, spec, state, tokens, given, types, key)
 
     def prepare(
         self,
         count: int,
         positions: jax.Array | None = None,
         *,
-        mask: Mask = Causal(),
-        constants: Params = None,
+        mask: Mask = ALL,
+        constants: Constants | None = None,
         cache: Cache | None = None,
         length: int | None = None,
+        memory: Memory | None = None,
     ) -> PreparedLayers:
         """What the layers share, for `count` tokens that follow those in the cache, if there is one.
 
         Errors: `InputError` for a mask that lets a causal encoding look ahead, positions of another number of tokens,
         positions beside a cache that keeps none, and a cache without room.
         """
-        return self._prepare(count, positions, mask, constants, cache, length)
+        if cache is not None:
+            check_cache(self.architecture, cache)
+            memory = cache.memory
+        return self._prepare(self.architecture.main, Pass(count, positions, mask, constants, length, cache, memory))
 
     # `nnx.tabulate` shows the arguments of every public call, and cannot show a mask, nor a value without its name.
-    def _prepare(
-        self,
-        count: int,
-        positions: jax.Array | None,
-        mask: Mask,
-        constants: Params,
-        cache: Cache | None,
-        length: int | None,
-    ) -> PreparedLayers:
-        encoding = self.config.encoding
-        sizes = dims(self.config)
-        mask = self._held(as_mask(mask), count, cache)
-        at = _checked(positions, count, encoding.coordinates)
-        if cache is None:
-            tokens = Tokens.at(count, count, 0, at, at)
-        else:
-            k_positions = cache.placed(at, count)
-            tokens = Tokens.at(count, cache.size, cache.begun, at, k_positions)
-        constants = self._constants(constants, length, tokens, cache)
-        learned = self.encoding_params.get_value()
-        joined = encoding.join(learned, constants)
-        # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
-        void, inside = None, tokens
-        if at is not None:
-            void = _is_padding(at)
-            never_negative = jnp.maximum(at, 0)
-            inside = replace(tokens, q_positions=never_negative)
-        # Once for all layers: angles and tables of the tokens' positions.
-        ready = encoding.prepare(joined, inside.q_positions, sizes)
-        kinds = {}
-        # As many as take turns, however many layers the model has.
-        for layer in range(layers(encoding)):
-            own, raw = of_layer(encoding, layer, joined)
-            _, params = of_layer(encoding, layer, ready)
-            call = attention.gather(own, raw, sizes, tokens, mask)
-            kinds[str(layer)] = replace(call, tokens=inside, params=params, void=void)
-        return PreparedLayers(ready, kinds)
+    def _prepare(self, name: StackName, given: Pass) -> PreparedLayers:
+        learned: dict[str, Params] = {owner: held.get_value() for owner, held in self.encodings[name].items()}
+        return prepare(self.architecture, name, learned, given)
 
-    def _constants(self, given: Params, length: int | None, tokens: Tokens, cache: Cache | None) -> Params:
-        """The encoding's constants for a context: as given, or at the length that the tokens reach."""
-        encoding = self.config.encoding
-        sizes = dims(self.config)
-        if given is not None:
-            given_constants(encoding, given, sizes)
-            return given
-        q_offset = tokens.q_offset
-        if length is None and not isinstance(q_offset, int) and encoding.length_dependent:
-            raise InputError(
-                f"{encoding!r} depends on the length of the context, and how full the cache is is known at run "
-                "time only: pass length=, or constants="
-            )
-        end = tokens.k_positions
-        if tokens.contiguous:
-            end = tokens.keys
-            if cache is not None and isinstance(q_offset, int):
-                end = q_offset + tokens.queries  # A roomy cache is no longer context.
-        context = attention.context_length(encoding, length, end)
-        return encoding.at_length(context).constants(sizes)
+    def cache(self, batch: int, size: int, *, positions: bool = False, memory: Memory | None = None) -> Cache:
+        """A cache for `size` tokens of `batch` rows; with `positions`, tokens may be anywhere (left padding).
 
-    def _held(self, mask: Mask, count: int, cache: Cache | None) -> Mask:
-        """The mask, held to the encoding and to a cache."""
-        check_causal(self.config.encoding, mask)
-        if cache is None:
-            return mask
-        cache.fits(self.config)
-        sizes = {"B": cache.rows, "T": count, "S": cache.size}
-        mask = held(mask, sizes, cache.begun)
-        if not mask.causal:
-            raise InputError(
-                f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
-            )
-        return mask
+        `memory`: what the decoder reads of an encoder, whose keys and values are made here, once.
+        """
+        room = Room(batch, size, positions, memory)
+        return empty_cache(self.architecture, self.compute, self.blocks[self.architecture.main], room)
 
     def hidden(
         self,
@@ -230,37 +262,89 @@ class Transformer(nnx.Module):
         prepared: PreparedLayers,
         cache: Cache | None = None,
         probe: Probe | None = None,
+        memory: Memory | None = None,
     ) -> tuple[jax.Array, Cache | None, list[Any]]:
-        """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each layer."""
-        first = prepared.of(0)
-        _check_step(tokens, first, cache)
-        # An index below 0 would count from the end of the table. Past it, a traced token that is none comes out as NaN.
-        past_the_end = self.embedding.num_embeddings
-        indices = jnp.where(tokens < 0, past_the_end, tokens)
-        embedded = self.embedding(indices)
-        x_BTD = self.config.encoding.embed(prepared.params, embedded, first.tokens.q_positions)
+        """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each attention."""
+        name = self.architecture.main
+        return self._through(name, tokens, prepared, cache=cache, probe=probe, memory=memory)
+
+    def _through(
+        self,
+        name: StackName,
+        tokens: jax.Array,
+        prepared: PreparedLayers,
+        *,
+        cache: Cache | None = None,
+        probe: Probe | None = None,
+        memory: Memory | None = None,
+        types: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache | None, list[Any]]:
+        """The stream of one stack after its last layer and final norm."""
+        check_step(tokens, prepared, cache)
+        if key is not None:
+            # The encoder's draws are not the decoder's.
+            key = jax.random.fold_in(key, DROPS + list(self.architecture.stacks).index(name))
+        x_BTD = self._embedded(name, tokens, prepared, types, key)
+        stream = None
+        if memory is not None:
+            stream = memory.stream
+        blocks = self.blocks[name]
+        keys = None
+        if key is not None and self.architecture.dropout.drops:
+            keys = jax.random.split(key, len(blocks))
         # With a cache or a probe nothing is trained, and each layer gives more than its stream.
-        if self.config.remat and cache is None and probe is None:
-            x_BTD = recomputing(self.blocks, x_BTD, prepared)
-            unseen = [None] * len(self.blocks)
-            normed_BTD = rowwise(self.norm, x_BTD, first.may_end)
-            return normed_BTD, None, unseen
+        loops = self.compute.scan or self.compute.remat != "none"
+        if loops and cache is None and probe is None:
+            pattern = len(self.architecture.stacks[name].pattern)
+            x_BTD = looped(blocks, x_BTD, Training(prepared, stream, keys), pattern, self.compute)
+            return self._normed(name, x_BTD, prepared), None, []
         seen, layers = [], []
-        for i, block in enumerate(self.blocks):
-            cached = None
+        for i, block in enumerate(blocks):
+            entries, own_key = None, None
             if cache is not None:
-                cached = cache.layers[i]
-            x_BTD, cached, saw = block(x_BTD, prepared=prepared.of(i), cached=cached, probe=probe)
-            layers.append(cached)
-            seen.append(saw)
+                entries = cache.layers[i]
+            if keys is not None:
+                own_key = keys[i]
+            x_BTD, entries, saw = block(x_BTD, prepared, entries, memory=stream, key=own_key, probe=probe)
+            layers.append(entries)
+            seen += saw
         if cache is not None:
-            cache = cache.extended(tuple(layers), first.tokens)
-        normed_BTD = rowwise(self.norm, x_BTD, first.may_end)
-        return normed_BTD, cache, seen
+            cache = cache.extended(tuple(layers), prepared.tokens.queries, prepared.tokens.k_positions)
+        return self._normed(name, x_BTD, prepared), cache, seen
+
+    def _normed(self, name: StackName, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.Array:
+        if name not in self.norms:
+            return x_BTD
+        return rowwise(self.norms[name], x_BTD, prepared.may_end)
+
+    def _embedded(
+        self, name: StackName, tokens: jax.Array, prepared: PreparedLayers, types: jax.Array | None, key: Any
+    ) -> jax.Array:
+        """The first layer's stream `[B, T, D]`: tokens, their types, and what encodings add."""
+        config = self.architecture.embedding
+        # An index below 0 would count from the end of the table. Past it, a traced token that is none comes out as NaN.
+        indices = jnp.where(tokens < 0, self.vocabulary, tokens)
+        x_BTD = self.embedding(indices)
+        if config.multiplier != 1:
+            x_BTD = x_BTD * config.multiplier
+        if self.token_types is not None:
+            if types is None:
+                types = jnp.zeros_like(tokens)
+            table = self.token_types.get_value().astype(x_BTD.dtype)
+            x_BTD = x_BTD + table[types]
+        elif types is not None:
+            raise InputError("types were given and the architecture knows none: set Embedding(types=2), or leave them")
+        for kind in prepared.embedding:
+            call = prepared.kinds[kind]
+            x_BTD = call.encoding.embed(call.params, x_BTD, call.tokens.q_positions)
+        if self.embedding_norm is not None:
+            x_BTD = rowwise(self.embedding_norm, x_BTD, prepared.may_end)
+        return dropped(x_BTD, self.architecture.dropout.embedding, key)
 
     def check_tokens(self, tokens: jax.Array) -> None:
         """Errors: `InputError` for known tokens outside the vocabulary."""
-        size = self.embedding.num_embeddings
+        size = self.vocabulary
         if isinstance(tokens, core.Tracer) or not tokens.size:
             return
         known = np.asarray(tokens)
@@ -272,56 +356,16 @@ class Transformer(nnx.Module):
 
     def logits(self, x_BTD: jax.Array, may_end: bool = False) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`; `may_end`: rows of NaN are kept from the head's gradient."""
-        head = self.head
-        if head is None:
-            head = self.embedding.attend
-        out = rowwise(head, x_BTD, may_end)
-        # Whatever the model's dtype: a softmax and a loss are of float32.
-        return out.astype(jnp.float32)
+        return self.head(x_BTD, self.embedding.attend, may_end)
 
 
-def _checked(positions: jax.Array | None, count: int, coordinates: int) -> jax.Array | None:
-    """Positions of `count` tokens, of as many rows as they have: a model learns its batch from the tokens."""
-    if positions is None:
-        return None
-    given = check(positions, "positions", coordinates)
-    # Those of all rows at once have no axis for the batch.
-    rows = 1
-    if given.ndim > 1:
-        rows = given.shape[0]
-    return check(given, "positions", coordinates, (rows, count))
+def _at(given: Pass, positions: jax.Array | None) -> Pass:
+    return replace(given, positions=positions)
 
 
-def _is_padding(positions: jax.Array) -> jax.Array:
-    """Which tokens have no position, bool `[T]` or `[B, T]`: all coordinates count, where there are several."""
-    if positions.ndim == 3:
-        return jnp.any(positions < 0, axis=-1)
-    return positions < 0
-
-
-def _check_step(tokens: jax.Array, prepared: attention.Prepared, cache: Cache | None) -> None:
-    """Holds what was prepared to the tokens and the cache of one step: that of another would be read in silence.
-
-    What is traced, as the length of a cache within a loop, cannot be compared here.
-    """
-    B, T = tokens.shape
-    where = prepared.tokens
-    rows = 1
-    if where.q_positions.ndim > 1:
-        rows = where.q_positions.shape[0]
-    keys, begun = T, 0
-    if cache is not None:
-        keys, begun = cache.size, cache.begun
-        if cache.rows != B:
-            raise InputError(
-                f"the cache has {cache.rows} rows and the tokens {B}: make it with Cache.empty(config, {B}, size)"
-            )
-    fits = where.queries == T and where.keys == keys and rows in (1, B)
-    if isinstance(where.q_offset, int) and isinstance(begun, int):
-        fits = fits and where.q_offset == begun
-    if not fits:
-        raise InputError(
-            f"what was prepared is for {where.queries} tokens of {rows} rows from {where.q_offset} on among "
-            f"{where.keys} keys, and this step has {T} of {B} from {begun} on among {keys}: call "
-            f"model.prepare({T}, ..., cache=cache) anew for each step, and give prepare and hidden the same cache"
-        )
+def _segments(real: jax.Array, mask: Mask) -> Mask:
+    """A mask under which padding is not seen, and sees nothing."""
+    ids = jnp.asarray(real).astype(jnp.int32)
+    if isinstance(mask, Full):
+        return Segments(ids)
+    return mask & Segments(ids)

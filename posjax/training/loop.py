@@ -23,7 +23,7 @@ from posjax.errors import Diverged, Stopped
 from posjax.fields import check_fields
 from posjax.files import owned
 from posjax.lines import read
-from posjax.models import Decoder
+from posjax.models import Architecture, Compute
 from posjax.training import mesh as meshes
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.mesh import Devices
@@ -50,6 +50,8 @@ class Train:
     """How the parameters follow their gradients."""
     devices: Devices = Devices()  # noqa: RUF009
     """Over how many devices each batch is split."""
+    compute: Compute = Compute()  # noqa: RUF009
+    """In which dtype, with which attention backend, and what the backward pass computes again."""
     checkpoint_every: int = 100
     log_every: int = 10
     sinks: tuple[Sink, ...] = ()
@@ -57,12 +59,12 @@ class Train:
     def __post_init__(self) -> None:
         check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"))
 
-    def trainer(self, model: Decoder, vocabulary: int) -> Trainer:
+    def trainer(self, model: Architecture, vocabulary: int) -> Trainer:
         """What makes and advances the state of such a training."""
-        return Trainer(model, vocabulary, self.optimizer, self.steps, self.devices.mesh(self.batch))
+        return Trainer(model, vocabulary, self.optimizer, self.steps, self.devices.mesh(self.batch), self.compute)
 
 
-def about(train: Train, model: Decoder, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
+def about(train: Train, model: Architecture, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
     """What the bits of a training depend on: each checkpoint says that it is of this."""
     return {
         "seed": seed,
@@ -72,6 +74,7 @@ def about(train: Train, model: Decoder, vocabulary: int, seed: int, corpus: str 
         "length": train.length,
         "batch": train.batch,
         "optimizer": train.optimizer,
+        "compute": train.compute,
         "corpus": corpus,
     }
 

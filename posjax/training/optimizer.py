@@ -64,9 +64,15 @@ class AdamW:
         """The optax transformation for a run of that many steps."""
 
         def matrices(params: Any) -> Any:
-            # Gains of norms and other vectors have a scale of their own, which decay would pull to zero.
-            return jax.tree.map(lambda p: p.ndim >= 2, params)
+            return jax.tree_util.tree_map_with_path(_decays, params)
 
         adamw = optax.adamw(self.schedule(steps), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=matrices)
         # Clipped before the moments see it: one wild gradient would stay in them for many steps.
         return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
+
+
+def _decays(path: Any, parameter: jax.Array) -> bool:
+    """Whether a parameter is pulled to zero: maps and tables are."""
+    # Scales of norms and biases have a size of their own, also where they have one for each head and channel.
+    names = {str(getattr(key, "key", "")) for key in path}
+    return parameter.ndim >= 2 and not names & {"scale", "bias"}

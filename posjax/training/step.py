@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from posjax.models import Decoder, build, cross_entropy
+from posjax.models import Architecture, Compute, build, cross_entropy
 from posjax.training import mesh as meshes
 from posjax.training.optimizer import AdamW
 
@@ -36,21 +36,22 @@ jax.tree_util.register_dataclass(State, data_fields=["params", "optimizer", "ste
 class Trainer:
     """A model, an optimiser and a mesh: what makes a state and advances it."""
 
-    model: Decoder
+    model: Architecture
     vocabulary: int
     optimizer: AdamW
     steps: int
     mesh: Mesh
+    compute: Compute = Compute()  # noqa: RUF009
 
     def graph(self) -> Any:
         """The model's structure, into which `State.params` merge."""
-        return nnx.graphdef(nnx.eval_shape(lambda: build(self.model, self.vocabulary, 0)))
+        return nnx.graphdef(nnx.eval_shape(lambda: build(self.model, self.vocabulary, 0, self.compute)))
 
     def start(self, seed: int) -> State:
         """The state before the first step, a function of the seed, on every device of the mesh."""
 
         def begin() -> State:
-            params = nnx.state(build(self.model, self.vocabulary, seed))
+            params = nnx.state(build(self.model, self.vocabulary, seed, self.compute))
             optimizer = self.optimizer.build(self.steps).init(params)
             return State(params, optimizer, jnp.zeros((), jnp.int32))
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import pytest
 
 import posjax
-from posjax import Alibi, Causal, Full, InputError, Rope, Segments, Shaw, T5Bias, Window, attend, by_layer, chain
+from posjax import Alibi, Causal, Full, InputError, Rope, Segments, Shaw, T5Bias, Window, attend, chain
 from posjax.attention import BACKENDS, PREFERENCES, Job, choose, explain, job
 from posjax.models import build
+from tests.small import small
 
 GPU = Job("gpu", "bfloat16", 4096, 4096, 12, 4, 64, device="NVIDIA H200")
 TPU = replace(GPU, platform="tpu", device="TPU v5e")
@@ -117,11 +118,8 @@ def test_explain_names_the_kind_of_bias(encoding, at, kind):
     assert choice.job.bias == kind and choice.backend == "chunked"
 
 
-def test_explain_asks_for_a_layer_and_a_model_takes_its_first():
-    both = by_layer(Alibi(), Rope())
-    with pytest.raises(InputError, match="no layer was named"):
-        explain(jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.float32), encoding=both)
-    assert posjax.models.Decoder(encoding=both).explain(8).job.bias == "slope"
+def test_a_model_explains_its_first_layer():
+    assert posjax.models.explain(small(Alibi(), Rope(), layers=2), 8).job.bias == "slope"
 
 
 def test_explain_refuses_more_queries_than_keys_of_an_unknown_place():
@@ -157,5 +155,6 @@ def test_attend_says_why_and_what_to_take():
 
 def test_a_model_keeps_the_table_for_steps_over_a_cache():
     """Otherwise a model with a backend for training alone could not generate."""
-    model = build(posjax.models.Decoder(encoding=Rope(), backend="reference"), 16, 0)
-    assert model.config.explain(32).backend == "reference"
+    compute = posjax.models.Compute(backend="reference")
+    model = build(small(), 16, 0, compute)
+    assert posjax.models.explain(small(), 32, compute).backend == "reference"

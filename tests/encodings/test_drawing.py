@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from posjax import PoSE, Randomized, Rope, chain
-from posjax.models import Decoder, build, cross_entropy
+from posjax.models import build, cross_entropy
+from tests.small import small
 
 AT = jnp.arange(12)
 ROWS = jnp.broadcast_to(AT, (8, 12))
@@ -35,7 +36,7 @@ def test_tokens_of_one_position_stay_together():
 
 
 def built(encoding):
-    config = Decoder(encoding=encoding, layers=1, model_size=16, heads=2, embedding_scale=1.0, backend="reference")
+    config = small(encoding, deviation=1.0)
     return build(config, 11, seed=0)
 
 
@@ -48,7 +49,7 @@ def test_a_decoder_places_with_a_key_and_not_without(moving):
     nnx.update(model.embedding, nnx.state(plain.embedding))
     nnx.update(model.head, nnx.state(plain.head))
     np.testing.assert_array_equal(model(tokens), plain(tokens))
-    at = model.config.encoding.move({"0": {}, "1": {}}, ROWS[:3], KEYS[3])
+    at = model.architecture.encoding.move({"0": {}, "1": {}}, ROWS[:3], KEYS[3])
     moved = model(tokens, key=KEYS[3])
     np.testing.assert_allclose(moved, plain(tokens, at), atol=1e-6)
     assert np.abs(moved - plain(tokens)).max() > 1e-3

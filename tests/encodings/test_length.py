@@ -7,9 +7,10 @@ import pytest
 
 from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, attend, by_head, chain
 from posjax.encodings import Alibi
-from posjax.models import Decoder, build
+from posjax.models import Compute, build, constants_of
 from tests import oracles
 from tests.cases import wide
+from tests.small import small
 
 TRAINED = 8
 SHORT, LONG = (1.0, 1.5, 2.0, 2.5), (1.0, 3.0, 9.0, 20.0)
@@ -63,13 +64,11 @@ def test_what_holds_it_depends_on_the_length_too(schedule):
 @pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
 @pytest.mark.parametrize("T", [TRAINED, 13])
 def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
-    config = Decoder(
-        encoding=Rope(schedule=schedule), layers=2, model_size=24, heads=3, backend="reference", embedding_scale=1.0
-    )
+    config = small(Rope(schedule=schedule), layers=2, width=24, heads=3, deviation=1.0)
     tokens = jax.random.randint(jax.random.key(T), (2, T), 0, 11)
-    fixed = build(config, 11, 0)
-    frozen = Rope(schedule=schedule.at_length(T)).constants(Dims(3, 8, 24))
+    fixed = build(config, 11, 0, Compute(backend="reference"))
+    frozen = constants_of(config, lambda rope: rope.at_length(T))
     np.testing.assert_array_equal(fixed(tokens), fixed(tokens, constants=frozen))
-    wrong = Rope(schedule=schedule.at_length(5 if T > TRAINED else 13)).constants(Dims(3, 8, 24))
+    wrong = constants_of(config, lambda rope: rope.at_length(5 if T > TRAINED else 13))
     assert np.abs(fixed(tokens) - fixed(tokens, constants=wrong)).max() > 1e-3
     assert jnp.isfinite(fixed(tokens)).all()

@@ -10,8 +10,9 @@ from flax import nnx
 
 from posjax.encodings import Alibi, Dims, Learned, Rope, Sinusoidal, T5Bias, chain
 from posjax.evaluation import RAW, WINDOWED, TrainedModel, Variant, extended, measure, variants
-from posjax.models import Decoder, build
+from posjax.models import build
 from tests.evaluation.toys import VOCABULARY, L, log_softmax, loss_of, naive, trained_model, windows
+from tests.small import learned
 
 T5 = T5Bias(buckets=8, max_distance=8)
 
@@ -57,7 +58,7 @@ def test_an_extension_is_the_model_rebuilt_with_that_schedule(how, encoding):
     losses, mass = measure.losses_and_mass(one, Variant(how, "extension"), 4, data)
     new = extended(encoding, how, 4.0, L)
     assert new != encoding
-    rebuilt = Decoder(**{**{f: getattr(one.config, f) for f in one.config.__dataclass_fields__}, "encoding": new})
+    rebuilt = one.architecture.with_encodings(lambda _: new)
     model = build(rebuilt, VOCABULARY, 0)
     nnx.update(model, nnx.state(one.model))
     want, want_mass = measure.losses_and_mass(TrainedModel(model, L), RAW, 4, data)
@@ -88,14 +89,14 @@ def test_filling_a_table_costs_no_trace(monkeypatch):
     for how in ("clamp", "wrap", "interpolate"):
         rows[how] = measure.losses_and_mass(one, Variant(how, "fill"), 4, data)[0]
     assert len(traces) == 1
-    table = np.asarray(one.model.encoding_params.get_value()["table"])
+    table = np.asarray(learned(one.model).get_value()["table"])
     for how, places in (("clamp", np.minimum(np.arange(4 * L), L - 1)), ("wrap", np.arange(4 * L) % L)):
         other = trained_model(Learned(length=4 * L, deviation=0.03))
-        other.model.encoding_params.set_value({"table": jnp.asarray(table[places])})
+        learned(other.model).set_value({"table": jnp.asarray(table[places])})
         np.testing.assert_allclose(rows[how], measure.losses_and_mass(other, RAW, 4, data)[0], atol=1e-6)
         np.testing.assert_allclose(rows[how][:, :L], rows["raw"][:, :L], atol=1e-6)
     assert np.isfinite(rows["interpolate"]).all()
-    np.testing.assert_array_equal(one.model.encoding_params.get_value()["table"], table)
+    np.testing.assert_array_equal(learned(one.model).get_value()["table"], table)
 
 
 def test_many_windows_are_cut_into_equal_batches(monkeypatch):

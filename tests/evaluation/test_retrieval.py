@@ -11,14 +11,15 @@ from posjax.data import Needles
 from posjax.encodings import Learned, Rope
 from posjax.errors import InputError
 from posjax.evaluation import Retrieval, TrainedModel, measure
-from posjax.models import Decoder, build
+from posjax.models import build
+from tests.small import small
 
 TASK = Needles(keys=8, values=4, fillers=3, needles=4)
 L = 16
 
 
 def reader(encoding=None):
-    config = Decoder(encoding=encoding or Rope(), layers=1, model_size=8, heads=1, feed_forward=8)
+    config = small(encoding or Rope(), width=8, heads=1, feed_forward=8)
     return TrainedModel(build(config, TASK.vocabulary, 0), L)
 
 

@@ -10,7 +10,8 @@ from flax import nnx
 from posjax.data import Documents
 from posjax.encodings import Encoding
 from posjax.evaluation import TrainedModel
-from posjax.models import Decoder, build
+from posjax.models import build
+from tests.small import learned, small
 
 L = 8
 VOCABULARY = 257
@@ -18,7 +19,7 @@ VOCABULARY = 257
 
 def trained_model(encoding: Encoding, layers: int = 2, trained: int = L) -> TrainedModel:
     """A model with large weights, so that attention is far from even."""
-    config = Decoder(encoding=encoding, layers=layers, model_size=16, heads=2, feed_forward=16, embedding_scale=1.0)
+    config = small(encoding, layers=layers, feed_forward=16, deviation=1.0)
     model = build(config, VOCABULARY, seed=1)
     nnx.update(model, jax.tree.map(lambda x: 2 * x, nnx.state(model)))
     return TrainedModel(model, trained)
@@ -47,7 +48,7 @@ def loss_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def naive(trained_model: TrainedModel, window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """One window alone: its losses `[T]`, and each layer's logits of attention `[N, T, T]`, biases dense."""
-    model, encoding = trained_model.model, trained_model.config.encoding
+    model, encoding = trained_model.model, trained_model.architecture.encoding
     inputs = jnp.asarray(window[None, :-1])
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     model.hidden(
@@ -56,10 +57,9 @@ def naive(trained_model: TrainedModel, window: np.ndarray) -> tuple[np.ndarray, 
         probe=lambda q, k, prepared: seen.append((np.asarray(q[0], np.float64), np.asarray(k[0], np.float64))),
     )
     from posjax.encodings import Head
-    from posjax.models import dims
 
     at = jnp.arange(inputs.shape[1])
-    params = encoding.join(model.encoding_params.get_value(), encoding.constants(dims(trained_model.config)))
+    params = encoding.join(learned(model).get_value(), encoding.constants(trained_model.architecture.dims))
     bias = np.stack([np.asarray(encoding.bias(params, at, at, Head(n, 2)), np.float64) for n in range(2)])
     logits = [np.einsum("tnh,snh->nts", q, k) / np.sqrt(q.shape[-1]) + bias for q, k in seen]
     return loss_of(np.asarray(model(inputs)[0]), window[1:]), logits

@@ -33,7 +33,7 @@ def contents(folder):
         ((), ("Missing", "PATH")),
         (("tiny.py", "--only", "alibu"), ("'alibu'", "'alibi'")),
         (("tiny.py", "--model.kv-heads", "3"), ("heads=2", "kv_heads=3", "one of 1, 2")),
-        (("tiny.py", "--model.heads", "3"), ("model_size=16", "heads=3")),
+        (("tiny.py", "--model.decoder.pattern.0.sublayers.0.heads", "3"), ("width=16", "heads=3")),
         (("tiny.py", "--model.head-size", "7"), ("head size of 7", "even number")),
         (("tiny.py", "--data.paths", "text/none.txt"), ("text/none.txt", "does not exist")),
         (("tiny.py", "--data.validation-share", "2.0"), ("validation_share", "2.0")),

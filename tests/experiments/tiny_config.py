@@ -5,7 +5,7 @@ from pathlib import Path
 from posjax import Alibi, Encoding, Rope
 from posjax.data import Text
 from posjax.evaluation import Extrapolation
-from posjax.models import Decoder
+from posjax.models import decoder
 from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Devices, Train
 
@@ -22,7 +22,7 @@ TRAIN = Train(
 
 
 def run(name: str, encoding: Encoding) -> Run:
-    model = Decoder(encoding=encoding, layers=1, model_size=16, heads=2, feed_forward=16)
+    model = decoder(encoding, layers=1, width=16, heads=2, feed_forward=16)
     return Run(name, name.upper(), model, TEXT, TRAIN, Extrapolation(multiples=(1, 2), windows=2, extensions=("yarn",)))
 
 

@@ -13,6 +13,7 @@ from posjax import (
     Alibi,
     AxialRope,
     Causal,
+    Dims,
     Encoding,
     Full,
     InputError,
@@ -23,31 +24,32 @@ from posjax import (
     Segments,
     T5Bias,
     Window,
-    by_layer,
     chain,
     positions,
 )
 from posjax.attention import job
-from posjax.models import Decoder, build, cross_entropy, dims
+from posjax.models import Compute, Norm, build, constants_of, cross_entropy
+from posjax.models.parts import sizes
+from tests.small import small
 
-SMALL = Decoder(
-    encoding=chain(Rope(), T5Bias()),
-    layers=2,
-    model_size=24,
-    heads=6,
-    kv_heads=3,
-    embedding_scale=1.0,
-    backend="reference",
-)
+SIZES = {"layers": 2, "width": 24, "heads": 6, "key_value_heads": 3, "deviation": 1.0}
+ENCODING = chain(Rope(), T5Bias())
+REFERENCE = Compute(backend="reference")
+COMPUTES = [replace(REFERENCE, **change) for change in ({}, {"scan": True}, {"remat": "products"}, {"remat": "all"})]
+ALL = Full()
 VOCABULARY = 13
 
 
-def built(config: Decoder):
-    """The graph, the state, and a jitted pass over a state."""
-    graph, state = nnx.split(build(config, VOCABULARY, seed=0))
+def model_of(*encodings, compute=REFERENCE, **more):
+    return build(small(*(encodings or (ENCODING,)), **SIZES | more), VOCABULARY, 0, compute)
+
+
+def built(*encodings, **more):
+    """A jitted pass over a state, and the state."""
+    graph, state = nnx.split(model_of(*encodings, **more))
 
     @jax.jit
-    def run(state, tokens, at=None, mask=Causal(), constants=None, key=None):
+    def run(state, tokens, at=None, mask=ALL, constants=None, key=None):
         return nnx.merge(graph, state)(tokens, at, mask=mask, constants=constants, key=key)
 
     return run, state
@@ -58,14 +60,14 @@ def tokens_of(B: int, T: int) -> jax.Array:
 
 
 @pytest.fixture(scope="module")
-def small():
-    return built(SMALL)
+def small_one():
+    return built()
 
 
 @pytest.fixture(scope="module")
 def influence() -> np.ndarray:
     """How much the logits at t (rows) depend on the embedding of the token at s (columns): each token occurs once."""
-    run, state = built(SMALL)
+    run, state = built()
     table = state["embedding"]["embedding"]
 
     def logits(rows):
@@ -89,15 +91,15 @@ def test_gradients_come_from_the_token_itself(influence):
 
 
 def test_bidirectional_attention_sees_every_token():
-    run, state = built(replace(SMALL, encoding=Rope(), layers=1))
+    run, state = built(Rope(), layers=1, mask=Full())
     tokens = tokens_of(1, 6)
     changed = tokens.at[0, 5].set((tokens[0, 5] + 1) % VOCABULARY)
-    first = [run(state, t, mask=Full())[0, 0] for t in (tokens, changed)]
+    first = [run(state, t)[0, 0] for t in (tokens, changed)]
     assert np.abs(first[0] - first[1]).max() > 1e-3
 
 
-def test_positions_are_those_given(small):
-    run, state = small
+def test_positions_are_those_given(small_one):
+    run, state = small_one
     tokens, at = tokens_of(2, 6), jnp.arange(6)
     plain = run(state, tokens)
     np.testing.assert_allclose(run(state, tokens, at), plain, atol=1e-5)
@@ -105,88 +107,97 @@ def test_positions_are_those_given(small):
     assert np.abs(run(state, tokens, 3 * at) - plain).max() > 1e-2
 
 
-def test_packed_documents_equal_the_documents_apart(small):
-    run, state = small
+def test_packed_documents_equal_the_documents_apart(small_one):
+    run, state = small_one
     tokens, segments = tokens_of(1, 9), jnp.array([[1] * 4 + [2] * 5])
     together = run(state, tokens, positions.packed(segments), Causal() & Segments(segments))
     np.testing.assert_allclose(together[:, :4], run(state, tokens)[:, :4], atol=1e-5)
     np.testing.assert_allclose(together[:, 4:], run(state, jnp.roll(tokens, -4, 1))[:, :5], atol=1e-5)
 
 
-def test_backends_agree(small):
-    run, state = small
-    chunked, _ = built(replace(SMALL, backend="chunked"))
+def test_backends_agree(small_one):
+    run, state = small_one
+    chunked, _ = built(compute=Compute(backend="chunked"))
     np.testing.assert_allclose(chunked(state, tokens_of(2, 6)), run(state, tokens_of(2, 6)), atol=1e-5)
 
 
-def test_grouped_queries_equal_repeated_keys_and_values(small):
-    (run, state), (whole, target) = small, built(replace(SMALL, kv_heads=6))
+def test_grouped_queries_equal_repeated_keys_and_values(small_one):
+    (run, state), (whole, target) = small_one, built(key_value_heads=6)
     narrow = nnx.to_pure_dict(state)
     for i in range(2):
         for name in ("key", "value"):
-            kernel = narrow["blocks"][i]["attention"][name]["kernel"].reshape(24, 3, 4)
-            narrow["blocks"][i]["attention"][name]["kernel"] = jnp.repeat(kernel, 2, axis=1).reshape(24, 24)
+            kernel = narrow["blocks"]["decoder"][i]["attention"][name]["kernel"]
+            narrow["blocks"]["decoder"][i]["attention"][name]["kernel"] = jnp.repeat(kernel, 2, axis=1)
     nnx.replace_by_pure_dict(target, narrow)
     np.testing.assert_allclose(whole(target, tokens_of(2, 6)), run(state, tokens_of(2, 6)), atol=1e-5)
 
 
-def test_bfloat16_computes_narrow_and_answers_float32(small):
-    run, state = small
-    narrow, own = built(replace(SMALL, dtype="bfloat16"))
+def test_bfloat16_computes_narrow_and_answers_float32(small_one):
+    run, state = small_one
+    narrow, own = built(compute=Compute(dtype="bfloat16", backend="reference"))
     assert {leaf.dtype for leaf in jax.tree.leaves(own)} == {jnp.dtype("float32")}
-    with jax.numpy_dtype_promotion("standard"):  # Flax promotes within its norms.
-        out = narrow(state, tokens_of(2, 6))
+    out = narrow(state, tokens_of(2, 6))
     assert out.dtype == jnp.float32
     difference = np.abs(out - run(state, tokens_of(2, 6)))
     assert 0 < difference.max() < 0.15
 
 
 def test_tied_heads_read_the_embedding():
-    config = replace(SMALL, tied=True, layers=1)
-    model = build(config, VOCABULARY, 0)
-    assert model.head is None
+    model = model_of(tied=True, layers=1)
+    assert model.head.table is None
     x = jax.random.normal(jax.random.key(0), (1, 3, 24))
     table = model.embedding.embedding.get_value()
     np.testing.assert_allclose(model.logits(x), np.einsum("btd,vd->btv", x, table), atol=1e-4)
-    untied = build(replace(config, tied=False), VOCABULARY, 0)
-    kernel = untied.head.kernel.get_value()
+    untied = model_of(layers=1)
+    kernel = untied.head.table.kernel.get_value()
     np.testing.assert_allclose(untied.logits(x), np.einsum("btd,dv->btv", x, kernel), atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("encoding", "layers"), [(SMALL.encoding, 1), (SMALL.encoding, 2), (by_layer(Rope(), T5Bias()), 5)], ids=str
+    ("encodings", "layers"), [((ENCODING,), 1), ((ENCODING,), 2), ((Rope(), T5Bias()), 5)], ids=str
 )
-def test_recomputing_blocks_gives_the_same_gradients(encoding, layers):
+def test_recomputing_blocks_gives_the_same_gradients(encodings, layers):
     tokens = tokens_of(2, 6)
     gradients = []
-    for remat in (False, True):
-        run, state = built(replace(SMALL, encoding=encoding, layers=layers, remat=remat))
+    for compute in COMPUTES:
+        run, state = built(*encodings, layers=layers, compute=compute)
         loss = lambda state, run=run: cross_entropy(run(state, tokens), jnp.roll(tokens, -1, 1)).mean()  # noqa: E731
         gradients.append(jax.jit(jax.grad(loss))(state))
         text = str(jax.make_jaxpr(loss)(state))
-        assert ("remat" in text or "checkpoint" in text) == remat
-    for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
+        assert ("remat" in text or "checkpoint" in text) == (compute.remat != "none")
+    for a, *others in zip(*map(jax.tree.leaves, gradients), strict=True):
         assert np.abs(a).max() > 0
-        np.testing.assert_allclose(a, b, atol=2e-6 * max(1.0, np.abs(a).max()))
+        for b in others:
+            np.testing.assert_allclose(a, b, atol=2e-6 * max(1.0, np.abs(a).max()))
+
+
+@pytest.mark.parametrize("compute", COMPUTES, ids=str)
+def test_a_loop_over_layers_is_one_turn_whatever_their_number(compute):
+    def size(layers):
+        run, state = built(Rope(), T5Bias(), layers=layers, compute=compute)
+        return len(str(jax.make_jaxpr(run)(state, tokens_of(2, 6))))
+
+    loops = compute.scan or compute.remat != "none"
+    assert (size(8) < 1.3 * size(4)) == loops
 
 
 def test_recomputing_blocks_keeps_little_more_for_each_layer_than_its_input():
     def temporary(remat, layers):
-        run, state = built(replace(SMALL, remat=remat, layers=layers, backend="chunked"))
+        run, state = built(layers=layers, compute=Compute(remat=remat, backend="chunked"))
         loss = lambda state: run(state, tokens_of(2, 600)).sum()  # noqa: E731
         return jax.jit(jax.grad(loss)).lower(state).compile().memory_analysis().temp_size_in_bytes
 
-    kept, recomputed = (temporary(remat, 8) - temporary(remat, 4) for remat in (False, True))
+    kept, recomputed = (temporary(remat, 8) - temporary(remat, 4) for remat in ("none", "all"))
     assert recomputed < kept / 4
 
 
 def test_constants_of_another_value_of_the_family_make_that_model():
-    plain, state = built(replace(SMALL, encoding=Rope()))
+    plain, state = built(Rope())
     other = Rope(schedule=Interpolation(2.0))
-    linear, own = built(replace(SMALL, encoding=other))
+    linear, own = built(other)
     tokens = tokens_of(2, 6)
     np.testing.assert_array_equal(jax.tree.leaves(own)[0], jax.tree.leaves(state)[0])
-    swapped = plain(state, tokens, constants=other.constants(dims(SMALL)))
+    swapped = plain(state, tokens, constants=constants_of(small(other, **SIZES)))
     np.testing.assert_allclose(swapped, linear(state, tokens), atol=1e-6)
     assert np.abs(swapped - plain(state, tokens)).max() > 1e-3
 
@@ -199,7 +210,7 @@ class Shifted(Encoding):
 
 
 def test_a_key_lets_the_encoding_place_the_tokens():
-    run, state = built(replace(SMALL, encoding=chain(Shifted(), Rope()), layers=1))
+    run, state = built(chain(Shifted(), Rope()), layers=1)
     tokens, key = tokens_of(1, 6), jax.random.key(0)
     at = chain(Shifted(), Rope()).move({"0": {}, "1": {}}, jnp.arange(6), key)
     np.testing.assert_allclose(run(state, tokens, key=key), run(state, tokens, at), atol=1e-5)
@@ -208,7 +219,7 @@ def test_a_key_lets_the_encoding_place_the_tokens():
 
 
 def test_probes_see_each_layers_rotated_queries_and_keys():
-    model = build(replace(SMALL, encoding=Rope()), VOCABULARY, 0)
+    model = model_of(Rope())
 
     @jax.jit
     def seen(tokens):
@@ -216,13 +227,13 @@ def test_probes_see_each_layers_rotated_queries_and_keys():
 
     layers = seen(tokens_of(1, 5))
     assert [(q.shape, k.shape) for q, k in layers] == [((1, 5, 6, 4), (1, 5, 3, 4))] * 2
-    block = model.blocks[0]
-    raw = block.attention.query(block.attention_norm(model.embedding(tokens_of(1, 5)))).reshape(1, 5, 6, 4)
+    block = model.blocks["decoder"][0]
+    raw = block.attention.query(block.attention_norm(model.embedding(tokens_of(1, 5))))
     np.testing.assert_allclose(layers[0][0], Rope().rotate({}, raw, jnp.arange(5), "query"), atol=1e-5)
 
 
 def test_initial_logits_are_near_those_of_a_uniform_guess():
-    run, state = built(replace(SMALL, encoding=NoPE(), embedding_scale=0.02))
+    run, state = built(NoPE(), deviation=0.02)
     tokens = tokens_of(4, 8)
     assert abs(float(cross_entropy(run(state, tokens), tokens).mean()) - np.log(VOCABULARY)) < 1.0
 
@@ -237,10 +248,13 @@ def test_cross_entropy_is_the_negative_log_probability():
 
 
 def test_sizes_follow_their_defaults():
-    assert (SMALL.size_of_head, SMALL.key_value_heads, SMALL.size_of_feed_forward) == (4, 3, 64)
-    given = replace(SMALL, kv_heads=None, head_size=10, feed_forward=5)
-    assert (given.size_of_head, given.key_value_heads, given.size_of_feed_forward) == (10, 6, 5)
-    assert dims(given).head_size == 10 and dims(given).model_size == 24 and dims(given).heads == 6
+    architecture = small(**SIZES)
+    attention, fed = architecture.decoder.pattern[0].sublayers
+    assert sizes(attention, 24) == (6, 3, 4) and fed.size == 64 and architecture.dims == Dims(6, 4, 24)
+    attention, fed = (
+        small(**SIZES | {"key_value_heads": None, "head_size": 10, "feed_forward": 5}).decoder.pattern[0].sublayers
+    )
+    assert sizes(attention, 24) == (6, 6, 10) and fed.size == 5
 
 
 @pytest.mark.parametrize(
@@ -248,30 +262,29 @@ def test_sizes_follow_their_defaults():
     [
         ({"layers": 0}, "layers=0", "needed is 1 or more"),
         ({"heads": 0}, "heads=0", "needed is 1 or more"),
-        ({"model_size": 0}, "model_size=0", "needed is 1 or more"),
-        ({"model_size": 25}, "model_size=25 and heads=6", "or an explicit head_size"),
-        ({"kv_heads": 4}, "heads=6 and kv_heads=4", "one of 1, 2, 3, 6"),
-        ({"kv_heads": 0}, "heads=6 and kv_heads=0", "one of 1, 2, 3, 6"),
-        ({"backend": "fast"}, "backend='fast'", "'auto' or one of"),
+        ({"width": 0, "feed_forward": 8}, "width=0", "needed is 1 or more"),
+        ({"width": 25}, "width=25 and Attention heads=6", "or an explicit head_size"),
+        ({"key_value_heads": 4}, "heads=6 and key_value_heads=4", "one of 1, 2, 3, 6"),
+        ({"key_value_heads": 0}, "key_value_heads=0", "1 or more"),
         ({"head_size": 5}, "head size of 5", "even number"),
     ],
 )
 def test_errors_name_the_value_and_the_need(changes, value, need):
     with pytest.raises(InputError) as caught:
-        replace(SMALL, encoding=chain(Rope(), Alibi()), **changes)
+        small(chain(Rope(), Alibi()), **SIZES | changes)
     assert value in str(caught.value) and need in str(caught.value), str(caught.value)
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_what_is_static_stays_static_in_the_layers(remat, monkeypatch):
+@pytest.mark.parametrize("compute", COMPUTES, ids=str)
+def test_what_is_static_stays_static_in_the_layers(compute, monkeypatch):
     """Otherwise every block is visited, and kernels that need to know refuse."""
     jobs = []
     module = sys.modules["posjax.attention.attend"]  # Behind the function of that name.
     monkeypatch.setattr(module, "job", lambda *given: jobs.append(job(*given)) or jobs[-1])
-    graph, state = nnx.split(build(replace(SMALL, remat=remat), VOCABULARY, seed=0))
+    graph, state = nnx.split(model_of(compute=compute))
 
     def loss(state):
-        return nnx.merge(graph, state)(tokens_of(1, 8), mask=Causal() & Window(3)).sum()
+        return nnx.merge(graph, state)(tokens_of(1, 8), mask=Window(3)).sum()
 
     jax.eval_shape(jax.grad(loss), state)
     assert jobs and all(found.q_offset == 0 and found.window == 3 for found in jobs)
@@ -284,31 +297,33 @@ def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
         def __init__(self, inner):
             self.inner, self.count = inner, nnx.Variable(jnp.zeros((), jnp.int32))
 
-        def __call__(self, x):
+        def __call__(self, x, key):
             self.count[...] += 1
-            return self.inner(x)
+            return self.inner(x, key)
 
     outs = []
-    for remat in (False, True):
-        model = build(replace(SMALL, remat=remat), VOCABULARY, seed=0)
-        model.blocks[1].attention_norm.epsilon = 10.0
+    for compute in COMPUTES:
+        model = model_of(compute=compute)
+        blocks = model.blocks["decoder"]
+        blocks[1].attention_norm.config = Norm(epsilon=10.0)
         first = model(tokens_of(2, 6))
-        model.blocks[0].feed_forward = Counting(model.blocks[0].feed_forward)
+        blocks[0].feed_forward = Counting(blocks[0].feed_forward)
         np.testing.assert_allclose(model(tokens_of(2, 6)), first, atol=1e-5)
         model(tokens_of(2, 6))
-        assert int(model.blocks[0].feed_forward.count[...]) == 2
+        assert int(blocks[0].feed_forward.count[...]) == 2
         outs.append(first)
-    np.testing.assert_allclose(*outs, atol=1e-5)
+    for other in outs[1:]:
+        np.testing.assert_allclose(other, outs[0], atol=1e-5)
 
 
 def test_a_mark_in_any_coordinate_is_one():
-    model = build(replace(SMALL, encoding=AxialRope((1, 1))), VOCABULARY, seed=0)
+    model = model_of(AxialRope((1, 1)))
     at = jnp.array([[[0, 0], [1, -1], [2, 2]]])
     assert np.isnan(model(tokens_of(1, 3), at)[0, 2]).all()
 
 
 def test_padding_is_not_placed():
-    model = build(replace(SMALL, encoding=chain(Randomized(64), Rope())), VOCABULARY, seed=0)
+    model = model_of(chain(Randomized(64), Rope()))
     key, tokens = jax.random.key(0), tokens_of(1, 4)
     padded = model(tokens, jnp.array([-1, -1, 0, 1]), key=key, mask=Causal() & Segments(jnp.array([[0, 0, 1, 1]])))
     assert np.isfinite(padded[0, 2:]).all()

@@ -11,17 +11,16 @@ from flax import nnx
 from posjax import Alibi, DynamicNTK, Full, InputError, Learned, Plain, Rope, Schedule, Sinusoidal, T5Bias, Yarn, chain
 from posjax.encodings import Encoding
 from posjax.encodings.traits import embeds, scores_content
-from posjax.models import Cache, Decoder, Sampling, build, dims, generate
+from posjax.models import Compute, Sampling, build, constants_of, generate
 from tests.cases import CORE, DIMS, ENCODINGS, short, wide
+from tests.small import small
 
 VOCABULARY = 13
 
 
 def model_of(encoding, layers: int = 1, backend: str = "reference"):
-    config = Decoder(
-        encoding=encoding, layers=layers, model_size=24, heads=6, kv_heads=2, embedding_scale=1.0, backend=backend
-    )
-    return build(config, VOCABULARY, seed=1)
+    config = small(encoding, layers=layers, width=24, heads=6, key_value_heads=2, deviation=1.0)
+    return build(config, VOCABULARY, 1, Compute(backend=backend))
 
 
 def tokens_of(B: int, T: int) -> jax.Array:
@@ -42,21 +41,13 @@ def sort(encoding: Encoding) -> tuple:
 
 @pytest.mark.parametrize("encoding", wide(ENCODINGS, {sort(value): value for value in CORE}.values()), ids=short)
 def test_cached_logits_equal_the_uncached_ones(encoding):
-    config = Decoder(
-        encoding=encoding,
-        layers=1,
-        model_size=DIMS.model_size,
-        heads=DIMS.heads,
-        kv_heads=3,
-        embedding_scale=1.0,
-        backend="reference",
-    )
-    model, tokens = build(config, VOCABULARY, seed=1), tokens_of(2, 6)
+    config = small(encoding, width=DIMS.model_size, heads=DIMS.heads, key_value_heads=3, deviation=1.0)
+    model, tokens = build(config, VOCABULARY, 1, Compute(backend="reference")), tokens_of(2, 6)
     run = nnx.jit(lambda model, tokens: model(tokens))
     hidden = nnx.jit(lambda model, *given: model.hidden(*given))
-    cache, full = Cache.empty(config, 2, 6), run(model, tokens)
+    cache, full = model.cache(2, 6), run(model, tokens)
     for part in (slice(0, 4), slice(4, 5), slice(5, 6)):
-        constants = encoding.at_length(part.stop).constants(dims(config))
+        constants = constants_of(config, lambda encoding, end=part.stop: encoding.at_length(end))
         prepared = model.prepare(part.stop - part.start, cache=cache, constants=constants)
         x, cache, _ = hidden(model, tokens[:, part], prepared, cache)
         so_far = run(model, tokens[:, : part.stop]) if encoding.length_dependent else full
@@ -133,18 +124,17 @@ def test_caches_hold_keys_before_rotation_where_the_encoding_depends_on_the_leng
     tokens = tokens_of(1, 4)
     for encoding, equal in ((Rope(schedule=Switch()), True), (Rope(), False)):
         model = model_of(encoding)
-        empty = Cache.empty(model.config, 1, 4)
+        empty = model.cache(1, 4)
         cache = model.hidden(tokens, model.prepare(4, cache=empty), empty)[1]
-        block = model.blocks[0]
+        block = model.blocks["decoder"][0]
         normed = block.attention_norm(model.embedding(tokens))
-        raw = block.attention.key(normed).reshape(1, 4, 2, 4)
-        assert np.allclose(cache.layers[0][0], raw, atol=1e-6) == equal
+        raw = block.attention.key(normed)
+        assert np.allclose(cache.layers[0][0][0], raw, atol=1e-6) == equal
 
 
 def test_generation_in_bfloat16_runs():
-    config = replace(model_of(chain(Rope(), T5Bias())).config, dtype="bfloat16")
-    with jax.numpy_dtype_promotion("standard"):  # Flax promotes within its norms.
-        out = generate(build(config, VOCABULARY, 1), tokens_of(2, 4), 3)
+    config = model_of(chain(Rope(), T5Bias())).architecture
+    out = generate(build(config, VOCABULARY, 1, Compute(dtype="bfloat16")), tokens_of(2, 4), 3)
     assert out.shape == (2, 3) and out.dtype == jnp.int32
 
 
@@ -221,7 +211,7 @@ def test_seeds_make_samples_and_steps_differ():
         (lambda: generate(model_of(Rope()), jnp.zeros((1, 3), int), 0), "new is 0", "1 or more"),
         (
             lambda: generate(model_of(Learned(8)), jnp.zeros((1, 6), int), 4),
-            "reach 9 tokens and Learned holds 8",
+            "reach 9 tokens and Learned(length=8, deviation=0.02) holds 8",
             "generate 3 at most, or train a longer table",
         ),
         (lambda: generate(model_of(Learned(8)), jnp.zeros((1, 12), int), 1), "reach 12 tokens", "generate 0 at most"),
@@ -248,12 +238,12 @@ def test_a_length_is_counted_without_the_padding():
 @pytest.mark.parametrize("length", [np.int64(3), jnp.int32(3), jnp.int32(-2)], ids=str)
 def test_a_cache_is_full_whatever_its_length_is_a_number_of(length):
     model = model_of(Alibi())
-    cache = replace(Cache.empty(model.config, 1, 3), length=length)
+    cache = replace(model.cache(1, 3), length=length)
     with pytest.raises(InputError, match="the cache holds 3 tokens"):
         model.prepare(1, cache=cache)
 
 
 def test_a_cache_has_no_tokens_ahead():
-    model = model_of(Alibi("symmetric"))
+    model = build(small(Alibi("symmetric"), mask=Full()), VOCABULARY, 1)
     with pytest.raises(InputError, match="a cache has none there yet"):
-        model.prepare(4, cache=Cache.empty(model.config, 1, 8), mask=Full())
+        model.prepare(4, cache=model.cache(1, 8))

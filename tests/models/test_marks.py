@@ -6,23 +6,25 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posjax import Alibi, InputError, Learned, NoPE, Rope, Toeplitz, XPos, by_layer, chain, positions
-from posjax.models import GREEDY, Cache, Decoder, Sampling, build, generate
+from posjax import Alibi, InputError, Learned, NoPE, Rope, Toeplitz, XPos, chain, positions
+from posjax.models import GREEDY, Compute, Sampling, build, decoder, generate
+from tests.small import small
 
 TOKENS = jnp.arange(2 * 12).reshape(2, 12) % 11
+COMPUTE = Compute()
 ENDS = [Learned(8), chain(Learned(8), Rope()), Toeplitz(8), XPos(unit=1)]
 
 
-def model_of(encoding, **more):
-    return build(Decoder(**{"encoding": encoding, "layers": 2, "model_size": 16, "heads": 2} | more), 11, seed=0)
+def model_of(encoding, compute=COMPUTE):
+    return build(small(encoding, layers=2), 11, 0, compute)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", ["none", "products", "all"])
 @pytest.mark.parametrize("encoding", ENDS, ids=repr)
 def test_rows_past_what_an_encoding_holds_are_nan_and_reach_no_gradient(encoding, remat):
     most = encoding.max_length
     tokens = jnp.tile(TOKENS, 6)[:, : most + 4]
-    model = model_of(encoding, remat=remat)
+    model = model_of(encoding, Compute(remat=remat))
 
     def loss(model, tokens):
         return jnp.sum(jnp.sin(model(tokens)[:, :most]))
@@ -43,7 +45,8 @@ def test_a_row_of_nan_draws_no_token(sampling):
 
 def test_a_model_that_diverged_generates_nothing():
     model = model_of(Rope())
-    model.norm.scale.set_value(model.norm.scale.get_value().at[3].set(jnp.nan))
+    scale = model.norms["decoder"].scale
+    scale.set_value(scale.get_value().at[3].set(jnp.nan))
     with pytest.raises(InputError, match="no numbers at token 0 after the prompt of row 0"):
         generate(model, TOKENS, 3)
 
@@ -57,7 +60,7 @@ def test_a_traced_token_outside_the_vocabulary_is_seen(token):
 
 
 def cache_of(model, read):
-    cache = Cache.empty(model.config, 1, 9)
+    cache = model.cache(1, 9)
     _, cache, _ = model.hidden(TOKENS[:1, :read], model.prepare(read, cache=cache), cache)
     return cache
 
@@ -86,12 +89,12 @@ def test_a_step_is_held_to_what_was_prepared_and_to_its_cache(forgotten):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: build(Rope(), 11, 0), "needed is a configuration"),
-        (lambda: build(Decoder(), 0, 0), "vocabulary is 0"),
-        (lambda: build(Decoder(), 11.0, 0), "vocabulary is 11.0"),
-        (lambda: build(Decoder(), 11, 1.5), "seed is 1.5"),
-        (lambda: build(Decoder(), 11, nnx.Rngs(0)), "seed is"),
-        (lambda: Decoder(by_layer(Rope(), NoPE(), Alibi()), layers=2), "the last would never be used"),
+        (lambda: build(Rope(), 11, 0), "needed is an Architecture"),
+        (lambda: build(decoder(), 0, 0), "vocabulary is 0"),
+        (lambda: build(decoder(), 11.0, 0), "vocabulary is 11.0"),
+        (lambda: build(decoder(), 11, 1.5), "seed is 1.5"),
+        (lambda: build(decoder(), 11, nnx.Rngs(0)), "seed is"),
+        (lambda: small(Rope(), NoPE(), Alibi(), layers=2), "past the last layer is never used"),
         (lambda: generate("a model", TOKENS, 3), "needed is a model"),
         (lambda: generate(model_of(Rope()), TOKENS, 3, seed=jax.random.key(0)), "seed is"),
         (lambda: jax.jit(positions.contiguous, static_argnums=0)(3, jnp.arange(3)), "start is an array of shape"),
@@ -105,7 +108,7 @@ def test_it_is_refused_by_name(call, named):
 
 
 def test_numpys_numbers_build_a_model_and_a_traced_start_past_int32_is_a_mark():
-    model = build(Decoder(layers=1, model_size=16, heads=2), np.int64(11), np.int64(0))
+    model = build(small(), np.int64(11), np.int64(0))
     assert model.embedding.num_embeddings == 11
     start = jax.jit(lambda start: positions.contiguous(3, start))
     assert start(jnp.int32(2**31 - 2)).tolist() == [2**31 - 2, 2**31 - 1, -1] and start(5).tolist() == [5, 6, 7]

@@ -9,8 +9,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posjax import Alibi, Rope, Segments, T5Bias, chain
 from posjax.attention import Causal, linear_attend
-from posjax.models import Decoder, build, cross_entropy
+from posjax.models import build, cross_entropy
 from tests.cases import short
+from tests.small import small
 from tests.ways import assert_close
 
 TOKENS = np.arange(20).reshape(2, 10) % 7
@@ -28,7 +29,7 @@ def test_logits_and_gradients_are_those_of_one_device(encoding):
     def loss(model, tokens, ids):
         return cross_entropy(model(tokens, mask=Causal() & Segments(ids)), tokens).mean()
 
-    config = Decoder(encoding=encoding, layers=2, model_size=16, heads=2)
+    config = small(encoding, layers=2)
     tokens, ids = jnp.asarray(TOKENS, jnp.int32), jnp.asarray([[1] * 6 + [2] * 4] * 2)
     run = nnx.jit(lambda model, tokens, ids: (model(tokens), nnx.grad(loss)(model, tokens, ids)))
     wanted = run(build(config, 7, 0), tokens, ids)

@@ -12,9 +12,10 @@ import pytest
 from posjax.data import Batches, Text, training_windows
 from posjax.encodings import Encoding, Rope
 from posjax.evaluation import Extrapolation
-from posjax.models import Decoder
+from posjax.models import Architecture
 from posjax.runs import Run
 from posjax.training import AdamW, Devices, Train
+from tests.small import small
 
 ROPE = Rope()
 LENGTH = 8
@@ -54,8 +55,8 @@ def corpus(folder: Path) -> Text:
     return Text(paths=(str(folder),), validation_share=0.3)
 
 
-def decoder(encoding: Encoding = ROPE, **changes) -> Decoder:
-    return Decoder(**{"encoding": encoding, "layers": 1, "model_size": 16, "heads": 2, "feed_forward": 16} | changes)
+def decoder(encoding: Encoding = ROPE, **changes) -> Architecture:
+    return small(encoding, **{"feed_forward": 16} | changes)
 
 
 def train(**changes) -> Train:
@@ -85,7 +86,7 @@ def batches(text: Text, size: int = 4, seed: int = 0) -> Batches:
 class Warm:
     """A trainer that compiles once for all the tests of a file."""
 
-    def __init__(self, plan: Train, model: Decoder):
+    def __init__(self, plan: Train, model: Architecture):
         self.inner, self.mesh = plan.trainer(model, 257), plan.devices.mesh(plan.batch)
         self.model, self.vocabulary = model, 257
         self.advance, self.states = {}, {}

@@ -15,7 +15,7 @@ from experiments.benchmarks.common import tables
 from experiments.benchmarks.common.goals import Goal
 from experiments.benchmarks.common.timing import Stopwatch
 from posjax.encodings import T5Bias
-from posjax.models import Decoder, build, cross_entropy
+from posjax.models import Architecture, Compute, build, cross_entropy, decoder
 
 LIMIT = 24.0
 """GiB that the process may take."""
@@ -27,15 +27,15 @@ class Long:
 
     length: int = 65536
     layers: int = 4
-    model_size: int = 128
+    width: int = 128
     heads: int = 2
     vocabulary: int = 256
-    remat: bool = True
+    compute: Compute = Compute(remat="all")  # noqa: RUF009
 
 
 def run(long: Long) -> dict[str, Any]:
     """Loss, norm of the bias's gradient, seconds, and the process's peak of resident memory in GiB."""
-    model = build(_decoder(long), long.vocabulary, seed=0)
+    model = build(_decoder(long), long.vocabulary, 0, long.compute)
     graph, state = nnx.split(model)
     # One token more than the length: each but the last is read, each but the first is to be foretold.
     shape = (1, long.length + 1)
@@ -58,7 +58,7 @@ def run(long: Long) -> dict[str, Any]:
     cpu, wall = watch.taken()
     found = {name: size for name, size in asdict(long).items() if name != "vocabulary"} | {
         "loss": float(value),
-        "gradient": _norm(gradients["encoding_params"]),
+        "gradient": _norm(gradients["encodings"]),
         "compile_s": compiling,
         "wall_s": wall,
         "cpu_s": cpu,
@@ -70,10 +70,8 @@ def run(long: Long) -> dict[str, Any]:
     return found | {"met": verdict == "met", "text": _told(found, verdict)}
 
 
-def _decoder(long: Long) -> Decoder:
-    return Decoder(
-        encoding=T5Bias(), layers=long.layers, model_size=long.model_size, heads=long.heads, remat=long.remat
-    )
+def _decoder(long: Long) -> Architecture:
+    return decoder(T5Bias(), layers=long.layers, width=long.width, heads=long.heads)
 
 
 def _norm(gradients: Any) -> float:
@@ -95,7 +93,7 @@ def _peak() -> float:
 def _told(found: dict[str, Any], verdict: str) -> str:
     return (
         f"{found['length']:,} tokens with T5's bias through a decoder of {found['layers']} layers, "
-        f"{found['heads']} heads and size {found['model_size']}, forward and backward: "
+        f"{found['heads']} heads and size {found['width']}, forward and backward: "
         f"{tables.digits(found['peak_gib'])} GiB of resident memory at the peak of the whole process, of "
         f"{LIMIT:.0f} allowed ({verdict}); {tables.seconds(found['wall_s'])} after "
         f"{tables.seconds(found['compile_s'])} of compiling. Loss {found['loss']:.4f}, norm of the gradient of the "

@@ -1,0 +1,202 @@
+"""The module of an attention sublayer: projections, what happens to queries and keys, and the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax import attention
+from posjax.attention import Prepared
+from posjax.models.cache import KeysValues
+from posjax.models.compute import Compute
+from posjax.models.modules import Dense, NormLayer, marked, rowwise
+from posjax.models.parts import Attention, Scores, sizes
+
+Probe = Callable[[jax.Array, jax.Array, Prepared], Any]
+"""Looks at one layer's rotated queries `[B, T, N, H]` and keys `[B, S, K, H]`; its answers are collected by layer."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One pass through one sublayer that looks at tokens.
+
+    `windowed`: whether the cache keeps a window of the keys alone. `memory`: an encoder's stream, for cross attention
+    without a cache. `key`: of what is dropped.
+    """
+
+    prepared: Prepared
+    may_end: bool
+    cached: Any = None
+    windowed: bool = False
+    memory: jax.Array | None = None
+    key: jax.Array | None = None
+    probe: Probe | None = None
+
+
+class AttentionLayer(nnx.Module):
+    """Grouped-query attention whose positions are always explicit."""
+
+    def __init__(
+        self, config: Attention, width: int, residual_scale: float, share: float, compute: Compute, rngs: nnx.Rngs
+    ):
+        N, K, H = sizes(config, width)
+        D = width
+        self.config = config
+        self.share = share
+        self.backend = compute.backend
+        dtype = compute.dtype
+        # Deviations that keep the variance of what they make at that of what they read.
+        deviation = D**-0.5
+        biases = config.biases
+        self.query = Dense((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
+        self.key = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
+        self.value = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
+        # What adds to the stream starts smaller, the more sublayers add.
+        out_deviation = (N * H) ** -0.5 * residual_scale
+        self.out = Dense((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
+        scores = config.scores
+        self.query_norm = _norm(scores, N, H, compute, rngs)
+        self.key_norm = _norm(scores, K, H, compute, rngs)
+        gate, sink = None, None
+        if scores.gate == "head":
+            gate = Dense((D,), (N, 1), deviation, rngs, dtype=dtype)
+        elif scores.gate == "channel":
+            gate = Dense((D,), (N, H), deviation, rngs, dtype=dtype)
+        if scores.sink:
+            sink = nnx.Param(jnp.zeros(N, jnp.float32))
+        self.gate = gate
+        self.sink = sink
+
+    def __call__(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, KeysValues | None, Any]:
+        prepared, may_end = call.prepared, call.may_end
+        q_BTNH = rowwise(self.query, x_BTD, may_end)
+        if self.query_norm is not None:
+            q_BTNH = rowwise(self.query_norm, q_BTNH, may_end)
+        q_BTNH = prepared.encoding.rotate(prepared.params, q_BTNH, prepared.tokens.q_positions, "query")
+        if self.config.keys_from == "memory":
+            k_BSKH, v_BSKH, cached = self._of_memory(call)
+        else:
+            k_BSKH, v_BSKH, cached = self._of_stream(x_BTD, call)
+        out_BTNH = self._attended(q_BTNH, k_BSKH, v_BSKH, call)
+        if self.gate is not None:
+            gate_BTNH = rowwise(self.gate, x_BTD, may_end)
+            out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
+        seen = None
+        if call.probe is not None:
+            seen = call.probe(q_BTNH, k_BSKH, prepared)
+        out_BTD = rowwise(self.out, out_BTNH, may_end)
+        return out_BTD, cached, seen
+
+    def keys_values(self, x_BSD: jax.Array, may_end: bool = False) -> KeysValues:
+        """Keys, not yet rotated, and values `[B, S, K, H]` of a stream."""
+        k_BSKH = rowwise(self.key, x_BSD, may_end)
+        v_BSKH = rowwise(self.value, x_BSD, may_end)
+        if self.key_norm is not None:
+            k_BSKH = rowwise(self.key_norm, k_BSKH, may_end)
+        return k_BSKH, v_BSKH
+
+    def _of_memory(self, call: Call) -> tuple[jax.Array, jax.Array, KeysValues | None]:
+        """The keys and values of an encoder's tokens, from the cache where they are made already."""
+        if call.cached is not None:
+            k_BSKH, v_BSKH = call.cached
+        else:
+            assert call.memory is not None  # What was prepared without one has raised.
+            k_BSKH, v_BSKH = self.keys_values(call.memory)
+        # Rotated here and not in the cache: a schedule that follows the length would turn them anew.
+        return call.prepared.rotate(k_BSKH, "key"), v_BSKH, call.cached
+
+    def _of_stream(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, jax.Array, KeysValues | None]:
+        """The keys and values of the tokens so far, and what the cache holds of them afterwards."""
+        prepared = call.prepared
+        k_BSKH, v_BSKH = self.keys_values(x_BTD, call.may_end)
+        # A cache of an encoding that depends on the length holds keys that are not rotated yet.
+        late = call.cached is not None and prepared.encoding.length_dependent
+        if not late:
+            positions = prepared.tokens.q_positions
+            k_BSKH = prepared.encoding.rotate(prepared.params, k_BSKH, positions, "key")
+        if prepared.void is not None:  # Whoever sees such a key says so, by NaN.
+            void = prepared.void[..., None, None]
+            k_BSKH = marked(k_BSKH, void)
+        cached = call.cached
+        if cached is not None:
+            earlier_keys, earlier_values = cached
+            k_BSKH, kept_keys = _append(earlier_keys, k_BSKH, call)
+            v_BSKH, kept_values = _append(earlier_values, v_BSKH, call)
+            cached = kept_keys, kept_values
+        if late:
+            k_BSKH = prepared.rotate(k_BSKH, "key")
+        return k_BSKH, v_BSKH, cached
+
+    def _attended(self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:
+        """What the queries see, `[B, T, N, H]`."""
+        prepared = call.prepared
+        # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
+        backend = self.backend
+        if call.cached is not None:
+            backend = "auto"
+        out_BTNH, _ = attention.attention(
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            bias=prepared.bias,
+            mask=prepared.mask,
+            q_offset=prepared.q_offset,
+            backend=backend,
+            with_lse=False,
+            **self._more(call.key),
+        )
+        if prepared.void is None:
+            return out_BTNH
+        # Padding sees itself, so its own results are NaN: in the stream they would reach every weight's gradient.
+        void = prepared.void[..., None, None]
+        return jnp.where(void, 0, out_BTNH)
+
+    def _more(self, key: jax.Array | None) -> dict[str, Any]:
+        """What of the scores differs from plain attention."""
+        scores = self.config.scores
+        more: dict[str, Any] = {}
+        if scores.scale is not None:
+            more["scale"] = scores.scale
+        if scores.cap is not None:
+            more["softcap"] = scores.cap
+        if self.sink is not None:
+            more["sinks"] = self.sink.get_value()
+        if self.share and key is not None:
+            more["dropout"] = (self.share, key)
+        return more
+
+
+def _norm(scores: Scores, heads: int, size: int, compute: Compute, rngs: nnx.Rngs) -> NormLayer | None:
+    """The norm of queries or keys `[B, T, heads, size]`."""
+    if scores.norm is None:
+        return None
+    if scores.norm_over == "head":
+        return NormLayer(scores.norm, (size,), rngs, dtype=compute.dtype)
+    over = 1
+    if scores.norm_over == "all":
+        over = 2
+    return NormLayer(scores.norm, (heads, size), rngs, dtype=compute.dtype, over=over)
+
+
+def _append(old: jax.Array, new: jax.Array, call: Call) -> tuple[jax.Array, jax.Array]:
+    """The keys or values of a step, and those that are kept for the next."""
+    tokens = call.prepared.tokens
+    if call.windowed:
+        # The first tokens of all see themselves alone; later ones what was kept too.
+        together = jnp.concatenate([old, new.astype(old.dtype)], axis=1)
+        slots = old.shape[1]
+        kept = together[:, -slots:]
+        return together[:, -tokens.keys :], kept
+    if not isinstance(tokens.q_offset, int):
+        # Known only now that there is no room: the last place would be overwritten, and nobody told.
+        end = tokens.q_offset + new.shape[1]
+        room = end <= old.shape[1]
+        new = jnp.where(room, new, jnp.nan)
+    new = new.astype(old.dtype)
+    extended = jax.lax.dynamic_update_slice_in_dim(old, new, tokens.q_offset, 1)
+    return extended, extended

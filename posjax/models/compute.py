@@ -1,0 +1,55 @@
+"""How an architecture is computed: what changes speed, memory and rounding, and no formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from posjax import attention
+from posjax.fields import check_fields
+from posjax.models.architecture import Architecture
+from posjax.models.parts import Attention, key_value_heads
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The dtype of the computation, what the backward pass computes again, and attention's backend.
+
+    Parameters, softmax and angles stay float32. `remat`: "none" keeps all that the backward pass needs; "products" the
+    results of matrix products alone; "all" nothing but each layer's input. `scan`: one turn of the layers' pattern is
+    compiled, and looped over; recomputing does so in any case.
+
+    Errors: `InputError` for an unknown backend.
+    Source: Chen et al. 2016, arXiv:1604.06174 (recomputing).
+    """
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    remat: Literal["none", "products", "all"] = "none"
+    scan: bool = False
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        attention.known(self.backend)
+
+
+COMPUTE = Compute()
+
+
+def explain(architecture: Architecture, length: int, compute: Compute = COMPUTE) -> attention.Choice:
+    """The backend of a full pass over that many tokens, and why; of the first attention, where layers differ.
+
+    >>> from posjax.models.presets import decoder
+    >>> explain(decoder(), 64).backend
+    'reference'
+    """
+    first = next(a for a in architecture.main_stack.attentions() if isinstance(a, Attention))
+    sizes = architecture.dims
+    dtype = jnp.dtype(compute.dtype)
+    # Shapes are all that the choice looks at: nothing of a long pass is allocated.
+    q = jax.ShapeDtypeStruct((1, length, sizes.heads, sizes.head_size), dtype)
+    k = jax.ShapeDtypeStruct((1, length, key_value_heads(first), sizes.head_size), dtype)
+    return attention.explain(q, k, encoding=first.encoding, mask=first.mask, backend=compute.backend)

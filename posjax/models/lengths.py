@@ -1,0 +1,47 @@
+"""The constants of encodings that depend on the context's length, for every length that a generation goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from posjax.encodings.base import Params
+from posjax.models.architecture import Architecture
+from posjax.models.plans import plan
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The constants of the decoder for the prompt, and of the encodings that change, stacked for each later length."""
+
+    first: dict[str, dict[str, Params]]
+    later: dict[str, dict[str, Params]]
+
+    def at(self, step: Any) -> dict[str, dict[str, Params]]:
+        """Those of the context after `step + 1` tokens more than the prompt's."""
+        found = {}
+        for name, owners in self.first.items():
+            changing = self.later.get(name, {})
+            found[name] = dict(owners)
+            for owner, stacked in changing.items():
+                found[name][owner] = jax.tree.map(lambda leaves: leaves[step], stacked)
+        return found
+
+
+jax.tree_util.register_dataclass(Lengths, data_fields=["first", "later"], meta_fields=[])
+
+
+def lengths(architecture: Architecture, prompt: int, most: int) -> Lengths:
+    """For contexts from the prompt's length to the longest one."""
+    name = architecture.main
+    first, later = {}, {}
+    for owner, (encoding, sizes) in plan(architecture.main_stack, architecture.width).owners.items():
+        first[owner] = encoding.at_length(prompt).constants(sizes)
+        if encoding.length_dependent and most > prompt:
+            each = [encoding.at_length(length).constants(sizes) for length in range(prompt + 1, most + 1)]
+            # Stacked, so that the loop over tokens takes them as data and is compiled once.
+            later[owner] = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    return Lengths({name: first}, {name: later})

@@ -1,0 +1,55 @@
+"""The module of a linear attention sublayer: a state of fixed size takes the place of a cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax.attention import LinearState, linear_attend
+from posjax.models.attention_layer import Call
+from posjax.models.compute import Compute
+from posjax.models.modules import Dense, rowwise
+from posjax.models.parts import LinearAttention, sizes
+
+
+class LinearLayer(nnx.Module):
+    """Linear attention whose numerator an encoding may rotate."""
+
+    def __init__(self, config: LinearAttention, width: int, residual_scale: float, compute: Compute, rngs: nnx.Rngs):
+        N, K, H = sizes(config, width)
+        D = width
+        self.config = config
+        dtype = compute.dtype
+        deviation = D**-0.5
+        biases = config.biases
+        self.query = Dense((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
+        self.key = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
+        self.value = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
+        out_deviation = (N * H) ** -0.5 * residual_scale
+        self.out = Dense((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
+
+    def __call__(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, LinearState | None, Any]:
+        prepared, may_end = call.prepared, call.may_end
+        q_BTNH = rowwise(self.query, x_BTD, may_end)
+        k_BTKH = rowwise(self.key, x_BTD, may_end)
+        v_BTKH = rowwise(self.value, x_BTD, may_end)
+        out_BTNH, state = linear_attend(
+            q_BTNH,
+            k_BTKH,
+            v_BTKH,
+            positions=prepared.tokens.q_positions,
+            encoding=prepared.encoding,
+            params=prepared.raw,
+            mask=prepared.mask,
+            state=call.cached,
+        )
+        if prepared.void is not None:
+            void = prepared.void[..., None, None]
+            out_BTNH = jnp.where(void, 0, out_BTNH)
+        out_BTD = rowwise(self.out, out_BTNH, may_end)
+        if call.cached is None:
+            state = None
+        return out_BTD, state, None

@@ -1,0 +1,46 @@
+"""What an encoder hands to a decoder: its stream, and where its tokens stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+from posjax import positions
+from posjax.attention import Full, Mask, Segments
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An encoder's stream `[B, S, D]`, the positions `[S]` or `[B, S]` of its tokens, and which are real, `[B, S]`.
+
+    `None` for positions: 0, 1, 2, …; for `real`: all of them.
+    """
+
+    stream: jax.Array
+    positions: jax.Array | None = None
+    real: jax.Array | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.stream.shape[0]
+
+    @property
+    def tokens(self) -> int:
+        return self.stream.shape[1]
+
+    @property
+    def k_positions(self) -> jax.Array:
+        if self.positions is None:
+            return positions.contiguous(self.tokens)
+        return self.positions
+
+    def mask(self, queries: int) -> Mask:
+        """Which tokens of it that many queries may see."""
+        if self.real is None:
+            return Full()
+        looking = jax.numpy.ones((1, queries), jax.numpy.int32)
+        return Segments(looking, self.real)
+
+
+jax.tree_util.register_dataclass(Memory, data_fields=["stream", "positions", "real"], meta_fields=[])

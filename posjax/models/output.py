@@ -1,0 +1,90 @@
+"""The module after the last layer: logits of each token, or of classes of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from posjax.axes import expand_rank
+from posjax.models.architecture import Hidden, Output
+from posjax.models.compute import Compute
+from posjax.models.modules import Dense, NormLayer, activation, rowwise
+
+
+class HiddenLayer(nnx.Module):
+    """`norm(activation(x W))`."""
+
+    def __init__(self, config: Hidden, width: int, compute: Compute, rngs: nnx.Rngs):
+        self.config = config
+        self.dense = Dense((width,), (width,), width**-0.5, rngs, dtype=compute.dtype, bias=config.bias)
+        norm = None
+        if config.norm is not None:
+            norm = NormLayer(config.norm, (width,), rngs, dtype=compute.dtype)
+        self.norm = norm
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        inner_BTD = activation(self.config.activation)(self.dense(x_BTD))
+        if self.norm is None:
+            return inner_BTD
+        return self.norm(inner_BTD)
+
+
+class OutputLayer(nnx.Module):
+    """The stream to logits. A tied one asks the embedding for its table."""
+
+    def __init__(self, config: Output, width: int, vocabulary: int, compute: Compute, rngs: nnx.Rngs):
+        self.config = config
+        answers = config.classes or vocabulary
+        hidden, table, bias = None, None, None
+        if config.hidden is not None:
+            hidden = HiddenLayer(config.hidden, width, compute, rngs)
+        if not config.tied:
+            table = Dense((width,), (answers,), width**-0.5, rngs, dtype=compute.dtype)
+        if config.bias:
+            bias = nnx.Param(jnp.zeros(answers, jnp.float32))
+        self.hidden = hidden
+        self.table = table
+        self.bias = bias
+
+    def __call__(
+        self, x_BTD: jax.Array, embedding: Callable[[jax.Array], jax.Array], may_end: bool = False
+    ) -> jax.Array:
+        """Float32 logits `[B, T, V]`, through the product with the `embedding` where they are tied."""
+
+        def logits(x: jax.Array) -> jax.Array:
+            if self.hidden is not None:
+                x = self.hidden(x)
+            if self.table is None:
+                return embedding(x)
+            return self.table(x)
+
+        # Whatever the model's dtype: a softmax and a loss are of float32.
+        out = rowwise(logits, x_BTD, may_end).astype(jnp.float32)
+        if self.config.multiplier != 1:
+            out = out * self.config.multiplier
+        if self.bias is not None:
+            out = out + expand_rank(self.bias.get_value(), out.ndim)
+        if self.config.cap is not None:
+            out = self.config.cap * jnp.tanh(out / self.config.cap)
+        return out
+
+    def pooled(self, x_BTD: jax.Array, real_BT: jax.Array | None) -> jax.Array:
+        """One token's stream for each row, `[B, 1, D]`: its first, its last, or the mean of those that are real."""
+        B, T, _ = x_BTD.shape
+        if real_BT is None:
+            real_BT = jnp.ones((1, T), bool)
+        real_BT = jnp.broadcast_to(real_BT, (B, T))
+        if self.config.pool == "mean":
+            shares = real_BT / jnp.maximum(jnp.sum(real_BT, axis=1, keepdims=True), 1)
+            # By where, since what padding holds may be no number.
+            held_BTD = jnp.where(real_BT[..., None], x_BTD, 0)
+            mean_BD = jnp.einsum("BTD,BT->BD", held_BTD, shares.astype(x_BTD.dtype))
+            return mean_BD[:, None]
+        at_B = jnp.argmax(real_BT, axis=1)
+        if self.config.pool == "last":
+            from_the_end = jnp.argmax(real_BT[:, ::-1], axis=1)
+            at_B = T - 1 - from_the_end
+        return jnp.take_along_axis(x_BTD, at_B[:, None, None], axis=1)
