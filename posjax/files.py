@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,11 @@ STALE = 3600.0
 
 def write_whole(path: Path, content: bytes) -> Path:
     """Writes `content` beside `path`, has the disk keep it, and moves it there. Errors: `StorageError`."""
+    return write_stream(path, [content])
+
+
+def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
+    """`write_whole` of what is made piece by piece, so that no more than one of them is held. Errors: `StorageError`."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +42,7 @@ def write_whole(path: Path, content: bytes) -> Path:
         # Made anew, so that no link that somebody put there is followed, and with the rights that the umask leaves.
         handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             # Before it takes its name: after a power cut the name might else stand on an empty file.
             os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Published checkpoints: their files, their tensors under their names, and what a configuration says."""

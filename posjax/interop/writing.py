@@ -1,0 +1,143 @@
+"""A folder of safetensors as its publisher would write it: the same tensors give the same bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posjax.errors import InputError
+from posjax.files import refused, write_stream, write_whole
+from posjax.interop.files import CONFIG, DTYPES, INDEX, SINGLE
+
+LIMIT = 4 * 2**30
+"""Bytes of tensors in one file: more are parted into several."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A tensor that is made when its turn comes, and dropped when it is written."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    make: Callable[[], np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write_folder(
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Outgoing],
+    limit: int = LIMIT,
+    overwrite: bool = False,
+) -> None:
+    """Writes config.json and the tensors, one after another, into files of at most `limit` bytes of them.
+
+    Each file is whole or not there; config.json comes last, so that a folder without it is known as unfinished. With
+    `overwrite` what a model's folder there held before is replaced. Errors: `InputError` for a folder with another
+    model; `StorageError`.
+    """
+    if limit < 1:
+        raise InputError(f"files of at most {limit} bytes were asked for: needed is a positive limit")
+    shards = _shards(tensors, limit)
+    _make_room(folder, overwrite)
+    homes = {}
+    for number, names in enumerate(shards, 1):
+        file = SINGLE
+        if len(shards) > 1:
+            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        homes |= dict.fromkeys(names, file)
+        write_stream(folder / file, _file({name: tensors[name] for name in names}))
+    if len(shards) > 1:
+        write_whole(folder / INDEX, _json(_index(tensors, homes)))
+    write_whole(folder / CONFIG, _json(config))
+
+
+def _make_room(folder: Path, overwrite: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of a model to be replaced its configuration goes first, so that no half of two models passes for one.
+        held = [folder / CONFIG, folder / INDEX, *sorted(folder.glob("*.safetensors"))]
+        held = [path for path in held if path.exists()]
+        if held and not overwrite:
+            raise InputError(f"{folder} holds a model already ({held[0].name}): choose another folder, or overwrite it")
+        for path in held:
+            path.unlink()
+    except OSError as error:
+        raise refused(folder, error) from error
+
+
+def _shards(tensors: Mapping[str, Outgoing], limit: int) -> list[list[str]]:
+    """The names of each file, in the order in which they come."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.bytes > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor.bytes
+    return shards
+
+
+def _file(tensors: Mapping[str, Outgoing]) -> Iterator[bytes | memoryview]:
+    """A file of safetensors, piece by piece."""
+    named = {dtype: name for name, dtype in DTYPES.items()}
+    order = _in_order(tensors)
+    # Readers of torch look for the format.
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name in order:
+        tensor = tensors[name]
+        end = at + tensor.bytes
+        header[name] = {"dtype": named[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # The numbers begin at a multiple of eight bytes.
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for name in order:
+        yield _bytes(name, tensors[name])
+
+
+def _in_order(tensors: Mapping[str, Outgoing]) -> Sequence[str]:
+    """By type, the widest first so that all are aligned, then by name: as the package itself sorts them."""
+    ranks = {dtype: rank for rank, dtype in enumerate(DTYPES.values())}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in ranks:
+            raise InputError(f"the tensor {name!r} is of type {tensor.dtype}: written are {', '.join(DTYPES)}")
+    return sorted(tensors, key=lambda name: (-ranks[tensors[name].dtype], name))
+
+
+def _bytes(name: str, tensor: Outgoing) -> memoryview:
+    made = np.asarray(tensor.make(), order="C")
+    # What the header says of it stands already.
+    if made.shape != tensor.shape or made.dtype != tensor.dtype:
+        raise InputError(
+            f"the tensor {name!r} was made as {made.dtype} {list(made.shape)} and announced as {tensor.dtype} "
+            f"{list(tensor.shape)}"
+        )
+    little = made.astype(made.dtype.newbyteorder("<"), copy=False)
+    # As bytes: Python knows no view of numbers of sixteen bits with the range of float32.
+    return little.reshape(-1).view(np.uint8).data
+
+
+def _index(tensors: Mapping[str, Outgoing], homes: Mapping[str, str]) -> dict[str, Any]:
+    size = sum(tensor.bytes for tensor in tensors.values())
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    return {"metadata": {"total_parameters": parameters, "total_size": size}, "weight_map": dict(homes)}
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    # As transformers writes it.
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
