@@ -34,7 +34,7 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 
 def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
-    """`write_whole` of what is made piece by piece, so that no more than one of them is held. Errors: `StorageError`."""
+    """`write_whole` of what is made piece by piece, no more than one of them held. Errors: `StorageError`."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from posjax.errors import InputError
 from posjax.interop.sources import Index, Source, spans
@@ -81,6 +80,12 @@ class Weight:
     def ours(self) -> Axes:
         """The letters of our axes."""
         return _axes(self.layout.partition("->")[2])
+
+    @property
+    def slowest(self) -> int:
+        """The axis of ours along which neighbours lie farthest apart in theirs, so that a stretch is one piece of it."""
+        outermost = self.theirs[0][0]
+        return next(axis for axis, letters in enumerate(self.ours) if outermost in letters)
 
     def sizes(self, shape: tuple[int, ...]) -> dict[str, int]:
         """The size of each letter, from the shape of ours. Errors: `InputError` where it does not fit the layout."""
@@ -187,19 +192,6 @@ def compose(pieces: Sequence[tuple[Weight, np.ndarray]]) -> np.ndarray:
         flat = [letter for axis in first.theirs for letter in axis]
         whole = np.concatenate(blocks, flat.index(PART))
     return whole.reshape(first.stored_shape(array.shape))
-
-
-def place(source: Source, rule: Weight, wanted: jax.ShapeDtypeStruct) -> jax.Array:
-    """A parameter of ours with its shape, type and sharding; each device is given its own part, which alone is read."""
-    sharding = wanted.sharding
-    if sharding is None:
-        sharding = SingleDeviceSharding(jax.devices()[0])
-
-    def part(index: Index | None) -> np.ndarray:
-        read = rule.read(source, wanted.shape, index or ())
-        return read.astype(wanted.dtype, copy=False)
-
-    return jax.make_array_from_callback(wanted.shape, sharding, part)
 
 
 def _split(rule: Weight, array: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ import safetensors
 
 from posjax.errors import InputError
 from posjax.interop.files import CONFIG, DTYPES, INDEX, SINGLE, open_folder
-from posjax.interop.rules import Weight, place
+from posjax.interop.placing import place
+from posjax.interop.rules import Weight
 from tests.interop.folders import edited, published
 from tests.interop.sources import counted
 

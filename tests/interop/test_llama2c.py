@@ -11,7 +11,8 @@ import pytest
 from posjax.encodings import Rope, convert_layout
 from posjax.errors import InputError
 from posjax.interop.llama2c import open_llama2c
-from posjax.interop.rules import Weight, place
+from posjax.interop.placing import place
+from posjax.interop.rules import Weight
 from posjax.interop.sources import everything
 
 D, F, L, N, K, V, S = 8, 6, 2, 2, 1, 5, 7

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posjax.errors import InputError
-from posjax.interop.rules import Part, Weight, compose, place
+from posjax.interop.rules import Part, Weight, compose
 from posjax.interop.sources import everything
 from tests.interop.sources import Held, counted
 
@@ -147,23 +144,6 @@ def test_several_groups_are_read_whole():
     source = Held(w=counted(*rule.stored_shape(shape)))
     rule.read(source, shape, (slice(None), slice(0, 2), slice(None)))
     assert source.asked == D * 2 * (G + 2) * H
-
-
-@pytest.mark.parametrize("spec", [(None, "x", None), ("x", None, None), (None, None, "x"), ()])
-def test_each_device_is_given_its_part_in_the_type_that_is_asked_for(spec):
-    rule = Weight("w", "(N H) D -> D N H")
-    shape = (D + 1, N, H)
-    theirs = counted(*rule.stored_shape(shape)).astype(ml_dtypes.bfloat16)
-    mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
-    sharding = NamedSharding(mesh, PartitionSpec(*spec))
-    placed = place(Held(w=theirs), rule, jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding))
-    assert placed.sharding == sharding and placed.dtype == jnp.float32
-    np.testing.assert_array_equal(placed, theirs.reshape(N, H, D + 1).transpose(2, 0, 1).astype(np.float32))
-
-
-def test_without_a_sharding_one_device_has_it():
-    placed = place(Held(w=counted(4)), Weight("w", "D -> D"), jax.ShapeDtypeStruct((4,), jnp.float32))
-    assert len(placed.devices()) == 1
 
 
 @pytest.mark.parametrize(
