@@ -142,6 +142,7 @@ class Config:
 
     def _found(self, names: Iterable[str]) -> str:
         """Under which of its names a key is there, "" where it is not; all of them then count as read."""
+        # A spelling that is absent counts too: should it be there as null, it asks for nothing.
         self.used.update(names)
         there = [name for name in names if self.values.get(name) is not None]
         different = [name for name in there if self.values[name] != self.values[there[0]]]

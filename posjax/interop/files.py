@@ -71,6 +71,7 @@ def open_folder(path: Path) -> Folder:
     tensors: dict[str, jax.ShapeDtypeStruct] = {}
     homes: dict[str, str] = {}
     listed = _listed(path)
+    # All files before any answer: a shard that is missing or cut short is told before memory is spent on another.
     for file in sorted(set(listed.values())) or [SINGLE]:
         for name, described in _header(path / file).items():
             if name in tensors:
@@ -90,6 +91,7 @@ def _require_folder(path: Path) -> None:
         raise InputError(f"there is no folder {path}: give that of a published model, or hf:OWNER/NAME to fetch one")
     if not (path / CONFIG).is_file():
         raise InputError(f"{path} has no {CONFIG}, which says what its tensors mean: {AGAIN}")
+    # Other readers take the one or the other, and so read another model than the one that is meant.
     single, index = (path / SINGLE).is_file(), (path / INDEX).is_file()
     if single and index:
         raise InputError(f"{path} holds both {SINGLE} and {INDEX}: take away the one that does not belong to the model")

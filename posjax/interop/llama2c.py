@@ -21,7 +21,8 @@ from posjax.errors import InputError
 from posjax.interop.rules import Part, Weight
 from posjax.interop.sources import Index
 
-HEADER = 7 * 4
+LENGTH = 7 * 4
+"""Bytes of the header."""
 VERSIONED = 0x616B3432
 """What the first number of later versions of the format is."""
 
@@ -42,8 +43,8 @@ LAYER = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """The seven numbers of the header."""
+class Header:
+    """What the seven numbers of the header say."""
 
     width: int
     hidden: int
@@ -88,7 +89,7 @@ class Sizes:
 class Llama2c:
     """The tensors of a file under the names of transformers' Llama, a `Source`; `rules` say how each is stored."""
 
-    sizes: Sizes
+    sizes: Header
     blocks: Blocks
     tensors: Mapping[str, jax.ShapeDtypeStruct]
     rules: Mapping[str, Weight]
@@ -139,13 +140,13 @@ def open_llama2c(path: Path) -> Llama2c:
     """
     try:
         with path.open("rb") as opened:
-            header = opened.read(HEADER)
+            header = opened.read(LENGTH)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give a file of llama2.c's format") from error
     sizes = _sizes(path, header)
     stored = {}
     offsets = {}
-    at = HEADER
+    at = LENGTH
     for name, shape in sizes.blocks().items():
         stored[name] = jax.ShapeDtypeStruct(shape, np.float32)
         offsets[name] = at
@@ -165,15 +166,15 @@ def open_llama2c(path: Path) -> Llama2c:
     return Llama2c(sizes, blocks, MappingProxyType(tensors), MappingProxyType(rules))
 
 
-def _sizes(path: Path, header: bytes) -> Sizes:
-    if len(header) < HEADER:
+def _sizes(path: Path, header: bytes) -> Header:
+    if len(header) < LENGTH:
         raise InputError(f"{path} ends within its header: it is cut short, fetch it again")
     numbers = np.frombuffer(header, np.dtype("<i4")).tolist()
     if numbers[0] == VERSIONED:
         raise InputError(f"{path} is version {numbers[1]} of llama2.c's format: export version 0, which is read")
     D, F, L, N, K, vocabulary, length = numbers
     # Files with a classifier of their own say so by a negative vocabulary.
-    sizes = Sizes(D, F, L, N, K, abs(vocabulary), length, tied=vocabulary > 0)
+    sizes = Header(D, F, L, N, K, abs(vocabulary), length, tied=vocabulary > 0)
     positive = min(D, F, L, N, K, sizes.vocabulary, length) > 0
     # Channels of a head come in pairs, and each key-value head serves as many queries as the others.
     if not positive or N % K or D % (2 * N):
@@ -181,7 +182,7 @@ def _sizes(path: Path, header: bytes) -> Sizes:
     return sizes
 
 
-def _rules(sizes: Sizes) -> dict[str, Weight]:
+def _rules(sizes: Header) -> dict[str, Weight]:
     """How each published tensor is stored."""
     rules = {
         "model.embed_tokens.weight": Weight("embedding", "V D -> V D"),

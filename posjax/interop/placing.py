@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ def place(source: Source, rule: Weight, wanted: jax.ShapeDtypeStruct) -> jax.Arr
     sharding = wanted.sharding
     if sharding is None:
         sharding = SingleDeviceSharding(jax.devices()[0])
-    devices: dict[Stretches, list[jax.Device]] = defaultdict(list)
+    devices: dict[Stretches, list[Any]] = defaultdict(list)
     for device, index in sharding.addressable_devices_indices_map(wanted.shape).items():
         devices[spans(wanted.shape, index or ())].append(device)
     placed = []

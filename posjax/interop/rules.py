@@ -19,23 +19,21 @@ them says where it begins there, how long it is, and how long theirs is:
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posjax.errors import InputError
+from posjax.interop.letters import SIZED, Axes, Spans, around, axes_of, joined, order_of, place_of
 from posjax.interop.sources import Index, Source, spans
 
 PART = "part"
-SIZED = re.compile(r"(\w+)=(\d+)")
-Axes = tuple[tuple[str, ...], ...]
-"""The letters of each axis, the outer one first."""
-Spans = dict[str, tuple[int, int]]
-"""Where what is wanted begins and ends along each letter."""
+"""Along which axis of theirs several of our parameters lie one after another."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,10 @@ class Part:
     start: int
     size: int
     whole: int
+
+
+WHOLE = Part(0, 1, 1)
+"""What a rule without a part fills of its tensor: one of one."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,16 @@ class Weight:
     @property
     def theirs(self) -> Axes:
         """The letters of their axes."""
-        return _axes(self.layout.partition("->")[0])
+        return axes_of(self.layout.partition("->")[0])
 
     @property
     def ours(self) -> Axes:
         """The letters of our axes."""
-        return _axes(self.layout.partition("->")[2])
+        return axes_of(self.layout.partition("->")[2])
 
     @property
     def slowest(self) -> int:
-        """The axis of ours along which neighbours lie farthest apart in theirs, so that a stretch is one piece of it."""
+        """The axis of ours along which neighbours lie farthest apart in theirs: a stretch is one piece of it."""
         outermost = self.theirs[0][0]
         return next(axis for axis, letters in enumerate(self.ours) if outermost in letters)
 
@@ -107,7 +109,7 @@ class Weight:
     def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of theirs, from that of ours."""
         sizes = self._stored(self.sizes(shape))
-        return tuple(_joined(axis, sizes) for axis in self.theirs)
+        return tuple(joined(axis, sizes) for axis in self.theirs)
 
     def check(self, tensors: Mapping[str, jax.ShapeDtypeStruct], shape: tuple[int, ...]) -> None:
         """Errors: `InputError` where theirs is missing, or cannot make an array of this shape."""
@@ -134,14 +136,14 @@ class Weight:
         sides = []
         cut = []
         for axis, (start, stop) in zip(self.ours, wanted, strict=True):
-            box = _around(axis, sizes, start, stop)
+            box = around(axis, sizes, start, stop)
             along |= box
             # The letters of an axis hold somewhat more than the stretch of it that was asked for.
-            first = _place(axis, sizes, box)
+            first = place_of(axis, sizes, box)
             cut.append(slice(start - first, stop - first))
             sides.append(math.prod(high - low for low, high in box.values()))
         letters = self._by_letter(source, sizes, along)
-        order = _order(self.theirs, self.ours)
+        order = order_of(self.theirs, self.ours)
         return letters.transpose(order).reshape(sides)[tuple(cut)]
 
     def _by_letter(self, source: Source, sizes: Mapping[str, int], along: Spans) -> np.ndarray:
@@ -154,6 +156,7 @@ class Weight:
         shape: list[int] = []
         cut: list[slice] = []
         for axis in self.theirs:
+            # Of the axis in blocks of all letters still to come, and these are finer with each letter.
             start, stop = 0, 1
             for letter in axis:
                 low, high = along[letter]
@@ -183,31 +186,49 @@ def compose(pieces: Sequence[tuple[Weight, np.ndarray]]) -> np.ndarray:
 
     Errors: `InputError` where they leave a gap or overlap.
     """
-    ordered = sorted(pieces, key=lambda piece: _extent(piece[0]).start)
+    require_tiled([rule for rule, _ in pieces])
+    ordered = sorted(pieces, key=lambda piece: (piece[0].part or WHOLE).start)
     first, array = ordered[0]
-    _require_tiled([rule for rule, _ in ordered])
     blocks = [_split(rule, array) for rule, array in ordered]
     whole = blocks[0]
+    # Along the part's own axis, which lies anywhere among theirs: only then are letters joined to axes again.
     if first.part is not None:
         flat = [letter for axis in first.theirs for letter in axis]
         whole = np.concatenate(blocks, flat.index(PART))
     return whole.reshape(first.stored_shape(array.shape))
 
 
+def require_covered(tensors: Iterable[str], rules: Sequence[Weight], ignored: Sequence[str] = ()) -> None:
+    """Holds that every tensor of theirs is read, and all of it; `ignored` are patterns of those that hold no weights.
+
+    Errors: `InputError` names the tensors that no rule reads, or one of which a stretch is left over.
+    """
+    by_key: dict[str, list[Weight]] = defaultdict(list)
+    for rule in rules:
+        by_key[rule.key].append(rule)
+    unread = [name for name in tensors if name not in by_key]
+    left = [name for name in unread if not any(fnmatchcase(name, pattern) for pattern in ignored)]
+    if left:
+        raise InputError(
+            f"{len(left)} tensors are no part of the model that config.json describes, {', '.join(left)[:200]}: "
+            "weights and config.json are of two models, or of a form that is not read"
+        )
+    for sharing in by_key.values():
+        # A tied tensor is read more than once, each time whole.
+        if sharing[0].part is not None:
+            require_tiled(sharing)
+
+
 def _split(rule: Weight, array: np.ndarray) -> np.ndarray:
     """Ours in the order of theirs, with an axis for each letter."""
     sizes = rule.sizes(array.shape)
     letters = [sizes[letter] for axis in rule.ours for letter in axis]
-    return array.reshape(letters).transpose(_order(rule.ours, rule.theirs))
+    return array.reshape(letters).transpose(order_of(rule.ours, rule.theirs))
 
 
-def _extent(rule: Weight) -> Part:
-    """What of its tensor a rule fills: of one without a part, all."""
-    return rule.part or Part(0, 1, 1)
-
-
-def _require_tiled(rules: Sequence[Weight]) -> None:
-    extents = [_extent(rule) for rule in rules]
+def require_tiled(rules: Sequence[Weight]) -> None:
+    """Errors: `InputError` where the rules of one tensor leave a gap or overlap."""
+    extents = sorted((rule.part or WHOLE for rule in rules), key=lambda extent: extent.start)
     starts = [extent.start for extent in extents]
     ends = [extent.start + extent.size for extent in extents]
     whole = extents[0].whole
@@ -217,51 +238,3 @@ def _require_tiled(rules: Sequence[Weight]) -> None:
         raise InputError(
             f"the tensor {rules[0].key!r} of {whole} would be made of {stretches}: its rules leave a gap or overlap"
         )
-
-
-def _axes(side: str) -> Axes:
-    """The letters of each axis of one side of a layout: "(N H=8) D" -> (("N", "H"), ("D",))."""
-    letters = SIZED.sub(r"\1", side)
-    axes: list[tuple[str, ...]] = []
-    for index, text in enumerate(letters.replace(")", "(").split("(")):
-        # What stands between brackets is one axis, and what stands outside is one for each word.
-        if index % 2:
-            axes.append(tuple(text.split()))
-        else:
-            axes += [(word,) for word in text.split()]
-    return tuple(axes)
-
-
-def _joined(axis: tuple[str, ...], sizes: Mapping[str, int]) -> int:
-    return math.prod(sizes[letter] for letter in axis)
-
-
-def _order(there: Axes, here: Axes) -> list[int]:
-    """Which letter of the one side each letter of the other is."""
-    letters = [letter for axis in there for letter in axis]
-    return [letters.index(letter) for axis in here for letter in axis]
-
-
-def _around(axis: tuple[str, ...], sizes: Mapping[str, int], start: int, stop: int) -> Spans:
-    """The least stretch along each letter that holds a stretch of their axis."""
-    shape = [sizes[letter] for letter in axis]
-    lows = np.unravel_index(start, shape)
-    highs = np.unravel_index(stop - 1, shape)
-    box: Spans = {}
-    parted = False
-    for letter, low, high in zip(axis, lows, highs, strict=True):
-        box[letter] = (int(low), int(high) + 1)
-        # Once the ends lie in different blocks, all of what is inside a block is needed.
-        if parted:
-            box[letter] = (0, sizes[letter])
-        parted = parted or low != high
-    return box
-
-
-def _place(axis: tuple[str, ...], sizes: Mapping[str, int], box: Spans) -> int:
-    """Where on their axis a stretch along each letter begins."""
-    place = 0
-    for letter in axis:
-        start, _ = box[letter]
-        place = place * sizes[letter] + start
-    return place

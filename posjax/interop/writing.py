@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from posjax.errors import InputError
 from posjax.files import refused, write_stream, write_whole
 from posjax.interop.files import CONFIG, DTYPES, INDEX, SINGLE
+from posjax.interop.rules import Weight, compose, require_tiled
 
 LIMIT = 4 * 2**30
 """Bytes of tensors in one file: more are parted into several."""
@@ -31,6 +34,28 @@ class Outgoing:
     def bytes(self) -> int:
         """Its size."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def outgoing(pieces: Iterable[tuple[Weight, jax.Array]]) -> dict[str, Outgoing]:
+    """The tensors of theirs that parameters of ours make, each with its rule.
+
+    A tensor is fetched from its devices when its turn comes. Errors: `InputError` where rules leave a gap or overlap.
+    """
+    by_key: dict[str, list[tuple[Weight, jax.Array]]] = defaultdict(list)
+    for rule, array in pieces:
+        by_key[rule.key].append((rule, array))
+    return {key: _composed(sharing) for key, sharing in by_key.items()}
+
+
+def _composed(sharing: list[tuple[Weight, jax.Array]]) -> Outgoing:
+    # Now, and not when its turn comes, with half of the model written.
+    require_tiled([rule for rule, _ in sharing])
+    rule, array = sharing[0]
+
+    def make() -> np.ndarray:
+        return compose([(rule, np.asarray(array)) for rule, array in sharing])
+
+    return Outgoing(rule.stored_shape(array.shape), np.dtype(array.dtype), make)
 
 
 def write_folder(

@@ -12,13 +12,13 @@ import numpy as np
 from posjax.interop.writing import LIMIT, Outgoing, write_folder
 
 
-def outgoing(arrays: Mapping[str, np.ndarray]) -> dict[str, Outgoing]:
+def held(arrays: Mapping[str, np.ndarray]) -> dict[str, Outgoing]:
     return {name: Outgoing(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items()}
 
 
 def published(folder: Path, arrays: Mapping[str, np.ndarray], limit: int = LIMIT, **config: Any) -> Path:
     """A folder with these tensors."""
-    write_folder(folder, {"model_type": "llama", **config}, outgoing(arrays), limit)
+    write_folder(folder, {"model_type": "llama", **config}, held(arrays), limit)
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -23,6 +25,6 @@ class Held:
         return found.copy()
 
 
-def counted(*shape: int, dtype: object = np.float32) -> np.ndarray:
+def counted(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     """An array whose entries all differ."""
     return np.arange(np.prod(shape, dtype=int), dtype=np.int64).astype(dtype).reshape(shape)

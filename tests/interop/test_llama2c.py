@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -82,7 +83,7 @@ def test_the_rotation_is_that_of_the_file(tmp_path):
     halves = whole(model, "model.layers.0.self_attn.q_proj.weight").reshape(N, H, D)
     neighbours = blocks[2][0].reshape(N, H, D)
     x = np.random.default_rng(1).standard_normal((3, D)).astype(np.float32)
-    positions = np.arange(3)
+    positions = jnp.arange(3)
     made = Rope().rotate({}, np.einsum("td,nhd->tnh", x, halves), positions, "query")
     theirs = Rope(layout="interleaved").rotate({}, np.einsum("td,nhd->tnh", x, neighbours), positions, "query")
     np.testing.assert_allclose(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posjax.errors import InputError
-from posjax.interop.rules import Part, Weight, compose
+from posjax.interop.rules import Part, Weight, compose, require_covered
 from posjax.interop.sources import everything
 from tests.interop.sources import Held, counted
 
@@ -189,3 +189,14 @@ def test_two_parameters_for_one_whole_tensor_are_refused():
 def test_indices_that_are_no_slices_are_refused(index):
     with pytest.raises(InputError, match=r"strides|one for each"):
         Weight("w", "F D -> D F").read(Held(w=counted(F, D)), (D, F), index)
+
+
+def test_every_tensor_is_read_and_all_of_it():
+    rules = [rule for name in ("queries, keys, values",) for rule, _, _ in ALL[name]]
+    # A tied tensor is read twice, and buffers hold no weights.
+    tied = [Weight("embedding", "V D -> V D"), Weight("embedding", "V D -> D V")]
+    require_covered(["w", "embedding", "layers.0.inv_freq"], [*rules, *tied], ignored=["*.inv_freq"])
+    with pytest.raises(InputError, match=r"1 tensors are no part of the model .*, layers\.0\.bias:"):
+        require_covered(["w", "layers.0.bias"], rules)
+    with pytest.raises(InputError, match="gap"):
+        require_covered(["w"], rules[1:])

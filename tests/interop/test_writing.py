@@ -6,6 +6,7 @@ import json
 import os
 import weakref
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from safetensors.numpy import load_file, save
 
 from posjax.errors import InputError, StorageError
 from posjax.interop.files import CONFIG, INDEX, SINGLE, open_folder
-from posjax.interop.writing import Outgoing, write_folder
-from tests.interop.folders import outgoing, published
+from posjax.interop.rules import Part, Weight
+from posjax.interop.sources import everything
+from posjax.interop.writing import Outgoing, outgoing, write_folder
+from tests.interop.folders import held, published
 from tests.interop.sources import counted
 
 ARRAYS = {
@@ -63,12 +66,12 @@ def test_shards_hold_at_most_the_limit_and_the_index_says_where_all_is(tmp_path)
 
 @pytest.mark.parametrize("limit", [16, 2**20])
 def test_one_tensor_is_held_at_a_time(tmp_path, limit):
-    held = []
+    earlier = []
 
     def make():
-        assert all(earlier() is None for earlier in held)
+        assert all(array() is None for array in earlier)
         made = counted(4)
-        held.append(weakref.ref(made))
+        earlier.append(weakref.ref(made))
         return made
 
     tensors = {name: Outgoing((4,), np.dtype(np.float32), make) for name in "abc"}
@@ -81,7 +84,7 @@ def test_another_model_is_not_overwritten_unless_asked(tmp_path):
     with pytest.raises(InputError, match=r"holds a model already \(config\.json\)"):
         published(tmp_path, {"c": counted(3)})
     assert set(open_folder(tmp_path).tensors) == {"a", "b"}
-    write_folder(tmp_path, {}, outgoing({"c": counted(3)}), overwrite=True)
+    write_folder(tmp_path, {}, held({"c": counted(3)}), overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, SINGLE]
 
 
@@ -103,7 +106,7 @@ def test_a_write_that_is_cut_off_leaves_no_model(tmp_path):
     def make():
         raise KeyboardInterrupt
 
-    cut = outgoing({"a": counted(30)}) | {"b": Outgoing((30,), np.dtype(np.float32), make)}
+    cut = held({"a": counted(30)}) | {"b": Outgoing((30,), np.dtype(np.float32), make)}
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path, {}, cut, limit=120)
     assert [path.name for path in tmp_path.iterdir()] == ["model-00001-of-00002.safetensors"]
@@ -136,3 +139,24 @@ def test_a_type_that_the_format_lacks_is_refused(tmp_path):
 def test_a_limit_below_one_byte_is_refused(tmp_path):
     with pytest.raises(InputError, match="positive limit"):
         published(tmp_path, {"a": counted(2)}, limit=0)
+
+
+def test_parameters_of_ours_are_written_as_the_tensors_of_theirs(tmp_path):
+    N, K, H, D = 4, 2, 3, 5
+    layout = "(part H) D -> D part H"
+    rules = {
+        "query": (Weight("qkv", layout, Part(0, N, N + 2 * K)), counted(D, N, H)),
+        "key": (Weight("qkv", layout, Part(N, K, N + 2 * K)), counted(D, K, H)),
+        "norm": (Weight("norm", "D -> D"), counted(D)),
+        "value": (Weight("qkv", layout, Part(N + K, K, N + 2 * K)), counted(D, K, H)),
+    }
+    pieces = [(rule, jnp.asarray(array, jnp.bfloat16)) for rule, array in rules.values()]
+    write_folder(tmp_path, {}, outgoing(pieces))
+    folder = open_folder(tmp_path)
+    assert {name: found.shape for name, found in folder.tensors.items()} == {"qkv": ((N + 2 * K) * H, D), "norm": (D,)}
+    for rule, array in pieces:
+        read = rule.read(folder, array.shape, everything(array.shape))
+        assert read.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(read, array)
+    with pytest.raises(InputError, match="gap"):
+        outgoing(pieces[:2])
