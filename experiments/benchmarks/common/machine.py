@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "numpy", "torch", "x-transformers", "transformers", "triton")
+PACKAGES = ("jax", "jaxlib", "numpy", "torch", "x-transformers", "transformers", "safetensors", "triton")
 
 
 def machine() -> dict[str, Any]:

@@ -165,13 +165,13 @@ def table(rows: Sequence[ReadingRow]) -> TextTable:
     body = []
     for row in rows:
         size = f"{tables.digits(row.peak / MIB)} MiB"
-        body.append([f"{row.way}, {row.devices} devices", size, f"{row.ratio:.3f}", tables.seconds(row.seconds)])
-    return TextTable(["peak of anonymous memory", "peak", "of the weights", "time"], body)
+        body.append([f"{row.way}, onto {row.devices}", size, f"{row.ratio:.3f}", tables.seconds(row.seconds)])
+    return TextTable(["the way, and onto how many devices", "peak", "of the weights", "time"], body)
 
 
 def goal(rows: Sequence[ReadingRow]) -> str:
     """Whether ours takes as little as it should, in one sentence."""
-    ours = [(row.ratio, f"{row.devices} devices") for row in rows if row.way == reader.STREAMED]
+    ours = [(row.ratio, f"onto {row.devices}") for row in rows if row.way == reader.STREAMED]
     judged = Goal("sizes of the weights", REACH).judged(ours)
     return (
         f"Reading takes at most {judged.worst:.3f} times the size of the weights, those included; to reach: {REACH} "
@@ -183,10 +183,10 @@ PAGE = """# The memory of reading a published model
 
 {goal}
 
-{size} of bfloat16 in {shards} files of safetensors, every tensor turned round and divided among simulated devices of
-one process; its anonymous memory is looked at from outside every millisecond. "{streamed}" is `posjax.interop`: each
-device's part of a tensor is read when it is made, here the largest tensors last. "{whole}"
-loads all tensors before the first is made.
+{size} of bfloat16 in {shards} files of safetensors, every tensor turned round and divided among simulated devices
+of one process, whose anonymous memory is looked at from outside every millisecond. "{streamed}" is
+`posjax.interop`: a device's part of a tensor is read in pieces when it is made, here the largest tensors last.
+"{whole}" loads all tensors before the first is made.
 
 {table}
 
