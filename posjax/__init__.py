@@ -52,6 +52,7 @@ from posjax.encodings import (
     Schedule as Schedule,
     Shaw as Shaw,
     Sinusoidal as Sinusoidal,
+    StepTemperature as StepTemperature,
     T5Bias as T5Bias,
     Toeplitz as Toeplitz,
     TransformerXL as TransformerXL,

@@ -113,6 +113,18 @@ def log_n(x: ArrayLike, positions: ArrayLike, original_length: int) -> Array:
     return np.asarray(x, np.float64) * scale[:, :, None, None]
 
 
+def step_temperature(x: ArrayLike, positions: ArrayLike, scale: float, window: int, shift: int) -> Array:
+    """Queries `[B,T,N,H]` times 1 + scale ln(1 + floor((m + shift) / window)).
+
+    Source: the released code of Llama 4 (a shift of 1) and of Ministral 3 (none).
+    Second source: none; three positions by hand.
+    """
+    # Python's integers, which know no largest one.
+    windows = [[(int(m) + shift) // window for m in row] for row in np.asarray(positions)]
+    factors = 1 + scale * np.log(1 + np.asarray(windows, np.float64))
+    return np.asarray(x, np.float64) * factors[:, :, None, None]
+
+
 def rope_exact_angles(positions: ArrayLike, r: int, base: float) -> tuple[Array, Array]:
     """cos and sin of m base^(-2i/r), `[..., r/2]`, to 60 digits.
 

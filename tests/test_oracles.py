@@ -193,6 +193,11 @@ def test_xpos_scores_decay_by_zeta_per_512_positions():
     np.testing.assert_allclose(np.sum(q * k), 0.4 / 1.4 * np.sum(plain[0] * plain[1]), rtol=1e-12)
 
 
+def test_step_temperature_steps_by_windows():
+    scaled = oracles.step_temperature(np.ones((1, 3, 1, 1)), [[3, 4, 14]], 2.0, 5, 1).ravel()
+    np.testing.assert_allclose(scaled, [1, 1 + 2 * np.log(2), 1 + 2 * np.log(4)])
+
+
 def test_log_n_is_one_within_the_trained_length():
     scaled = oracles.log_n(np.ones((1, 3, 1, 1)), [[0, 15, 255]], 16).ravel()
     np.testing.assert_allclose(scaled, [1, 1, 2], rtol=1e-12)

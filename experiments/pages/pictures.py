@@ -28,6 +28,7 @@ def pictured(name: str, value: Any) -> Any:
         "CoPE": posjax.CoPE(),
         "LongRope": posjax.LongRope(8.0, 4096, (1.0,) * 64, tuple(divisors.tolist())),
         "LogN": posjax.LogN(),
+        "StepTemperature": posjax.StepTemperature(window=1024),
         "DynamicNTK": posjax.DynamicNTK(factor=1.0, original_length=4096),
         "Yarn": posjax.Yarn(factor=4.0, original_length=4096),
         "NTKByParts": posjax.NTKByParts(factor=4.0, original_length=4096),

@@ -50,6 +50,7 @@ from posjax.encodings.schedules import (
 )
 from posjax.encodings.shaw import Shaw as Shaw
 from posjax.encodings.sinusoidal import Sinusoidal as Sinusoidal
+from posjax.encodings.step_temperature import StepTemperature as StepTemperature
 from posjax.encodings.t5 import T5Bias as T5Bias
 from posjax.encodings.toeplitz import Toeplitz as Toeplitz
 from posjax.encodings.traits import structure as structure

@@ -25,6 +25,7 @@ from posjax.encodings.sandwich import Sandwich
 from posjax.encodings.schedules import NTK, DynamicNTK, Interpolation, Llama3, NTKByParts, Proportional, Yarn
 from posjax.encodings.shaw import Shaw
 from posjax.encodings.sinusoidal import Sinusoidal
+from posjax.encodings.step_temperature import StepTemperature
 from posjax.encodings.t5 import T5Bias
 from posjax.encodings.wrapped import Wrapped
 from posjax.encodings.xpos import XPos
@@ -66,6 +67,7 @@ _EXAMPLES: dict[type[Encoding], tuple[Encoding, ...]] = {
     Sandwich: (Sandwich(size=16),),
     Shaw: (Shaw(clip=5, deviation=1.0),),
     Sinusoidal: (Sinusoidal(), Sinusoidal(base=500.0, layout="split")),
+    StepTemperature: (StepTemperature(window=4, shift=1),),
     T5Bias: (T5Bias(), T5Bias(buckets=8, max_distance=20), T5Bias(bidirectional=True)),
     XPos: (XPos(), XPos(unit=64, layout="interleaved")),
     # The suite chains the other encodings' examples.

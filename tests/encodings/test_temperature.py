@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Dims, LogN, Rope, ScalableSoftmax, attend, chain
+from posjax import Dims, LogN, Rope, ScalableSoftmax, StepTemperature, attend, chain
 from tests import content_oracles as content, oracles
 
 
 @pytest.mark.holds(LogN, to=oracles.log_n)
 @pytest.mark.holds(ScalableSoftmax, to=content.scalable_softmax)
+@pytest.mark.holds(StepTemperature, to=oracles.step_temperature)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_attend_sharpens_by_position(backend):
     """After RoPE, which a scale passes through."""
@@ -20,6 +21,11 @@ def test_attend_sharpens_by_position(backend):
     turned = oracles.rope(q, at, frequencies)
     for encoding, params, scaled in (
         (chain(Rope(), LogN(4)), {"0": {}, "1": {}}, oracles.log_n(turned, at, 4)),
+        (
+            chain(Rope(), StepTemperature(0.5, 4, 1)),
+            {"0": {}, "1": {}},
+            oracles.step_temperature(turned, at, 0.5, 4, 1),
+        ),
         (
             chain(Rope(), ScalableSoftmax()),
             {"0": {}, "1": {"scale": jnp.full(6, 0.43)}},
@@ -33,7 +39,7 @@ def test_attend_sharpens_by_position(backend):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoding", [LogN(4), ScalableSoftmax()])
+@pytest.mark.parametrize("encoding", [LogN(4), ScalableSoftmax(), StepTemperature(window=4)])
 def test_a_negative_position_is_nan(encoding):
     params = encoding.join(encoding.init(jax.random.key(0), Dims(1, 2)), encoding.constants(Dims(1, 2)))
     got = encoding.rotate(params, jnp.ones((1, 2, 1, 2)), jnp.array([-1, 3]), "query")[0]
