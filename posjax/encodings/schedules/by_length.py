@@ -23,9 +23,11 @@ class DynamicNTK(Schedule):
 
         base' = base * (factor * length / original_length - (factor - 1))^(r / (r - 2))   for length > original_length
 
-    `length` is the context's, set by `at_length`; `None` means one within the trained length.
+    `length` is the context's, set by `at_length`; `None` means one within the trained length. `doubling`: the length
+    counts as the next of original_length times 1, 2, 4, and so on.
 
-    Convention: frequencies change with every token, so a cache holds keys that are not rotated yet.
+    Convention: frequencies change with every token, or at every doubling, so a cache holds keys that are not rotated
+    yet. With `doubling` and a factor of 2 it is Qwen's: a base that grows by 2^(ceil(log2(length / original)) + 1) - 1.
 
     Good at: contexts of all lengths without training: within the trained length nothing changes, past it quality
     falls off gradually.
@@ -37,20 +39,25 @@ class DynamicNTK(Schedule):
     factor of length / original_length alone.
 
     >>> DynamicNTK(factor=2.0, original_length=4).at_length(8)
-    DynamicNTK(factor=2.0, original_length=4, length=8)
+    DynamicNTK(factor=2.0, original_length=4, length=8, doubling=False)
     """
 
     factor: Factor
     original_length: TrainedLength
     length: Annotated[int | None, AtLeast(1, "the context in tokens", ", or None for the trained length")] = None
+    doubling: bool = False
 
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         # The length of the call, else that of the value, else one within the trained length.
-        length = length or self.length or self.original_length
-        stretch = self.factor * length / self.original_length
+        given = length or self.length or self.original_length
+        if self.doubling:
+            # The next power of two, in whole numbers.
+            doublings = (math.ceil(given / self.original_length) - 1).bit_length()
+            given = self.original_length << doublings
+        stretch = self.factor * given / self.original_length
         grown = stretch - (self.factor - 1)
         # Within the trained length it would shrink the base: there nothing changes.
         grown = max(grown, 1.0)
@@ -64,8 +71,8 @@ class LongRope(Schedule):
 
         theta_i = base^(-2i/r) / factor_i,   attention factor sqrt(1 + ln(factor) / ln(original_length))
 
-    `factor` is the extended length divided by `original_length`; the attention factor holds for both lists, unless
-    `attention_factor` is given. `length` is the context's, set by `at_length`.
+    `factor` is the extended length divided by `original_length`. `attention_factor`, if given, replaces the formula;
+    `long_attention_factor` does so past the trained length alone. `length` is the context's, set by `at_length`.
 
     Convention: within the trained length, as without one, the short list holds. Keys are cached before rotation.
 
@@ -76,7 +83,8 @@ class LongRope(Schedule):
 
     Errors: `InputError` for a factor or a length below 1, a divisor that is not positive, and, where the rotary size
     is known, a list that does not have one divisor for each pair.
-    Source: Ding et al. 2024, arXiv:2402.13753; the attention factor as Phi-3's released code has it.
+    Source: Ding et al. 2024, arXiv:2402.13753; the attention factor as Phi-3's released code has it, and two of them
+    as Phi-3.5-MoE's has them, under `short_mscale` and `long_mscale`.
 
     >>> LongRope(8.0, 64, short_factor=(1.0, 1.0), long_factor=(1.0, 4.0)).frequencies(4, 10_000.0)[0].tolist()
     [1.0, 0.01]
@@ -90,6 +98,7 @@ class LongRope(Schedule):
         None
     )
     length: Annotated[int | None, AtLeast(1, "the context in tokens", ", or None for the trained length")] = None
+    long_attention_factor: Annotated[float | None, Above(0, ", or None for that of the trained length")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,8 +120,10 @@ class LongRope(Schedule):
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         name = "short_factor"
+        attention_factor = self._attention_factor()
         if (length or self.length or 0) > self.original_length:
             name = "long_factor"
+            attention_factor = self.long_attention_factor or attention_factor
         divisors = getattr(self, name)
         # Only now is the rotary size known: the constructor could compare the lists with each other alone.
         if len(divisors) != rotary_size // 2:
@@ -121,7 +132,7 @@ class LongRope(Schedule):
                 f"needed are {rotary_size // 2}, one for each pair"
             )
         frequencies = inverse_frequencies(rotary_size, base) / divisors
-        return frequencies, self._attention_factor()
+        return frequencies, attention_factor
 
     def _attention_factor(self) -> float:
         if self.attention_factor is not None:

@@ -104,7 +104,8 @@ class Yarn(NTKByParts):
     quotient (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1); else the formula above.
 
     Convention: the factor scales the channels that turn; with `Rope(fraction=...)` below 1 the others keep their size,
-    as in the released checkpoints' code.
+    as in the released checkpoints' code. DeepSeek's models have a second temperature, of `mscale_all_dim`, which is
+    no part of the rotation: their attention multiplies 1/sqrt(H) by `score_factor`.
 
     Good at: the widest extension without training of these schedules from about 4 times on, in loss and in
     retrieval, and little fine-tuning beyond.
@@ -140,15 +141,26 @@ class Yarn(NTKByParts):
         frequencies, _ = super().frequencies(rotary_size, base, length)
         return frequencies, self._attention_factor()
 
-    def _attention_factor(self) -> float:
-        def temperature(scale: float) -> float:
-            return 0.1 * scale * math.log(self.factor) + 1
+    @property
+    def score_factor(self) -> float:
+        """What models that read `mscale_all_dim` so multiply the scale of all scores by: its temperature, squared.
 
+        1 without an `mscale_all_dim`. DeepSeek V2 and V3 and their descendants (Kimi, GLM-5, Mistral 4) read it so,
+        Ministral 3 does not, although its files have the key.
+        """
+        if not self.mscale_all_dim:
+            return 1.0
+        return self._temperature(self.mscale_all_dim) ** 2
+
+    def _attention_factor(self) -> float:
         if self.attention_factor is not None:
             return self.attention_factor
         if self.mscale and self.mscale_all_dim:
-            return temperature(self.mscale) / temperature(self.mscale_all_dim)
-        return temperature(1.0)
+            return self._temperature(self.mscale) / self._temperature(self.mscale_all_dim)
+        return self._temperature(1.0)
+
+    def _temperature(self, scale: float) -> float:
+        return 0.1 * scale * math.log(self.factor) + 1
 
 
 @dataclass(frozen=True)
