@@ -27,10 +27,8 @@ from posjax.encodings.log_n import LogN as LogN
 from posjax.encodings.near_far import NearFar as NearFar, near_far as near_far
 from posjax.encodings.pinned import Pinned as Pinned
 from posjax.encodings.pose import PoSE as PoSE
-from posjax.encodings.published import (
-    from_rope_parameters as from_rope_parameters,
-    to_rope_parameters as to_rope_parameters,
-)
+from posjax.encodings.published import from_rope_parameters as from_rope_parameters
+from posjax.encodings.published_writing import to_rope_parameters as to_rope_parameters
 from posjax.encodings.randomized import Randomized as Randomized
 from posjax.encodings.regrouped import Regrouped as Regrouped
 from posjax.encodings.rope import Rope as Rope

@@ -4,73 +4,25 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from posjax.encodings import published_keys as keys
-from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, LENGTH, LONGEST, REFUSED
+from posjax.encodings.base import Encoding, NoPE
+from posjax.encodings.chain import chain
+from posjax.encodings.log_n import LogN
+from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, LENGTH, LONGEST, TEMPERED, Layout
+from posjax.encodings.published_schedules import KINDS, kind_of, schedule_of
 from posjax.encodings.rope import Rope
-from posjax.encodings.schedules import (
-    NTK,
-    DynamicNTK,
-    Interpolation,
-    Llama3,
-    LongRope,
-    Plain,
-    Proportional,
-    Schedule,
-    Yarn,
-)
+from posjax.encodings.schedules import DynamicNTK
+from posjax.encodings.step_temperature import StepTemperature
 from posjax.errors import InputError
 
-_Kind = tuple[Callable[..., Schedule], dict[str, str], dict[str, str]]
 
-# For each type: its schedule, the keys that it needs, and those that it may have, by the names of our fields.
-_KINDS: dict[str, _Kind] = {
-    "default": (Plain, {}, {}),
-    "linear": (Interpolation, {"factor": "factor"}, {}),
-    "dynamic": (DynamicNTK, {"factor": "factor", LENGTH: "original_length"}, {}),
-    "yarn": (
-        Yarn,
-        {"factor": "factor", LENGTH: "original_length"},
-        {name: name for name in ("beta_fast", "beta_slow", "truncate", "attention_factor", "mscale", "mscale_all_dim")},
-    ),
-    "llama3": (
-        Llama3,
-        {"factor": "factor", LENGTH: "original_length"},
-        {name: name for name in ("low_freq_factor", "high_freq_factor")},
-    ),
-    "longrope": (
-        LongRope,
-        {"factor": "factor", LENGTH: "original_length", "short_factor": "short_factor", "long_factor": "long_factor"},
-        {"attention_factor": "attention_factor"},
-    ),
-    # The share is of the pairs that turn, over the exponents of the whole head: the schedule's, not the Rope's.
-    "proportional": (Proportional, {"partial_rotary_factor": "fraction"}, {"factor": "factor"}),
-}
-_BY_ALPHA: _Kind = (NTK, {"alpha": "factor"}, {})
-"""What type "dynamic" is with an alpha: the base grows by it once, at every length."""
-_ALIASES = {"su": "longrope"}
-_IDLE = {"dynamic": ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")}
-"""Keys that checkpoints carry beside a type and that change nothing; "finetuned" beside every type."""
-
-_INNER = {
-    "type",
-    "rope_type",
-    "rope_theta",
-    "finetuned",
-    "alpha",
-    "factor",
-    "short_mscale",
-    "long_mscale",
-    LONGEST,
-    *REFUSED,
-    *(key for _, needs, may in _KINDS.values() for key in (*needs, *may)),
-}
-
-
-def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_type: str | None = None) -> Rope:
-    """The `Rope` of a published checkpoint's configuration, which is understood or refused.
+def from_rope_parameters(
+    config: Mapping[str, Any] | keys.Configuration, layer_type: str | None = None, layout: Layout | None = None
+) -> Encoding:
+    """The encoding that a published checkpoint's configuration names, which is understood or refused: mostly a `Rope`.
 
     Reads a configuration as a dict, or an object with `to_dict()`: `rope_theta` beside `rope_scaling` with `type` or
     `rope_type`; all of it inside `rope_parameters`, once or by layer type; those rope parameters alone, as
@@ -79,15 +31,18 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
 
     `layer_type`: where layers turn differently, which of them: the name under which parameters are nested; else
     "full_attention" or "sliding_attention" beside `rope_local_base_freq`, `local_rope_theta` or `swa_rope_theta`, and
-    "main" or "compress" beside `compress_rope_theta`. Layers without a rotation, such as those of `no_rope_layers`,
-    are the caller's to leave out.
+    "main" or "compress" beside `compress_rope_theta`. It is `NoPE()` where `rope_parameters` has null for that type;
+    other layers without a rotation, such as those of `no_rope_layers`, are the caller's to leave out. `layout`: which
+    channels pair, needed where the model type is unknown and the configuration does not say it.
 
     Convention: the layout is what `rope_interleave` or `original_rope` says, else that of the model type's released
     code, else, without a model type, "split" (GPT-J's and ChatGLM's spellings: "interleaved"). A base or share left
     out is the model type's where that is known; without a model type, 10,000 and the whole head. A "dynamic"
     schedule's trained length is `max_position_embeddings`, as in the released code; other types read
     `original_max_position_embeddings`, and `max_position_embeddings` where there is none. A factor of YaRN or LongRoPE
-    left out is the quotient of the two. Softmax scales by `mscale_all_dim` (DeepSeek) are no part of a `Rope`.
+    left out is the quotient of the two. Positions are those of text: `mrope_section` then changes nothing. Queries
+    that grow with their position are chained: `StepTemperature` for `llama_4_scaling_beta`, `LogN` for Qwen's
+    `use_logn_attn`. A softmax scale by `mscale_all_dim` (DeepSeek) is no part of the result: `Yarn.score_factor`.
 
     Errors: `InputError` that names what is unknown, missing or contradicts: a type, a layer type, a model type, or a
     key; any key with "rope", "rotary", "theta", "alibi" or "position" in it is one of the known or refused, and so is
@@ -104,6 +59,9 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
     model = keys.opened(config)
     keys.check(model)
     inner, bases, layered = keys.of_layer(model, layer_type)
+    if inner is None:
+        return NoPE()
+    inner = dict(inner)
     if not inner and not keys.says(model):
         raise InputError(
             f"the configuration (model_type={model.get('model_type')!r}) names nothing rotary: take the "
@@ -112,75 +70,51 @@ def from_rope_parameters(config: Mapping[str, Any] | keys.Configuration, layer_t
     # Each of these takes its own keys out of `inner`: what is left at the end is the schedule's, or unknown.
     base = _base(model, inner, bases, layered)
     fraction = _fraction(model, inner, layered)
-    kind = _kind(inner)
+    kind = kind_of(inner)
     given = {key: value for key, value in inner.items() if value is not None}
     _lengths(kind, given, model, layered)
-    _settle(kind, given)
+    temperature = _temperature(kind, given, model)
     if kind == "proportional":
         # The share is the schedule's there, and all channels count for its exponents.
         given["partial_rotary_factor"] = fraction
         fraction = 1.0
-    schedule = _schedule(kind, given)
-    layout = keys.layout(model)
-    return Rope(base=base, schedule=schedule, layout=layout, fraction=fraction)
+    schedule = schedule_of(kind, given)
+    if model.get("use_dynamic_ntk"):
+        if kind != "default":
+            raise InputError(f"the configuration has use_dynamic_ntk=True and type {kind!r}: remove one")
+        schedule = DynamicNTK(2.0, _trained(model), doubling=True)
+    rope = Rope(base=base, schedule=schedule, layout=keys.layout(model, layout), fraction=fraction)
+    return chain(rope, temperature)
 
 
-def _schedule(kind: str, given: dict[str, Any]) -> Schedule:
-    schedule, needs, may = _KINDS[kind]
-    if kind == "dynamic" and "alpha" in given:
-        schedule, needs, may = _BY_ALPHA
-    known = {*needs, *may}
-    unknown = sorted(set(given) - known)
-    if unknown:
+def _temperature(kind: str, given: dict[str, Any], model: dict[str, Any]) -> Encoding:
+    """What scales queries by their position, whose keys are taken out of `given`."""
+    if model.get("use_logn_attn"):
+        return LogN(_trained(model))
+    beta = given.pop("llama_4_scaling_beta", None)
+    if not beta:
+        return NoPE()
+    if model.get("model_type") not in TEMPERED:
         raise InputError(
-            f"rope parameters of type {kind!r} have the unknown key {unknown[0]!r}: known are "
-            f"{', '.join([*needs, *may]) or 'none'}"
+            f"rope parameters have llama_4_scaling_beta={beta!r}, which the code of model_type="
+            f"{model['model_type']!r} does not read: remove it, or chain StepTemperature to what is read"
         )
-    missing = [key for key in needs if key not in given]
-    if missing:
-        raise InputError(f"rope parameters of type {kind!r} lack {missing[0]!r}: give it beside the type")
-    fields = {}
-    for key, ours in {**needs, **may}.items():
-        if key in given:
-            fields[ours] = _value(given[key])
-    return schedule(**fields)
+    window = given.get(LENGTH)
+    if window is None:
+        raise InputError(f"rope parameters have llama_4_scaling_beta={beta!r} and lack {LENGTH!r}: give it beside")
+    # Of the other types it is the temperature's alone.
+    if LENGTH not in KINDS[kind][1]:
+        given.pop(LENGTH)
+    return StepTemperature(beta, window)
 
 
-def _value(given: Any) -> Any:
-    if not isinstance(given, (list, tuple)):
-        return given
-    # What is no number stays as it is, and the schedule names it.
-    each = []
-    for one in given:
-        each.append(float(one) if isinstance(one, numbers.Real) else one)
-    return tuple(each)
-
-
-def _kind(inner: dict[str, Any]) -> str:
-    for key, remedy in REFUSED.items():
-        if inner.get(key) is not None:
-            raise InputError(f"rope parameters have {key}={inner[key]!r}, which no Rope can say: {remedy}")
-    for key in inner.keys() - _INNER:
-        # A null is passed over below, but not where nobody knows what it would be a null of.
-        if inner[key] is None:
-            raise InputError(f"rope parameters have the unknown key {key!r}: remove it")
-    old = inner.pop("type", None)
-    new = inner.pop("rope_type", None)
-    for kind in (old, new):
-        if kind is not None and not isinstance(kind, str):
-            raise InputError(f"rope parameters have the type {kind!r}: needed is one of {', '.join(_KINDS)}")
-    if old is not None and new is not None and _ALIASES.get(old, old) != _ALIASES.get(new, new):
-        raise InputError(f"rope parameters have type={old!r} and rope_type={new!r}: they contradict, remove one")
-    # Files from the change of spellings carry both.
-    kind = "default"
-    if new is not None:
-        kind = new
-    elif old is not None:
-        kind = old
-    kind = _ALIASES.get(kind, kind)
-    if kind not in _KINDS:
-        raise InputError(f"rope parameters have the unknown type {kind!r}: known are {', '.join(_KINDS)}")
-    return kind
+def _trained(model: dict[str, Any]) -> int:
+    """The trained length of Qwen, the first of its name."""
+    if model.get("seq_length") is None:
+        raise InputError(
+            "the configuration has use_dynamic_ntk or use_logn_attn, and no trained length: add seq_length"
+        )
+    return model["seq_length"]
 
 
 def _base(model: dict[str, Any], inner: dict[str, Any], outside: dict[str, Any], layered: bool) -> float:
@@ -313,7 +247,7 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     original = outside
     if original is None:
         original = longest
-    if LENGTH in _KINDS[kind][1] and "alpha" not in given and original is not None:
+    if LENGTH in KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
     if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):
         trained = _number(LENGTH, given[LENGTH])
@@ -322,64 +256,3 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
         if kind == "longrope":
             factor = max(factor, 1.0)
         given["factor"] = factor
-
-
-def _settle(kind: str, given: dict[str, Any]) -> None:
-    """Takes out what changes nothing, and says in our words what has others."""
-    given.pop("finetuned", None)
-    for key in _IDLE.get(kind, ()):
-        given.pop(key, None)
-    if given.get("factor") == 1 and (kind in ("default", "proportional") or "alpha" in given):
-        given.pop("factor")
-    # With mscale at 1 alone both released readings of it give 0.1 ln(factor) + 1; with another they part.
-    if kind == "yarn" and given.get("mscale") == 1 and not given.get("mscale_all_dim"):
-        given.pop("mscale")
-        given.pop("mscale_all_dim", None)
-    if kind == "longrope" and {"short_mscale", "long_mscale"} & set(given):
-        short = given.pop("short_mscale", None)
-        long = given.pop("long_mscale", None)
-        if short != long or given.setdefault("attention_factor", short) != short:
-            raise InputError(
-                f"rope parameters have short_mscale={short}, long_mscale={long} and attention_factor="
-                f"{given.get('attention_factor')}: LongRope has one, attention_factor, so they must agree"
-            )
-
-
-def to_rope_parameters(rope: Rope) -> dict[str, Any]:
-    """The `rope_parameters` that a checkpoint of this `Rope` carries, in the new spelling.
-
-    Convention: `from_rope_parameters` reads them back to an equal `Rope`, alone or inside a configuration that has no
-    share of the head of its own: a whole head is not written down, as in the released files.
-
-    Errors: `InputError` for a schedule without a published name or with a length set, for the interleaved layout, or
-    for a fraction beside a proportional schedule, none of which rope parameters can say.
-
-    >>> to_rope_parameters(Rope(base=5e5))
-    {'rope_type': 'default', 'rope_theta': 500000.0}
-    """
-    if not isinstance(rope, Rope):
-        raise InputError(f"to_rope_parameters got {rope!r}: needed is a Rope, the only encoding with such parameters")
-    if rope.layout != "split":
-        raise InputError(
-            "rope parameters cannot say layout='interleaved': convert the weights with convert_layout and use 'split'"
-        )
-    if getattr(rope.schedule, "length", None) is not None:
-        raise InputError(
-            f"rope parameters cannot say the length of {rope.schedule!r}: write the Rope as it was before at_length"
-        )
-    if isinstance(rope.schedule, Proportional) and rope.fraction != 1.0:
-        raise InputError(f"rope parameters cannot say fraction={rope.fraction} beside {rope.schedule!r}: use 1")
-    for kind, (schedule, needs, may) in _KINDS.items():
-        if schedule is type(rope.schedule):
-            written: dict[str, Any] = {"rope_type": kind, "rope_theta": rope.base}
-            # A whole head is not written down, as in the released files.
-            if rope.fraction != 1.0:
-                written["partial_rotary_factor"] = rope.fraction
-            for key, ours in {**needs, **may}.items():
-                value = getattr(rope.schedule, ours)
-                if isinstance(value, tuple):
-                    value = list(value)  # JSON has no tuples.
-                if value is not None:
-                    written[key] = value
-            return written
-    raise InputError(f"{rope.schedule!r} has no published name: known are {', '.join(_KINDS)}")

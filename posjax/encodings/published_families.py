@@ -39,51 +39,53 @@ def _families(layout: Layout, names: str, base: float | None = None, fraction: f
 
 NAMED = {
     # What each of these groups says holds where a file is silent: a layout, a base, a share of the head.
-    **_families("split", "llama mistral qwen2 qwen3 gemma gemma2 phi3 falcon", 1e4),
-    # No known base: their files name one.
     **_families(
         "split",
-        "nemotron-nas mixtral ministral ministral3 qwen qwen2_moe qwen3_moe deepseek minicpm internlm "
-        "internlm2 internlm3 baichuan olmo olmo2 olmo3 olmoe granite granitemoe starcoder2 seed_oss "
-        "arcee phimoe hunyuan_v1_dense hunyuan_v1_moe exaone4 dbrx mpt gemma4_text modernbert mimo",
+        "llama mistral ministral qwen qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 vaultgemma phi3 falcon falcon_h1 "
+        "granite granitemoe granitemoeshared olmo olmo2 olmoe olmo_hybrid starcoder2 seed_oss arcee exaone4 exaone_moe "
+        "hunyuan_v1_dense hunyuan_v1_moe internlm internlm2 internlm3 minicpm deepseek baichuan jais2 dots1 doge "
+        "diffllama nanochat afmoe nemotron-nas",
+        1e4,
     ),
-    # They turn a part of the head, and only their files say which.
-    **_families(
-        "split",
-        "phi stablelm persimmon nemotron glm4_moe qwen3_next qwen3_5_text minimax_m3 mimo_v2_flash "
-        "stablelm_epoch nomic_bert",
-        fraction=None,
-    ),
+    **_families("split", "mixtral phimoe lfm2 lfm2_moe qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text", 1e6),
+    **_families("split", "olmo3 flex_olmo exaone bitnet mllama_text_model qwen3_vl_text qwen3_vl_moe_text", 5e5),
     **_families("split", "gemma3_text gemma3n_text", 1e6),
-    **_families("split", "gpt_neox phi-msft", 1e4, None),
-    **_families("split", "minimax_m2", 5e6, None),
     "gpt_oss": Family("split", 150_000.0),
     "smollm3": Family("split", 2e6),
     "apertus": Family("split", 12e6),
+    # Whether they rotate, or how fast, their files must say.
+    **_families("split", "mpt dbrx ministral3 gemma4_text lfm3 modernbert mimo"),
+    # They turn a part of the head.
+    **_families("split", "gpt_neox stablelm qwen3_next qwen3_5_text qwen3_5_moe_text", 1e4, 0.25),
+    **_families("split", "phi nemotron glm4_moe", 1e4, 0.5),
+    "persimmon": Family("split", None, 0.5),
+    # Which part, only their files say.
+    **_families("split", "minimax_m3 mimo_v2_flash stablelm_epoch nomic_bert", fraction=None),
+    "phi-msft": Family("split", 1e4, None),
+    "minimax_m2": Family("split", 5e6, None),
     # Their released code turns neighbours, (2i, 2i + 1).
     **_families(
         "interleaved",
-        "cohere cohere2 ernie4_5 ernie4_5_moe deepseek_v2 deepseek_v3 kimi_k2 helium glm_moe_dsa glm4_moe_lite",
+        "roformer cohere2 deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm_moe_dsa glm4_moe_lite youtu",
+        1e4,
     ),
-    **_families("interleaved", "glm glm4", fraction=None),
+    **_families("interleaved", "cohere ernie4_5 ernie4_5_moe llama4_text", 5e5),
+    "helium": Family("interleaved", 1e5),
+    "longcat_flash": Family("interleaved", 1e7),
+    "mistral4": Family("interleaved"),
+    **_families("interleaved", "glm glm4 chatglm", 1e4, 0.5),
     **_families("interleaved", "gptj codegen", 1e4, None),
-    "roformer": Family("interleaved", 1e4),
-    "chatglm": Family("interleaved", 1e4, 0.5),
-    "llama4_text": Family("interleaved", 5e5),
 }
+"""As transformers 5.24 has them; those that it lacks, as their own released code does."""
 NAMELESS = Family("split", 1e4)
 SPELLED = ((("rotary_dim", "n_embd"), "gptj"), (("rope_ratio",), "chatglm"), (("original_rope",), "chatglm"))
 """Without a model type, these keys together tell the family."""
 STILL = {
-    "nemotron_h": "NoPE",
-    "kimi_linear": "NoPE",
-    "jamba": "NoPE",
+    **dict.fromkeys(("nemotron_h", "kimi_linear", "jamba"), "NoPE"),
     "bloom": "Alibi",
-    "t5": "T5Bias",
-    "mt5": "T5Bias",
-    "gpt2": "Learned",
-    "opt": "Learned",
-    "bert": "Learned",
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5"), "T5Bias"),
+    **dict.fromkeys(("gpt2", "gpt_neo", "gpt_bigcode", "opt", "bart", "mbart"), "Learned"),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "albert", "electra", "distilbert"), "Learned"),
 }
 """Model types that do not rotate, whatever keys they carry, and the encoding that they have instead."""
 
@@ -98,6 +100,7 @@ IMPLIED: dict[str, dict[str, float | None]] = {
     "gemma3n_text": {"rope_local_base_freq": 1e4},
     "modernbert": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},
     "mimo_v2_flash": {"swa_rope_theta": 1e4},
+    "deepseek_v4": {"compress_rope_theta": 160_000.0},
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }
 """What the released code of a model type adds where the configuration does not have the key."""
@@ -108,15 +111,18 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "alibi": ((False, None), "take Alibi"),
     "rotary": ((True, None), "an older spelling or none; take the encoding that the model has"),
     "rope": ((True, None), "take the encoding that the model has"),
-    "use_mrope": ((False, None), "positions of several coordinates have AxialRope"),
-    "use_logn_attn": ((False, None), "its queries are scaled too; set it to False, and chain LogN to what is read"),
+    "use_logn_attn": ((False, None), "it is known of Qwen alone; set it to False, and chain LogN to what is read"),
     "rotary_value": ((False, None), "values turn too, which Rope does not do"),
     "rotary_emb_scale_base": ((None,), "take XPos"),
     "rotary_scaling_factor": ((None,), "remove it and take a schedule that says the same"),
-    "use_dynamic_ntk": ((False, None), "it changes frequencies past the trained length; set it to False for that one"),
+    "use_dynamic_ntk": ((False, None), "it is known of Qwen alone; set it to False, and take DynamicNTK"),
     "position_embedding_type": ((None, "rope", "rotary", "rope_gptj"), "take the encoding that it names"),
 }
 """Keys that may have these values alone, and what to do about another."""
+OWN = {"qwen": ("use_logn_attn", "use_dynamic_ntk")}
+"""Which of those keys say more in the files of a model type."""
+TEMPERED = ("ministral3", "mistral4", None)
+"""Model types whose queries have a temperature by position where `llama_4_scaling_beta` says so."""
 LOOSE = (
     "factor",
     "beta_fast",
@@ -127,16 +133,13 @@ LOOSE = (
     "high_freq_factor",
     "yarn",
     "llama_4_scaling",
+    "llama_4_scaling_beta",
 )
 """What schedules are made of, and what nobody reads outside the rope parameters."""
-SCALED = ("gpt_oss", "apertus", "ministral3", "gemma4_text")
+SCALED = ("gpt_oss", "apertus", "ministral3", "mistral4", "gemma4_text", "lfm3")
 """Model types whose class fills in a schedule, or one for each layer type, where the configuration is silent."""
-REFUSED = {
-    "mrope_section": "for text remove it, for positions of several coordinates take "
-    "AxialRope(sections, base, frequencies='shared')",
-    "mrope_interleaved": "for text remove it; sections that alternate have no encoding here",
-    "llama_4_scaling_beta": "it is a temperature of the queries by position: remove it and chain the Rope with one",
-}
+MROPE = ("mrope_section", "mrope_interleaved", "interleaved")
+"""What divides the pairs among several coordinates; text has one, and turns plainly."""
 IDLE = (
     LONGEST,
     LENGTH,
@@ -147,6 +150,7 @@ IDLE = (
     "flash_rotary",
     "indexer_rope_interleave",
     "alibi_bias_max",
+    "use_mrope",
 )
 """Keys with such names that change nothing about how a layer turns that does turn."""
 SAYING = (
@@ -164,7 +168,7 @@ KNOWN = {*NESTS, *SAYING, *ONLY, *IDLE}
 READ = {
     *KNOWN,
     *LOOSE,
-    *REFUSED,
+    *MROPE,
     "model_type",
     "text_config",
     "attn_config",
@@ -172,6 +176,7 @@ READ = {
     "kv_channels",
     "n_embd",
     "n_head",
+    "seq_length",
     "hidden_size",
     "num_attention_heads",
 }

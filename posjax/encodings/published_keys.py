@@ -20,8 +20,8 @@ from posjax.encodings.published_families import (
     NAMELESS,
     NESTS,
     ONLY,
+    OWN,
     READ,
-    REFUSED,
     SAYING,
     SCALED,
     SPELLED,
@@ -148,16 +148,20 @@ def check(model: Mapping[str, Any]) -> None:
             f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
             "some that are not plain: write them into rope_parameters"
         )
+    if name == "baichuan" and model.get("hidden_size") != 4096:
+        raise InputError(
+            f"the configuration has model_type='baichuan' and hidden_size={model.get('hidden_size')!r}: of this type "
+            "the 7B alone rotates, with 4096; take Alibi for the 13B"
+        )
     # Every key that may be about positions is understood or refused: a rotation that is half read is a wrong one.
     for key, value in model.items():
-        if key in REFUSED and value is not None:
-            raise InputError(f"the configuration has {key}={value!r}, which no Rope can say: {REFUSED[key]}")
         if key in LOOSE and value is not None:
             raise InputError(
                 f"the configuration has {key}={value!r} beside its rope parameters and not in them: put "
                 "it into rope_parameters, with a rope_type"
             )
-        if key in ONLY and value not in ONLY[key][0]:
+        of_its_own = key in OWN.get(str(name), ()) and isinstance(value, bool)
+        if key in ONLY and value not in ONLY[key][0] and not of_its_own:
             raise InputError(
                 f"the configuration has {key}={value!r}, which is no plain rotary embedding: {ONLY[key][1]}"
             )
@@ -193,11 +197,13 @@ def says(model: Mapping[str, Any]) -> bool:
     return bool(named and named.base)
 
 
-def layout(model: Mapping[str, Any]) -> Layout:
-    """How channels pair: by the configuration's own word, else by its model type, else "split".
+def layout(model: Mapping[str, Any], given: Layout | None = None) -> Layout:
+    """How channels pair: by the configuration's own word, else by its model type, else as `given`, else "split".
 
     Errors: `InputError` for an unknown model type without a word about it, or words that contradict.
     """
+    if given not in (None, "split", "interleaved"):
+        raise InputError(f"from_rope_parameters got layout={given!r}: needed is 'split', 'interleaved' or None")
     said = {key: model[key] for key in INTERLEAVED if model.get(key) is not None}
     if model.get("position_embedding_type") == "rope_gptj":
         said["position_embedding_type"] = True
@@ -206,20 +212,31 @@ def layout(model: Mapping[str, Any]) -> Layout:
             raise InputError(f"the configuration has {key}={value!r}: needed is True or False")
     if len(set(said.values())) > 1:
         raise InputError(f"the configuration says both layouts, by {' and '.join(said)}: remove one")
+    known = family(model)
+    found = given
     if said:
         # All of them agree: any one will do.
-        return "interleaved" if next(iter(said.values())) else "split"
-    if (known := family(model)) is None:
+        found = "interleaved" if next(iter(said.values())) else "split"
+    elif known is not None and not (known is NAMELESS and given):
+        found = known.layout
+    if found is None:
         raise InputError(
-            f"model_type={model['model_type']!r} is unknown, and so is which channels pair: add "
-            "rope_interleave, False for (i, i + r/2) or True for (2i, 2i + 1), and "
-            "partial_rotary_factor where only a part of the head turns"
+            f"model_type={model['model_type']!r} is unknown, and so is which channels pair: give layout, 'split' for "
+            "(i, i + r/2) or 'interleaved' for (2i, 2i + 1), and add partial_rotary_factor where only a part of the "
+            "head turns"
         )
-    return known.layout
+    if given not in (None, found):
+        raise InputError(
+            f"from_rope_parameters got layout={given!r}, and the configuration or its model type says {found!r}: leave "
+            "it out; for converted weights, replace the layout of what is read"
+        )
+    return found
 
 
-def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str, Any], dict[str, Any], bool]:
+def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str, Any] | None, dict[str, Any], bool]:
     """The rope parameters and the bases outside for one layer type, and whether the parameters are that type's own.
+
+    None instead of parameters: layers of that type do not turn.
 
     Errors: `InputError` for a layer type that is needed and not given, that nothing answers to, or that does not turn.
     """
@@ -230,7 +247,8 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     # Files from the change of spellings carry both, and then they must agree.
     if len(given) == 2 and given[NESTS[0]] != given[NESTS[1]]:
         raise InputError("the configuration has rope_parameters and rope_scaling, and they differ: remove one")
-    inner = dict(next(iter(given.values()), {}))
+    nest = next(iter(given), NESTS[0])
+    inner = dict(given.get(nest, {}))
     bases = {}
     for key, layers in LAYERS.items():
         if layers.own == layer_type and model.get(key) is not None:
@@ -239,7 +257,9 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     if not bases:
         bases = {key: model[key] for key in BASES if model.get(key) is not None}
     if _by_layer(inner):
-        layer = _nested(inner, layer_type)
+        layer = _nested(inner, layer_type, nest)
+        if layer is None:
+            return None, bases, True
         if model.get("model_type") in SCALED and layer.get("rope_theta") is None:
             raise InputError(
                 f"rope_parameters have no rope_theta for layer_type={layer_type!r}, and layer types of a "
@@ -249,7 +269,7 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     return _flat(model, inner, layer_type), bases, False
 
 
-def _nested(inner: dict[str, Any], layer_type: str | None) -> dict[str, Any]:
+def _nested(inner: dict[str, Any], layer_type: str | None, nest: str) -> dict[str, Any] | None:
     if layer_type not in inner:
         raise InputError(
             f"rope_parameters are nested by layer type and layer_type={layer_type!r} is none of them: "
@@ -261,12 +281,14 @@ def _nested(inner: dict[str, Any], layer_type: str | None) -> dict[str, Any]:
             f"rope_parameters are nested by layer type and have {stray[0]!r} beside the types: move it "
             "into those that it is for"
         )
-    if inner[layer_type] is None:
+    own = inner[layer_type]
+    # What scales nothing leaves a plain rotation; what has no parameters of a rotation does not turn.
+    if own is None and nest == NESTS[1]:
         raise InputError(
-            f"rope_parameters have null for layer_type={layer_type!r}: in some models such layers do not "
-            "rotate, in others plainly; take NoPE for the first, write the others' parameters out"
+            f"rope_scaling has null for layer_type={layer_type!r}, which may mean no scaling or no rotation: take NoPE "
+            "for the latter, write the parameters out for the former"
         )
-    return dict(inner[layer_type])
+    return own
 
 
 def _flat(model: Mapping[str, Any], inner: dict[str, Any], layer_type: str | None) -> dict[str, Any]:

@@ -15,11 +15,15 @@ from posjax import (
     Interpolation,
     Llama3,
     LongRope,
+    NoPE,
+    NTKByParts,
     Plain,
     Proportional,
     Rope,
+    StepTemperature,
     Yarn,
     attend,
+    chain,
     convert_layout,
     from_rope_parameters,
     to_rope_parameters,
@@ -74,12 +78,73 @@ def test_a_golden_case_survives_the_round_trip(case):
         Rope(1e6, Proportional(1.0)),
         Rope(schedule=Llama3(8.0, 512, 0.5, 5.0)),
         Rope(schedule=LongRope(4.0, 64, (1.0, 2.0), (3.0, 4.0), 1.25)),
+        Rope(schedule=LongRope(4.0, 64, (1.0, 2.0), (3.0, 4.0), 1.25, long_attention_factor=1.5)),
+        Rope(schedule=NTK(1000.0)),
+        chain(Rope(schedule=Yarn(4.0, 512)), StepTemperature(0.2, 512)),
     ],
     ids=repr,
 )
 def test_every_field_survives_the_round_trip(rope):
     assert from_rope_parameters({"rope_parameters": to_rope_parameters(rope)}) == rope
     assert from_rope_parameters(to_rope_parameters(rope)) == rope, "the bare dictionary is not recognised"
+    old = json.loads(json.dumps(to_rope_parameters(rope, "rope_scaling")))
+    assert from_rope_parameters(old) == rope and ("rope_scaling" in old and "rope_parameters" not in old)
+    by_layer = to_rope_parameters({"full_attention": rope, "other": NoPE()})
+    assert from_rope_parameters({"rope_parameters": by_layer}, "full_attention") == rope
+    assert from_rope_parameters({"rope_parameters": by_layer}, "other") == NoPE()
+
+
+def test_layer_types_are_written_as_gemma_writes_them():
+    layers = {"full_attention": Rope(1e6, Interpolation(8.0)), "sliding_attention": Rope(1e4)}
+    old = to_rope_parameters(layers, "rope_scaling")
+    assert old["rope_theta"] == 1e6 and old["rope_local_base_freq"] == 1e4
+    for name, rope in layers.items():
+        assert from_rope_parameters(old, name) == rope
+    for unsaid in (
+        {"full_attention": Rope()},
+        layers | {"sliding_attention": Rope(schedule=Yarn(2.0, 8))},
+        layers | {"chunked_attention": Rope()},
+        layers | {"sliding_attention": NoPE()},
+    ):
+        with pytest.raises(InputError, match="rope_scaling cannot say the layer types full_attention"):
+            to_rope_parameters(unsaid, "rope_scaling")
+    with pytest.raises(InputError, match="two shares of the head"):
+        to_rope_parameters(layers | {"sliding_attention": Rope(fraction=0.5)}, "rope_scaling")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: to_rope_parameters(Rope(), "new"), "spelling='new'"),
+        (lambda: to_rope_parameters(Rope(), model_type="cohere"), "layout='split' for model_type='cohere'"),
+        (lambda: to_rope_parameters(Rope(), model_type="unheard"), "model_type='unheard'"),
+        (lambda: to_rope_parameters(chain(Rope(), StepTemperature(0.1, 8))), "cannot say StepTemperature"),
+        (
+            lambda: to_rope_parameters(chain(Rope(schedule=Yarn(2.0, 8)), StepTemperature(0.1, 8)), model_type="llama"),
+            "ministral3, mistral4",
+        ),
+        (lambda: to_rope_parameters(Rope(schedule=LongRope(4.0, 64, (1.0,), (3.0,), None, None, 1.5))), "both"),
+        (lambda: from_rope_parameters({"rope_theta": 1e4}, layout="half"), "layout='half'"),
+        (lambda: from_rope_parameters({"model_type": "cohere"}, layout="split"), "says 'interleaved': leave it out"),
+    ],
+)
+def test_what_two_sides_cannot_say_is_named(make, named):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert named in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+def test_a_layout_is_given_where_nobody_says_it():
+    unheard = {"model_type": "unheard", "rope_theta": 1e4}
+    assert from_rope_parameters(unheard, layout="interleaved") == Rope(layout="interleaved")
+    assert from_rope_parameters({"rope_theta": 1e4}, layout="interleaved") == Rope(layout="interleaved")
+    assert from_rope_parameters({"model_type": "llama"}, layout="split") == Rope()
+
+
+def test_a_share_that_is_not_the_model_types_own_is_written():
+    for fraction in (1.0, 0.5, 0.25):
+        written = to_rope_parameters(Rope(fraction=fraction), model_type="phi")
+        assert from_rope_parameters({"model_type": "phi", "rope_parameters": written}) == Rope(fraction=fraction)
 
 
 def test_nested_by_layer_type():
@@ -150,8 +215,10 @@ def test_agreement_is_no_contradiction():
 
 
 def test_writing_errors_name_what_has_no_name():
-    with pytest.raises(InputError, match=r"NTK\(factor=2.0\) has no published name.*linear"):
-        to_rope_parameters(Rope(schedule=NTK(2.0)))
+    with pytest.raises(InputError, match=r"NTKByParts\(factor=2.0.*has no published name.*linear"):
+        to_rope_parameters(Rope(schedule=NTKByParts(2.0, 8)))
+    with pytest.raises(InputError, match=r"doubling=True\) has no published name"):
+        to_rope_parameters(Rope(schedule=DynamicNTK(2.0, 8, doubling=True)))
     with pytest.raises(InputError, match=r"layout='interleaved'.*convert_layout"):
         to_rope_parameters(Rope(layout="interleaved"))
     with pytest.raises(InputError, match=r"length=8.*at_length"):

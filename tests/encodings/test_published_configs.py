@@ -8,40 +8,42 @@ import pytest
 from posjax import (
     NTK,
     DynamicNTK,
+    Encoding,
     InputError,
     Interpolation,
     Llama3,
+    LogN,
     LongRope,
+    Plain,
     Proportional,
     Rope,
+    StepTemperature,
     Yarn,
+    chain,
     from_rope_parameters,
     to_rope_parameters,
 )
+from posjax.encodings import Chain
 from tests import golden
 
-CONFIGS = golden.published("rope_configs.json", "configs")
+CONFIGS = golden.cases("rope_published.json")
 ORIGINAL = "original_max_position_embeddings"
 
-REFUSED = {  # name: what the refusal must name
-    "Ministral 3 3B": "llama_4_scaling_beta",
-    "Qwen 1 (7B)": "use_dynamic_ntk",
-    "Qwen2-VL (mrope spelling)": "mrope_section",
-    "Qwen3-VL 32B": "mrope_section",
-    "Qwen3.5 27B": "mrope_section",
-    "DeepSeek V4 Flash": "rope_interleave",
-    "Kimi K3 (no rope keys)": "model_type='kimi_linear'",
-    "Baichuan 2 7B": "model_type='baichuan'",  # The 13B of that type is ALiBi, and neither says so.
-    "Falcon-RW 1B (alibi true)": "alibi=True",
-    "OLMo 3 7B, full layers": "layer_type",
-    "Nemotron 3 Nano (hybrid, NoPE attention)": "model_type='nemotron_h'",
-    "Jamba (no positions)": "model_type='jamba'",
-    "MiMo V2 Flash, full": "swa_rope_theta",
+STILL = {  # name: what the refusal must name
+    "Kimi K3 (no rope keys)": "model_type='kimi_linear', which does not rotate: take NoPE",
+    "Falcon-RW 1B (alibi true)": "alibi=True, which is no plain rotary embedding: take Alibi",
+    "Nemotron 3 Nano (hybrid, NoPE attention)": "model_type='nemotron_h', which does not rotate: take NoPE",
+    "Jamba (no positions)": "model_type='jamba', which does not rotate: take NoPE",
 }
+BY_LAYER = {"OLMo 3 7B, full layers": "full_attention", "MiMo V2 Flash, full": "full_attention"}
+"""Without a layer type in the file, though their layers differ: refused until it is named."""
+CHAINED = {"Ministral 3 3B": StepTemperature(0.1, 16384), "Qwen 1 (7B)": LogN(8192)}
+"""What scales the queries after the rotation."""
 INTERLEAVED = {
     "llama4_text",
     "deepseek_v2",
     "deepseek_v3",
+    "deepseek_v4",
     "kimi_k2",
     "glm",
     "glm_moe_dsa",
@@ -69,40 +71,79 @@ def head_size(case: dict) -> int:
     return width // (heads or config["n_head"])
 
 
+def read(case: dict) -> Encoding:
+    return from_rope_parameters(case["config"], BY_LAYER.get(case["name"], case["layer_type"]))
+
+
 def agrees(rope: Rope, case: dict, expected: list[float]) -> None:
     frequencies, factor = rope.schedule.frequencies(rope.rotary_size(head_size(case)), rope.base)
     np.testing.assert_allclose(frequencies, expected, rtol=1e-6, atol=0)
     np.testing.assert_allclose(factor, OWN_FACTOR.get(case["name"], case["attention_factor"]), rtol=1e-6)
 
 
-@pytest.mark.parametrize("case", CONFIGS, ids=lambda case: case["name"] if isinstance(case, dict) else None)
-def test_every_published_configuration_is_right_or_refused_by_name(case):
-    if case["name"] in REFUSED:
-        with pytest.raises(InputError, match=re.escape(REFUSED[case["name"]])) as caught:
-            from_rope_parameters(case["config"], case["layer_type"])
-        assert "\n" not in str(caught.value)
-        return
-    rope = from_rope_parameters(case["config"], case["layer_type"])
+ROTARY = [case for case in CONFIGS if case["name"] not in STILL]
+
+
+@pytest.mark.holds(
+    DynamicNTK, Interpolation, Llama3, LongRope, NTK, Plain, Proportional, Yarn, to="rope_published.json"
+)
+@pytest.mark.parametrize("case", ROTARY, ids=lambda case: case["name"])
+def test_every_published_configuration_is_right(case):
+    rope = encoding = read(case)
+    if isinstance(encoding, Chain):
+        rope, temperature = encoding.parts
+        assert temperature == CHAINED[case["name"]]
     assert rope.layout == ("interleaved" if case["config"]["model_type"] in INTERLEAVED else "split")
     if case["name"] in READ_ELSEWHERE:
         size, pairs = READ_ELSEWHERE[case["name"]]
         assert rope.rotary_size(head_size(case)) == size and len(rope.schedule.frequencies(size, rope.base)[0]) == pairs
         return
-    assert case["inv_freq"] is not None, "a model that does not rotate was given a Rope"
     agrees(rope, case, case["inv_freq"])
     # Hunyuan's base grows once, by alpha; transformers' general code recomputes it past the length without the alpha.
     if "at_length" in case and not isinstance(rope.schedule, NTK):
         agrees(rope.at_length(case["at_length"]), case, case["inv_freq_at_length"])
 
 
-@pytest.mark.skipif(not isinstance(CONFIGS[0], dict), reason="configurations absent")
+@pytest.mark.parametrize("case", [case for case in CONFIGS if case["name"] in STILL], ids=lambda case: case["name"])
+def test_a_published_model_that_does_not_rotate_is_refused_by_name(case):
+    with pytest.raises(InputError, match=re.escape(STILL[case["name"]])):
+        read(case)
+
+
+@pytest.mark.parametrize("case", [case for case in CONFIGS if case["name"] in BY_LAYER], ids=lambda case: case["name"])
+def test_a_published_model_whose_layers_differ_needs_the_layer_type(case):
+    with pytest.raises(InputError, match="give layer_type, one of full_attention, sliding_attention"):
+        from_rope_parameters(case["config"])
+
+
+@pytest.mark.parametrize("case", ROTARY, ids=lambda case: case["name"])
+def test_a_published_configuration_survives_the_round_trip(case):
+    encoding, name = read(case), case["config"]["model_type"]
+    if case["name"] == "Qwen 1 (7B)":
+        with pytest.raises(InputError, match="needed is a Rope"):
+            to_rope_parameters(encoding)
+        return
+    # MiMo's and Gemma's flat files have a second base: beside it the parameters are those of one layer type.
+    layer_type = BY_LAYER.get(case["name"], case["layer_type"])
+    if layer_type is not None:
+        nested = to_rope_parameters({layer_type: encoding}, model_type=name)
+        assert from_rope_parameters({"model_type": name, "rope_parameters": nested}, layer_type) == encoding
+        return
+    written = to_rope_parameters(encoding, model_type=name)
+    assert from_rope_parameters({"model_type": name, "hidden_size": 4096, "rope_parameters": written}) == encoding
+    old = to_rope_parameters(encoding, "rope_scaling", name)
+    assert from_rope_parameters({"model_type": name, "hidden_size": 4096, **old}) == encoding
+
+
 def test_the_lists_of_exceptions_are_of_this_file():
-    assert {*REFUSED, *OWN_FACTOR, *READ_ELSEWHERE} <= {case["name"] for case in CONFIGS}
+    named = {*STILL, *BY_LAYER, *CHAINED, *OWN_FACTOR, *READ_ELSEWHERE}
+    assert len(CONFIGS) == 84 and named <= {case["name"] for case in CONFIGS}
     assert {case["config"]["model_type"] for case in CONFIGS} >= INTERLEAVED
 
 
 GPTJ = {"rotary_dim": 64, "n_embd": 4096, "n_head": 16}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, ORIGINAL: 4096}
+COHERE = Rope(5e5, Interpolation(2.0), layout="interleaved")
 LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
 
 
@@ -172,7 +213,20 @@ LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
             {"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.25, **LISTS},
             Rope(schedule=LongRope(4.0, 64, (1.0, 1.0), (2.0, 3.0), 1.25)),
         ),
+        (
+            {"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.5, **LISTS},
+            Rope(schedule=LongRope(4.0, 64, (1.0, 1.0), (2.0, 3.0), 1.25, long_attention_factor=1.5)),
+        ),
         ({"type": "linear", "factor": 2.0, "rope_theta": 1e6}, Rope(1e6, Interpolation(2.0))),
+        ({"rope_scaling": YARN | {"mrope_section": [2, 1, 1], "interleaved": True}}, Rope(schedule=Yarn(4.0, 4096))),
+        (YARN | {"llama_4_scaling_beta": 0.1}, chain(Rope(schedule=Yarn(4.0, 4096)), StepTemperature(0.1, 4096))),
+        (YARN | {"llama_4_scaling_beta": 0}, Rope(schedule=Yarn(4.0, 4096))),
+        ({"rope_type": "default", "llama_4_scaling_beta": 0.2, ORIGINAL: 8}, chain(Rope(), StepTemperature(0.2, 8))),
+        ({"model_type": "qwen", "use_logn_attn": True, "seq_length": 8}, chain(Rope(), LogN(8))),
+        ({"model_type": "cohere", "rope_scaling": {"type": "linear", "factor": 2.0}}, COHERE),
+        ({"model_type": "gpt_neox", "rotary_emb_base": 1000}, Rope(1e3, fraction=0.25)),
+        ({"model_type": "gpt_oss", "rope_scaling": YARN | {"rope_theta": None}}, Rope(150_000.0, Yarn(4.0, 4096))),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, Rope(2e6)),
         (
             {"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "mscale": 1.0}},
             Rope(schedule=NTK(1000.0)),
@@ -197,9 +251,12 @@ def test_spellings(config, rope):
         ({"rope_scaling": None, "hidden_size": 4, "rope_theta": None}, "names nothing rotary"),
         ({"max_position_embeddings": 4, "alibi": False}, "names nothing rotary"),
         ({"rope_parameters": {"full_attention": None}}, "unknown key 'full_attention'"),
-        ({"model_type": "unheard", "rope_theta": 1e4}, "add rope_interleave"),
-        ({"model_type": "cohere", "rope_scaling": {"type": "linear", "factor": 2.0}}, "add rope_theta"),
-        ({"model_type": "gpt_neox", "rotary_emb_base": 1e4}, "add partial_rotary_factor"),
+        ({"model_type": "unheard", "rope_theta": 1e4}, "give layout, 'split'"),
+        ({"model_type": "dbrx", "rope_scaling": {"type": "linear", "factor": 2.0}}, "add rope_theta"),
+        ({"model_type": "phi-msft", "rotary_emb_base": 1e4}, "add partial_rotary_factor"),
+        ({"model_type": "baichuan", "hidden_size": 5120}, "take Alibi for the 13B"),
+        ({"model_type": "gpt2", "n_embd": 768}, "does not rotate: take Learned"),
+        ({"model_type": "mpt", "attn_config": {"alibi": False}}, "names nothing rotary"),
         ({"model_type": 4, "rope_theta": 1e4}, "model_type=4"),
         ({"rope_theta": 1e4, "alibi": True}, "alibi=True"),
         ({"rope_theta": 1e4, "position_embedding_type": "absolute"}, "position_embedding_type='absolute'"),
@@ -221,10 +278,20 @@ def test_spellings(config, rope):
         ({"attn_config": {"alibi": True, "rope_theta": 1e4}}, "alibi=True"),
         ({"rope_theta": 1e4, "rope_scaling": "linear"}, "rope_scaling='linear'"),
         ({"rope_parameters": {"rope_type": ["linear"]}}, "the type ['linear']"),
-        ({"rope_theta": 1e4, "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]}}, "mrope_section=[2, 1, 1]"),
-        ({"rope_type": "default", "mrope_interleaved": True}, "mrope_interleaved=True"),
+        ({"rope_theta": 1e4, "rope_scaling": {"type": "mrope", "mrope_section": [2.5]}}, "mrope_section=[2.5]"),
+        ({"rope_type": "default", "mrope_interleaved": True}, "unknown key 'mrope_interleaved'"),
+        ({"rope_type": "default", "interleaved": True}, "unknown key 'interleaved'"),
         ({"rope_type": "default", "rope_axes": 2}, "unknown key 'rope_axes'"),
-        (YARN | {"llama_4_scaling_beta": 0.1}, "llama_4_scaling_beta=0.1"),
+        ({"model_type": "llama", "rope_scaling": YARN | {"llama_4_scaling_beta": 0.1}}, "model_type='llama' does not"),
+        ({"rope_type": "default", "llama_4_scaling_beta": 0.1}, f"lack '{ORIGINAL}'"),
+        ({"rope_theta": 1e4, "llama_4_scaling_beta": 0.1}, "llama_4_scaling_beta=0.1 beside"),
+        ({"model_type": "llama", "rope_theta": 1e4, "use_dynamic_ntk": True}, "known of Qwen alone"),
+        ({"model_type": "qwen", "use_dynamic_ntk": True}, "add seq_length"),
+        ({"model_type": "qwen", "use_logn_attn": 1}, "use_logn_attn=1"),
+        (
+            {"model_type": "qwen", "use_dynamic_ntk": True, "seq_length": 8, "rope_scaling": YARN},
+            "use_dynamic_ntk=True and type 'yarn'",
+        ),
         (YARN | {"mscale": 0.7}, "mscale=0.7"),
         ({"max_position_embeddings": 2048, "rope_parameters": YARN | {"factor": None}}, "Yarn got factor=0.5"),
         (YARN | {"mscale": -1.0, "mscale_all_dim": 1.0}, "mscale=-1.0"),
@@ -244,8 +311,8 @@ def test_spellings(config, rope):
         ({"model_type": "chatglm", "_name_or_path": "THUDM/chatglm2-6b-32k", "rope_ratio": 4}, "is a ChatGLM 2"),
         ({"rope_type": "dynamic", "alpha": 1000.0, "factor": 2.0}, "unknown key 'factor'"),
         (
-            {"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, "long_mscale": 1.5, **LISTS},
-            "short_mscale=1.25, long_mscale=1.5",
+            {"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_mscale": 1.25, **LISTS},
+            "short_mscale=1.25, long_mscale=None",
         ),
         (
             {"rope_type": "longrope", "factor": 4.0, ORIGINAL: 64, "short_factor": ["a"], "long_factor": [1]},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from posjax import InputError, Interpolation, Proportional, Rope, Yarn, from_rope_parameters
+from posjax import InputError, Interpolation, NoPE, Proportional, Rope, Yarn, from_rope_parameters
 
 ORIGINAL = "original_max_position_embeddings"
 
@@ -66,8 +66,9 @@ def test_layer_types_of_nested_spellings():
     for config in (outside, {"rope_parameters": NESTED}, NESTED):
         assert from_rope_parameters(config, "full_attention") == Rope(1e6, Proportional(0.25))
         assert from_rope_parameters(config, "sliding_attention") == Rope(1e4, fraction=0.5)
-        with pytest.raises(InputError, match=r"null for layer_type='none'.*NoPE"):
-            from_rope_parameters(config, "none")
+        assert from_rope_parameters(config, "none") == NoPE()
+    with pytest.raises(InputError, match=r"null for layer_type='none'.*NoPE"):
+        from_rope_parameters({"rope_scaling": NESTED}, "none")
     silent = {"full_attention": {"rope_type": "default"}}
     assert from_rope_parameters(outside | {"rope_parameters": silent}, "full_attention") == Rope(5e5, fraction=0.75)
     with pytest.raises(InputError, match="have 'rope_theta' beside the types"):
