@@ -37,12 +37,13 @@ def from_rope_parameters(
 
     Convention: the layout is what `rope_interleave` or `original_rope` says, else that of the model type's released
     code, else, without a model type, "split" (GPT-J's and ChatGLM's spellings: "interleaved"). A base or share left
-    out is the model type's where that is known; without a model type, 10,000 and the whole head. A "dynamic"
-    schedule's trained length is `max_position_embeddings`, as in the released code; other types read
-    `original_max_position_embeddings`, and `max_position_embeddings` where there is none. A factor of YaRN or LongRoPE
-    left out is the quotient of the two. Positions are those of text: `mrope_section` then changes nothing. Queries
-    that grow with their position are chained: `StepTemperature` for `llama_4_scaling_beta`, `LogN` for Qwen's
-    `use_logn_attn`. A softmax scale by `mscale_all_dim` (DeepSeek) is no part of the result: `Yarn.score_factor`.
+    out is the model type's where that is known; without a model type, 10,000 and the whole head. With
+    `qk_rope_head_dim` (latent attention) the head is the part that turns. A "dynamic" schedule's trained length is
+    `max_position_embeddings`, as in the released code; other types read `original_max_position_embeddings`, and
+    `max_position_embeddings` where there is none. A factor of YaRN or LongRoPE left out is the quotient of the two.
+    Positions are those of text: `mrope_section` then changes nothing. Queries that grow with their position are
+    chained: `StepTemperature` for `llama_4_scaling_beta`, `LogN` for Qwen's `use_logn_attn`. Scores are not read:
+    DeepSeek's softmax scale by `mscale_all_dim` is `Yarn.score_factor`, and dual chunk attention is `near_far`'s.
 
     Errors: `InputError` that names what is unknown, missing or contradicts: a type, a layer type, a model type, or a
     key; any key with "rope", "rotary", "theta", "alibi" or "position" in it is one of the known or refused, and so is
@@ -152,6 +153,8 @@ def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> fl
     fraction = _agreed("partial_rotary_factor", inner, outside, layered)
     if not own and model.get("rotary_dim") is not None:
         return _share_of_channels(model, model["rotary_dim"], fraction)
+    if fraction is not None and model.get("qk_rope_head_dim") is not None:
+        return _share_of_latent(model, fraction)
     if fraction is not None:
         return fraction
     known = keys.family(model)
@@ -182,6 +185,23 @@ def _share_of_channels(model: dict[str, Any], turning: Any, fraction: float | No
     if int(size * share) != turning:
         share = math.nextafter(share, 1.0)
     return share
+
+
+def _share_of_latent(model: dict[str, Any], fraction: float) -> float:
+    """1: a latent attention's queries and keys have a part that turns whole, whatever share of all that part is."""
+    turning = _number("qk_rope_head_dim", model["qk_rope_head_dim"])
+    sizes = [turning]
+    for key in ("head_dim", "qk_head_dim"):
+        if model.get(key) is not None:
+            sizes.append(_number(key, model[key]))
+    if model.get("qk_nope_head_dim") is not None:
+        sizes.append(turning + _number("qk_nope_head_dim", model["qk_nope_head_dim"]))
+    if not any(int(size * fraction) == turning for size in sizes):
+        raise InputError(
+            f"the configuration has qk_rope_head_dim={model['qk_rope_head_dim']} and a share of {fraction}, which "
+            "is that of no head size in it: they contradict, remove one"
+        )
+    return 1.0
 
 
 def _head_size(model: dict[str, Any]) -> int:

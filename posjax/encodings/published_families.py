@@ -44,20 +44,22 @@ NAMED = {
         "llama mistral ministral qwen qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 vaultgemma phi3 falcon falcon_h1 "
         "granite granitemoe granitemoeshared olmo olmo2 olmoe olmo_hybrid starcoder2 seed_oss arcee exaone4 exaone_moe "
         "hunyuan_v1_dense hunyuan_v1_moe internlm internlm2 internlm3 minicpm deepseek baichuan jais2 dots1 doge "
-        "diffllama nanochat afmoe nemotron-nas",
+        "diffllama nanochat afmoe nemotron-nas minicpm3 eurobert jetmoe moshi phi4_multimodal",
         1e4,
     ),
-    **_families("split", "mixtral phimoe lfm2 lfm2_moe qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text", 1e6),
-    **_families("split", "olmo3 flex_olmo exaone bitnet mllama_text_model qwen3_vl_text qwen3_vl_moe_text", 5e5),
+    **_families(
+        "split", "mixtral phimoe lfm2 lfm2_moe solar_open qwen2_vl qwen2_vl_text qwen2_5_vl qwen2_5_vl_text", 1e6
+    ),
+    **_families("split", "olmo3 flex_olmo csm exaone bitnet mllama_text_model qwen3_vl_text qwen3_vl_moe_text", 5e5),
     **_families("split", "gemma3_text gemma3n_text", 1e6),
     "gpt_oss": Family("split", 150_000.0),
     "smollm3": Family("split", 2e6),
     "apertus": Family("split", 12e6),
     # Whether they rotate, or how fast, their files must say.
-    **_families("split", "mpt dbrx ministral3 gemma4_text lfm3 modernbert mimo"),
+    **_families("split", "mpt dbrx cwm ministral3 gemma4_text lfm3 modernbert modernbert-decoder mimo"),
     # They turn a part of the head.
     **_families("split", "gpt_neox stablelm qwen3_next qwen3_5_text qwen3_5_moe_text", 1e4, 0.25),
-    **_families("split", "phi nemotron glm4_moe", 1e4, 0.5),
+    **_families("split", "phi nemotron glm4_moe bamba recurrent_gemma", 1e4, 0.5),
     "persimmon": Family("split", None, 0.5),
     # Which part, only their files say.
     **_families("split", "minimax_m3 mimo_v2_flash stablelm_epoch nomic_bert", fraction=None),
@@ -66,7 +68,8 @@ NAMED = {
     # Their released code turns neighbours, (2i, 2i + 1).
     **_families(
         "interleaved",
-        "roformer cohere2 deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm_moe_dsa glm4_moe_lite youtu",
+        "roformer cohere2 cohere2_moe deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 kimi_k2 glm_moe_dsa "
+        "glm4_moe_lite youtu",
         1e4,
     ),
     **_families("interleaved", "cohere ernie4_5 ernie4_5_moe llama4_text", 5e5),
@@ -99,12 +102,13 @@ IMPLIED: dict[str, dict[str, float | None]] = {
     "gemma3_text": {"rope_local_base_freq": 1e4},
     "gemma3n_text": {"rope_local_base_freq": 1e4},
     "modernbert": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},
+    "modernbert-decoder": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},
     "mimo_v2_flash": {"swa_rope_theta": 1e4},
     "deepseek_v4": {"compress_rope_theta": 160_000.0},
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }
 """What the released code of a model type adds where the configuration does not have the key."""
-UNREAD = {"modernbert": ("position_embedding_type",)}
+UNREAD = dict.fromkeys(("modernbert", "modernbert-decoder"), ("position_embedding_type",))
 """Keys that a model type's files carry, and that its released code does not read."""
 
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -136,7 +140,7 @@ LOOSE = (
     "llama_4_scaling_beta",
 )
 """What schedules are made of, and what nobody reads outside the rope parameters."""
-SCALED = ("gpt_oss", "apertus", "ministral3", "mistral4", "gemma4_text", "lfm3")
+SCALED = ("gpt_oss", "apertus", "ministral3", "mistral4", "gemma4_text", "lfm3", "cwm")
 """Model types whose class fills in a schedule, or one for each layer type, where the configuration is silent."""
 MROPE = ("mrope_section", "mrope_interleaved", "interleaved")
 """What divides the pairs among several coordinates; text has one, and turns plainly."""
@@ -177,6 +181,9 @@ READ = {
     "n_embd",
     "n_head",
     "seq_length",
+    "qk_rope_head_dim",
+    "qk_nope_head_dim",
+    "qk_head_dim",
     "hidden_size",
     "num_attention_heads",
 }

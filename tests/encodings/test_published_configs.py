@@ -144,6 +144,7 @@ def test_the_lists_of_exceptions_are_of_this_file():
 GPTJ = {"rotary_dim": 64, "n_embd": 4096, "n_head": 16}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, ORIGINAL: 4096}
 COHERE = Rope(5e5, Interpolation(2.0), layout="interleaved")
+LATENT = {"rope_theta": 1e4, "qk_rope_head_dim": 64, "head_dim": 128}
 LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
 
 
@@ -226,6 +227,10 @@ LISTS = {"short_factor": [1, 1], "long_factor": [2, 3]}
         ({"model_type": "cohere", "rope_scaling": {"type": "linear", "factor": 2.0}}, COHERE),
         ({"model_type": "gpt_neox", "rotary_emb_base": 1000}, Rope(1e3, fraction=0.25)),
         ({"model_type": "gpt_oss", "rope_scaling": YARN | {"rope_theta": None}}, Rope(150_000.0, Yarn(4.0, 4096))),
+        (LATENT, Rope()),
+        (LATENT | {"partial_rotary_factor": 0.5}, Rope()),
+        (LATENT | {"partial_rotary_factor": 1.0}, Rope()),
+        (LATENT | {"partial_rotary_factor": 0.4, "qk_nope_head_dim": 96}, Rope()),
         ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, Rope(2e6)),
         (
             {"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "mscale": 1.0}},
@@ -300,6 +305,7 @@ def test_spellings(config, rope):
         ({"rope_theta": 1e4, "head_dim": 0.5, "rotary_dim": 4}, "head_dim=0.5"),
         ({"rope_theta": 1e4, "hidden_size": 4, "num_attention_heads": 8, "rotary_dim": 4}, "hidden_size=4"),
         ({"rope_theta": 1e4, "head_dim": 64, "rotary_dim": 33.5}, "rotary_dim=33.5"),
+        (LATENT | {"partial_rotary_factor": 0.25}, "qk_rope_head_dim=64 and a share of 0.25"),
         ({"rope_theta": 1e4, "alibi": np.zeros(2)}, "alibi=array"),
         ({"rope_parameters": {"rope_type": "linear", "factor": np.ones(2)}}, "factor=array"),
         ({"rope_parameters": {"rope_type": "linear", 3: 2.0}}, "3=2.0"),
