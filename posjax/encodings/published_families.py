@@ -108,7 +108,10 @@ IMPLIED: dict[str, dict[str, float | None]] = {
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }
 """What the released code of a model type adds where the configuration does not have the key."""
-UNREAD = dict.fromkeys(("modernbert", "modernbert-decoder"), ("position_embedding_type",))
+UNREAD: dict[str, tuple[str, ...]] = {
+    "modernbert": ("position_embedding_type",),
+    "modernbert-decoder": ("position_embedding_type",),
+}
 """Keys that a model type's files carry, and that its released code does not read."""
 
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
