@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tests.schedule_oracles import (
     Array as Array,
+    doubling_ntk as doubling_ntk,
     dynamic_ntk as dynamic_ntk,
     interpolation as interpolation,
     llama3 as llama3,

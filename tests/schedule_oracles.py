@@ -54,6 +54,16 @@ def dynamic_ntk(r: int, base: float, factor: float, original_length: int, length
     return plain(r, base * stretch ** (r / (r - 2)))
 
 
+def doubling_ntk(r: int, base: float, original_length: int, length: int) -> Schedule:
+    """base' = base alpha^(r/(r-2)) with alpha = 2^ceil(log2(L/L0) + 1) - 1, at least 1: Qwen's dynamic NTK.
+
+    Source: the released code of Qwen 7B, `get_ntk_alpha`.
+    Second source: none; four lengths by hand.
+    """
+    alpha = max(2.0 ** np.ceil(np.log2(length / original_length) + 1) - 1, 1.0)
+    return plain(r, base * alpha ** (r / (r - 2)))
+
+
 def ntk_by_parts(
     r: int,
     base: float,

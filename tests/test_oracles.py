@@ -193,6 +193,11 @@ def test_xpos_scores_decay_by_zeta_per_512_positions():
     np.testing.assert_allclose(np.sum(q * k), 0.4 / 1.4 * np.sum(plain[0] * plain[1]), rtol=1e-12)
 
 
+def test_doubling_ntk_grows_at_doublings():
+    for length, alpha in ((64, 1), (65, 3), (128, 3), (129, 7)):
+        np.testing.assert_allclose(oracles.doubling_ntk(8, 100.0, 64, length)[0], oracles.ntk(8, 100.0, alpha)[0])
+
+
 def test_step_temperature_steps_by_windows():
     scaled = oracles.step_temperature(np.ones((1, 3, 1, 1)), [[3, 4, 14]], 2.0, 5, 1).ravel()
     np.testing.assert_allclose(scaled, [1, 1 + 2 * np.log(2), 1 + 2 * np.log(4)])

@@ -140,6 +140,30 @@ def test_proportional_matches_the_oracle(fraction):
         assert attention == 1.0
 
 
+@pytest.mark.holds(DynamicNTK, to=oracles.doubling_ntk)
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 100, 128, 129, 255, 256, 257, 5000, 2**20])
+def test_doublings_match_the_oracle(length):
+    schedule = DynamicNTK(2.0, 64, doubling=True)
+    for got in (schedule.at_length(length).frequencies(32, 1e4), schedule.frequencies(32, 1e4, length)):
+        np.testing.assert_allclose(got[0], oracles.doubling_ntk(32, 1e4, 64, length)[0], rtol=1e-11, atol=0)
+        assert got[1] == 1.0
+
+
+def test_a_second_attention_factor_holds_past_the_trained_length():
+    for short, long, expected in ((1.25, 1.5, (1.25, 1.5)), (1.25, None, (1.25, 1.25)), (None, 1.5, (None, 1.5))):
+        schedule = LongRope(4.0, 64, (1.0, 1.0), (2.0, 2.0), short, long_attention_factor=long)
+        factors = [schedule.at_length(length).frequencies(4, 100.0)[1] for length in (64, 65)]
+        assert factors == [expected[0] or pytest.approx((1 + np.log(4) / np.log(64)) ** 0.5), expected[1]]
+
+
+@pytest.mark.parametrize(
+    ("factor", "mscale", "expected"), [(40, 0.707, 1.5896), (40, 1.0, 1.8739), (64, 1.0, 2.0048), (40, None, 1.0)]
+)
+def test_the_softmax_scale_of_published_models(factor, mscale, expected):
+    """DeepSeek V2 Lite, V3 and Kimi K2.5; and a model without the key."""
+    assert Yarn(factor, 4096, mscale=mscale, mscale_all_dim=mscale).score_factor == pytest.approx(expected, abs=1e-4)
+
+
 def test_without_a_length_they_are_within_the_trained_one():
     np.testing.assert_array_equal(DynamicNTK(4.0, 64).frequencies(8, 100.0)[0], Plain().frequencies(8, 100.0)[0])
     given = LongRope(4.0, 64, (1.0, 1.0), (2.0, 2.0), attention_factor=1.5)
