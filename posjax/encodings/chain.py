@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import jax
@@ -17,6 +18,13 @@ from posjax.errors import InputError
 @dataclass(frozen=True)
 class Chain(Several):
     """The encodings of `parts`, applied in order; made by `chain`, which keeps it flat and without units."""
+
+    @property
+    def relative(self) -> bool:
+        # Rotations that pair other channels do not commute, and what scores content would see it rotated: either way
+        # a score would depend on where both are.
+        planes = {_planes(part) for part in self.parts if traits.defines(part, "rotate") or scores_content(part)}
+        return super().relative and len(planes) <= 1
 
     def move(self, params: Params, positions: jax.Array, key: jax.Array) -> jax.Array:
         for i, (part, own) in enumerate(self.with_params(params)):
@@ -89,6 +97,14 @@ class Chain(Several):
         return f"chain({', '.join(map(repr, self.parts))})"
 
 
+def _planes(part: Encoding) -> Hashable:
+    """Which channels a rotation pairs; one that does not say it is known to commute with itself alone."""
+    layout = getattr(part, "layout", None)
+    if layout is None:
+        return part
+    return layout, getattr(part, "fraction", 1.0)
+
+
 def _sum(arrays: list[jax.Array]) -> jax.Array:
     # From the first on: composing is associative to the bit, so nothing is added before it.
     total = arrays[0]
@@ -109,8 +125,8 @@ def chain(*encodings: Encoding) -> Encoding:
 
     Good at: joining what acts in different places: a position transform, an embedding, a rotation, a temperature, a
     bias.
-    Bad at: hiding a part's limits: it is relative only if all parts are, causal if one is, and as long as its
-    shortest.
+    Bad at: hiding a part's limits: it is relative only if all parts are, its rotations pair the same channels and
+    none of its parts scores what they rotate; causal if one is, and as long as its shortest.
 
     Errors: `InputError` for something that is not an encoding, or two encodings that score content.
 

@@ -9,6 +9,7 @@ import pytest
 
 from posjax import (
     Alibi,
+    AxialRope,
     Dims,
     Encoding,
     Head,
@@ -17,9 +18,12 @@ from posjax import (
     Learned,
     NoPE,
     Rope,
+    Shaw,
     Sinusoidal,
     T5Bias,
+    XPos,
     chain,
+    invariants,
 )
 from posjax.encodings import Chain, Schedule
 from posjax.encodings.traits import moves_tokens, structure
@@ -158,3 +162,27 @@ def test_errors_say_what_was_given_and_what_to_do():
         chain(Rope)
     with pytest.raises(InputError, match=r"2 encodings got parameters \['0'\]: needed is a dict for each"):
         chain(Rope(), Alibi()).rotate({"0": {}}, jnp.ones((1, 1, 3, 4)), jnp.arange(1), "query")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "relative"),
+    [
+        (chain(Rope(100.0), Rope(50.0)), True),
+        (chain(Rope(100.0), Alibi(), XPos(100.0)), True),
+        (chain(AxialRope((1, 1)), Rope(100.0)), True),
+        (chain(Rope(100.0), Rope(100.0, layout="interleaved")), False),
+        (chain(Rope(100.0, fraction=0.5), Rope(100.0)), False),
+        (chain(Rope(100.0), Shaw(3, deviation=1.0)), False),
+        (chain(Alibi(), Shaw(3, deviation=1.0)), True),
+        (chain(AxialRope((1, 1)), Rope(100.0, fraction=0.5)), False),
+    ],
+    ids=repr,
+)
+def test_what_does_not_commute_with_a_rotation_is_not_relative(encoding, relative):
+    """What depends on where both are is not relative, and does not say so."""
+    assert encoding.relative == relative
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 4, 3, 4))
+    params = encoding.join(encoding.init(jax.random.key(1), DIMS), encoding.constants(DIMS))
+    at = jnp.arange(4)
+    here, there = (np.asarray(invariants.scores(encoding, params, q, k, x, x)) for x in (at, at + 100))
+    assert np.allclose(here, there, atol=1e-4) == relative
