@@ -1,7 +1,7 @@
 """The alphabet: one letter per axis, with one meaning everywhere, kernels included.
 
     B batch    T query time    S key time    N query heads    K key-value heads    G = N / K    H head size
-    D model    F feed-forward  V vocabulary  M a small hidden size
+    D model    F feed-forward  V vocabulary  M a small hidden size  U head size of values
 
 A local name carries its axes (`q_BTNH`), and `check` holds a public function's arguments to the names it gives them.
 """

@@ -291,12 +291,16 @@ def attention_weights(
     bias: ArrayLike | None = None,
     allowed: ArrayLike | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: ArrayLike | None = None,
 ) -> Array:
     """softmax(q k^T / sqrt(H) + bias), `[B,N,T,S]`.
 
     q `[B,T,N,H]`; k `[B,S,K,H]`, query head n reading head n // (N/K) (Ainslie et al. 2023, arXiv 2305.13245); bias
     broadcasts to `[B,N,T,S]`; allowed `[B or 1,T,S]`, a row with nothing allowed being all zeros. `scale` replaces
-    1/sqrt(H) (T5: 1).
+    1/sqrt(H) (T5: 1); `softcap` bounds the scaled product by softcap tanh(x / softcap), before the bias (Gemma 2, arXiv
+    2408.00118, section 2); `sinks [N]` are one more column of logits, cut off after the softmax (gpt-oss, arXiv
+    2508.10925, section 2.1).
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
     Second source: torch (float64), attention.json, through `attention`; none for grouped heads, `scale` and empty rows.
@@ -304,13 +308,17 @@ def attention_weights(
     q, k = np.asarray(q, np.float64), np.asarray(k, np.float64)
     scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
     logits = np.einsum("btnh,bsnh->bnts", q, _for_queries(k, q.shape[2])) * scale
+    if softcap is not None:
+        logits = softcap * np.tanh(logits / softcap)
     if bias is not None:
         logits = logits + np.asarray(bias, np.float64)
     seen = np.broadcast_to(True if allowed is None else np.asarray(allowed, bool)[:, None], logits.shape)
     peak = np.max(logits, axis=-1, keepdims=True, where=seen, initial=-np.inf)
-    shifted = np.where(seen, logits - np.where(np.isfinite(peak), peak, 0.0), -np.inf)
-    weights = np.exp(shifted)
+    peak = np.where(np.isfinite(peak), peak, 0.0)
+    weights = np.exp(np.where(seen, logits - peak, -np.inf))
     total = weights.sum(-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(np.asarray(sinks, np.float64)[None, :, None, None] - peak)
     return weights / np.where(total > 0, total, 1.0)
 
 
@@ -321,15 +329,17 @@ def attention(
     bias: ArrayLike | None = None,
     allowed: ArrayLike | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: ArrayLike | None = None,
 ) -> Array:
     """softmax(q k^T / sqrt(H) + bias) v, `[B,T,N,H]`.
 
-    v `[B,S,K,H]`; the rest as in `attention_weights`. A row with nothing allowed gives zeros.
+    v `[B,S,K,U]`; the rest as in `attention_weights`. A row with nothing allowed gives zeros.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), equation 1.
     Second source: torch (float64), attention.json: eight cases; none for grouped heads, `scale` and empty rows.
     """
-    weights = attention_weights(q, k, bias, allowed, scale)
+    weights = attention_weights(q, k, bias, allowed, scale, softcap, sinks)
     return np.einsum("bnts,bsnh->btnh", weights, _for_queries(np.asarray(v, np.float64), weights.shape[1]))
 
 

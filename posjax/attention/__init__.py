@@ -34,3 +34,4 @@ from posjax.attention.prepared import (
     gather as gather,
     prepare as prepare,
 )
+from posjax.attention.scoring import Scoring as Scoring

@@ -11,7 +11,7 @@ from jax import core
 from jax.sharding import PartitionSpec
 
 from posjax import axes
-from posjax.attention.biases import Bias
+from posjax.attention.biases import Bias, kind_of
 from posjax.attention.dispatch import BACKENDS, choose
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import job
@@ -19,6 +19,7 @@ from posjax.attention.masks import Causal, Mask
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
+from posjax.attention.scoring import check_sinks, given_scoring, with_sinks
 from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
 from posjax.positions import Index
@@ -34,34 +35,42 @@ def attention(
     q_offset: Index = 0,
     backend: str = "auto",
     with_lse: bool = True,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
-    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; `q_offset` is the index of the first query among the keys. `mask` is a
-    rule, or a boolean array. Returns the output `[B, T, N, H]` and the log-sum-exp of the logits `[B, N, T]`. Without
-    `with_lse` the latter may be `None`, and backends that do not give it are open too.
+    `q [B, T, N, H]`, `k [B, S, K, H]`, `v [B, S, K, U]`; `q_offset` is the index of the first query among the keys.
+    `mask` is a rule, or a boolean array; `scale`, `softcap` and `sinks` are those of `attend`. Returns the output
+    `[B, T, N, U]` and the log-sum-exp of the logits `[B, N, T]`, a sink among them. Without `with_lse` the latter may
+    be `None`, and backends that do not give it are open too.
 
-    Errors: `InputError` for an unknown backend, or a mask whose arrays are of other tokens; `NotImplementedError` for a
-    named backend that cannot do this, with the reason and the name of one that can.
+    Errors: `InputError` for an unknown backend, a mask whose arrays are of other tokens, a scale or cap that is no
+    finite number, or sinks of another shape; `NotImplementedError` for a named backend that cannot do this, with the
+    reason and the name of one that can.
     """
-    sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKV=v)
+    sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKU=v)
     check_heads(sizes)
     axes.check_floats(q=q, k=k, v=v)
     q_offset = _index(q_offset)
     mask = held(mask, sizes, q_offset)
     _check_bias(bias, sizes)
-    chosen = choose(job(q, k, bias, mask, q_offset, with_lse), backend)
+    scoring = given_scoring(scale, softcap, kind_of(bias))
+    check_sinks(sinks, sizes["N"])
+    asks_lse = with_lse or sinks is not None
+    chosen = choose(job(q, k, bias, mask, q_offset, asks_lse, sizes["U"], scoring), backend)
     if 0 in sizes.values():  # No token, or none to look at: as for a query that may see nothing.
         B, T, N, _ = q.shape
         blind = jnp.full((B, N, T), MASKED, jnp.float32)
-        return jnp.zeros((B, T, N, sizes["V"]), q.dtype), blind
+        return with_sinks(jnp.zeros((B, T, N, sizes["U"]), q.dtype), blind, sinks)
     compute = _without_forward_mode(chosen.backend)
-    q, k, v, bias = vary_alike((q, k, v, bias), mask)
+    q, k, v, bias, sinks = vary_alike((q, k, v, bias, sinks), mask)
     if not explicit_axes():
-        return compute(q, k, v, bias, mask, q_offset)
+        return with_sinks(*compute(q, k, v, bias, mask, q_offset, scoring), sinks)
 
-    def asked(*arguments: Any) -> tuple[jax.Array, Any]:
-        out, lse = compute(*arguments)
+    def asked(sinks: jax.Array | None, *arguments: Any) -> tuple[jax.Array, Any]:
+        out, lse = with_sinks(*compute(*arguments), sinks)
         if not with_lse:
             return out, None
         return out, lse
@@ -72,7 +81,7 @@ def attention(
     logs = None
     if with_lse:
         logs = PartitionSpec(rows, heads, tokens)
-    return by_compiler(asked, (lines, logs), q, k, v, bias, mask, q_offset)
+    return by_compiler(asked, (lines, logs), sinks, q, k, v, bias, mask, q_offset, scoring)
 
 
 def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
@@ -137,35 +146,55 @@ def attend(
     mask: Mask = Causal(),
     backend: str = "auto",
     length: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention with a positional encoding.
 
         softmax((R_q q)(R_k k) / sqrt(H) + bias) v
 
-    `q [B, T, N, H]`; `k`, `v [B, S, K, H]` with N a multiple of K. Positions are int32 `[T]` or `[B, T]` (`[S]` or
-    `[B, S]` for keys); without them tokens are at 0, 1, 2, …, and queries are the last T of the S places, so that one
-    call serves a full pass and a step of decoding. `params` come from `encoding.init`, or from
+    `q [B, T, N, H]`, `k [B, S, K, H]` and `v [B, S, K, U]` with N a multiple of K. Positions are int32 `[T]` or `[B,
+    T]` (`[S]` or `[B, S]` for keys); without them tokens are at 0, 1, 2, …, and queries are the last T of the S places,
+    so that one call serves a full pass and a step of decoding. `params` come from `encoding.init`, or from
     `encoding.join(params, constants)`. `mask` is a rule over token order: `Causal()`, `Window(n)`, `Segments(...)`,
     `Full()`, and their intersections by `&`; or a boolean array `[T, S]` or `[B, T, S]`. An encoding that depends on
-    the context's length takes it as `length`, and without it from the largest position. Returns `[B, T, N, H]` in the
+    the context's length takes it as `length`, and without it from the largest position. Returns `[B, T, N, U]` in the
     dtype of `q`.
 
-    Convention: the bias is added after 1/sqrt(H); softmax is in float32; a query that sees no key gets 0. A negative
-    position has no meaning: where an encoding rotates, a row that sees such a token gets NaN, and no other is touched.
+    `scale` is the factor of the products in place of 1/sqrt(H), and `softcap` bounds what comes of them, before the
+    bias: `softcap * tanh(scale * q k / softcap) + bias`. `sinks [N]` are one more logit for each head, learned, that
+    stands in the softmax's denominator only, so that a head may attend to nothing.
+
+    Convention: the bias is added after the scale and the cap; softmax is in float32; a query that sees no key gets 0. A
+    negative position has no meaning: where an encoding rotates, a row that sees such a token gets NaN, and no other is
+    touched.
 
     Errors: `InputError` for shapes that do not fit, positions or a mask of other tokens, float positions, an encoding
     that is causal under a mask that is not, learned parameters that are missing, a length that is needed and not known,
-    or an unknown backend; `NotImplementedError` for a named backend that cannot do this, with one that can. `explain`
-    tells which backend is taken, and why.
+    a scale, cap or sinks that are no such numbers, or an unknown backend; `NotImplementedError` for a named backend
+    that cannot do this, with one that can. `explain` tells which backend is taken, and why.
 
     >>> import jax, posjax
     >>> q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 5, 2, 4))
     >>> attend(q, k, v, encoding=posjax.chain(posjax.Rope(), posjax.Alibi())).shape
     (1, 5, 2, 4)
     """
-    sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKH=v)
+    sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKU=v)
     axes.check_floats(q=q, k=k, v=v)
     call = prepare(encoding, params, sizes, mask=mask, q_positions=q_positions, k_positions=k_positions, length=length)
     q, k = call.rotate(q, "query"), call.rotate(k, "key")
-    out, _ = attention(q, k, v, bias=call.bias, mask=call.mask, q_offset=call.q_offset, backend=backend, with_lse=False)
+    out, _ = attention(
+        q,
+        k,
+        v,
+        bias=call.bias,
+        mask=call.mask,
+        q_offset=call.q_offset,
+        backend=backend,
+        with_lse=False,
+        scale=scale,
+        softcap=softcap,
+        sinks=sinks,
+    )
     return out

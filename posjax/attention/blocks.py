@@ -17,6 +17,7 @@ from jax import lax
 
 from posjax.attention.masks import Mask
 from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, settled
+from posjax.attention.scoring import Scoring
 from posjax.positions import Index
 
 BLOCK = 256
@@ -46,7 +47,7 @@ def put(x: jax.Array, part: jax.Array, index: Index, block: int, axis: int) -> j
 class Totals(NamedTuple):
     """What queries have gathered so far.
 
-    `out [B, K, G, t, H]`: the values, each times its exponential. `highest` and `total [B, K, G, t]`: the largest
+    `out [B, K, G, t, U]`: the values, each times its exponential. `highest` and `total [B, K, G, t]`: the largest
     logit, and the sum of exponentials less it. All float32.
     """
 
@@ -65,15 +66,25 @@ def nothing_yet(q_BKGTH: jax.Array, size: int) -> Totals:
     return Totals(out, lowest, line)
 
 
-def masked_logits(q_BKGTH: jax.Array, k_BKSH: jax.Array, tile: jax.Array | None, seen: jax.Array | None) -> jax.Array:
-    """The logits of a block `[B, K, G, t, s]`, with the tile of a bias `[b, N, t, s]`, masked by `seen [b, t, s]`."""
+def masked_logits(
+    q_BKGTH: jax.Array, k_BKSH: jax.Array, tile: jax.Array | None, seen: jax.Array | None, scoring: Scoring
+) -> tuple[jax.Array, jax.Array | None]:
+    """The logits of a block `[B, K, G, t, s]`, with the tile of a bias `[b, N, t, s]`, masked by `seen [b, t, s]`.
+
+    And the derivative of the scoring's cap, which lies between products and bias; `None` without a cap.
+    """
     products = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
-    l_BKGTS = settled(products / math.sqrt(q_BKGTH.shape[-1]))
+    if scoring.scale is None:
+        scaled = products / math.sqrt(q_BKGTH.shape[-1])
+    else:
+        scaled = products * scoring.scale
+    capped, steepness = scoring.capped(scaled)
+    l_BKGTS = settled(capped)
     if tile is not None:
         l_BKGTS += tile.reshape(tile.shape[0], *l_BKGTS.shape[1:])
-    if seen is None:
-        return l_BKGTS
-    return jnp.where(seen[:, None, None], l_BKGTS, MASKED)
+    if seen is not None:
+        l_BKGTS = jnp.where(seen[:, None, None], l_BKGTS, MASKED)
+    return l_BKGTS, steepness
 
 
 def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tuple[int, int], q_offset: Index) -> Any:
@@ -95,7 +106,7 @@ def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tup
     return seen & allowed
 
 
-def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSH: jax.Array) -> Totals:
+def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSU: jax.Array) -> Totals:
     """The totals once a block of keys has been seen."""
     before = totals.highest
     here = l_BKGTS.max(-1)
@@ -106,8 +117,8 @@ def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSH: jax.Array) -> Totals:
     below = l_BKGTS - highest[..., None]
     p_BKGTS = jnp.exp(below)
     # In the values' own type: a product of two types would be one of the wider.
-    weights_BKGTS = p_BKGTS.astype(v_BKSH.dtype)
-    values = jnp.einsum("BKGTS,BKSH->BKGTH", weights_BKGTS, v_BKSH, preferred_element_type=jnp.float32)
+    weights_BKGTS = p_BKGTS.astype(v_BKSU.dtype)
+    values = jnp.einsum("BKGTS,BKSU->BKGTU", weights_BKGTS, v_BKSU, preferred_element_type=jnp.float32)
     out = totals.out * fade[..., None] + values
     faded = totals.total * fade
     total = faded + p_BKGTS.sum(-1)
@@ -175,9 +186,9 @@ def weights(logits: jax.Array, highest: jax.Array, share: jax.Array) -> jax.Arra
 
 
 class BlockGradients(NamedTuple):
-    """What a block adds: to its queries `[B, K, G, t, H]`, its keys and its values `[B, K, H, s]`, and the bias.
+    """What a block adds: to its queries `[B, K, G, t, H]`, keys `[B, K, H, s]` and values `[B, K, U, s]`, and the bias.
 
-    Those of queries and keys lack the factor 1/sqrt(H), which is the same for all and comes last.
+    Those of queries and keys lack the factor of products, which is the same for all and comes last.
     """
 
     dq: jax.Array
@@ -187,21 +198,27 @@ class BlockGradients(NamedTuple):
 
 
 def differentiate(
-    l_BKGTS: jax.Array,
+    scores: tuple[jax.Array, jax.Array | None],
     q_BKGTH: jax.Array,
     k_BKSH: jax.Array,
-    v_BKSH: jax.Array,
+    v_BKSU: jax.Array,
     rows: BackwardRows,
     d_bias: Any,
     pull: Any,
 ) -> BlockGradients:
-    """The gradients of a block from its logits; `pull` adds those of its tile to `d_bias`, where there is a bias."""
+    """The gradients of a block from what `masked_logits` gives of it.
+
+    `pull` adds those of its tile to `d_bias`, where there is a bias.
+    """
+    l_BKGTS, steepness = scores
     p = weights(l_BKGTS, rows.highest, rows.share)
-    dp = jnp.einsum("BKGTH,BKSH->BKGTS", rows.d_out, v_BKSH, preferred_element_type=jnp.float32)
+    dp = jnp.einsum("BKGTU,BKSU->BKGTS", rows.d_out, v_BKSU, preferred_element_type=jnp.float32)
     delta = rows.delta[..., None]
     ds = p * (dp - delta)
     if pull is not None:
         d_bias = pull(d_bias, ds)
+    if steepness is not None:  # The bias is added after the cap, the products go through it.
+        ds = ds * steepness
     p = p.astype(q_BKGTH.dtype)
     ds = ds.astype(q_BKGTH.dtype)
     dq = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_BKSH, preferred_element_type=jnp.float32)

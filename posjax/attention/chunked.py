@@ -6,7 +6,6 @@ fast path on CPU, where a materialised score matrix is bound by memory, and the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -22,6 +21,7 @@ from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
 from posjax.attention.masks import Causal, Mask, indices_to, rules
 from posjax.attention.reference import LOWEST, logits, mark_keys, mark_rows, softmax, without_void
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.attention.visits import BlockGrid, live_pairs
 from posjax.positions import Index
 
@@ -40,12 +40,16 @@ def refuse(job: Job) -> str | None:
 
 
 class BlockVisits(NamedTuple):
-    """Which blocks meet: `pairs [n, 2]` of their numbers, of which the first `count` are visited; `None`: all."""
+    """Which blocks meet: `pairs [n, 2]` of their numbers, of which the first `count` are visited; `None`: all.
+
+    And how a pair of tokens is scored there.
+    """
 
     mask: Mask
     q_offset: jax.Array
     pairs: jax.Array
     count: jax.Array | None
+    scoring: Scoring = PLAIN
 
 
 class Kept(NamedTuple):
@@ -62,20 +66,20 @@ class Kept(NamedTuple):
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0, scoring: Scoring = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, block by block: the same arguments, the same result."""
     q = mark_rows(q)
     k, v = mark_keys(k, v)
     if not isinstance(bias, ByContent):
-        return _by_blocks(q, k, v, bias, mask, q_offset)
+        return _by_blocks(q, k, v, bias, mask, q_offset, scoring)
     summed = between_tokens(bias, q, k, mask, q_offset)
     if summed is None:
         return _by_rows(q, k, v, bias, mask, q_offset)
     # A score that only adds up what lies between two tokens is a difference of sums, and so a bias of blocks.
     q, k, between = summed
     constant = between.without_queries()
-    out, lse = _by_blocks(q, k, v, constant, mask, q_offset)
+    out, lse = _by_blocks(q, k, v, constant, mask, q_offset, PLAIN)
     alive = lse > LOWEST
     moved = between.moved(lse)
     lse = jnp.where(alive, moved, lse)
@@ -83,25 +87,25 @@ def attention(
 
 
 def _by_blocks(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias | BetweenTokens, mask: Mask, q_offset: Index
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: TileBias | BetweenTokens,
+    mask: Mask,
+    q_offset: Index,
+    scoring: Scoring,
 ) -> tuple[jax.Array, jax.Array]:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     cut = cut_of(q, k, bias, mask)
     grid = BlockGrid(T, S, cut.rows, cut.columns)
-    group = N // K
     q_BTNH = _pad(q, cut.rows)
-    k_BSKH = _pad(k, cut.columns)
-    v_BSKH = _pad(v, cut.columns)
-    q_BTKGH = q_BTNH.reshape(B, -1, K, group, H)
-    q_BKGTH = q_BTKGH.transpose(0, 2, 3, 1, 4)
-    k_BKSH = k_BSKH.swapaxes(1, 2)
-    v_BKSH = v_BSKH.swapaxes(1, 2)
+    q_BKGTH = q_BTNH.reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
+    k_BKSH = _pad(k, cut.columns).swapaxes(1, 2)
+    v_BKSU = _pad(v, cut.columns).swapaxes(1, 2)
     padded = bias
     if bias is not None:
-        queries = q_BTNH.shape[1]
-        keys = k_BSKH.shape[1]
-        padded = bias.padded(queries, keys)
+        padded = bias.padded(q_BTNH.shape[1], k_BKSH.shape[2])
     row_parts = B // cut.batch
     head_parts = K // cut.heads
     parts = row_parts * head_parts
@@ -111,7 +115,7 @@ def _by_blocks(
         row = index // head_parts * cut.batch
         part = padded
         if parts > 1 and isinstance(padded, ByDistance | BetweenTokens):
-            heads = group * cut.heads
+            heads = N // K * cut.heads
             head = index % head_parts * heads
             part = padded.part(row, cut.batch, head, heads)
         own = mask
@@ -120,18 +124,18 @@ def _by_blocks(
         pairs, count = live_pairs(own, q_offset, grid)
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
             pairs, _ = lax.optimization_barrier((pairs, index))
-        visits = BlockVisits(own, jnp.asarray(q_offset, jnp.int32), pairs, count)
+        visits = BlockVisits(own, jnp.asarray(q_offset, jnp.int32), pairs, count, scoring)
         return cast(tuple[jax.Array, jax.Array], _blocks(grid, q, k, v, part, visits))
 
     if parts == 1:
-        out, lse = some(0, q_BKGTH, k_BKSH, v_BKSH)
+        out, lse = some(0, q_BKGTH, k_BKSH, v_BKSU)
     else:
         index = jnp.arange(parts, dtype=jnp.int32)
-        each = [x.reshape(parts, cut.batch, cut.heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSH)]
+        each = [x.reshape(parts, cut.batch, cut.heads, *x.shape[2:]) for x in (q_BKGTH, k_BKSH, v_BKSU)]
         out, lse = lax.map(lambda x: some(*x), (index, *each))
-    out_BKGTH = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1])
-    out_BTNH = out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, v.shape[-1])
-    return out_BTNH[:, :T], lse.reshape(B, N, -1)[:, :, :T]
+    out_BKGTU = out.reshape(*q_BKGTH.shape[:-1], v.shape[-1])
+    out_BTNU = out_BKGTU.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, v.shape[-1])
+    return out_BTNU[:, :T], lse.reshape(B, N, -1)[:, :, :T]
 
 
 def _by_rows(
@@ -164,9 +168,9 @@ def _by_rows(
     out, lse = lax.map(lambda pair: block(*pair), (jnp.arange(count, dtype=jnp.int32), q_blocks))
     out_cut = jnp.moveaxis(out, 0, 1)
     lse_cut = jnp.moveaxis(lse, 0, 2)
-    out_BTNH = out_cut.reshape(B, padded_T, N, v.shape[-1])
+    out_BTNU = out_cut.reshape(B, padded_T, N, v.shape[-1])
     lse_BNT = lse_cut.reshape(B, N, padded_T)
-    return out_BTNH[:, :T], lse_BNT[:, :, :T]
+    return out_BTNU[:, :T], lse_BNT[:, :, :T]
 
 
 # How the work is cut --------------------------------------------------------------------------------------------------
@@ -249,8 +253,8 @@ def _blocks(
 
 def _logits(
     grid: BlockGrid, q: jax.Array, k: jax.Array, visits: BlockVisits, tile: jax.Array | None, i: Index, j: Index
-) -> jax.Array:
-    """The masked logits of query block i and key block j, `[B, K, G, t, s]`."""
+) -> tuple[jax.Array, jax.Array | None]:
+    """The masked logits of query block i and key block j, `[B, K, G, t, s]`, and their cap's derivative."""
     q_first = i * grid.rows
     k_first = j * grid.columns
     rows = indices_to(grid.rows)
@@ -259,7 +263,7 @@ def _logits(
     k_index = k_first + columns
     sizes = (grid.queries, grid.keys)
     seen = blocks.allowed_pairs(visits.mask, q_index, k_index, sizes, visits.q_offset)
-    return blocks.masked_logits(q, k, tile, seen)
+    return blocks.masked_logits(q, k, tile, seen, visits.scoring)
 
 
 def _forward(
@@ -280,7 +284,7 @@ def _forward(
         q_i = take(q, i, rows, 3)
         k_j = key_block(k, j)
         v_j = key_block(v, j)
-        l_BKGTS = _logits(grid, q_i, k_j, visits, tile, i, j)
+        l_BKGTS, _ = _logits(grid, q_i, k_j, visits, tile, i, j)
         before = Totals(*(take(x, i, rows, 3) for x in totals))
         after = blocks.gather(before, l_BKGTS, v_j)
         return Totals(*(put(x, part, i, rows, 3) for x, part in zip(totals, after, strict=True)))
@@ -310,9 +314,9 @@ def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Arra
         tile, pull = None, None
         if bias is not None:
             tile, pull = blocks.pull_of(bias.tile_and_pull(i * rows, j * columns, rows, columns))
-        l_BKGTS = _logits(grid, q_i, k_j, kept.visits, tile, i, j)
+        scores = _logits(grid, q_i, k_j, kept.visits, tile, i, j)
         rows_i = blocks.BackwardRows(*(take(x, i, rows, 3) for x in at_queries))
-        more = blocks.differentiate(l_BKGTS, q_i, k_j, v_j, rows_i, d_bias, pull)
+        more = blocks.differentiate(scores, q_i, k_j, v_j, rows_i, d_bias, pull)
         return (
             put(dq, take(dq, i, rows, 3) + more.dq, i, rows, 3),
             put(dk, take(dk, j, columns, 3) + more.dk, j, columns, 3),
@@ -328,7 +332,7 @@ def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Arra
     dq, dk, dv, d_bias = _fold(step, (*empty, d_bias), kept.visits)
     if bias is not None:
         d_bias = bias.cotangent(d_bias)
-    scale = 1 / math.sqrt(q.shape[-1])
+    scale = kept.visits.scoring.factor(q.shape[-1])
     # Scaled in float32, and rounded once.
     dq *= scale
     dk = dk.mT * scale

@@ -12,6 +12,7 @@ from posjax.attention import channels
 from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Window, rules
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 WIDE = ("H100", "H200", "GH200", "B100", "B200", "GB200", "B300")
@@ -25,7 +26,13 @@ def refuse(job: Job) -> str | None:
     if job.dtype not in ("bfloat16", "float16"):
         return f"it takes bfloat16 or float16, and queries are {job.dtype}"
     if job.with_lse:
-        return "its log-sum-exp is rounded and has no gradient"
+        return "its log-sum-exp, which sinks need too, is rounded and has no gradient"
+    if job.softcap is not None:
+        return "it has no soft cap"
+    if job.own_value_size is not None:
+        return job.own_value_size
+    if job.scale is not None and job.bias == "slope":
+        return "it would scale the channels of a slope"
     if job.bias not in ("none", "slope"):
         return f"it would need the bias ({job.bias}) as a whole [N, T, S] array"
     # Channels hold slopes in pieces of 8 bits, and positions in digits of as many: those of bfloat16.
@@ -56,21 +63,27 @@ def _widest(device: str) -> int:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0, scoring: Scoring = PLAIN
 ) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
-    return call(q, k, v, bias, mask, "cudnn"), None
+    return call(q, k, v, bias, mask, "cudnn", scoring), None
 
 
 def call(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, implementation: Literal["xla", "cudnn"]
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: Bias,
+    mask: Mask,
+    implementation: Literal["xla", "cudnn"],
+    scoring: Scoring = PLAIN,
 ) -> jax.Array:
     """The call to `jax.nn`; its "xla" shows on any device what is asked of cuDNN."""
     H = q.shape[-1]
     every = rules(mask)
     windows = [rule.size for rule in every if isinstance(rule, Window)]
     # The scale of the head size as it is, before channels are added to it.
-    options: dict[str, Any] = {"scale": 1 / math.sqrt(H), "implementation": implementation}
+    options: dict[str, Any] = {"scale": scoring.factor(H), "implementation": implementation}
     options["is_causal"] = any(isinstance(rule, Causal) for rule in every)
     if windows:
         # Its count is of keys before the query's own; ours includes that one.

@@ -10,11 +10,13 @@ import jax
 
 from posjax import axes
 from posjax.attention import chunked, cudnn, fused, reference, ring, splash
+from posjax.attention.biases import kind_of
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import Job, job
 from posjax.attention.masks import Causal, Mask, as_mask
 from posjax.attention.per_device import per_device
 from posjax.attention.prepared import Prepared, first_index, fit, prepare
+from posjax.attention.scoring import check_sinks, given_scoring
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.errors import InputError
 
@@ -23,9 +25,9 @@ from posjax.errors import InputError
 class Backend:
     """A way to compute the definition in `reference`.
 
-    `attention(q, k, v, bias, mask, q_offset)` gives the output and the log-sum-exp, which may be `None` where a job
-    does not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says why
-    "auto" does not take it although it can.
+    `attention(q, k, v, bias, mask, q_offset, scoring)` gives the output and the log-sum-exp, which may be `None` where
+    a job does not ask for it. `refuse(job)` says why it cannot do a job, and `None` where it can. `pass_over(job)` says
+    why "auto" does not take it although it can.
     """
 
     attention: Callable[..., tuple[jax.Array, jax.Array | None]]
@@ -67,6 +69,10 @@ class Choice:
             f"{self.backend}, for {job.dtype} on {job.platform}: {job.queries} queries, {job.keys} keys,",
             f"  {job.heads} heads of {job.head_size}, bias: {job.bias}, mask: {mask}",
         ]
+        if job.value_size not in (None, job.head_size):
+            lines.append(f"  values of {job.value_size}")
+        if job.scale is not None or job.softcap is not None:
+            lines.append(f"  scale: {job.scale}, softcap: {job.softcap}")
         lines += [f"  not {name}: {why}" for name, why in self.refused]
         return "\n".join(lines)
 
@@ -114,6 +120,7 @@ def known(backend: str) -> None:
 def explain(
     q: Any,
     k: Any = None,
+    v: Any = None,
     *,
     encoding: Encoding = NoPE(),
     mask: Mask = Causal(),
@@ -121,11 +128,15 @@ def explain(
     k_positions: Any = None,
     backend: str = "auto",
     with_lse: bool = False,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
 ) -> Choice:
     """The backend that `attend` would take for these arguments, and why.
 
-    `q [B, T, N, H]` and `k [B, S, K, H]` are arrays or their shapes, `jax.ShapeDtypeStruct`; without `k` the keys are
-    as many as the queries. Nothing is computed. `with_lse`: as if the log-sum-exp were asked for.
+    `q [B, T, N, H]`, `k [B, S, K, H]`, `v [B, S, K, U]` and `sinks [N]` are arrays or their shapes,
+    `jax.ShapeDtypeStruct`; without `k` the keys are as many as the queries, and without `v` values are as keys. Nothing
+    is computed. `with_lse`: as if the log-sum-exp were asked for, which sinks need.
 
     Errors: those of `choose`, and those of `attend` for arguments that do not go together.
 
@@ -136,8 +147,11 @@ def explain(
     """
     if k is None:
         k = q
-    sizes = axes.check(q_BTNH=q, k_BSKH=k)
-    axes.check_floats(q=q, k=k)
+    if v is None:
+        v = k
+    sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKU=v)
+    axes.check_floats(q=q, k=k, v=v)
+    check_sinks(sinks, sizes["N"])
     dims = Dims(sizes["N"], sizes["H"], sizes["N"] * sizes["H"])
     mask = as_mask(mask)
     q_offset = first_index(sizes["T"], sizes["S"], mask)
@@ -156,4 +170,6 @@ def explain(
         )
 
     call = jax.eval_shape(prepared, jax.random.key(0))
-    return choose(job(q, k, call.bias, mask, q_offset, with_lse), backend)
+    scoring = given_scoring(scale, softcap, kind_of(call.bias))
+    asked = with_lse or sinks is not None
+    return choose(job(q, k, call.bias, mask, q_offset, asked, sizes["U"], scoring), backend)

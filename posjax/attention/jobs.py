@@ -11,6 +11,7 @@ import jax
 from posjax.attention.biases import Bias, BiasKind, kind_of
 from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.meshes import varies_over
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 
@@ -23,7 +24,8 @@ class Job:
     of its rules. `window`: the smallest static window, -1 where one is known at run time only. `q_offset`: the index of
     the first query among the keys, `None` at run time only. `with_lse`: whether the log-sum-exp is asked for, with its
     gradient. `context`: over how many devices the mesh splits sequences. `varying`: whether it is inside a
-    `jax.shard_map` that checks what varies.
+    `jax.shard_map` that checks what varies. `value_size`: the head size of values, `None` where it is that of queries.
+    `scale`, `softcap`: those of the call, `None` without.
     """
 
     platform: str
@@ -42,6 +44,9 @@ class Job:
     device: str = ""
     context: int = 1
     varying: bool = False
+    value_size: int | None = None
+    scale: float | None = None
+    softcap: float | None = None
 
     @property
     def square(self) -> bool:
@@ -53,8 +58,24 @@ class Job:
         """Whether every rule of the mask is one of posjax."""
         return set(self.mask) <= {"Causal", "Window", "Segments"}
 
+    @property
+    def own_value_size(self) -> str | None:
+        """Why a kernel that has one head size for all cannot do this; `None` where values have that of queries."""
+        if self.value_size in (None, self.head_size):
+            return None
+        return f"it takes values of the head size of queries, {self.head_size}, and these have {self.value_size}"
 
-def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Index, with_lse: bool = False) -> Job:
+
+def job(
+    q: Any,
+    k: Any,
+    bias: Bias,
+    mask: Mask,
+    q_offset: Index,
+    with_lse: bool = False,
+    value_size: int | None = None,
+    scoring: Scoring = PLAIN,
+) -> Job:
     """The job of one call, from arrays or their shapes. `q [B, T, N, H]`, `k [B, S, K, H]`."""
     every = rules(mask)
     platform, device = here()
@@ -79,6 +100,9 @@ def job(q: Any, k: Any, bias: Bias, mask: Mask, q_offset: Index, with_lse: bool 
         device=device,
         context=context(),
         varying=bool(varies_over((q, k))),
+        value_size=value_size,
+        scale=scoring.scale,
+        softcap=scoring.softcap,
     )
 
 

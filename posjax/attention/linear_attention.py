@@ -298,10 +298,10 @@ def _empty(sizes: dict[str, int]) -> LinearState:
 
 def _full(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState]:
     """Every query sees the same: one state, and no order among the tokens."""
-    products = jnp.einsum("BTKH,BTKV->BKHV", tokens.turned_k, tokens.v)
+    products = jnp.einsum("BTKH,BTKU->BKHU", tokens.turned_k, tokens.v)
     features = jnp.sum(tokens.k, axis=1)
     void = jnp.sum(tokens.void, axis=1)
-    total = jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, products)
+    total = jnp.einsum("BTKGH,BKHU->BTKGU", tokens.turned_q, products)
     weight = jnp.einsum("BTKGH,BKH->BTKG", tokens.q, features)[..., None]
     length = tokens.q.shape[1]
     count = state.count + length
@@ -358,8 +358,8 @@ def _sums_of(state: LinearState, tokens: LinearTokens) -> Sums:
     # The state is of one document: the queries of another know nothing of it.
     known = (segment == state.segment[:, None])[:, :, None, None, None]
     multiply = partial(jnp.einsum, "BTKGH,BSKH->BKGTS")
-    total = jnp.einsum("BKGTS,BSKV->BTKGV", multiply(tokens.turned_q, tokens.turned_k) * seen, tokens.v)
-    total_by_state = jnp.einsum("BTKGH,BKHV->BTKGV", tokens.turned_q, state.products)
+    total = jnp.einsum("BKGTS,BSKU->BTKGU", multiply(tokens.turned_q, tokens.turned_k) * seen, tokens.v)
+    total_by_state = jnp.einsum("BTKGH,BKHU->BTKGU", tokens.turned_q, state.products)
     total += jnp.where(known, total_by_state, 0.0)
     # The denominator is that of the features as they are: only the numerator is rotated.
     weight = jnp.einsum("BKGTS->BTKG", multiply(tokens.q, tokens.k) * seen)[..., None]
@@ -385,7 +385,7 @@ def _state_after(state: LinearState, tokens: LinearTokens) -> LinearState:
     unchanged = now == state.segment
     same = unchanged[:, None, None]
     products = jnp.where(same[..., None], state.products, 0.0)
-    products += jnp.einsum("BSKH,BSKV->BKHV", jnp.where(goes_on, tokens.turned_k, 0.0), tokens.v)
+    products += jnp.einsum("BSKH,BSKU->BKHU", jnp.where(goes_on, tokens.turned_k, 0.0), tokens.v)
     features = jnp.where(same, state.features, 0.0)
     features += jnp.sum(jnp.where(goes_on, tokens.k, 0.0), axis=1)
     void = jnp.where(same[..., 0], state.void, 0.0)

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, PartitionSpec
 from posjax.attention.biases import Bias, ByPosition
 from posjax.attention.masks import Mask
 from posjax.attention.meshes import bias_specs, free_axes, kinds_of_axes, mask_specs, split_axes
+from posjax.attention.scoring import PLAIN, Scoring
 
 Attention = Callable[..., tuple[jax.Array, Any]]
 
@@ -52,12 +53,20 @@ def per_device(attention: Attention) -> Attention:
     divide; over other axes the work is repeated. Without a mesh, or on one of Explicit axes, it is left as it is.
     """
 
-    def split(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Any = 0) -> Any:
+    def split(
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        bias: Bias,
+        mask: Mask,
+        q_offset: Any = 0,
+        scoring: Scoring = PLAIN,
+    ) -> Any:
         free = free_axes()
         sizes = jax.sharding.get_abstract_mesh().shape
         # Explicit axes are the caller's to take apart: `attention` hands them to the compiler before this is called.
         if all(sizes[name] == 1 for name in free) or AxisType.Explicit in kinds_of_axes().values():
-            return attention(q, k, v, bias, mask, q_offset)
+            return attention(q, k, v, bias, mask, q_offset, scoring)
         rows, heads = split_axes(q, k)
         # A spec says of an axis that nothing splits that it is `None`, not that it is empty.
         batch = rows or None
@@ -69,7 +78,7 @@ def per_device(attention: Attention) -> Attention:
 
         def each(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, traced: dict[int, Any]) -> Any:
             own_mask, own_offset = parts.join(traced)
-            return attention(q, k, v, _own_heads(bias, heads, q.shape[2]), own_mask, own_offset)
+            return attention(q, k, v, _own_heads(bias, heads, q.shape[2]), own_mask, own_offset, scoring)
 
         tokens = PartitionSpec(batch, None, heads)
         lse = PartitionSpec(batch, heads)

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from posjax.attention.biases import Bias, ByContent
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask, indices_to
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 MASKED = -1e30
@@ -36,8 +37,11 @@ def logits(
     q_offset: Index = 0,
     q_first: Any = 0,
     seen: jax.Array | None = None,
+    scoring: Scoring = PLAIN,
 ) -> jax.Array:
-    """`q k / sqrt(H) + bias` in float32. `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`.
+    """`q k / sqrt(H) + bias` in float32, or what `scoring` says in place of the first term.
+
+    `q [B, T, N, H]`, `k [B, S, K, H]` -> `[B, N, T, S]`.
 
     `q_first`: the number of the first of these queries; `seen [b, T, S]`: the pairs that the mask allows, for encodings
     that count what lies between. A pair of a query or a key that is not finite is NaN, and has no gradient.
@@ -47,7 +51,7 @@ def logits(
     if isinstance(bias, ByContent):
         plain = bias.logits(q, k, q_first, q_offset, seen)
     else:
-        plain = _products(q, k)
+        plain = _products(q, k, scoring)
         if bias is not None:
             plain = plain + bias.tile(q_first, 0, *plain.shape[2:])
     # Marked after the sum, and by where: a NaN that entered the products would reach the gradient of every key.
@@ -62,29 +66,33 @@ def logits(
     return jnp.where(void, jnp.nan, plain)
 
 
-def _products(q: jax.Array, k: jax.Array) -> jax.Array:
+def _products(q: jax.Array, k: jax.Array, scoring: Scoring) -> jax.Array:
     B, T, N, H = q.shape
     S, K = k.shape[1:3]
     # Query heads that share a key-value head are a group: no key is repeated.
     group = N // K
     q_BTKGH = q.reshape(B, T, K, group, H)
     l_BKGTS = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k, preferred_element_type=jnp.float32)
-    size = jnp.float32(H)
-    scaled = l_BKGTS / jnp.sqrt(size)
-    l_BKGTS = settled(scaled)
+    if scoring.scale is None:
+        size = jnp.float32(H)
+        scaled = l_BKGTS / jnp.sqrt(size)
+    else:
+        scaled = l_BKGTS * scoring.scale
+    capped, _ = scoring.capped(scaled)
+    l_BKGTS = settled(capped)
     return l_BKGTS.reshape(B, N, T, S)
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0, scoring: Scoring = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
-    """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows.
+    """`softmax(q k / sqrt(H) + bias) v` over the keys that the mask allows; `scoring` may say another factor and a cap.
 
-    `q [B, T, N, H]`, `k` and `v [B, S, K, H]`; query head n reads key-value head n // (N / K). `q_offset` is the index
-    of the first query among the keys. Returns the output `[B, T, N, H]` in the dtype of `q`, and the log-sum-exp of the
-    logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through it. One that is
-    not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it either: NaN
-    marks what has no meaning for whoever reads that row, and reaches no other.
+    `q [B, T, N, H]`, `k [B, S, K, H]`, `v [B, S, K, U]`; query head n reads key-value head n // (N / K). `q_offset` is
+    the index of the first query among the keys. Returns the output `[B, T, N, U]` in the dtype of `q`, and the
+    log-sum-exp of the logits `[B, N, T]` in float32. A query that may see nothing gets 0, and no gradient flows through
+    it. One that is not finite itself, or sees a key or a value that is not, gets NaN, and no gradient flows through it
+    either: NaN marks what has no meaning for whoever reads that row, and reaches no other.
     """
     T = q.shape[1]
     S = k.shape[1]
@@ -92,7 +100,7 @@ def attention(
     k_index = indices_to(S)
     seen = mask.allowed(q_index, k_index)
     k, v = mark_keys(k, v)
-    l_BNTS = logits(q, k, bias, q_offset, seen=seen)
+    l_BNTS = logits(q, k, bias, q_offset, seen=seen, scoring=scoring)
     return softmax(l_BNTS, seen, v, q.dtype)
 
 
@@ -149,7 +157,7 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     A row that sees a logit of NaN has no meaning: it gets NaN, and no gradient.
     """
     B, N, T, S = l_BNTS.shape
-    K, H = v.shape[2:]
+    K, U = v.shape[2:]
     void = ~(l_BNTS < jnp.inf)  # NaN and infinity alike.
     if seen is not None:
         seen = seen[:, None]
@@ -172,12 +180,12 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     p_BNTS = p_BNTS.astype(v.dtype)
     group = N // K
     p_BKGTS = p_BNTS.reshape(B, K, group, T, S)
-    out_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", p_BKGTS, v, preferred_element_type=jnp.float32)
-    out_BTNH = out_BTKGH.reshape(B, T, N, H)
+    out_BTKGU = jnp.einsum("BKGTS,BSKU->BTKGU", p_BKGTS, v, preferred_element_type=jnp.float32)
+    out_BTNU = out_BTKGU.reshape(B, T, N, U)
     lse = log_sum(highest, total)
     lse = jnp.where(row_void, jnp.nan, lse)
     lse_BNT = lse[..., 0]
     row_void_BNT = row_void[..., 0]
     row_void_BTN = row_void_BNT.swapaxes(1, 2)
-    out = jnp.where(row_void_BTN[..., None], jnp.nan, out_BTNH)
+    out = jnp.where(row_void_BTN[..., None], jnp.nan, out_BTNU)
     return out.astype(dtype), lse_BNT

@@ -12,6 +12,7 @@ from posjax.attention import channels
 from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ def refuse(job: Job) -> str | None:
         return f"it takes bfloat16 or float32, and queries are {job.dtype}"
     # It gives one, but as a residual, which is not differentiated.
     if job.with_lse:
-        return "its log-sum-exp has no gradient"
+        return "its log-sum-exp, which sinks need too, has no gradient"
+    if job.softcap is not None:
+        return "its soft cap has no gradient that was checked"
+    if job.own_value_size is not None:
+        return job.own_value_size
     if job.bias not in ("none", "slope"):
         return f"it takes no bias, and this one ({job.bias}) is no slope"
     if job.bias == "slope" and not job.causal:
@@ -46,13 +51,22 @@ def refuse(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0, scoring: Scoring = PLAIN
 ) -> tuple[jax.Array, None]:
     """As `reference.attention`, without the log-sum-exp, for the jobs that `refuse` lets through."""
-    return call(q, k, v, bias, mask, int(q_offset), interpret=False), None
+    return call(q, k, v, bias, mask, int(q_offset), scoring, interpret=False), None
 
 
-def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: int, interpret: bool) -> jax.Array:
+def call(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: Bias,
+    mask: Mask,
+    q_offset: int,
+    scoring: Scoring = PLAIN,
+    interpret: bool = False,
+) -> jax.Array:
     """The kernel, a batch row at a time; `interpret` runs it on any device."""
     # Imported where it is called: Pallas takes longer to import than all of posjax, and few calls need it.
     from jax.experimental.pallas.ops.tpu.splash_attention import (
@@ -60,10 +74,9 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_off
         splash_attention_mask as masks,
     )
 
-    _, T, N, H = q.shape
+    _, T, N, _ = q.shape
     S = k.shape[1]
-    # The kernel does not scale: queries come scaled, in the precision that products are accumulated in.
-    q = (q.astype(jnp.float32) / math.sqrt(H)).astype(q.dtype)
+    q = _scaled(q, scoring)
     if isinstance(bias, Slope):
         # After the scaling: the root of a head size need not be a power of two, and would round the slopes.
         q, k = channels.widen(q, k, bias.slopes)
@@ -90,6 +103,16 @@ def call(q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_off
     out = _swapped(jax.vmap(of_row)(q_BNTH, k_BKSH, v_BKSH, q_ids, k_ids))
     # Here padding would see padding; by our rule it sees nothing.
     return jnp.where((q_ids != 0)[:, :, None, None], out, 0)
+
+
+def _scaled(q: jax.Array, scoring: Scoring) -> jax.Array:
+    """The queries scaled, which the kernel does not do, in the precision that products are accumulated in."""
+    wide = q.astype(jnp.float32)
+    if scoring.scale is None:
+        scaled = wide / math.sqrt(q.shape[-1])
+    else:
+        scaled = wide * scoring.scale
+    return scaled.astype(q.dtype)
 
 
 def _swapped(x: jax.Array) -> jax.Array:

@@ -119,7 +119,7 @@ x = jnp.zeros
     [
         (wrong(q=x((2, 6, 4))), "q has shape (2, 6, 4)", "4 axes, [B, T, N, H]"),
         (wrong(k=x((3, 6, 3, 4)), v=x((3, 6, 3, 4))), "axis B is 3 here and 2", "make them equal"),
-        (wrong(v=x((2, 5, 3, 4))), "v [B, S, K, H] has shape (2, 5, 3, 4): axis S is 5 here and 6", "make them equal"),
+        (wrong(v=x((2, 5, 3, 4))), "v [B, S, K, U] has shape (2, 5, 3, 4): axis S is 5 here and 6", "make them equal"),
         (wrong(k=x((2, 6, 3, 8))), "axis H is 8 here and 4", "make them equal"),
         (wrong(k=x((2, 6, 4, 4)), v=x((2, 6, 4, 4))), "q has 6 heads and k has 4", "key-value heads divide"),
         (wrong(q_positions=jnp.arange(6.0)), "q_positions are float32", "posjax.positions.contiguous(length)"),

@@ -26,8 +26,8 @@ def anywhere(monkeypatch):
     def interpreted(*call):
         return splash.call(*call, interpret=True), None
 
-    def by_xla(q, k, v, bias, mask, q_offset):
-        return cudnn.call(q, k, v, bias, mask, "xla"), None
+    def by_xla(q, k, v, bias, mask, q_offset, scoring):
+        return cudnn.call(q, k, v, bias, mask, "xla", scoring), None
 
     here = {
         "splash": Backend(interpreted, lambda job: splash.refuse(replace(job, platform="tpu"))),

@@ -13,6 +13,7 @@ from posjax.attention.biases import Bias
 from posjax.attention.fused.limits import HEAD_SIZE
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 __all__ = ["attention", "pass_over", "refuse"]
@@ -30,6 +31,10 @@ def refuse(job: Job) -> str | None:
         return "the encoding scores content, and its kernels hold one tile"
     if not job.knows_mask:
         return f"its kernels know Causal(), Window(n) and Segments(ids), and the mask is {' & '.join(job.mask)}"
+    if job.scale is not None or job.softcap is not None:
+        return "its kernels divide products by sqrt(H), and have no soft cap"
+    if job.own_value_size is not None:
+        return job.own_value_size
     if job.dtype not in ("bfloat16", "float16", "float32") or (job.platform == "tpu" and job.dtype == "float16"):
         return f"it takes bfloat16, float32 and on GPUs float16, and queries are {job.dtype}"
     if job.platform == "gpu" and job.head_size > HEAD_SIZE:
@@ -48,7 +53,7 @@ def pass_over(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0, scoring: Scoring = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, in kernels that hold one tile: the same arguments, the same result.
 

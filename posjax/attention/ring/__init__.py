@@ -14,7 +14,6 @@ Source: Liu et al. 2023, arXiv:2310.01889 (the ring); the halves are those of Ll
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -33,6 +32,7 @@ from posjax.attention.reference import mark_keys, without_void
 from posjax.attention.ring.facing import attend, bias_here, differentiate, with_keys
 from posjax.attention.ring.plan import Plan, plan_for
 from posjax.attention.ring.travel import Arrived, RingMask, around, lay, sweep, unlay
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 
@@ -67,7 +67,7 @@ def refuse(job: Job) -> str | None:
 
 
 def attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: Bias, mask: Mask, q_offset: Index = 0, scoring: Scoring = PLAIN
 ) -> tuple[jax.Array, jax.Array]:
     """As `reference.attention`, on the current mesh, for the jobs that `refuse` lets through.
 
@@ -89,7 +89,7 @@ def attention(
     if isinstance(bias, ByDistance):  # The last block of the last part may reach past the end.
         whole = q.shape[1] + plan.padding
         padded = bias.padded(whole, whole)
-    rule = RingMask(mask, jnp.asarray(spans))
+    rule = RingMask(mask, jnp.asarray(spans), scoring)
     return cast(tuple[jax.Array, jax.Array], _ring(plan, q, k, v, padded, rule))
 
 
@@ -99,7 +99,7 @@ class LaidOut(NamedTuple):
 
     q_BKGTH: jax.Array
     k_BKSH: jax.Array
-    v_BKSH: jax.Array
+    v_BKSU: jax.Array
     highest_BKGT: jax.Array
     total_BKGT: jax.Array
 
@@ -158,7 +158,7 @@ def _specs(plan: Plan, bias: TileBias, rule: RingMask) -> Specs:
     queries = PartitionSpec(batch, heads, None, CONTEXT)
     keys = PartitionSpec(batch, heads, CONTEXT)
     laid = LaidOut(queries, keys, keys, queries, queries)  # type: ignore[arg-type]
-    rules = RingMask(mask_specs(rule.mask, batch), PartitionSpec())  # type: ignore[arg-type]
+    rules = RingMask(mask_specs(rule.mask, batch), PartitionSpec(), rule.scoring)  # type: ignore[arg-type]
     given = (bias_specs(bias, batch, heads, CONTEXT), rules)
     return Specs(PartitionSpec(batch, CONTEXT, heads), PartitionSpec(batch, heads, CONTEXT), laid, given)
 
@@ -169,7 +169,7 @@ def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: Ti
     K = k.shape[2]
     q_BKGTH = lay(plan, q).reshape(B, -1, K, N // K, H).transpose(0, 2, 3, 1, 4)
     k_BKSH = lay(plan, k).swapaxes(1, 2)
-    v_BKSH = lay(plan, v).swapaxes(1, 2)
+    v_BKSU = lay(plan, v).swapaxes(1, 2)
     bias, k_positions = bias_here(plan, bias, N)
 
     def step(totals: Any, travel: Any, arrived: Arrived, source: Index) -> Any:
@@ -177,19 +177,19 @@ def _forward_here(plan: Plan, q: jax.Array, k: jax.Array, v: jax.Array, bias: Ti
         return sweep(plan, with_keys(bias, arrived.k_positions), rule, source, fold, totals), travel
 
     empty = blocks.nothing_yet(q_BKGTH, v.shape[-1])
-    totals, _ = around(plan, step, empty, None, Arrived(k_BKSH, v_BKSH, k_positions))
-    out_BKGTH, lse_BKGT = blocks.finished(totals, q.dtype)
-    out_BTNH = out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, v.shape[-1])
+    totals, _ = around(plan, step, empty, None, Arrived(k_BKSH, v_BKSU, k_positions))
+    out_BKGTU, lse_BKGT = blocks.finished(totals, q.dtype)
+    out_BTNU = out_BKGTU.transpose(0, 3, 1, 2, 4).reshape(B, -1, N, v.shape[-1])
     lse_BTN = lse_BKGT.transpose(0, 3, 1, 2).reshape(B, -1, N)
-    laid = LaidOut(q_BKGTH, k_BKSH, v_BKSH, totals.highest, totals.total)
-    return (unlay(plan, out_BTNH), unlay(plan, lse_BTN).transpose(0, 2, 1)), laid
+    laid = LaidOut(q_BKGTH, k_BKSH, v_BKSU, totals.highest, totals.total)
+    return (unlay(plan, out_BTNU), unlay(plan, lse_BTN).transpose(0, 2, 1)), laid
 
 
 def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, bias: TileBias, rule: RingMask) -> Any:
     d_out, d_lse_BNT = cotangents
     # A mark is never a number: rows of NaN are computed at 0 here, and their share of 0 keeps them out of every sum.
     (q, _), (k, _) = without_void(laid.q_BKGTH), without_void(laid.k_BKSH)
-    v = laid.v_BKSH
+    v = laid.v_BKSU
     B, K, G, _, H = q.shape
 
     def by_head(x_BTN: jax.Array) -> jax.Array:
@@ -216,11 +216,11 @@ def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, b
         d_bias = bias.gradient()
     travelling = Arrived(k, v, k_positions)
     (dq, d_bias), (dk, dv) = around(plan, step, (dq, d_bias), (dk, dv), travelling)
-    scale = 1 / math.sqrt(H)
+    scale = rule.scoring.factor(H)
     dq_BTNH = jnp.moveaxis(dq * scale, 3, 1).reshape(B, -1, K * G, H)
     dk_BSKH = (dk * scale).transpose(0, 3, 1, 2)
-    dv_BSKH = dv.transpose(0, 3, 1, 2)
-    grads = [unlay(plan, x.astype(q.dtype)) for x in (dq_BTNH, dk_BSKH, dv_BSKH)]
+    dv_BSKU = dv.transpose(0, 3, 1, 2)
+    grads = [unlay(plan, x.astype(q.dtype)) for x in (dq_BTNH, dk_BSKH, dv_BSKU)]
     shares = _shares(plan, bias)
     return (*grads, jax.tree.map(lambda x: lax.psum(x, shares), d_bias))
 

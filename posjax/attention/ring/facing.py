@@ -13,7 +13,7 @@ from posjax.attention.biases import ByDistance, ByPosition, TileBias
 from posjax.attention.blocks import BackwardRows, Totals, put, take
 from posjax.attention.masks import Mask, SomeRows, indices_to
 from posjax.attention.ring.plan import Plan
-from posjax.attention.ring.travel import Arrived, Place, lay
+from posjax.attention.ring.travel import Arrived, Place, RingMask, lay
 from posjax.positions import Index
 
 
@@ -23,7 +23,7 @@ class Facing:
 
     plan: Plan
     bias: TileBias
-    mask: Mask
+    rule: RingMask
     place: Place
 
     def queries(self, x: jax.Array) -> jax.Array:
@@ -40,11 +40,13 @@ class Facing:
         first = self.place.slot * self.plan.blocks
         return first + j
 
-    def logits(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Index) -> jax.Array:
-        """The masked logits of the block and key block j; a mask asks for places in the whole sequence."""
+    def logits(
+        self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Index
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The masked logits of the block and key block j, and their cap's derivative."""
         plan = self.plan
         place = self.place
-        mask = self.mask
+        mask = self.rule.mask
         if plan.batch:
             device = lax.axis_index(plan.batch)
             rows = q.shape[0]
@@ -57,9 +59,10 @@ class Facing:
         length = plan.length
         k_offset = place.k_part * length
         q_offset = place.q_part * length
+        # A mask asks for places in the whole sequence.
         onward = Onward(mask, k_offset)
         seen = blocks.allowed_pairs(onward, q_index, k_index, (length, length), q_offset)
-        return blocks.masked_logits(q, k, tile, seen)
+        return blocks.masked_logits(q, k, tile, seen, self.rule.scoring)
 
     def tile(self, j: Index) -> jax.Array | None:
         """The bias of the block and key block j."""
@@ -107,17 +110,17 @@ class Onward(Mask):
 
 
 def attend(
-    q_BKGTH: jax.Array, arrived: Arrived, totals: Totals, plan: Plan, bias: Any, mask: Mask, place: Place
+    q_BKGTH: jax.Array, arrived: Arrived, totals: Totals, plan: Plan, bias: Any, rule: RingMask, place: Place
 ) -> Any:
     """Adds what a block of queries sees of the keys that arrived to its totals."""
-    facing = Facing(plan, bias, mask, place)
+    facing = Facing(plan, bias, rule, place)
     q_t = facing.queries(q_BKGTH)
 
     def block(j: Index, gathered: Totals) -> Totals:
         k_j = facing.keys(arrived.k, j)
         v_j = facing.keys(arrived.v, j)
         tile = facing.tile(j)
-        l_BKGTS = facing.logits(q_t, k_j, tile, j)
+        l_BKGTS, _ = facing.logits(q_t, k_j, tile, j)
         return blocks.gather(gathered, l_BKGTS, v_j)
 
     before = Totals(*map(facing.queries, totals))
@@ -126,10 +129,17 @@ def attend(
 
 
 def differentiate(
-    q_BKGTH: jax.Array, rows: BackwardRows, arrived: Arrived, sums: Any, plan: Plan, bias: Any, mask: Mask, place: Place
+    q_BKGTH: jax.Array,
+    rows: BackwardRows,
+    arrived: Arrived,
+    sums: Any,
+    plan: Plan,
+    bias: Any,
+    rule: RingMask,
+    place: Place,
 ) -> Any:
     """Adds the gradients of a block of queries and the keys that arrived to `sums`: dq, d_bias, dk, dv."""
-    facing = Facing(plan, bias, mask, place)
+    facing = Facing(plan, bias, rule, place)
     q_t = facing.queries(q_BKGTH)
     rows_t = BackwardRows(*map(facing.queries, rows))
 
@@ -138,8 +148,8 @@ def differentiate(
         k_j = facing.keys(arrived.k, j)
         v_j = facing.keys(arrived.v, j)
         tile, pull = facing.tile_and_pull(j)
-        l_BKGTS = facing.logits(q_t, k_j, tile, j)
-        more = blocks.differentiate(l_BKGTS, q_t, k_j, v_j, rows_t, d_bias, pull)
+        scores = facing.logits(q_t, k_j, tile, j)
+        more = blocks.differentiate(scores, q_t, k_j, v_j, rows_t, d_bias, pull)
         u = facing.number(j)
         dk_j = facing.keys(dk, j, axis=3)
         dv_j = facing.keys(dv, j, axis=3)

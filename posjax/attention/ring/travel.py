@@ -14,6 +14,7 @@ from posjax.attention.biases import TileBias
 from posjax.attention.masks import Mask
 from posjax.attention.meshes import CONTEXT
 from posjax.attention.ring.plan import Plan
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 
@@ -26,10 +27,14 @@ class Arrived(NamedTuple):
 
 
 class RingMask(NamedTuple):
-    """Who may see whom: a mask of the whole sequence, and the `spans_of` of blocks that it leaves to visit."""
+    """Who may see whom: a mask of the whole sequence, and the `spans_of` of blocks that it leaves to visit.
+
+    And how a pair that may is scored.
+    """
 
     mask: Mask
     spans: jax.Array
+    scoring: Scoring = PLAIN
 
 
 class Place(NamedTuple):
@@ -87,7 +92,7 @@ def sweep(plan: Plan, bias: TileBias, rule: RingMask, source: Index, fold: Calla
         q_part, k_part = mine[t // plan.blocks], theirs[slot]
         first, end = rule.spans[q_part - k_part + middle, t % plan.blocks]
         place = Place(t, slot, q_part, k_part, first, end)
-        return fold(sums, plan, bias, rule.mask, place)
+        return fold(sums, plan, bias, rule, place)
 
     return lax.fori_loop(0, plan.parts**2 * plan.blocks, one, sums)
 
