@@ -10,13 +10,17 @@ import typing
 from posjax import encodings as encodings, positions as positions
 from posjax.attention import (
     Causal as Causal,
+    Chunked as Chunked,
+    First as First,
     Full as Full,
+    Global as Global,
     LinearState as LinearState,
     Mask as Mask,
     Segments as Segments,
     Window as Window,
     attend as attend,
     linear_attend as linear_attend,
+    prefix as prefix,
 )
 from posjax.encodings import (
     NTK as NTK,

@@ -23,7 +23,6 @@ from posjax.attention.masks import (
     Causal as Causal,
     Full as Full,
     Mask as Mask,
-    Segments as Segments,
     Window as Window,
     as_mask as as_mask,
 )
@@ -35,3 +34,10 @@ from posjax.attention.prepared import (
     prepare as prepare,
 )
 from posjax.attention.scoring import Scoring as Scoring
+from posjax.attention.token_masks import (
+    Chunked as Chunked,
+    First as First,
+    Global as Global,
+    Segments as Segments,
+    prefix as prefix,
+)

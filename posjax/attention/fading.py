@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from posjax.attention.biases import ByContent, Pull
-from posjax.attention.masks import Causal, Mask, Segments, Window, indices_to, rules
+from posjax.attention.masks import Causal, Mask, Window, indices_to, rules
 from posjax.attention.reference import without_void
+from posjax.attention.token_masks import Chunked, Segments
 from posjax.positions import Index
 
 
@@ -159,7 +160,7 @@ def _hides_none_between(rule: Mask) -> bool:
     """
     if type(rule) is Segments:
         return rule.keys is None
-    return type(rule) in (Causal, Window)
+    return type(rule) in (Causal, Window, Chunked)
 
 
 def _marked(x: jax.Array, positions: jax.Array) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
 
-from posjax.attention.masks import Both, Dense, Mask, Segments, Window, as_mask
+from posjax.attention.masks import Both, Dense, Either, Mask, Window, as_mask
+from posjax.attention.token_masks import Chunked, First, Global, Segments
 from posjax.errors import InputError
 from posjax.positions import Index
 
@@ -23,8 +25,8 @@ def held(mask: Any, sizes: dict[str, int], q_offset: Index) -> Mask:
     Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
     """
     mask = as_mask(mask)
-    if isinstance(mask, Both):
-        return Both(held(mask.first, sizes, q_offset), held(mask.second, sizes, q_offset))
+    if isinstance(mask, Both | Either):
+        return type(mask)(held(mask.first, sizes, q_offset), held(mask.second, sizes, q_offset))
     # A class that JAX does not know is a leaf itself: its arrays would be static, and the first ones kept for ever.
     if any(leaf is mask for leaf in jax.tree.leaves(mask)):
         raise InputError(
@@ -35,8 +37,12 @@ def held(mask: Any, sizes: dict[str, int], q_offset: Index) -> Mask:
         return _held_segments(mask, sizes, q_offset)
     if isinstance(mask, Dense):
         return _held_array(mask, sizes, q_offset)
-    if isinstance(mask, Window):
-        _check_window(mask.size)
+    if isinstance(mask, Global):
+        return _held_tokens(mask, sizes, q_offset)
+    if isinstance(mask, First):
+        return replace(mask, size=_size(mask, 0, sizes["B"]))
+    if isinstance(mask, Window | Chunked):
+        return replace(mask, size=_size(mask, 1))
     return mask
 
 
@@ -52,15 +58,55 @@ def _held_array(mask: Dense, sizes: dict[str, int], q_offset: Index) -> Dense:
     return Dense(mask.pairs, q_offset)
 
 
-def _check_window(size: Any) -> None:
-    is_whole = isinstance(size, int)
-    if hasattr(size, "dtype"):
-        is_whole = jnp.issubdtype(size.dtype, jnp.integer) and size.ndim == 0
-    known = is_whole and not isinstance(size, core.Tracer)
-    if not is_whole or (known and not 1 <= int(size) < LARGEST_SIZE):
+def _size(mask: Window | First | Chunked, least: int, rows: int = 0) -> Any:
+    """The size of a rule: a number, or an integer for each of `rows`; as int32 where it is an array."""
+    size = mask.size
+    shapes: tuple[tuple[int, ...], ...] = ((),)
+    if rows:
+        shapes = ((), (rows,), (1,))
+    fits = isinstance(size, int) and not isinstance(size, bool)
+    dtype = getattr(size, "dtype", None)
+    if dtype is not None:
+        fits = jnp.issubdtype(dtype, jnp.integer) and np.shape(size) in shapes
+    if fits and not isinstance(size, core.Tracer):
+        known = np.asarray(size)
+        fits = known.size > 0 and least <= int(known.min()) and int(known.max()) < LARGEST_SIZE
+    if not fits:
+        what = repr(size)
+        if np.ndim(size):
+            what = f"an array of {dtype} and shape {np.shape(size)}"
+        each = ""
+        if rows:
+            each = f", or integers [{rows}], one for each row"
+        if isinstance(mask, Window):
+            each = ", since the query itself counts"
         raise InputError(
-            f"Window got size={size!r}: needed is a whole number of tokens, 1 or more, since the query itself counts"
+            f"{type(mask).__name__} got size={what}: needed is a whole number of tokens, {least} or more{each}"
         )
+    if isinstance(size, int):
+        return size
+    # A size past int32 is as good as the largest: no token is so far away.
+    largest = LARGEST_SIZE - 1
+    if isinstance(size, core.Tracer) and jnp.iinfo(size.dtype).max > largest:
+        size = jnp.minimum(size, jnp.asarray(largest, size.dtype))
+    return jnp.asarray(size).astype(jnp.int32)
+
+
+def _held_tokens(mask: Global, sizes: dict[str, int], q_offset: Index) -> Global:
+    B = sizes["B"]
+    T, S = sizes["T"], sizes["S"]
+    tokens = mask.tokens
+    if not hasattr(tokens, "dtype"):
+        tokens = np.asarray(tokens)
+    fits = tokens.dtype == bool and tokens.shape in ((B, S), (1, S))
+    if isinstance(q_offset, int):
+        fits = fits and q_offset + T <= S
+    if not fits:
+        raise InputError(
+            f"Global got tokens of {tokens.dtype} and shape {tokens.shape} for {T} queries among {S} keys: needed are "
+            f"booleans [{B}, {S}] or [1, {S}], of keys that the queries are among"
+        )
+    return Global(jnp.asarray(tokens))
 
 
 def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Index) -> Segments:

@@ -15,9 +15,10 @@ from jax.sharding import PartitionSpec
 from posjax import axes
 from posjax.attention.dispatch import fit
 from posjax.attention.given_masks import ids_of
-from posjax.attention.masks import Causal, Mask, Segments, as_mask, indices_to, rules
+from posjax.attention.masks import Causal, Mask, as_mask, indices_to, rules
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
+from posjax.attention.token_masks import Segments
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import scores_content

@@ -1,8 +1,8 @@
 """Masks as rules: small values that say which keys a query may see, made dense only for the tile that asks.
 
-A rule is about token order (indices), not about positions: an encoding may place tokens anywhere, the order stays.
-`&` intersects. Numbers and arrays inside a mask are data: `Window(n)` with another `n` does not compile again when the
-mask is an argument of a jitted function.
+A rule is about token order (indices), not about positions: an encoding may place tokens anywhere, the order stays. `&`
+intersects, `|` unites. Numbers and arrays inside a mask are data: `Window(n)` with another `n` does not compile again
+when the mask is an argument of a jitted function.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Mask:
         """Whether no query sees a later key."""
         return False
 
-    # An array on the left leaves `&` to the mask on the right.
+    # An array on the left leaves `&` and `|` to the mask on the right.
     __array_ufunc__ = None
 
     def __and__(self, other: Any) -> Mask:
@@ -54,6 +54,12 @@ class Mask:
 
     def __rand__(self, other: Any) -> Mask:
         return as_mask(other) & self
+
+    def __or__(self, other: Any) -> Mask:
+        return Either(self, as_mask(other))
+
+    def __ror__(self, other: Any) -> Mask:
+        return as_mask(other) | self
 
 
 @dataclass(frozen=True)
@@ -151,70 +157,6 @@ class Window(Mask):
 
 
 @dataclass(frozen=True)
-class Segments(Mask):
-    """A query sees the keys of its own segment; segment 0 is padding, which nothing sees and which sees nothing.
-
-    `queries` and `keys [B, S]`, or `[1, S]` for all rows alike, are integers or booleans looked up by a token's index,
-    so in a step of decoding both span the whole cache; `keys` defaults to `queries`. Where queries and keys are other
-    sequences, as in cross-attention, `queries` is `[B, T]` and `keys` `[B, S]`. A row that sees nothing comes out as 0.
-    Numbers that rise along the row let backends skip every block between two documents.
-    """
-
-    queries: Any
-    keys: Any = None
-
-    @property
-    def key_ids(self) -> Any:
-        """The ids of keys, which are those of queries unless they have their own."""
-        if self.keys is None:
-            return self.queries
-        return self.keys
-
-    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
-        q = self.queries[:, q_index]
-        k = self.key_ids[:, k_index]
-        queries = q[:, :, None]
-        keys = k[:, None, :]
-        same = queries == keys
-        # Only keys are asked whether they are padding: a query of segment 0 meets no other id.
-        real = keys != 0
-        return same & real
-
-    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
-        def span(ids: Any, blocks: jax.Array) -> tuple[jax.Array, jax.Array]:
-            ids = jnp.asarray(ids)
-            held = ids[:, blocks]
-            # Padding is no segment: it may not stretch the span of a block.
-            padding = held == 0
-            limits = jnp.iinfo(held.dtype)
-            segments = jnp.where(padding, limits.max, held)
-            low = segments.min(-1)
-            high = held.max(-1)
-            return low, high
-
-        q_low, q_high = span(self.queries, q_blocks)
-        k_low, k_high = span(self.key_ids, k_blocks)
-        # Two spans that overlap need not share an id. Then the block is computed and masked, which is only slower.
-        reaches_up = q_low[:, :, None] <= k_high[:, None, :]
-        reaches_down = k_low[:, None, :] <= q_high[:, :, None]
-        overlap = reaches_up & reaches_down
-        return jnp.any(overlap, axis=0)
-
-    def part(self, first: Index, count: int) -> Mask:
-        def own(ids: Any) -> jax.Array:
-            if ids.shape[0] == 1:  # All rows of the batch share it.
-                return ids
-            ids = jnp.asarray(ids)
-            return lax.dynamic_slice_in_dim(ids, first, count)
-
-        queries = own(self.queries)
-        if self.keys is None:
-            return Segments(queries)
-        keys = own(self.keys)
-        return Segments(queries, keys)
-
-
-@dataclass(frozen=True)
 class Dense(Mask):
     """The pairs that an array allows: bool `[b, T, S]`, b the batch or 1, of the last T of S tokens; by `as_mask`."""
 
@@ -257,6 +199,14 @@ class Both(Mask):
     first: Mask
     second: Mask
 
+    def __repr__(self) -> str:
+        second = repr(self.second)
+        if isinstance(self.second, Both | Either):
+            second = f"({second})"
+        if isinstance(self.first, Either):
+            return f"({self.first!r}) & {second}"
+        return f"{self.first!r} & {second}"
+
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         return _both(self.first.allowed(q_index, k_index), self.second.allowed(q_index, k_index))
 
@@ -282,6 +232,49 @@ def _both(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None
     if second is None:
         return first
     return first & second
+
+
+@dataclass(frozen=True)
+class Either(Mask):
+    """The union of two rules, what `|` makes: a query sees what one of them lets it see.
+
+    >>> import jax.numpy as jnp
+    >>> (Window(1) | Causal()).allowed(jnp.arange(2), jnp.arange(2)).astype(int).tolist()
+    [[[1, 0], [1, 1]]]
+    """
+
+    first: Mask
+    second: Mask
+
+    def __repr__(self) -> str:
+        second = repr(self.second)
+        if isinstance(self.second, Either):
+            second = f"({second})"
+        return f"{self.first!r} | {second}"
+
+    def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
+        return _either(self.first.allowed(q_index, k_index), self.second.allowed(q_index, k_index))
+
+    def may_see(self, q_first: int, q_last: int, k_first: int, k_last: int) -> bool:
+        return any(m.may_see(q_first, q_last, k_first, k_last) for m in (self.first, self.second))
+
+    def visible(self, q_blocks: jax.Array, k_blocks: jax.Array) -> jax.Array | None:
+        # Where a rule cannot tell, no block may be skipped: what the other rules out may be in.
+        return _either(self.first.visible(q_blocks, k_blocks), self.second.visible(q_blocks, k_blocks))
+
+    def part(self, first: Index, count: int) -> Mask:
+        return Either(self.first.part(first, count), self.second.part(first, count))
+
+    @property
+    def causal(self) -> bool:
+        return self.first.causal and self.second.causal
+
+
+def _either(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None:
+    """Where one of them holds; `None` is everywhere."""
+    if first is None or second is None:
+        return None
+    return first | second
 
 
 @dataclass(frozen=True)
@@ -352,9 +345,9 @@ for _mask, _data in (
     (Full, []),
     (Causal, []),
     (Window, ["size"]),
-    (Segments, ["queries", "keys"]),
     (Dense, ["pairs", "first"]),
     (Both, ["first", "second"]),
+    (Either, ["first", "second"]),
 ):
     jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
 jax.tree_util.register_dataclass(SomeRows, data_fields=["mask", "first"], meta_fields=["count"])

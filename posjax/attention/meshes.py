@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope
-from posjax.attention.masks import Both, Dense, Mask, Segments
+from posjax.attention.masks import Both, Dense, Either, Mask
+from posjax.attention.token_masks import First, Global, Segments
 
 CONTEXT = "context"
 """The mesh axis that splits the sequence."""
@@ -115,11 +117,11 @@ def bias_specs(bias: Bias, batch: Any, heads: str | None, along: str | None = No
 
 def mask_specs(mask: Mask, batch: Any) -> Any:
     """Where the arrays of a mask lie: those of a row with their row."""
-    if isinstance(mask, Both):
-        return Both(mask_specs(mask.first, batch), mask_specs(mask.second, batch))
+    if isinstance(mask, Both | Either):
+        return type(mask)(mask_specs(mask.first, batch), mask_specs(mask.second, batch))
     if isinstance(mask, Dense):
         return replace(mask, pairs=_by_rows(mask.pairs, batch), first=PartitionSpec())
-    if isinstance(mask, Segments):
+    if isinstance(mask, Segments | Global) or (isinstance(mask, First) and np.ndim(mask.size)):
         return jax.tree.map(lambda ids: _by_rows(ids, batch), mask)
     return jax.tree.map(lambda _: PartitionSpec(), mask)
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from posjax.attention import channels
 from posjax.attention.biases import Bias, Slope
 from posjax.attention.jobs import Job
-from posjax.attention.masks import Causal, Mask, Segments, Window, rules
+from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.scoring import PLAIN, Scoring
+from posjax.attention.token_masks import Segments
 from posjax.positions import Index
 
 if TYPE_CHECKING:

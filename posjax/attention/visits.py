@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.masks import Causal, Mask, Window, indices_to, rules
+from posjax.attention.masks import Both, Causal, Either, Mask, Window, indices_to, rules
+from posjax.attention.token_masks import is_known
 from posjax.positions import Index
 
 
@@ -75,6 +76,8 @@ def live_pairs(mask: Mask, q_offset: Index, grid: BlockGrid) -> tuple[jax.Array,
 
 def _is_static(rule: Mask) -> bool:
     """Whether `may_see` has already said all that a rule can say."""
+    if isinstance(rule, Both | Either):
+        return _is_static(rule.first) and _is_static(rule.second)
     if type(rule) is Window:
         return type(rule.size) is int
-    return type(rule) is Causal
+    return type(rule) is Causal or is_known(rule)

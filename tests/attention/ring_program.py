@@ -31,7 +31,7 @@ def packed(segments: np.ndarray) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class Prefix(Mask):
+class SeenByAll(Mask):
     """A rule of a user's own: everything sees the first tokens, as many as each row of the batch says."""
 
     lengths: Any
@@ -40,7 +40,7 @@ class Prefix(Mask):
         return Causal().allowed(q_index, k_index) | (k_index[None, None, :] < self.lengths[:, None, None])
 
 
-jax.tree_util.register_dataclass(Prefix, data_fields=["lengths"], meta_fields=[])
+jax.tree_util.register_dataclass(SeenByAll, data_fields=["lengths"], meta_fields=[])
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ CASES = {
     ),
     "each row its positions": Case(LEARNED, positions=lambda: by_row(88), length=88),
     "each head its bias": Case(by_head(LEARNED, Kerple()), positions=lambda: by_row(LENGTH)),
-    "a rule of a user's own": Case(LEARNED, lambda: Prefix(jnp.array([5, 60]))),
+    "a rule of a user's own": Case(LEARNED, lambda: SeenByAll(jnp.array([5, 60]))),
 }
 
 

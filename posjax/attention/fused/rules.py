@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.attention.masks import Causal, Mask, Segments, Window, indices_to, rules
+from posjax.attention.masks import Causal, Mask, Window, indices_to, rules
+from posjax.attention.token_masks import Segments
 from posjax.positions import Index
 
 Ids = tuple[jax.Array, jax.Array]

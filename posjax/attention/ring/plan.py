@@ -81,10 +81,10 @@ def plan_for(q: jax.Array, k: jax.Array, mask: Mask) -> tuple[Plan, np.ndarray]:
 def spans_of(mask: Mask, parts: int, length: int, block: int) -> np.ndarray:
     """Which blocks of keys each block of queries may see, by how many parts the queries are ahead of the keys.
 
-    int32 `[2 parts - 1, blocks, 2]`, from the first block to past the last. Only rules that do not change along the
-    sequence can tell; what others rule out is masked, though computed.
+    int32 `[2 parts - 1, blocks, 2]`, from the first block to past the last. A block that is seen anywhere along the
+    sequence is visited everywhere; what the mask rules out there is masked, though computed.
     """
-    known = [rule for rule in rules(mask) if type(rule) in (Causal, Window)]
+    unchanging = all(type(rule) in (Causal, Window) for rule in rules(mask))
     blocks = -(-length // block)
 
     def seen(ahead: int, i: int, j: int) -> bool:
@@ -93,7 +93,13 @@ def spans_of(mask: Mask, parts: int, length: int, block: int) -> np.ndarray:
         q_last = ahead * length + min((i + 1) * block, length) - 1
         k_first = j * block
         k_last = min((j + 1) * block, length) - 1
-        return all(rule.may_see(q_first, q_last, k_first, k_last) for rule in known)
+        k_parts = range(max(0, -ahead), min(parts, parts - ahead))
+        if unchanging:  # One place along the sequence tells of all.
+            k_parts = range(1)
+        return any(
+            mask.may_see(n * length + q_first, n * length + q_last, n * length + k_first, n * length + k_last)
+            for n in k_parts
+        )
 
     def span(ahead: int, i: int) -> tuple[int, int]:
         visited = [j for j in range(blocks) if seen(ahead, i, j)]
