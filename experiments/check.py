@@ -34,7 +34,7 @@ SIZED = (
 )
 """Values that fit these sizes alone, and so are no examples of their class."""
 
-MAKERS = ("chain", "by_head", "by_layer", "near_far")
+MAKERS = ("chain", "by_head", "near_far")
 KINDS = (Encoding, Schedule, Chunks)
 NAMES: dict[str, Callable[..., Any]] = {
     name: made

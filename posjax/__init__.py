@@ -64,7 +64,6 @@ from posjax.encodings import (
     XPos as XPos,
     Yarn as Yarn,
     by_head as by_head,
-    by_layer as by_layer,
     chain as chain,
     convert_layout as convert_layout,
     from_rope_parameters as from_rope_parameters,

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from posjax import Causal, Encoding, Mask, Rope
+from posjax import Encoding, Rope
 from posjax.models import Architecture, Embedding, Stack, Transformer, decoder
 
 ROPE = Rope()
-CAUSAL = Causal()
 
 
-def small(
-    *encodings: Encoding,
-    layers: int = 1,
-    width: int = 16,
-    heads: int = 2,
-    key_value_heads: int | None = None,
-    head_size: int | None = None,
-    feed_forward: int | None = None,
-    mask: Mask = CAUSAL,
-    tied: bool = False,
-    deviation: float = 0.02,
-) -> Architecture:
+def small(*encodings: Encoding, layers: int = 1, deviation: float = 0.02, **sizes) -> Architecture:
     """A decoder. Large weights of the embedding, `deviation=1.0`, keep attention far from even."""
+    head_size = sizes.pop("head_size", None)
     turns = []
     for encoding in encodings or (ROPE,):
-        made = decoder(encoding, 1, width, heads, key_value_heads, feed_forward, mask, tied)
+        made = decoder(encoding, layers=1, **{"width": 16, "heads": 2} | sizes)
         assert made.decoder is not None
         (layer,) = made.decoder.pattern
         attention, fed = layer.sublayers

@@ -199,7 +199,7 @@ def encodings_defined(folder: Path) -> set[str]:
             if isinstance(node, ast.ClassDef):
                 bases[node.name] = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
     # What others derive from, and no user makes.
-    abstract = {"Encoding", "RelativeBias", "Several", "BySide", "Moved"}
+    abstract = {"Encoding", "RelativeBias", "Several", "Moved"}
     found: set[str] = set(abstract)
     while more := {name for name, above in bases.items() if above & found} - found:
         found |= more
@@ -246,7 +246,7 @@ def test_nothing_outside_the_tests_names_a_place_outside():
 def test_the_registry_holds_every_encoding():
     assert {kind.__name__ for kind in REGISTRY} == encodings_defined(ROOT / "posjax/encodings")
     # What a function makes stands among the public names by that function.
-    made = {"Chain": "chain", "NearFar": "near_far", "ByHead": "by_head", "ByLayer": "by_layer"}
+    made = {"Chain": "chain", "NearFar": "near_far", "ByHead": "by_head"}
     assert {made.get(kind.__name__, kind.__name__) for kind in REGISTRY} <= set(dir(posjax))
     assert "chain" in dir(posjax)
 

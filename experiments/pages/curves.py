@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.pages import picture_axes as axes
 from experiments.pages.logits import DRAWS, HEAD_SIZE, aligned, at_each, distances, logits, params_of, vectors
-from posjax.encodings import Encoding, Head, traits
+from posjax.encodings import Encoding, Head
 
 HEADS = 8
 NEAR = 512
@@ -39,18 +39,6 @@ def scores_by_head(figure: Figure, value: Any) -> None:
     # Two heads for each part: a composition by head needs a multiple of its parts, and ALiBi differs by head.
     heads = 2 * len(value.parts)
     axes.lines_by_head(axis, at, aligned(value, heads, at))
-    axes.by_distance(axis, SCORE)
-
-
-def by_layer(figure: Figure, value: Encoding) -> None:
-    """The score of a vector with itself in each layer."""
-    axis, at = figure.subplots(), distances()
-    params = params_of(value, 1)
-    for layer in range(traits.layers(value)):
-        # Layers are drawn apart: a decoder asks for the part of each layer in the same way.
-        part, _ = traits.of_layer(value, layer, params)
-        axes.line(axis, at, aligned(part, 1, at)[0], f"layer {layer}, {type(part).__name__}", layer)
-    axis.legend(**axes.LEGEND)
     axes.by_distance(axis, SCORE)
 
 

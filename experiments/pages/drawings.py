@@ -43,8 +43,6 @@ def chosen(value: Any) -> Drawing:
         )
     if value.coordinates > 1:
         return Drawing(maps.grid, "Mean score of q = k by the offset along two coordinates, head size 64")
-    if traits.layers(value) > 1:
-        return Drawing(curves.by_layer, "Mean score of q = k against distance, for each layer, head size 64")
     return _by_score(value)
 
 

@@ -14,7 +14,7 @@ from posjax.encodings import REGISTRY, Encoding, Schedule, schedules
 from posjax.encodings.examples import examples
 from posjax.errors import InputError
 
-MADE_BY = {"ByHead": "by_head", "ByLayer": "by_layer", "NearFar": "near_far", "Chain": "chain"}
+MADE_BY = {"ByHead": "by_head", "NearFar": "near_far", "Chain": "chain"}
 """The classes that a public function makes: the function is what is explained."""
 
 

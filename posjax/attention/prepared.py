@@ -17,9 +17,7 @@ from posjax.attention.biases import Bias
 from posjax.attention.description import describe
 from posjax.attention.masks import Mask, as_mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
-from posjax.encodings.by_layer import no_layer
 from posjax.encodings.parameters import given_params
-from posjax.encodings.traits import layers
 from posjax.errors import InputError
 from posjax.positions import Index
 
@@ -203,8 +201,6 @@ def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
         if isinstance(encoding, type):
             name = encoding.__name__
         raise InputError(f"encoding is {encoding!r}: needed is a value, such as {name}()")
-    if layers(encoding) > 1:
-        raise no_layer(encoding)
     check_heads(sizes)
     check_causal(encoding, mask)
 

@@ -14,7 +14,6 @@ from posjax.encodings.base import (
     Role as Role,
 )
 from posjax.encodings.by_head import ByHead as ByHead, by_head as by_head
-from posjax.encodings.by_layer import ByLayer as ByLayer, by_layer as by_layer
 from posjax.encodings.chain import Chain as Chain, chain as chain
 from posjax.encodings.chunks import Chunks as Chunks
 from posjax.encodings.cope import CoPE as CoPE

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Head, Params, Role
-from posjax.encodings.by_side import BySide
-from posjax.encodings.several import first_coordinate
+from posjax.encodings.several import Several, first_coordinate
+from posjax.encodings.traits import moves_tokens, scores_content
 from posjax.errors import InputError
 
 BiasOfPart = Callable[[Encoding, Params, Head], jax.Array]
@@ -18,8 +18,17 @@ BiasOfPart = Callable[[Encoding, Params, Head], jax.Array]
 
 
 @dataclass(frozen=True)
-class ByHead(BySide):
+class ByHead(Several):
     """The heads in as many equal groups as there are parts, each with its own encoding; made by `by_head`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # A part that acts on all heads would act for the others too.
+        if not self.parts or any(scores_content(part) or moves_tokens(part) for part in self.parts):
+            raise InputError(
+                f"ByHead got {self.parts!r}: needed is one encoding or more, none of which scores content or moves "
+                "positions; chain such a one beside it"
+            )
 
     def dims_of_part(self, dims: Dims) -> Dims:
         heads = self._group(dims.heads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -72,19 +71,6 @@ class Chain(Several):
             if scores_content(part):
                 return part.fading(own, k)
         return None
-
-    @property
-    def layers(self) -> int:
-        return math.lcm(*(traits.layers(part) for part in self.parts))
-
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        parts = []
-        own_params = {}
-        for i, (part, own) in enumerate(self.with_params(params)):
-            resolved, own_params[str(i)] = traits.of_layer(part, layer, own)
-            parts.append(resolved)
-        # Not through `chain`, which drops a part that is NoPE in this layer: the parameters keep their numbers.
-        return Chain(tuple(parts)), own_params
 
     def at_length(self, length: int) -> Encoding:
         return chain(*(part.at_length(length) for part in self.parts))

@@ -10,7 +10,6 @@ from posjax.encodings.alibi import Alibi
 from posjax.encodings.axial import AxialRope
 from posjax.encodings.base import Encoding, NoPE
 from posjax.encodings.by_head import ByHead
-from posjax.encodings.by_layer import ByLayer
 from posjax.encodings.chain import Chain
 from posjax.encodings.chunks import Chunks
 from posjax.encodings.cope import CoPE
@@ -73,7 +72,6 @@ _EXAMPLES: dict[type[Encoding], tuple[Encoding, ...]] = {
     # The suite chains the other encodings' examples.
     Chain: (),
     # Without a layer it is no encoding: models resolve it, and their tests hold it.
-    ByLayer: (),
     # These repeat positions by design, and so break a law alone: `NearFar`'s examples hold them.
     Pinned: (),
     Regrouped: (),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
 from posjax.encodings.chunks import Chunks
-from posjax.encodings.traits import embeds, layers, moves_tokens, scores_content
+from posjax.encodings.traits import embeds, moves_tokens, scores_content
 from posjax.errors import InputError
 
 
@@ -98,7 +98,7 @@ def _does_more(part: Encoding) -> bool:
     # A `near_far` inside another rotates too, within its score.
     if scores_content(part) and not isinstance(part, NearFar):
         return True
-    return embeds(part) or moves_tokens(part) or layers(part) > 1
+    return embeds(part) or moves_tokens(part)
 
 
 def _score(part: Encoding, params: Params, q_TNH: jax.Array, k_SNH: jax.Array, pairs: Pairs) -> jax.Array:

@@ -14,7 +14,7 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class Several(Encoding):
-    """Several encodings in one: what chains and encodings by head or layer share.
+    """Several encodings in one: what chains and encodings by head share.
 
     Their parameters are a dict, each part's under its number as a string: containers of Flax hold dicts alike in a
     model, in an optimiser's state and in a file, and not tuples.
@@ -53,15 +53,6 @@ class Several(Encoding):
             if kind in kinds:
                 return kind
         return "none"
-
-    @property
-    def layers(self) -> int:
-        """After how many layers `of_layer` begins anew."""
-        return 1
-
-    def of_layer(self, layer: int, params: Params) -> tuple[Encoding, Params]:
-        """The encoding of one layer, and its part of the parameters."""
-        return self, params
 
     def slopes(self, params: Params, heads: int) -> jax.Array | None:
         """The slopes of a bias that is linear in the distance, float32 `[N]`; `None` for any other, or none."""

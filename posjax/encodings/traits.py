@@ -55,20 +55,6 @@ def slopes(encoding: Encoding, params: Params, heads: int) -> jax.Array | None:
     return None
 
 
-def of_layer(encoding: Encoding, layer: int, params: Params) -> tuple[Encoding, Params]:
-    """The encoding of one layer of a model, and its part of the parameters: the same for all but `by_layer`."""
-    if isinstance(encoding, Several):
-        return encoding.of_layer(layer, params)
-    return encoding, params
-
-
-def layers(encoding: Encoding) -> int:
-    """After how many layers `of_layer` begins anew."""
-    if isinstance(encoding, Several):
-        return encoding.layers
-    return 1
-
-
 def advice(encoding: Encoding, trained_length: int) -> tuple[str, ...]:
     """What to know before training at that length: sentences, where a field is likely to be a mistake."""
     if isinstance(encoding, Several):

@@ -155,6 +155,8 @@ def test_attend_says_why_and_what_to_take():
 
 def test_a_model_keeps_the_table_for_steps_over_a_cache():
     """Otherwise a model with a backend for training alone could not generate."""
-    compute = posjax.models.Compute(backend="reference")
-    model = build(small(), 16, 0, compute)
-    assert posjax.models.explain(small(), 32, compute).backend == "reference"
+    model = build(small(), 16, 0, posjax.models.Compute(backend="cudnn"))
+    prompt = jnp.zeros((1, 3), jnp.int32)
+    with pytest.raises(NotImplementedError, match="NVIDIA"):
+        model(prompt)
+    assert posjax.models.generate(model, prompt, 2).shape == (1, 2)

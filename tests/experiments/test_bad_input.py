@@ -109,8 +109,8 @@ def test_a_validation_file_shorter_than_the_longest_window_is_refused(shell, hom
 @pytest.mark.parametrize("program", ["run", "train", "evaluate", "generate"])
 def test_a_folder_of_another_config_says_what_differs_and_stays_as_it_is(shell, finished, program):
     before = contents(finished)
-    line = shell(program, "tiny.py", "--train.steps", "6", "--model.layers", "2").line
-    assert "train.steps is 4 there and 6 here" in line and "model.layers is 1 there and 2 here" in line
+    line = shell(program, "tiny.py", "--train.steps", "6", "--model.decoder.layers", "2").line
+    assert "train.steps is 4 there and 6 here" in line and "model.decoder.layers is 1 there and 2 here" in line
     assert "runs/tiny/rope" in line and "--work" in line
     assert contents(finished) == before
 

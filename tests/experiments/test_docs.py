@@ -80,7 +80,7 @@ def test_the_examples_run_outside_their_modules(written):
         name
         for name in written
         if name.removesuffix(".md")
-        in ("chain", "near_far", "by_layer", "NoPE", "Rope", "Regrouped", "Interpolation", "Yarn", "LongRope", "T5Bias")
+        in ("chain", "near_far", "NoPE", "Rope", "Regrouped", "Interpolation", "Yarn", "LongRope", "T5Bias")
     ]
     assert len(cheap) == 10
     with contextlib.redirect_stdout(said):
