@@ -4,7 +4,7 @@ Question   Trained on 64 bytes of context, which encodings still predict the nex
            use that context, and what does extending RoPE without training give?
 Papers     Press et al. 2021, arXiv:2108.12409 (extrapolation, ALiBi); Peng et al. 2023, arXiv:2309.00071 (YaRN).
 Command    python -m experiments.run configs/quickstart.py
-Costs      About three minutes on two CPU cores; no download, the text is Python's own standard library.
+Costs      About four minutes on two CPU cores; no download, the text is Python's own standard library.
 Expect     Past the trained length learned, sinusoidal and raw RoPE explode (4x ratio above 2), T5 leaks (4x 1.15 to
            1.6), ALiBi is flat (16x below 1.05), YaRN rescues RoPE (4x below 1.6). RoPE that may only look at its last
            64 bytes beats every extension (1.02), and yet it and ALiBi lose the far needle that YaRN finds.

@@ -71,7 +71,10 @@ def command(arguments: Sequence[str]) -> None:
         for dtype in dtypes:
             findings = invariants.check(encoding, DIMS, dtype)
             broken += [finding for finding in findings if not finding.holds]
-    print(f"{len(values)} encodings, {len(broken)} laws broken")
+    encodings = f"{len(values)} encodings"
+    if len(values) == 1:
+        encodings = "1 encoding"
+    print(f"{encodings}, {len(broken)} laws broken")
     if broken:
         raise SystemExit(1)
 

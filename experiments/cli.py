@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import io
 import os
+import resource
 import signal
 import sys
 import threading
@@ -16,11 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
+import jax
 import tyro
+from jax.dtypes import TypePromotionError
 from rich.console import Console
 
 from experiments.loading import load
 from posjax.errors import InputError, Stopped, StorageError
+from posjax.files import reason
 from posjax.runs import Experiment, Run
 from posjax.training import TrainingProgress
 
@@ -152,8 +156,9 @@ def _refuse_unknown(kind: type[Common], runs: Sequence[Run], unknown: set[str], 
         known = set(_names(kind))
         for run in runs:
             known.update(_names(run))
-        near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), sorted(known), n=1, cutoff=0.0)
-        raise InputError(f"unknown option {option}: the nearest is {near[0]}; --help lists them all")
+        near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), sorted(known), n=1)
+        nearest = "".join(f": the nearest is {name}" for name in near)
+        raise InputError(f"unknown option {option}{nearest}; --help lists them all")
 
 
 def _names(value: Any, prefix: str = "--") -> list[str]:
@@ -300,13 +305,12 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
         _silence(sys.stdout)
     except OSError as error:
         _say(
-            f"{error.filename or 'the system'}: {error.strerror or error}; free the resource and give the same "
-            "command again",
+            f"{error.filename or 'the system'}: {reason(error)}; free the resource and give the same command again",
             StorageError.code,
         )
     except MemoryError:
-        _say(f"there is not memory enough: {MEMORY}", 2)
-    except RuntimeError as error:
+        _say(f"there is not memory enough: {MEMORY}{_limited()}", 2)
+    except (RuntimeError, ArithmeticError, TypePromotionError) as error:
         _say_of_jax(error)
     raise SystemExit(0)
 
@@ -314,13 +318,36 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
 MEMORY = "lower the batch, the length or the windows of the evaluation"
 
 
-def _say_of_jax(error: RuntimeError) -> NoReturn:
+STRICT = {
+    "jax_debug_nans": FloatingPointError,
+    "jax_debug_infs": FloatingPointError,
+    "jax_transfer_guard": jax.errors.JaxRuntimeError,
+    "jax_numpy_dtype_promotion": TypePromotionError,
+}
+"""Settings by which jax refuses what training does on purpose, such as to hide by -inf, with what each raises."""
+
+
+def _limited() -> str:
+    """Which limit of the process, beside the machine's, may be the one that was met."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed == resource.RLIM_INFINITY:
+        return ""
+    return f", or raise ulimit -v, which allows {allowed // 1024:,} KiB"
+
+
+def _say_of_jax(error: Exception) -> NoReturn:
     """What jax says of the machine, in one line; anything else of it is a fault of ours, and a traceback."""
     first = str(error).partition("\n")[0]
+    for name, kind in STRICT.items():
+        told = getattr(jax.config, name)
+        # By what it says too: with transfers guarded, a device may fail for reasons of its own.
+        guarded = name != "jax_transfer_guard" or "Disallowed" in first
+        if told not in (None, False, "allow", "standard") and isinstance(error, kind) and guarded:
+            _say(f"{name.upper()}={told} ends this ({first[:200]}): set that variable otherwise, or not at all", 2)
     if "nable to initialize backend" in first:
         _say(f"{first}: set JAX_PLATFORMS to a platform that this machine has, such as cpu", 2)
     if "RESOURCE_EXHAUSTED" in first:
-        _say(f"the device has not memory enough ({first[:200]}): {MEMORY}", 2)
+        _say(f"the device has not memory enough ({first[:200]}): {MEMORY}{_limited()}", 2)
     raise error
 
 

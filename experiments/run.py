@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ from posjax.data import Documents, Needles
 from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
-from posjax.files import identity_of, owned, probe, read_json, require_owned, require_unmoved, write_json
+from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
 from posjax.models import build
 from posjax.models.parts import sizes
 from posjax.runs import Experiment, Run
@@ -102,26 +103,19 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
 def _one(run: Run, folder: Path, title: str, console: Console, documents: Documents | None) -> None:
     """Trains and evaluates one run, unless that is done, as the one that writes to its folder."""
     say = cli.teller(console)
-    path = folder / "diverged.json"
     if (folder / "run.json").exists() and workfolder.finished(folder):
         workfolder.hold(run, folder)
         say(f"{title}: done before{_of_another_text(folder, documents)}")
         return
-    # The same steps would end the same way again.
-    if (folder / "run.json").exists() and path.exists():
+    if (folder / "run.json").exists():
         workfolder.hold(run, folder)
-        raise Diverged(str(read_json(path).get("reason")))
+        workfolder.require_undiverged(folder)
     with owned(folder):
         say(f"{title}: training {run.train.steps} steps")
         for sentence in advice(run.model.encoding, run.train.length):
             say(f"note: {sentence}")
         material = runs.Material.open(run, documents)
-        try:
-            trained_model = runs.train(run, folder, cli.progress_from(run, console), material, say)
-        except Diverged as why:
-            require_owned(folder)
-            write_json(path, {"reason": str(why)})
-            raise
+        trained_model = runs.train(run, folder, cli.progress_from(run, console), material, say)
         say(f"{title}: evaluating")
         runs.evaluate(run, folder, trained_model, material, say=say)
 
@@ -297,15 +291,28 @@ def work(run: Run) -> float:
     turns = stack.layers / len(stack.pattern)
     # Six operations a parameter and token, and twelve a layer, channel and key that attention sees on average.
     attending = 6 * turns * channels * run.train.length
-    return tokens(run) * (6 * parameters(run) + attending) / 1e12
+    return tokens(run) * (6 * multiplied(run) + attending) / 1e12
 
 
 def parameters(run: Run) -> int:
     """The number of trained numbers, from shapes alone."""
-    from flax import nnx
+    return sum(_sizes(run).values())
 
+
+def multiplied(run: Run) -> int:
+    """Of these, how many are factors of matrix products: rows of a table are looked up, which costs no product."""
+    counts = _sizes(run)
+    counts.pop("encodings", None)
+    # A tied table is the last layer's matrix too.
+    if not run.model.output.tied:
+        counts.pop("embedding")
+    return sum(counts.values())
+
+
+def _sizes(run: Run) -> dict[str, int]:
+    """The trained numbers in each part of a model, by its name."""
     state = jax.eval_shape(lambda: nnx.state(build(run.model, run.data.vocabulary, 0)))
-    return sum(leaf.size for leaf in jax.tree.leaves(state))
+    return {str(name): sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in state.items()}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def whole(given: Any, name: str, least: int = 0) -> int:
     # True and False are whole numbers to Python, and here they are a mistake.
     fits = isinstance(known, numbers.Integral) and not isinstance(known, bool | np.bool_)
     if not fits or not least <= int(known) <= LARGEST:
-        raise InputError(f"{name} is {given!r}: needed is a whole number, {least} or more")
+        raise InputError(f"{name} is {given!r}: needed is a whole number, {least} or more and below 2^31")
     return int(known)
 
 

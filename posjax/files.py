@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -73,10 +74,31 @@ def sync(folder: Path) -> None:
             os.close(handle)
 
 
+LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n"}
+"""What sets a process's limits, by the errors of who meets one: a disk with room may refuse all the same."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line, and which limit of the process it has met, if one.
+
+    >>> reason(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+    'Too many open files: raise ulimit -n'
+    """
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    said = (said.strip() or type(error).__name__).splitlines()[0].rstrip(": ")
+    for number, limit in LIMITS.items():
+        # In the text: libraries wrap what the system says in errors of their own.
+        if os.strerror(number) in said:
+            return f"{os.strerror(number)}: raise {limit}"
+    return said
+
+
 def refused(path: Path, error: OSError) -> StorageError:
     """What a refused write is told as."""
     return StorageError(
-        f"cannot write to {path} ({error.strerror or error}): make room there or make it writable and "
+        f"cannot write to {path} ({reason(error)}): make room there or make it writable and "
         "give the same command again, or choose another folder with --work"
     )
 

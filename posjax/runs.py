@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from posjax.arguments import LARGEST
 from posjax.attention import Choice
 from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
-from posjax.errors import InputError
+from posjax.errors import Diverged, InputError
 from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
 from posjax.files import owned
@@ -26,7 +26,15 @@ from posjax.lines import read as read_metrics
 from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
 from posjax.training import Train, TrainingProgress, about, fit, restored
-from posjax.workfolder import check_target, claim, compare, hold, write_results
+from posjax.workfolder import (
+    check_target,
+    claim,
+    compare,
+    hold,
+    keep_diverged,
+    require_undiverged,
+    write_results,
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
 TAKEN = ("figures", "report.html", "experiment.json", "owner.lock")
@@ -203,7 +211,8 @@ def train(
     """Trains the run in its folder, from where it is, and returns the model. `say` tells notes, a line each.
 
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
-    process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`.
+    process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`. Why it diverged is kept in `diverged.json`, and
+    told again wherever that is there.
     """
     if material is None:
         material = Material.open(run)
@@ -211,8 +220,13 @@ def train(
     with owned(folder):
         for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
+        require_undiverged(folder)
         trainer = run.train.trainer(run.model, run.data.vocabulary)
-        state = fit(run.train, trainer, material.batches, run.seed, folder, progress_from, material.fingerprint)
+        try:
+            state = fit(run.train, trainer, material.batches, run.seed, folder, progress_from, material.fingerprint)
+        except Diverged as why:
+            keep_diverged(folder, why)
+            raise
     return TrainedModel(nnx.merge(trainer.graph(), state.params), run.train.length)
 
 

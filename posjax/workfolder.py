@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Protocol
 
-from posjax.errors import InputError
+from posjax.errors import Diverged, InputError
 from posjax.files import REMEDY, json_bytes, read_json, require_owned, write_json
 from posjax.identity import differences, tree
 from posjax.surroundings import changes
@@ -72,6 +72,19 @@ def hold(run: RunConfiguration, folder: Path) -> dict[str, Any]:
 def finished(folder: Path) -> bool:
     """Whether a run's results are there."""
     return (folder / "results.json").is_file()
+
+
+def require_undiverged(folder: Path) -> None:
+    """Errors: `Diverged` where the run of this folder has: the same steps would end the same way again."""
+    path = folder / "diverged.json"
+    if path.exists():
+        raise Diverged(str(read_json(path).get("reason")))
+
+
+def keep_diverged(folder: Path, why: Diverged) -> None:
+    """Writes why a run diverged, for reports and for the next command. Errors: `StorageError`."""
+    require_owned(folder)
+    write_json(folder / "diverged.json", {"reason": str(why)})
 
 
 def manifest(run: RunConfiguration, corpus: str | None) -> dict[str, Any]:

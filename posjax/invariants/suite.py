@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import jax
@@ -73,11 +74,13 @@ def _tells_positions_apart(encoding: Encoding) -> bool:
 def table(encoding: Encoding, findings: Sequence[Finding], dtype: DTypeLike = jnp.float32) -> str:
     """The findings as text of 80 columns."""
     name = jnp.dtype(dtype).name
-    lines = [f"{encoding!r} in {name}"]
+    lines = [textwrap.fill(f"{encoding!r} in {name}", 80, subsequent_indent="  ")]
     for found in findings:
         verdict = "BROKEN"
         if found.holds:
             verdict = "holds "
         error = f"{found.worst:9.1e} of {found.allowed:7.0e}"
-        lines.append(f"  {verdict}  {found.law:<9} {error}   {found.where}")
+        line = f"  {verdict}  {found.law:<9} {error}   {found.where}"
+        # What is in columns keeps its spaces: of a line that fits, nothing is folded.
+        lines += textwrap.wrap(line, 80, subsequent_indent=" " * 12, drop_whitespace=False) or [line]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from posjax.errors import InputError, StorageError
-from posjax.files import probe, read_json, sync
+from posjax.files import probe, read_json, reason, sync
 from posjax.identity import differences, tree
 
 KEPT = 2
@@ -146,7 +146,7 @@ def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
     except MemoryError:  # It may be sound.
         raise
     except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
-        raise _Unsound(_line(error.__cause__ or error)) from error
+        raise _Unsound(reason(error.__cause__ or error)) from error
     # Not every flipped bit is noticed by what reads the arrays, and a changed weight looks like any other.
     for name, digest in fingerprint(state).items():
         if digest != meta["fingerprint"].get(name):
@@ -185,7 +185,7 @@ def _meta(path: Path, step: int) -> dict[str, Any]:
     try:
         meta = read_json(path / "meta" / "metadata", "")
     except (InputError, OSError) as error:
-        raise _Unsound(_line(error)) from error
+        raise _Unsound(reason(error)) from error
     if "seal" not in meta:
         raise _Unsound("it does not say what it is, as those of posjax 0.1.0 and damaged ones")
     if meta["seal"] != _sealed(meta):
@@ -199,11 +199,6 @@ def _identity(folder: Path) -> tuple[int, int]:
     """What stays the same where a folder is called otherwise, and differs where another is put in its place."""
     found = folder.stat()
     return found.st_dev, found.st_ino
-
-
-def _line(error: BaseException) -> str:
-    said = str(error).strip() or type(error).__name__
-    return said.splitlines()[0].rstrip(": ")
 
 
 def _quiet() -> None:
@@ -319,6 +314,6 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
             self._failed = StorageError(
                 f"the checkpoint of step {step} could not be written to {self.folder} "
-                f"({_line(error)}): make room there, and the same command goes on from the "
+                f"({reason(error)}): make room there, and the same command goes on from the "
                 "last step that was kept"
             )

@@ -17,6 +17,7 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
+        (("tiny.py", "--bogus", "5"), ("unknown option --bogus; --help",)),
         (("tiny.py", "--trian.steps", "50"), ("--trian.steps", "--train.steps")),
         (("tiny.py", "--train.setps=50"), ("--train.setps", "--train.steps")),
         (("tiny.py", "--wrok", "x"), ("--wrok", "--work")),

@@ -11,7 +11,12 @@ from posjax.encodings.examples import examples
 def test_one_encoding(capsys):
     check.command(["Rope(base=5e5)"])
     told = capsys.readouterr().out
-    assert "Rope(base=500000.0" in told and "shift" in told and "1 encodings, 0 laws broken" in told
+    assert "Rope(base=500000.0" in told and "shift" in told and "1 encoding, 0 laws broken" in told
+
+
+def test_what_is_told_fits_a_terminal(capsys):
+    check.command(["chain(Rope(schedule=Yarn(4.0, 64)), by_head(Rope(base=5e5), Rope(base=5e6)), T5Bias(), Alibi())"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

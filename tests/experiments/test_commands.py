@@ -9,7 +9,9 @@ import shlex
 import pytest
 
 from experiments import cli, loading
-from experiments.run import spelled
+from experiments.run import parameters, spelled, tokens, work
+from posjax import Learned, NoPE
+from tests.experiments import tiny_config
 
 
 def tree(folder, kind="*"):
@@ -187,3 +189,10 @@ def test_smoke_leaves_nothing(shell, home):
     answer = shell("run", "tiny.py", "--smoke", "--only", "alibi")
     assert answer.code == 0 and "smoke: 1 runs worked" in answer.out
     assert tree(home) == before
+
+
+def test_what_is_looked_up_is_no_product():
+    run = tiny_config.run("learned", Learned(length=64))
+    plain = tiny_config.run("none", NoPE())
+    assert parameters(run) == parameters(plain) + 64 * 16
+    assert work(run) == work(plain) < 6e-12 * tokens(run) * parameters(plain)

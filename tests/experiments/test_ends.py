@@ -160,6 +160,17 @@ def test_training_goes_on_past_a_run_that_diverges(shell, diverging):
     assert "of 2 runs 1 diverged, rope: the others are trained" in answer.line
 
 
+def test_a_run_that_diverged_is_known_by_every_command(shell, diverging):
+    assert shell("train", "tiny.py", "--only", "rope").code == 3
+    why = json.loads((diverging / "runs/tiny/rope/diverged.json").read_text())["reason"]
+    lines = (diverging / "runs/tiny/rope/metrics.jsonl").read_bytes()
+    for program in ("train", "run"):
+        answer = shell(program, "tiny.py", "--only", "rope")
+        assert answer.code == 3 and why in answer.out
+    # Nothing was trained again.
+    assert (diverging / "runs/tiny/rope/metrics.jsonl").read_bytes() == lines
+
+
 def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, diverging):
     home = diverging
     for told in ("[1/2] rope: training", "[2/2] alibi: done before"):
