@@ -6,7 +6,6 @@ python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] 
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import tempfile
 import time
@@ -30,6 +29,7 @@ from posjax.evaluation import Retrieval
 from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
 from posjax.models import build
 from posjax.models.parts import sizes
+from posjax.report.load import copied
 from posjax.runs import Experiment, Run
 
 
@@ -130,33 +130,15 @@ def _of_another_text(folder: Path, documents: Documents | None) -> str:
 
 def finish(folder: Path, console: Console, keep: bool = True, to: Path | None = None) -> None:
     """The table and the page of a folder of finished runs. Errors: `InputError` for results of another run."""
-    manifests = [path for path in folder.glob("*/run.json") if path.is_file()]
-    for path in manifests:
-        workfolder.check_results(path.parent)
+    for path in folder.glob("*/run.json"):
+        # What is a copy of another run is left out of the report.
+        if path.is_file() and not copied(path.parent):
+            workfolder.check_results(path.parent)
     written = report.write(folder, to)
     report.show(folder, console)
-    for note in _texts_that_changed(manifests):
-        cli.teller(console)(note)
     for path in written:
         if keep and path.suffix == ".html":
             console.print(f"\nThe report: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _texts_that_changed(manifests: list[Path]) -> list[str]:
-    """A line for each text of a config that was edited between two of its runs, which a table puts side by side."""
-    fingerprints: dict[str, dict[str, str]] = {}
-    for path in sorted(manifests):
-        manifest = read_json(path)
-        config = manifest.get("config_tree")
-        if workfolder.finished(path.parent) and manifest.get("corpus") and isinstance(config, dict):
-            text = json.dumps(config.get("data"))
-            fingerprints.setdefault(text, {})[path.parent.name] = str(manifest["corpus"])
-    notes = []
-    for by_run in fingerprints.values():
-        if len(set(by_run.values())) > 1:
-            said = ", ".join(f"{name} of {fingerprint}" for name, fingerprint in by_run.items())
-            notes.append(f"The text was edited between these runs, whose losses do not compare: {said}")
-    return notes
 
 
 def write_experiment(request: cli.Request, options: cli.Common, to: Path | None = None) -> None:
@@ -170,6 +152,7 @@ def write_experiment(request: cli.Request, options: cli.Common, to: Path | None 
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
             workfolder.hold(run, request.folder(options, run))
+    _refuse_another_question(target, options.config.stem, {run.name for run in request.every})
     with contextlib.ExitStack() as held:
         # As the one whom every run that is still to do belongs to: else what another process does would be told wrong.
         for run in request.experiment.runs:
@@ -204,6 +187,7 @@ def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -
             by_run[name] = command_then
     for run in experiment.runs:
         by_run[run.name] = command_now
+    texts = _texts_before(path, request)
     asked = {
         "name": options.config.stem,
         "title": experiment.title,
@@ -212,10 +196,37 @@ def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -
         "command": command_now,
         "commands": by_run,
         "config": request.source,
+        "configs": texts,
         "runs": [run.name for run in request.every],
         "created": time.strftime("%Y-%m-%d"),
     }
     write_json(path, asked)
+
+
+def _texts_before(path: Path, request: cli.Request) -> dict[str, str]:
+    """The texts that runs of this folder were asked for in which the config of now has no more, by the runs' names."""
+    names = {run.name for run in request.every}
+    texts = {}
+    with contextlib.suppress(FileNotFoundError, InputError, AttributeError):
+        kept = read_json(path)
+        earlier = {name: kept.get("config") for name in kept.get("runs", ())}
+        for name, text in {**earlier, **kept.get("configs", {})}.items():
+            if name not in names and (path.parent / str(name) / "run.json").exists():
+                texts[str(name)] = str(text)
+    return texts
+
+
+def _refuse_another_question(target: Path, stem: str, names: set[str]) -> None:
+    """Errors: `InputError` where the folder holds runs of another config, whose question and text would be lost."""
+    with contextlib.suppress(FileNotFoundError):
+        kept = read_json(target / "experiment.json")
+        of_it = [str(name) for name in kept.get("runs", ()) if name not in names]
+        there = [name for name in of_it if (target / name / "run.json").exists()]
+        if there and kept.get("name") != stem:
+            raise InputError(
+                f"{target} holds runs of the config {kept.get('name')} ({', '.join(there)}), and tells its question: "
+                "choose another folder with --work"
+            )
 
 
 def spelled(options: cli.Common, request: cli.Request) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 from posjax.definitions import definition
@@ -34,6 +36,32 @@ def tree(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [tree(item) for item in value]
     return value
+
+
+def fingerprint(value: Any) -> str:
+    """A hash of what a config value is. A field at its default does not count, as one that was added later does not.
+
+    >>> from posjax import Alibi
+    >>> fingerprint(Alibi()) == fingerprint(Alibi(factor=1.0)) != fingerprint(Alibi(factor=2.0))
+    True
+    """
+    return hashlib.sha256(json.dumps(_without_defaults(value), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_defaults(value: Any) -> Any:
+    """A value's tree, less the fields that are at their defaults."""
+    plain = tree(value)
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if plain[field.name] == _default(field):
+                del plain[field.name]
+            else:
+                plain[field.name] = _without_defaults(getattr(value, field.name))
+    elif isinstance(value, dict):
+        plain = {str(name): _without_defaults(item) for name, item in value.items()}
+    elif isinstance(value, (tuple, list)):
+        plain = [_without_defaults(item) for item in value]
+    return plain
 
 
 def differences(there: Any, here: Any, path: str = "") -> list[str]:

@@ -13,36 +13,43 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class Lines:
-    """A metrics file, read: one line for each step, the latest, in order, and which lines are damaged."""
+    """A metrics file, read: one line for each step, the latest, in order; which lines are damaged, and which another run's."""
 
     steps: tuple[dict[str, Any], ...]
     damaged: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
 
     def missing(self, step: int) -> int:
         """How many of the steps up to one are not there."""
         return step - sum(1 <= line["step"] <= step for line in self.steps)
 
 
-def read(path: Path) -> Lines:
+def read(path: Path, training: str | None = None) -> Lines:
     """The lines of a metrics file that can be read, none where there is no file.
+
+    `training`: the fingerprint of the run that they must be of, where each says of which it is; `None`: any.
 
     >>> read(Path("no/such/file")).steps
     ()
     """
     steps: dict[int, dict[str, Any]] = {}
-    damaged = []
+    damaged, others = [], []
     for number, text, cut in _texts(path):
         line = _parsed(text)
         if line is None:
             # A killed process leaves half a line before the one that goes on: nothing of it was promised yet.
             if not cut:
                 damaged.append(number)
+            continue
+        of = line.pop("run", training)
+        if training is not None and of != training:
+            others.append(number)
         elif "from" in line:
             # What a killed process wrote past its last checkpoint is done again, and counts no more.
             steps = {step: kept for step, kept in steps.items() if step <= line["from"]}
         else:
             steps[line["step"]] = line
-    return Lines(tuple(steps[step] for step in sorted(steps)), tuple(damaged))
+    return Lines(tuple(steps[step] for step in sorted(steps)), tuple(damaged), tuple(others))
 
 
 def _texts(path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -71,6 +78,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     if not isinstance(line, dict) or not isinstance(line.get("from", line.get("step")), int):
         return None
     # A text where a number stood is damage too, which would only show in a figure.
-    if not all(isinstance(number, int | float) for number in line.values()):
+    numbers = [number for name, number in line.items() if name != "run"]
+    if not all(isinstance(number, int | float) for number in numbers):
         return None
     return line

@@ -22,6 +22,7 @@ from posjax.errors import Diverged, InputError
 from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
 from posjax.files import owned
+from posjax.identity import fingerprint
 from posjax.lines import read as read_metrics
 from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
@@ -279,7 +280,7 @@ def evaluate(
         began = time.perf_counter()
         results = _measured(run, trained_model, material)
         # What a table says of a run beside its measurements, so that a report needs no config.
-        seconds = {"train": _seconds(run, folder), "evaluate": time.perf_counter() - began}
+        seconds = {"train": _seconds(run, folder, kept["corpus"]), "evaluate": time.perf_counter() - began}
         for variant in results["variants"]:
             variant["label"] = run.label
             if variant["kind"] != "raw":
@@ -306,9 +307,9 @@ def _measured(run: Run, trained_model: TrainedModel, material: Material) -> dict
     return run.evaluation.evaluate(trained_model, material.documents, run.seed)
 
 
-def _seconds(run: Run, folder: Path) -> float:
+def _seconds(run: Run, folder: Path, corpus: str | None) -> float:
     """How long training took; not a number where lines of its metrics are missing."""
-    lines = read_metrics(folder / "metrics.jsonl")
+    lines = read_metrics(folder / "metrics.jsonl", fingerprint(run.about(corpus)))
     # A sum over some of the steps would look like a fast run.
     if lines.missing(run.train.steps):
         return math.nan

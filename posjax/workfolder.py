@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from posjax.errors import Diverged, InputError
 from posjax.files import REMEDY, json_bytes, read_json, require_owned, write_json
-from posjax.identity import differences, tree
+from posjax.identity import differences, fingerprint, tree
 from posjax.surroundings import changes
 from posjax.training import begun
 
@@ -95,6 +95,7 @@ def manifest(run: RunConfiguration, corpus: str | None) -> dict[str, Any]:
         "config": repr(run),
         "config_tree": tree(run),
         "corpus": corpus,
+        "training": fingerprint(run.about(corpus)),
         **run.surroundings(),
     }
 

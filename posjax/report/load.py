@@ -35,7 +35,9 @@ def load(folder: str | Path) -> Report:
     experiment = trees.built(path, lambda: trees.experiment(tree))
     # By name alone, learned would stand after alibi, whatever order the config explains them in.
     order = trees.built(path, lambda: trees.order_of_runs(tree))
-    folders = _run_folders(folder, order)
+    every = _run_folders(folder, order)
+    copies = tuple((run.name, name) for run in every if (name := copied(run)))
+    folders = [run for run in every if not copied(run)]
     finished = [_run(run) for run in folders if _is_finished(run)]
     rest = [run for run in folders if not _is_finished(run)]
     # A run that diverged has no results and never will: it is told apart from one that may still go on.
@@ -45,7 +47,7 @@ def load(folder: str | Path) -> Report:
     # By task: nothing that is measured of one can be measured of the other.
     language = tuple(run for run in finished if isinstance(run, LanguageRun))
     retrieval = tuple(run for run in finished if isinstance(run, RetrievalRun))
-    return Report(folder, experiment, language, retrieval, unfinished, diverged)
+    return Report(folder, experiment, language, retrieval, unfinished, diverged, copies)
 
 
 def _experiment_file(folder: Path) -> Path:
@@ -65,6 +67,18 @@ def _run_folders(folder: Path, order: dict[str, int]) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() or _is_finished(folder)
+
+
+def copied(folder: Path) -> str | None:
+    """The run that a folder is a copy of, by what its files say; `None` where it is called as its run is."""
+    for file in ("run.json", "results.json"):
+        if (folder / file).is_file():
+            name = read_json(folder / file, REMEDY).get("name")
+            if name == folder.name:
+                return None
+            if name is not None:
+                return str(name)
+    return None
 
 
 def _is_finished(folder: Path) -> bool:
@@ -106,7 +120,8 @@ def _run(folder: Path) -> LanguageRun | RetrievalRun:
     kind = results.get("kind")
     if kind not in builders:
         raise damaged(path, f"its kind is {kind!r}, which is neither language nor retrieval", REMEDY)
-    shared = {"manifest": _manifest(folder / "run.json"), "metrics": _metrics(folder / "metrics.jsonl")}
+    manifest = _manifest(folder / "run.json")
+    shared = {"manifest": manifest, "metrics": _metrics(folder / "metrics.jsonl", manifest.get("training"))}
     return trees.built(path, lambda: builders[kind](results, shared))
 
 
@@ -119,9 +134,14 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _metrics(path: Path) -> Metrics:
+def _metrics(path: Path, training: str | None) -> Metrics:
     """One entry for each step, the latest where a resumed run repeated a step."""
-    lines = read(path)
+    lines = read(path, training)
+    if lines.others:
+        raise InputError(
+            f"{path} holds lines of another run (line {lines.others[0]}): put this run's own file in its place, or "
+            "take it away, and curves of training are left out"
+        )
     # A curve with a hole would look like one without: what is damaged is told, not left out.
     if lines.damaged:
         raise damaged(path, f"line {lines.damaged[0]}", "take that line out, or restore the file from a copy")

@@ -162,6 +162,7 @@ def _unfinished(report: Report) -> str:
     lines = [f"Diverged: {name}, {reason}." for name, reason in report.diverged]
     if report.unfinished:
         lines.append(f"Unfinished, so not in this report: {', '.join(report.unfinished)}.")
+    lines += [words.copy_told(folder, name) for folder, name in report.copies]
     return "".join(f'<p class="notice">{text(line)}</p>' for line in lines)
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from posjax.report import rows, words
+from posjax.report.words import copy_told
 from posjax.report.cells import BROKEN, Cell
 from posjax.report.values import Report
 
@@ -27,6 +28,8 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(f"Unfinished, not in this report: {names}", style="yellow"))
     for name, reason in report.diverged:
         console.print(Text(f"Diverged: {name}, {reason}", style="red"))
+    for folder, name in report.copies:
+        console.print(Text(copy_told(folder, name), style="yellow"))
     for table in tables(report):
         console.print()
         console.print(dressed(table))

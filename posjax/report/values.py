@@ -141,7 +141,10 @@ class RetrievalRun(ReportedRun[Recall]):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A work folder, read: `unfinished` names the runs without results yet, `diverged` tells why some never will."""
+    """A work folder, read: `unfinished` names the runs without results yet, `diverged` tells why some never will.
+
+    `copies` are left out: each would be a second row of its run.
+    """
 
     folder: Path
     experiment: ReportedExperiment
@@ -149,6 +152,8 @@ class Report:
     retrieval: tuple[RetrievalRun, ...]
     unfinished: tuple[str, ...]
     diverged: tuple[tuple[str, str], ...] = ()
+    # Folders that are copies, each with the name of its run.
+    copies: tuple[tuple[str, str], ...] = ()
 
     @property
     def runs(self) -> tuple[ReportedRun, ...]:

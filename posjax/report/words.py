@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from posjax.report.cells import is_broken
@@ -38,11 +39,33 @@ def caveats(report: Report) -> tuple[str, ...]:
             f"({parameters} parameters). How a method behaves past "
             "its trained length changes with that budget."
         )
+    sentences += _edited_texts(report)
     sentences.append(
         f"One seed: intervals cover the choice of windows, not of the seed, and values above "
         f"{EXPLODES:g} can differ twofold between seeds. Do not rank exploded methods among themselves."
     )
     return tuple(sentences)
+
+
+def copy_told(folder: str, name: str) -> str:
+    """What is told of a folder that is a copy."""
+    return f"Left out: {folder}, which is a copy of the run {name} by its own files; a run's folder has its name."
+
+
+def _edited_texts(report: Report) -> list[str]:
+    """A sentence for each text of a config that was edited between two of its runs, which a table puts side by side."""
+    fingerprints: dict[str, dict[str, str]] = {}
+    for run in report.language:
+        config, corpus = run.manifest.get("config_tree"), run.manifest.get("corpus")
+        if corpus and isinstance(config, dict):
+            text = json.dumps(config.get("data"))
+            fingerprints.setdefault(text, {})[run.name] = str(corpus)
+    sentences = []
+    for by_run in fingerprints.values():
+        if len(set(by_run.values())) > 1:
+            said = ", ".join(f"{name} of {fingerprint}" for name, fingerprint in by_run.items())
+            sentences.append(f"The text was edited between these runs, whose losses do not compare: {said}.")
+    return sentences
 
 
 def _broken(report: Report) -> list[Conclusion]:

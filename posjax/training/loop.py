@@ -22,6 +22,7 @@ from posjax.data import Batches
 from posjax.errors import Diverged, Stopped
 from posjax.fields import check_fields
 from posjax.files import owned
+from posjax.identity import fingerprint
 from posjax.lines import read
 from posjax.models import Architecture, Compute
 from posjax.training import mesh as meshes
@@ -106,11 +107,16 @@ def fit(
         if state is None:
             state = trainer.start(seed)
         progress = (progress_from or _quiet)(done)
-        for note in (*found.told, *_gaps(folder / "metrics.jsonl", done)):
+        training = fingerprint(mine)
+        for note in (*found.told, *_gaps(folder / "metrics.jsonl", done, training)):
             progress.say(note)
         if done >= train.steps:
             return state
-        with progress, Metrics(folder / "metrics.jsonl", done, train.sinks) as metrics, Interrupts() as interrupts:
+        with (
+            progress,
+            Metrics(folder / "metrics.jsonl", done, train.sinks, training) as metrics,
+            Interrupts() as interrupts,
+        ):
             session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
             state = session.to_the_end(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
@@ -120,15 +126,19 @@ def fit(
         return state
 
 
-def _gaps(path: Path, done: int) -> list[str]:
+def _gaps(path: Path, done: int, training: str) -> list[str]:
     """What of the steps that are done a metrics file does not tell."""
-    lines = read(path)
+    lines = read(path, training)
     missing, damaged = lines.missing(done), len(lines.damaged)
+    told = []
+    if lines.others:
+        told.append(f"{path} holds {len(lines.others)} lines of another run, which are not believed")
     if not missing and not damaged:
-        return []
+        return told
     return [
+        *told,
         f"{path} lacks {missing} of {done} steps, and {damaged} of its lines are damaged: training goes on, and "
-        "the report leaves these out"
+        "the report leaves these out",
     ]
 
 

@@ -28,11 +28,16 @@ class Metrics:
     Going on from a step adds the line `{"from": step}`: what a killed run wrote past it counts no more, as
     `posjax.lines.read` has it.
 
+    `training`: the fingerprint of the run, which each line then carries: a file may be put into another run's folder.
+
     Errors: `StorageError` for a disk that refuses.
     """
 
-    def __init__(self, path: Path, step: int, sinks: tuple[Sink, ...] = ()):
+    def __init__(self, path: Path, step: int, sinks: tuple[Sink, ...] = (), training: str | None = None):
         self._path = path
+        self._mark = {}
+        if training is not None:
+            self._mark = {"run": training}
         self._sinks = [_sink(name, path.parent) for name in sinks]
         try:
             if path.is_file() and path.stat().st_nlink > 1:
@@ -78,7 +83,7 @@ class Metrics:
             )
 
     def _add(self, before: bytes, line: dict[str, Any]) -> None:
-        text = before + json.dumps(line).encode() + b"\n"
+        text = before + json.dumps({**line, **self._mark}).encode() + b"\n"
         try:
             # One unbuffered call a line, so that a kill leaves half of one line at most.
             if self._file.write(text) < len(text):

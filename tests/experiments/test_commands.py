@@ -29,6 +29,8 @@ def test_a_run_leaves_everything_that_was_asked(finished):
             "owner.lock",
         }
         lines = [json.loads(line) for line in (work / name / "metrics.jsonl").read_text().splitlines()]
+        training = json.loads((work / name / "run.json").read_text())["training"]
+        assert {line["run"] for line in lines} == {training}
         assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert "<html" in (work / "report.html").read_text()
     asked = json.loads((work / "experiment.json").read_text())

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from posjax import runs, workfolder
+from posjax import report, runs, workfolder
 from posjax.errors import Busy, InputError, StorageError
 from posjax.files import owned, refused, write_json
 from posjax.lines import read
@@ -279,8 +279,9 @@ def test_a_finished_run_of_a_text_that_was_edited_is_told(shell, home):
     (home / "text/d.txt").write_text("one more\n")
     answer = shell("run", "tiny.py")
     assert answer.code == 0 and "rope: done before, on a text of fingerprint" in answer.out
-    assert "The text was edited between these runs" in answer.out.replace("\n", " ")
-    assert "The text was edited between these runs" in shell("report", "runs/tiny").out.replace("\n", " ")
+    assert "The text was edited between these runs" in " ".join(answer.out.split())
+    assert "The text was edited between these runs" in " ".join(shell("report", "runs/tiny").out.split())
+    assert "The text was edited between these runs" in (home / "runs/tiny/report.html").read_text()
 
 
 def test_a_command_that_is_refused_does_not_change_what_was_asked(shell, finished):
@@ -311,3 +312,43 @@ def test_settings_of_jax_that_change_numbers_are_told(shell, finished):
         jax.config.update("jax_random_seed_offset", 0)
     assert answer.code == 0, answer
     assert "this goes on elsewhere than it was begun: jax_random_seed_offset was 0 and is 1" in answer.out
+
+
+def test_a_copy_of_a_run_is_no_row_of_its_own(shell, finished):
+    work = finished / "runs/tiny"
+    shutil.copytree(work / "rope", work / "rope-copy")
+    answer = shell("report", "runs/tiny")
+    said = "Left out: rope-copy, which is a copy of the run rope"
+    assert answer.code == 0 and said in answer.out.replace("\n", " ")
+    assert said in (work / "report.html").read_text()
+    assert [run.name for run in report.load(work).runs] == ["rope", "alibi"]
+
+
+def test_metrics_of_another_run_are_not_believed(shell, finished):
+    work = finished / "runs/tiny"
+    shutil.copy(work / "alibi/metrics.jsonl", work / "rope/metrics.jsonl")
+    assert "rope/metrics.jsonl holds lines of another run (line 1)" in shell("report", "runs/tiny").line
+    (work / "rope/results.json").unlink()
+    answer = shell("train", "tiny.py", "--only", "rope")
+    assert "metrics.jsonl holds 4 lines of another run" in answer.out.replace("\n", " "), answer
+    assert shell("evaluate", "tiny.py", "--only", "rope").code == 0
+    assert json.loads((work / "rope/results.json").read_text())["seconds"]["train"] is None
+
+
+def test_two_questions_do_not_share_a_folder(shell, finished):
+    before = (finished / "runs/tiny/experiment.json").read_bytes()
+    text = (finished / "tiny.py").read_text()
+    (finished / "other.py").write_text(
+        text.replace('run("rope", Rope()), run("alibi"', 'run("rope", Rope()), run("third"')
+    )
+    line = shell("run", "other.py", "--work", "runs/tiny").line
+    assert "runs/tiny holds runs of the config tiny (alibi)" in line and "--work" in line
+    assert (finished / "runs/tiny/experiment.json").read_bytes() == before
+    # By another name the same question may go on; and of a run that an edit took out the text is kept.
+    (finished / "same.py").write_text(text)
+    assert shell("run", "same.py", "--work", "runs/tiny").code == 0
+    (finished / "same.py").write_text(text.replace(', run("alibi", Alibi())', ","))
+    for _ in range(2):
+        assert shell("run", "same.py", "--work", "runs/tiny").code == 0
+    asked = json.loads((finished / "runs/tiny/experiment.json").read_text())
+    assert asked["configs"] == {"alibi": text} and 'run("alibi"' not in asked["config"]

@@ -77,7 +77,7 @@ def run(folder: Path, name: str, results: dict) -> None:
     write(
         folder / "run.json",
         {
-            "name": name,
+            "name": folder.name,
             "label": LABELS[name],
             "config": f"Run(name={name!r})",
             "config_tree": {"name": name},
