@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import hashlib
 import inspect
 import io
+import json
 import sys
 import tokenize
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
+
+import jax
+import numpy as np
 
 LAMBDA = "<lambda>"
 
@@ -38,8 +44,8 @@ def _gather(made: type | FunctionType, found: dict[str, str], bound: str = "") -
     `bound`: what a function without a name of its own is called.
     """
     name = f"{made.__module__}.{made.__qualname__}"
-    if made.__name__ == LAMBDA:
-        # All of a module's share one name.
+    if made.__name__ == LAMBDA or "<locals>" in name:
+        # All of a module's, or all that one function made, share one name.
         name += f" {bound}"
     # Found already: functions may call each other.
     if name in found or not _of_an_author(made.__module__):
@@ -50,6 +56,7 @@ def _gather(made: type | FunctionType, found: dict[str, str], bound: str = "") -
         return
     words = _words(source)
     found[name] = " ".join(words)
+    _gather_cells(made, name, found)
     module = sys.modules[made.__module__]
     for place, word in enumerate(words):
         # An attribute, which the module's own names say nothing of.
@@ -61,6 +68,50 @@ def _gather(made: type | FunctionType, found: dict[str, str], bound: str = "") -
             _gather_named(named, words[place + 2], found)
         else:
             _gather_named(module, word, found)
+
+
+def _gather_cells(made: type | FunctionType, name: str, found: dict[str, str]) -> None:
+    """Adds what the functions of a definition have from the function that they were made in."""
+    functions = [made]
+    if isinstance(made, type):
+        functions = list(vars(made).values())
+    for function in functions:
+        if not isinstance(function, FunctionType):
+            continue
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        for free, cell in cells:
+            with contextlib.suppress(ValueError):  # Not bound yet.
+                _gather_value(cell.cell_contents, f"{name} {function.__name__}.{free}", found)
+
+
+def _gather_value(value: Any, name: str, found: dict[str, str], depth: int = 20) -> None:
+    """Adds what a value is made of: definitions, plain values, arrays by their bytes, and containers of these."""
+    if isinstance(value, type | FunctionType):
+        found.setdefault(name, f"{value.__module__}.{value.__qualname__}")
+        _gather(value, found, name)
+    elif _is_plain(value):
+        found[name] = f"{_settled(value)!r}"
+    elif isinstance(value, np.ndarray | jax.Array):
+        array = np.asarray(value)
+        found[name] = f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    elif isinstance(value, functools.partial):
+        _gather_value((value.func, value.args, value.keywords), name, found, depth - 1)
+    elif depth and isinstance(value, dict):
+        for place, (key, item) in enumerate(value.items()):
+            _gather_value(key, f"{name}.{place} key", found, depth - 1)
+            _gather_value(item, f"{name}.{place}", found, depth - 1)
+    elif depth and isinstance(value, tuple | list):
+        for place, item in enumerate(value):
+            _gather_value(item, f"{name}.{place}", found, depth - 1)
+
+
+def described(value: Any) -> str | None:
+    """A hash of what a value is made of, as `definition` has it of a class; `None` where nothing tells two apart."""
+    found: dict[str, str] = {}
+    _gather_value(value, "", found)
+    if not found:
+        return None
+    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:16]
 
 
 def _source(made: type | FunctionType) -> str:
@@ -77,15 +128,15 @@ def _source(made: type | FunctionType) -> str:
 
 
 def _gather_named(module: ModuleType, name: str, found: dict[str, str]) -> None:
-    """Adds what a module of the author's calls by a name: a definition with its source, plain values as they are.
+    """Adds what a module of the author's calls by a name: a definition with its source, other values as they are.
 
-    Arrays and other objects are left out, since nothing tells two of them apart for sure.
+    Objects of other classes are left out, since nothing tells two of them apart for sure.
     """
     named = vars(module).get(name)
     if isinstance(named, type | FunctionType):
         _gather(named, found, f"{module.__name__}.{name}")
-    elif _is_plain(named) and _of_an_author(module.__name__):
-        found[f"{module.__name__}.{name}"] = f"{name} = {_settled(named)!r}"
+    elif name in vars(module) and _of_an_author(module.__name__):
+        _gather_value(named, f"{module.__name__}.{name}", found)
 
 
 def _is_plain(value: Any, depth: int = 20) -> bool:

@@ -7,7 +7,8 @@ import hashlib
 import json
 from typing import Any
 
-from posjax.definitions import definition
+from posjax.definitions import definition, described
+from posjax.errors import InputError
 
 DEFINITION = "def"
 """Under which name a tree keeps a class's definition: no field can be called so."""
@@ -35,7 +36,16 @@ def tree(value: Any) -> Any:
         return {str(name): tree(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [tree(item) for item in value]
-    return value
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    # A function, a class or an array: by what it is made of, since no file keeps it.
+    made_of = described(value)
+    if made_of is None:
+        raise InputError(
+            f"the config holds a {type(value).__name__}, which nothing tells from another one: needed are numbers, "
+            "texts, functions, arrays, and tuples, dicts and dataclasses of these"
+        )
+    return {"is": type(value).__name__, DEFINITION: made_of}
 
 
 def fingerprint(value: Any) -> str:

@@ -212,8 +212,8 @@ def train(
     """Trains the run in its folder, from where it is, and returns the model. `say` tells notes, a line each.
 
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
-    process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`. Why it diverged is kept in `diverged.json`, and
-    told again wherever that is there.
+    process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`. Why it diverged is kept in `diverged.json`,
+    and told again wherever that is there.
     """
     if material is None:
         material = Material.open(run)

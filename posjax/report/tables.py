@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from posjax.report import rows, words
-from posjax.report.words import copy_told
 from posjax.report.cells import BROKEN, Cell
 from posjax.report.values import Report
+from posjax.report.words import copy_told
 
 RED, YELLOW = 0.33, 0.05
 """Heat from which a number is coloured: perplexity twice that within the trained length, and a tenth above it."""

@@ -61,9 +61,18 @@ EDITS = (
     ("own.py", "NOTHING = None", "NOTHING = b'x'"),
     ("own.py", "lambda x: x - 2", "lambda x: x - 3"),
     ("own.py", "lambda x: x - 5", "lambda x: x - 6"),
+    ("own.py", "lambda x: x - 7", "lambda x: x - 8"),
+    ("own.py", "partial(jnp.add, 1)", "partial(jnp.add, 2)"),
+    ("own.py", "np.arange(3)", "np.arange(4)"),
+    ("own.py", "made(1.0)", "made(2.0)"),
+    ("own.py", "return x * by", "return x + by"),
 )
 
-VALUES = """SHIFT = 0.0
+VALUES = """from functools import partial
+import jax.numpy as jnp
+import numpy as np
+
+SHIFT = 0.0
 TABLE = {'a': 1.0}
 STEPS = [0.0, {1, 2}]
 NOTHING = None
@@ -73,10 +82,23 @@ second = (
 )
 third = lambda x: (
     lambda x: x - 5)(x)
+HELD = {'minus': [lambda x: x - 7]}
+ADDED = partial(jnp.add, 1)
+ROWS = np.arange(3)
+
+
+def made(by):
+    def scaled(x):
+        return x * by
+
+    return scaled
+
+
+MADE = made(1.0)
 
 
 def shifted(x):
-    TABLE, STEPS, NOTHING, first, second, third
+    TABLE, STEPS, NOTHING, first, second, third, HELD, ADDED, ROWS, MADE
     return x + SHIFT
 
 

@@ -110,6 +110,40 @@ def test_a_full_disk_ends_in_one_line_and_soon(trial, disk, home, finished_once)
     assert_as_if_alone(disk, finished_once)
 
 
+FAILURES = (
+    "import os, sys, itertools; at, seen = int(sys.argv.pop(1)), itertools.count()\n"
+    "def failing(real):\n"
+    "    def call(*a, **k):\n"
+    "        if next(seen) >= at: raise OSError(28, 'No space left on device', *a[:1])\n"
+    "        return real(*a, **k)\n"
+    "    return call\n"
+    "from experiments import cli, run\n"
+    "for name in ('fsync', 'replace', 'mkdir'): setattr(os, name, failing(getattr(os, name)))\n"
+    "sys.argv[0] = 'run'; cli.program(run.command)"
+)
+"""A command whose disk takes nothing any more from the N-th write, name or folder on that Python makes."""
+
+
+@pytest.mark.parametrize("point", range(50))
+def test_a_disk_that_is_full_from_any_point_on(point, home, finished_once):
+    _, more = command("run", cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    arguments = [sys.executable, "-c", FAILURES, str(point), "tiny.py", "--only", "rope"]
+    process = subprocess.Popen(arguments, **more)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    told = time.monotonic()
+    rest = process.stderr.read()
+    process.communicate(timeout=60)
+    # Past the last point nothing fails.
+    if process.returncode:
+        assert process.returncode == 74 and said.startswith("posjax: ") and rest == "", (said, rest)
+        assert time.monotonic() - told < 5
+    again = started("run", home, "tiny.py", "--only", "rope")
+    _, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert_as_if_alone(home, finished_once)
+
+
 def damage(path: Path, chance: random.Random) -> str:
     """One thing that goes wrong with a file."""
     whole = path.read_bytes()
