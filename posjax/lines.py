@@ -13,7 +13,7 @@ from posjax.errors import InputError
 
 @dataclass(frozen=True)
 class Lines:
-    """A metrics file, read: one line for each step, the latest, in order; which are damaged, and which another run's."""
+    """A metrics file, read: one line for each step, the latest, in order; which are damaged, which another run's."""
 
     steps: tuple[dict[str, Any], ...]
     damaged: tuple[int, ...] = ()
