@@ -15,12 +15,10 @@ class Batches:
     Access is random, so a run that resumes at step n needs to remember only n, and a process reads exactly the rows
     that its devices hold, however many processes there are.
 
-    Args:
-        rows: items are dictionaries of arrays, the same keys and shapes in each.
-        size: rows in a batch, over all processes.
+    Items of `rows` are dictionaries of arrays, the same keys and shapes in each; `size` is how many rows a batch has,
+    over all processes.
 
-    Raises:
-        InputError: if the size is below 1, a step or a range of rows lies outside, or the dataset has a gap.
+    Errors: `InputError` if the size is below 1, a step or a range of rows lies outside, or the dataset has a gap.
 
     >>> rows = grain.MapDataset.range(100).map(lambda i: {"inputs": np.array([i, i + 1])})
     >>> Batches(rows, size=3).batch(2)["inputs"].tolist()

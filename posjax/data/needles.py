@@ -34,14 +34,10 @@ class Needles:
 
     Tokens: keys, then values, then fillers, then the marker, then needle tokens by `key * values + value`.
 
-    Args:
-        keys: distinct keys, at least `needles`.
-        values: distinct values, at least 2.
-        fillers: distinct filler symbols, at least 1.
-        needles: needles in a sequence, at least 1.
+    The fields are how many distinct `keys` there are (at least `needles`), distinct `values` (at least 2), distinct
+    symbols of filler (`fillers`, at least 1), and `needles` in a sequence (at least 1).
 
-    Raises:
-        InputError: if a field is out of range.
+    Errors: `InputError` if a field is out of range.
 
     >>> task = Needles()
     >>> task.vocabulary, task.chance
@@ -89,15 +85,10 @@ class Needles:
         The model trains on several lengths with one static shape: a row's true length is 1/2, 3/4 or all of `length`,
         and filler of weight 0 pads it on the right, where a causal model does not look.
 
-        Args:
-            length: tokens that the model reads.
-            seed: the run's seed.
+        The model reads `length` tokens, and `seed` is the run's. Items are `{"inputs": int32[length], "targets":
+        int32[length], "weights": float32[length]}`.
 
-        Returns:
-            Items `{"inputs": int32[length], "targets": int32[length], "weights": float32[length]}`.
-
-        Raises:
-            InputError: if half of the length has no room for the needles and the questions.
+        Errors: `InputError` if half of the length has no room for the needles and the questions.
         """
         self._check_room(length // 2, f"half of the training length {length}")
 
@@ -119,17 +110,10 @@ class Needles:
         (seed, i, length, depth), and keys, values and the order of the questions are the same at every depth, which
         pairs the comparison.
 
-        Args:
-            length: tokens that the model reads.
-            depth: where the band starts, from 0 up to 1.
-            count: how many rows.
-            seed: the run's seed.
+        The model reads `length` tokens of each of `count` rows, `depth` is where the band starts, from 0 up to 1, and
+        `seed` the run's. Returns `{"inputs": int32, "targets": int32, "weights": float32}`, each `[count, length]`.
 
-        Returns:
-            `{"inputs": int32, "targets": int32, "weights": float32}`, each `[count, length]`.
-
-        Raises:
-            InputError: if the depth lies outside, the count is below 1, or the length has no room for the needles.
+        Errors: `InputError` if the depth lies outside, the count is below 1, or the length has no room for the needles.
 
         >>> Needles().queries(length=64, depth=0.0, count=5, seed=0)["targets"].shape
         (5, 64)

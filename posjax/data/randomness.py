@@ -12,13 +12,10 @@ from posjax.errors import InputError
 def rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     """A generator that depends on nothing but its arguments.
 
-    Args:
-        seed: the run's seed, 0 or more.
-        purpose: what the numbers are for; other purposes get independent streams.
-        *indices: which item of that purpose, each 0 or more.
+    `seed` is the run's, 0 or more; `purpose` says what the numbers are for, and other purposes get independent
+    streams; `indices` say which item of that purpose, each 0 or more.
 
-    Raises:
-        InputError: if the seed is negative.
+    Errors: `InputError` if the seed is negative.
 
     >>> draw = lambda *key: int(rng(*key).integers(1_000_000))
     >>> draw(0, "train-window", 7) == draw(0, "train-window", 7)
