@@ -1,17 +1,24 @@
 """Text and tasks as rows of tokens, each row a pure function of (seed, purpose, index)."""
 
 from posjax.data.batches import Batches
-from posjax.data.corpus import SEPARATOR, Documents, StandardLibrary, Text
+from posjax.data.corpus import StandardLibrary, Text
+from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
 from posjax.data.needles import Needles
-from posjax.data.windows import training_windows, validation_windows
+from posjax.data.tokenizer import Tokenizer, read_tokenizer
+from posjax.data.windows import begun, target_bytes, training_windows, validation_windows
 
 __all__ = [
     "SEPARATOR",
     "Batches",
+    "DocumentTokens",
     "Documents",
     "Needles",
     "StandardLibrary",
     "Text",
+    "Tokenizer",
+    "begun",
+    "read_tokenizer",
+    "target_bytes",
     "training_windows",
     "validation_windows",
 ]

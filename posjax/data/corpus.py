@@ -1,62 +1,31 @@
-"""Corpora: the source text of Python itself, or any text, as bytes split into training and validation files."""
+"""Corpora: the source text of Python itself, or any text, split into training and validation files."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import platform
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
+from posjax.data.paths import not_there, read_named
+from posjax.data.tokenizer import Tokenizer, read_tokenizer
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
 SNIFFED = 2**16
 """How much of a file tells whether it is text, before the rest is read."""
 
-SEPARATOR = 256
-"""The token between two files; the tokens below it are the bytes."""
-
 # What is no part of the library's own source, or differs between distributions of the same Python.
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "pydoc_data", "__pycache__"}
 
 # A file: its path relative to the root of its corpus, and its content.
 _File = tuple[str, bytes]
-
-
-@dataclass(frozen=True, eq=False)
-class Documents:
-    """A corpus in memory.
-
-    Args:
-        name: for people.
-        train: the training files, in order.
-        validation: the validation files, in order.
-        fingerprint: 16 hex digits of a SHA-256 over paths, contents and split: equal exactly for equal corpora.
-    """
-
-    name: str
-    train: tuple[bytes, ...]
-    validation: tuple[bytes, ...]
-    fingerprint: str
-
-    def describe(self) -> dict[str, str | int]:
-        """What a report says about the corpus: its name, fingerprint and sizes.
-
-        >>> Documents("toy", (b"abc", b"de"), (b"f",), "0f").describe()["train_bytes"]
-        5
-        """
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "train_bytes": sum(map(len, self.train)),
-            "validation_bytes": sum(map(len, self.validation)),
-            "train_files": len(self.train),
-            "validation_files": len(self.validation),
-        }
 
 
 @dataclass(frozen=True)
@@ -70,11 +39,10 @@ class StandardLibrary:
     file stays on its side whatever is added beside it. Where that leaves a side empty, the file nearest to the
     threshold moves there.
 
-    Args:
-        validation_share: expected share of the files that is held out, between 0 and 1.
+    `validation_share`: the expected share of the files that is held out, between 0 and 1.
 
-    Raises:
-        InputError: if the share lies outside; by `load`, if the machine has no such source or a file is unreadable.
+    Errors: `InputError` if the share lies outside; by `load`, if the machine has no such source or a file is
+    unreadable.
 
     >>> StandardLibrary().vocabulary
     257
@@ -98,7 +66,7 @@ class StandardLibrary:
         for key, path in _walk(root, _is_library_folder):
             if not key.endswith(".py"):
                 continue
-            content = _read(path)
+            content = read_named(path)
             # Empty ones, mostly marks of packages, are no text.
             if content:
                 files.append((key, content))
@@ -111,7 +79,7 @@ class StandardLibrary:
 
 @dataclass(frozen=True)
 class Text:
-    """Any text files and folders, as bytes.
+    """Any text files and folders, as bytes or in the tokens of a tokenizer.
 
     A folder stands for all regular files in it, at any depth, ordered by relative path; hidden, empty, unreadable and
     binary ones (those with a NUL byte) are passed over, and so are the folders that posjax itself writes runs to.
@@ -119,13 +87,14 @@ class Text:
     of a file's path relative to the folder given, or of its name, as `StandardLibrary` describes, and likewise never
     leaves a side empty. A single file is split by position: the last `validation_share` of its bytes is validation.
 
-    Args:
-        paths: files or folders.
-        validation_share: expected share of the files (of the bytes, for a single file) held out, between 0 and 1.
+    `tokenizer` names a `tokenizer.json`, read by the package `tokenizers` (the extra `hf`). Then every file has to be
+    UTF-8, and each is encoded by itself, with no special token added. `begin` is the exception, and is spelled as the
+    tokenizer has it, such as "<s>": it begins each file and each window. Without it one token of our own, behind the
+    tokenizer's, stands between two files. Losses are in nats per byte either way, so that vocabularies compare.
 
-    Raises:
-        InputError: if there are no paths or the share lies outside; by `load`, if a path is missing, a file that was
-            named is unreadable or binary, or there is nothing to split.
+    Errors: `InputError` if there are no paths, the share lies outside, or there is a `begin` and no tokenizer; by
+    `load`, if a path is missing, a file that was named is unreadable or binary, there is nothing to split, or a file
+    is not UTF-8 and a tokenizer is to read it; by `load` and `vocabulary`, what `read_tokenizer` raises.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -137,20 +106,37 @@ class Text:
 
     paths: tuple[str, ...]
     validation_share: float = 0.1
+    tokenizer: str | None = None
+    begin: str | None = None
 
     def __post_init__(self):
         check_fields(self)
         if not self.paths or "" in self.paths:
             raise InputError(f"Text got paths={self.paths!r}: needed are files or folders: paths=('folder',)")
         _check_share(self.validation_share)
+        if self.tokenizer == "":
+            raise InputError("Text got tokenizer='': needed is a file such as tokenizer.json, or None to read bytes")
+        if self.begin is not None and self.tokenizer is None:
+            raise InputError(f"Text got begin={self.begin!r} and no tokenizer that has it: give tokenizer or no begin")
 
     @property
     def vocabulary(self) -> int:
-        """256 bytes and the separator."""
-        return SEPARATOR + 1
+        """256 bytes and the separator, or the tokenizer's."""
+        reader = self.reader()
+        if reader is None:
+            return SEPARATOR + 1
+        return reader.vocabulary
+
+    def reader(self) -> Tokenizer | None:
+        """The tokenizer, read; `None` where bytes are."""
+        if self.tokenizer is None:
+            return None
+        return read_tokenizer(Path(self.tokenizer), self.begin)
 
     def load(self) -> Documents:
-        """Reads and splits the files."""
+        """Reads and splits the files, and encodes them."""
+        # First, since it is small: a mistake in it should not wait for the text.
+        reader = self.reader()
         files = self._files()
         size = sum(len(content) for _, content in files)
         if size < 2:
@@ -159,12 +145,17 @@ class Text:
                 "name a text file, or a folder that holds one"
             )
         name = ", ".join(Path(path).name or str(path) for path in self.paths)
-        # A single file has no other to be validation: its end is.
-        split = _split_files
-        if len(files) == 1:
-            split = _split_bytes
-        train, validation = split(files, self.validation_share)
-        return _documents(name, train, validation)
+        if len(files) > 1:
+            train, validation = _split_files(files, self.validation_share)
+        else:
+            # A single file has no other to be validation: its end is.
+            train, validation = _split_bytes(files, self.validation_share, whole_characters=reader is not None)
+        documents = _documents(name, train, validation)
+        if reader is None:
+            return documents
+        encoded = _encoded(train, validation, reader)
+        fingerprint = f"{documents.fingerprint}-{reader.fingerprint}"
+        return replace(documents, fingerprint=fingerprint, encoded=encoded, tokenizer=reader.path.name)
 
     def _files(self) -> list[_File]:
         """The files that count, each once."""
@@ -178,7 +169,7 @@ class Text:
             if named and not path.is_file():
                 raise InputError(f"{path} is no regular file, and might never end: name a file or a folder")
             # What was named must be text; what lies in a folder is passed over where it is none.
-            content = _read(path) if named else _read_text(path)
+            content = read_named(path) if named else _read_text(path)
             if named and b"\0" in content:
                 raise InputError(
                     f"{path} is binary (it has a NUL byte), but text is needed: leave it out or convert it"
@@ -195,7 +186,7 @@ class Text:
             elif path.exists():
                 yield path.name, path, True
             else:
-                raise InputError(_missing(path))
+                raise InputError(not_there(path))
 
 
 def _walk(root: Path, enter: Callable[[str], bool]) -> list[tuple[str, Path]]:
@@ -227,13 +218,6 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): make it readable or leave it out") from error
-
-
 def _read_text(path: Path) -> bytes:
     """The content, or nothing if the file cannot be read or is binary."""
     try:
@@ -262,15 +246,65 @@ def _split_files(files: Sequence[_File], share: float) -> tuple[list[_File], lis
     return train, validation
 
 
-def _split_bytes(files: Sequence[_File], share: float) -> tuple[list[_File], list[_File]]:
-    """The last part of the only file is validation; neither side stays empty."""
+def _split_bytes(files: Sequence[_File], share: float, whole_characters: bool) -> tuple[list[_File], list[_File]]:
+    """The last part of the only file is validation; neither side stays empty, of bytes or of `whole_characters`."""
     ((key, content),) = files
     wanted = round(share * len(content))
     most = len(content) - 1
-    held_out = min(max(wanted, 1), most)
-    train = content[:-held_out]
-    validation = content[-held_out:]
-    return [(key, train)], [(key, validation)]
+    cut = len(content) - min(max(wanted, 1), most)
+    if whole_characters:
+        cut = _between_characters(content, cut)
+    return [(key, content[:cut])], [(key, content[cut:])]
+
+
+def _between_characters(content: bytes, cut: int) -> int:
+    """The last border of two characters at or before `cut`, or the first behind it if that leaves nothing before."""
+
+    def inside(place: int) -> bool:
+        # Bytes of UTF-8 that go on with a character are 10xxxxxx.
+        return 0 < place < len(content) and content[place] & 0xC0 == 0x80
+
+    while inside(cut):
+        cut -= 1
+    if cut == 0:
+        cut = 1
+        while inside(cut):
+            cut += 1
+    return cut
+
+
+def _encoded(train: Sequence[_File], validation: Sequence[_File], reader: Tokenizer) -> DocumentTokens:
+    """Both sides in tokens; the sizes of those that are trained on nobody asks for."""
+    # Two bytes a token where that is enough: a corpus stays in memory.
+    smallest = np.min_scalar_type(reader.vocabulary - 1)
+    width = np.promote_types(smallest, np.uint16)
+    train_tokens = []
+    for key, content in train:
+        tokens, _ = reader.encode(_decoded(key, content))
+        train_tokens.append(tokens.astype(width))
+    validation_tokens, sizes = [], []
+    for key, content in validation:
+        tokens, bytes_of_tokens = reader.encode(_decoded(key, content))
+        validation_tokens.append(tokens.astype(width))
+        sizes.append(bytes_of_tokens)
+    return DocumentTokens(
+        train=tuple(train_tokens),
+        validation=tuple(validation_tokens),
+        validation_bytes=tuple(sizes),
+        separator=reader.separator,
+        begin=reader.begin,
+        vocabulary=reader.vocabulary,
+    )
+
+
+def _decoded(key: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{key} is not UTF-8 at byte {error.start:,}, and a tokenizer reads characters: convert it, leave it out, "
+            "or read bytes without a tokenizer"
+        ) from error
 
 
 def _hash(key: str) -> float:
@@ -302,19 +336,3 @@ def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -
 def _check_share(share: float) -> None:
     if not 0 < share < 1:
         raise InputError(f"validation_share is {share}, but it has to lie between 0 and 1, both excluded: try 0.1")
-
-
-def _missing(path: Path) -> str:
-    """Says what is not there, with the nearest name that is."""
-    folder, name = path.parent, path.name
-    # Up to the first folder that is there: it is the name below it that is wrong.
-    while not folder.is_dir() and folder != folder.parent:
-        folder, name = folder.parent, folder.name
-    there = []
-    if folder.is_dir():
-        there = sorted(entry.name for entry in folder.iterdir())
-    nearest = difflib.get_close_matches(name, there, n=1)
-    remedy = "name a file or folder that exists"
-    if nearest:
-        remedy = f"did you mean {folder / nearest[0]}?"
-    return f"{path} does not exist: {remedy}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import grain
 import numpy as np
 
-from posjax.data.corpus import SEPARATOR, Documents
+from posjax.data.documents import Documents, Files
 from posjax.data.randomness import rng
 from posjax.data.source import Row, endless
 from posjax.errors import InputError
@@ -16,20 +14,14 @@ from posjax.errors import InputError
 def training_windows(documents: Documents, length: int, seed: int) -> grain.MapDataset:
     """Endless random windows of the training documents, by random access.
 
-    The documents are joined with one SEPARATOR between neighbours, and item i is the window of `length + 1` tokens
-    that starts at a uniformly random token, a pure function of (seed, i).
+    The documents are joined, with one separator between neighbours where there is one, and item i is the window of
+    `length + 1` tokens that starts at a uniformly random token, a pure function of (seed, i). Items are `{"inputs":
+    int32[length], "targets": int32[length], "weights": float32[length]}`, where `targets` are the tokens behind the
+    inputs and all weights are 1. Where windows begin with a token of their own, it takes the place of the first input.
 
-    Args:
-        documents: the corpus.
-        length: tokens that the model reads.
-        seed: the run's seed.
+    `documents` is the corpus, `length` how many tokens the model reads, `seed` the run's.
 
-    Returns:
-        Items `{"inputs": int32[length], "targets": int32[length], "weights": float32[length]}`, where `targets` are
-        the inputs moved by one token and all weights are 1.
-
-    Raises:
-        InputError: if the length is below 1, or the corpus shorter than a window.
+    Errors: `InputError` if the length is below 1, or the corpus shorter than a window.
 
     >>> documents = Documents("toy", (b"abc", b"de"), (b"f",), "0")
     >>> item = training_windows(documents, length=5, seed=0)[0]
@@ -37,12 +29,16 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
     ([97, 98, 99, 256, 100], [98, 99, 256, 100, 101])
     """
     _check_length(length)
+    read = documents.tokens
     # Once, and not for each row: rows are views of it until they are widened.
-    tokens = _joined(documents.train)
+    tokens = _joined(read.train, read.separator)
     starts = len(tokens) - length
     if starts < 1:
+        units = f"{documents.unit}s"
+        if read.separator is not None:
+            units += " and separators"
         raise InputError(
-            f"the training text of {documents.name} has {len(tokens):,} bytes and separators, but a window of length "
+            f"the training text of {documents.name} has {len(tokens):,} {units}, but a window of length "
             f"{length:,} needs {length + 1:,}: shorten the window or add text"
         )
 
@@ -50,8 +46,11 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
         generator = rng(seed, "train-window", index)
         start = int(generator.integers(starts))
         window = tokens[start : start + length + 1]
+        inputs = window[:-1].astype(np.int32)
+        if read.begin is not None:
+            inputs[0] = read.begin
         return {
-            "inputs": window[:-1].astype(np.int32),
+            "inputs": inputs,
             "targets": window[1:].astype(np.int32),
             "weights": np.ones(length, np.float32),
         }
@@ -60,38 +59,64 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
 
 
 def validation_windows(documents: Documents, length: int, count: int, seed: int) -> np.ndarray:
-    """A fixed set of windows, each inside one validation file.
+    """A fixed set of windows, each inside one validation file: int32 `[count, length + 1]`.
 
-    Every byte at which a window can start is as likely as any other, so a file counts by its usable starts. No window
+    Every token at which a window can start is as likely as any other, so a file counts by its usable starts. No window
     comes twice before all have come once. Window i is a pure function of (seed, i): a smaller count gives a prefix.
+    They hold the text as it is; `begun` puts the token in front that windows begin with, where there is one.
 
-    Args:
-        documents: the corpus.
-        length: tokens that the model reads; a window holds one more, the last target.
-        count: how many windows.
-        seed: the run's seed.
+    `documents` is the corpus, `length` how many tokens the model reads (a window holds one more, the last target),
+    `count` how many windows, `seed` the run's.
 
-    Returns:
-        int32 `[count, length + 1]`.
-
-    Raises:
-        InputError: if the length or the count is below 1, or no validation file holds a window.
+    Errors: `InputError` if the length or the count is below 1, or no validation file holds a window.
 
     >>> documents = Documents("toy", (b"f",), (b"abc", b"de"), "0")
     >>> sorted(validation_windows(documents, length=1, count=3, seed=0).tolist())
     [[97, 98], [98, 99], [100, 101]]
     """
+    return _windows(documents, documents.tokens.validation, length, count, seed)
+
+
+def target_bytes(documents: Documents, length: int, count: int, seed: int) -> np.ndarray:
+    """How many bytes of text each target of `validation_windows` stands for: int32 `[count, length]`.
+
+    The arguments and errors are the same.
+
+    >>> documents = Documents("toy", (b"f",), (b"abc", b"de"), "0")
+    >>> target_bytes(documents, length=1, count=3, seed=0).tolist()
+    [[1], [1], [1]]
+    """
+    sizes = documents.tokens.validation_bytes
+    if sizes is None:
+        return np.ones((count, length), np.int32)
+    # Arrays as long as those of the tokens, so the same windows.
+    windows = _windows(documents, sizes, length, count, seed)
+    return windows[:, 1:]
+
+
+def begun(documents: Documents, windows: np.ndarray) -> np.ndarray:
+    """Windows `[count, length + 1]`, their first token replaced by the one that windows begin with, if there is one."""
+    begin = documents.tokens.begin
+    if begin is None:
+        return windows
+    changed = windows.copy()
+    changed[:, 0] = begin
+    return changed
+
+
+def _windows(documents: Documents, of_files: Files, length: int, count: int, seed: int) -> np.ndarray:
+    """The windows of validation, cut out of arrays that are as long as its files."""
     _check_length(length)
     if count < 1:
         raise InputError(f"{count} validation windows were asked for: ask for 1 or more")
-    files = [np.frombuffer(file, np.uint8) for file in documents.validation if len(file) > length]
+    files = [file for file in of_files if len(file) > length]
     if not files:
         raise InputError(
-            f"the longest validation file of {documents.name} has {max(map(len, documents.validation), default=0):,} "
-            f"bytes, but a window of length {length:,} needs {length + 1:,}: shorten the longest context or add "
-            "longer files"
+            f"the longest validation file of {documents.name} has {max(map(len, of_files), default=0):,} "
+            f"{documents.unit}s, but a window of length {length:,} needs {length + 1:,}: shorten the longest context "
+            "or add longer files"
         )
-    # All bytes at which a window can start, counted through: `ends` says up to which of them each file reaches.
+    # All tokens at which a window can start, counted through: `ends` says up to which of them each file reaches.
     starts_of_files = [len(file) - length for file in files]
     ends = np.cumsum(starts_of_files)
     windows = np.empty((count, length + 1), np.int32)
@@ -117,16 +142,19 @@ def _distinct(total: int, count: int, seed: int) -> np.ndarray:
     return np.array(chosen, np.int64)
 
 
-def _joined(files: Sequence[bytes]) -> np.ndarray:
-    """The files as one uint16 array with a SEPARATOR between neighbours: two bytes a token, not four."""
+def _joined(files: Files, separator: int | None) -> np.ndarray:
+    """The files as one array, a separator between neighbours where there is one."""
+    if separator is None:
+        return np.concatenate(files)
     separators = max(len(files) - 1, 0)
     size = sum(map(len, files)) + separators
-    # Separators everywhere, and then the files over them.
-    tokens = np.full(size, SEPARATOR, np.uint16)
+    # Separators everywhere, and then the files over them; two bytes a token where that is enough.
+    width = np.promote_types(np.min_scalar_type(separator), np.uint16)
+    tokens = np.full(size, separator, width)
     start = 0
     for file in files:
         end = start + len(file)
-        tokens[start:end] = np.frombuffer(file, np.uint8)
+        tokens[start:end] = file
         start = end + 1
     return tokens
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from posjax.data import Documents, validation_windows
+from posjax.data import Documents, begun, target_bytes, validation_windows
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
@@ -17,6 +19,34 @@ from posjax.fields import check_fields
 from posjax.models import Architecture
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Windows of a text, the longest multiple long, and how many bytes each of their targets stands for."""
+
+    documents: Documents
+    windows: np.ndarray
+    target_bytes: np.ndarray
+
+    @classmethod
+    def draw(cls, documents: Documents, length: int, count: int, seed: int) -> Sample:
+        windows = validation_windows(documents, length, count, seed)
+        return cls(documents, windows, target_bytes(documents, length, count, seed))
+
+    def last(self, length: int, rows: slice = slice(None)) -> np.ndarray:
+        """The windows cut at their beginning, so that targets are the same at every length: `[n, length + 1]`."""
+        return begun(self.documents, self.windows[rows, -length - 1 :])
+
+    def bytes_each(self, targets: slice | np.ndarray) -> float:
+        """The mean bytes of a target, by which nats per token become nats per byte: their sums are in proportion.
+
+        Exactly 1 for bytes; not a number where no target stands for any.
+        """
+        mean = float(self.target_bytes[:, targets].mean())
+        if mean == 0:
+            return math.nan
+        return mean
+
+
 @dataclass(frozen=True)
 class Extrapolation:
     """Loss by context length, paired: the same target bytes with more and more text before them.
@@ -24,6 +54,8 @@ class Extrapolation:
     `multiples` of the trained length L. Each of `windows` windows is as long as the longest multiple; for a shorter
     one its beginning is cut off, so all end at the same byte. The headline is the loss over the last L/2 targets, as
     the ratio exp(loss at k L - loss at L) with a bootstrap interval; the mean over the whole window comes second.
+    Losses are in nats per byte, whatever a token is: the nats of the targets by the bytes that they stand for, so that
+    vocabularies compare. Where a tokenizer reads the text, the losses in nats per token stand beside them.
     `extensions` are tried on rotary encodings with factor k, `fills` on learned tables; `control` adds each model's
     windowed control, which may see only the last L tokens.
 
@@ -53,28 +85,34 @@ class Extrapolation:
         trained = trained_model.trained_length
         # The same windows for every model of an experiment, so that models are compared on the same bytes.
         longest = self.multiples[-1] * trained
-        windows = validation_windows(documents, longest, self.windows, seed)
+        sample = Sample.draw(documents, longest, self.windows, seed)
+        trained_model.model.check_tokens(jnp.asarray(sample.windows))
         last = trained_model.last_multiple(self.multiples)
         # Measured once: within the trained length all variants but fills are this one.
-        ends = windows[:, -trained - 1 :]
-        base = measure.losses_and_mass(trained_model, RAW, 1, ends)
+        base = measure.losses_and_mass(trained_model, RAW, 1, sample.last(trained))
         by_variant = []
         for variant in chosen_variants(trained_model, self):
-            measured = self._variant(trained_model, variant, windows, base, last, seed)
+            measured = self._variant(trained_model, variant, sample, base, last, seed)
             by_variant.append(measured)
-        return {
+        tail = max(trained // 2, 1)
+        by_counting = yardsticks(documents, sample.windows, tail)
+        each = sample.bytes_each(slice(-tail, None))
+        found = {
             "kind": "language",
             "trained_length": trained,
             "lengths": list(self.multiples),
             "windows": self.windows,
-            "yardsticks": yardsticks(documents, windows, max(trained // 2, 1)),
+            "yardsticks": {name: loss / each for name, loss in by_counting.items()},
             "corpus": documents.describe(),
             "variants": by_variant,
-            "scores": self._scores(trained_model, windows, last, seed),
+            "scores": self._scores(trained_model, sample, last, seed),
         }
+        if documents.encoded is not None:
+            found["bytes_per_token"] = each
+        return found
 
     def _variant(
-        self, trained_model: TrainedModel, variant: Variant, windows: np.ndarray, base: Any, last: int, seed: int
+        self, trained_model: TrainedModel, variant: Variant, sample: Sample, base: Any, last: int, seed: int
     ) -> dict[str, Any]:
         trained = trained_model.trained_length
         lengths = {}
@@ -85,17 +123,15 @@ class Extrapolation:
                 # Within the trained length every variant is the raw model: factor 1, a window as long as the text.
                 losses, mass = base
             else:
-                # Cut at its beginning, so that the targets are the same bytes at every length.
-                length = multiple * trained
-                cut = windows[:, -length - 1 :]
+                cut = sample.last(multiple * trained)
                 losses, mass = measure.losses_and_mass(trained_model, variant, multiple, cut)
-            lengths[str(multiple)] = _at_length(losses, mass, base[0], trained, seed)
+            lengths[str(multiple)] = _at_length(losses, mass, base[0], sample, seed)
         ended_at = None
         if last != self.multiples[-1]:
             ended_at = last
         return {"name": variant.name, "kind": variant.kind, "lengths": lengths, "ended_at": ended_at}
 
-    def _scores(self, trained_model: TrainedModel, windows: np.ndarray, last: int, seed: int) -> dict[str, Any]:
+    def _scores(self, trained_model: TrainedModel, sample: Sample, last: int, seed: int) -> dict[str, Any]:
         """How scores fall with the distance between query and key, before training and after it."""
         length = trained_model.trained_length
         # Half a trained length less than all there is, so that some queries have a key at the furthest distance.
@@ -108,35 +144,41 @@ class Extrapolation:
         from_zero = np.concatenate([[0], beyond_zero])
         distances = np.unique(from_zero)
         # A few windows: each gives a mean over many layers, heads and queries.
-        few = windows[:8, -longest - 1 :]
+        few = sample.last(longest, slice(8))
         trained = measure.trained_scores(trained_model, few, distances)
         architecture = trained_model.architecture
         random = measure.random_scores(architecture.encoding, architecture.dims, distances, seed)
         return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}
 
 
-def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, trained: int, seed: int) -> dict[str, Any]:
+def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, sample: Sample, seed: int) -> dict[str, Any]:
     """What one length gave. `losses [n, length]` and `mass [n]` of it, `base [n, trained]` of the trained length."""
+    _, length = losses.shape
+    _, trained = base.shape
     tail = max(trained // 2, 1)
     last = losses[:, -tail:]
     last_of_base = base[:, -tail:]
+    each = sample.bytes_each(slice(-tail, None))
     # Windows are paired, so the interval is of differences, and the spread between texts drops out.
-    of_windows = last.mean(axis=1)
-    of_base = last_of_base.mean(axis=1)
+    of_windows = last.mean(axis=1) / each
+    of_base = last_of_base.mean(axis=1) / each
     ratio, low, high = bootstrap_ratio(of_windows, of_base, seed)
     # Four bins a trained length, whatever the length.
-    _, length = losses.shape
     bin_size = max(trained // 4, 1)
     count = max(1, length // bin_size)
     targets = np.arange(length)
     bins = np.array_split(targets, count)
-    return {
-        "loss": float(last.mean()),
-        "mean": float(losses.mean()),
+    # Counted from the end, where a sample's windows are the same at every length.
+    found = {
+        "loss": float(last.mean()) / each,
+        "mean": float(losses.mean()) / sample.bytes_each(slice(-length, None)),
         "ratio": ratio,
         "low": low,
         "high": high,
         "beyond": float(mass.mean()),
         "positions": [float(b.mean()) for b in bins],
-        "by_position": [float(losses[:, b].mean()) for b in bins],
+        "by_position": [float(losses[:, b].mean()) / sample.bytes_each(b - length) for b in bins],
     }
+    if sample.documents.encoded is not None:
+        found |= {"loss_per_token": float(last.mean()), "mean_per_token": float(losses.mean())}
+    return found

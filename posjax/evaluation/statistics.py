@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from posjax.data import SEPARATOR, Documents
+from posjax.data import Documents
 from posjax.data.randomness import rng
 
 PART = 2**20
-"""Bytes that are counted at once."""
+"""Tokens that are counted at once."""
 
 
 def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int = 2000) -> tuple[float, float, float]:
@@ -34,54 +34,58 @@ def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int 
 
 
 def yardsticks(documents: Documents, windows: np.ndarray, tail: int) -> dict[str, float]:
-    """The losses, in nats per byte, of counting: the last `tail` targets of each window by training frequencies.
+    """The losses, in nats per token, of counting: the last `tail` targets of each window by training frequencies.
 
-    A model above "unigram" is worse than knowing which bytes are frequent. Counts are smoothed by one.
+    A model above "unigram" is worse than knowing which tokens are frequent. Counts are smoothed by one.
     """
-    size = SEPARATOR + 1
-    # Smoothed by one, each pair here and each token below: what never came is then rare and not impossible.
-    pairs = np.ones((size, size))
-    first = None
+    size = documents.tokens.vocabulary
+    targets = windows[:, -tail:].astype(np.int64)
+    given = windows[:, -tail - 1 : -1].astype(np.int64)
+    # One number for each pair, and only those that are asked for: of 50,000 tokens there are too many to count all.
+    asked, places = np.unique(given * size + targets, return_inverse=True)
+    of_asked = np.ones(len(asked))
+    single = np.ones(size)
+    firsts = np.full(size, float(size))
     last = None
     for tokens in _parts(documents):
-        if last is None:
-            first = int(tokens[0])
-        else:
-            # The pair that lies across two parts.
-            joined = np.concatenate([[last], tokens])
-            tokens = joined.astype(np.int32)
+        single += np.bincount(tokens, minlength=size)
+        # The pair that lies across two parts.
         before = tokens[:-1]
-        # One number for each pair, since that is what numpy counts.
-        of_pair = before * size + tokens[1:]
-        counts = np.bincount(of_pair, minlength=size * size)
-        pairs += counts.reshape(size, size)
-        last = int(tokens[-1])
-    # Each token is the second of a pair, but the first one.
-    counted = pairs - 1
-    single = counted.sum(axis=0) + 1
-    single[first] += 1
-    targets = windows[:, -tail:]
-    given = windows[:, -tail - 1 : -1]
+        after = tokens[1:]
+        if last is not None:
+            before = np.append(last, before)
+            after = tokens
+        firsts += np.bincount(before, minlength=size)
+        of_asked += _counted(before * size + after, asked)
+        last = tokens[-1]
     frequencies = single / single.sum()
     unigram = -np.log(frequencies)
-    of_first = pairs.sum(axis=1, keepdims=True)
-    after_first = pairs / of_first
+    after_first = of_asked / firsts[asked // size]
     bigram = -np.log(after_first)
     by_token = unigram[targets].mean()
-    by_pair = bigram[given, targets].mean()
+    by_pair = bigram[places.reshape(targets.shape)].mean()
     return {"unigram": float(by_token), "bigram": float(by_pair)}
 
 
+def _counted(pairs: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """How often each of the sorted numbers `asked` stands among `pairs`."""
+    places = np.searchsorted(asked, pairs)
+    places[places == len(asked)] = 0
+    found = places[asked[places] == pairs]
+    return np.bincount(found, minlength=len(asked))
+
+
 def _parts(documents: Documents) -> Iterator[np.ndarray]:
-    """The tokens of the training text in order, int32, a separator behind each document.
+    """The tokens of the training text in order, int64, a separator behind each document where there is one.
 
     A part at a time, since whole numbers of all pairs would take twenty times the text's own size.
     """
-    for document in documents.train:
+    read = documents.tokens
+    for document in read.train:
         for start in range(0, max(len(document), 1), PART):
             end = start + PART
-            content = np.frombuffer(document[start:end], np.uint8)
-            part = content.astype(np.int32)
-            if end >= len(document):
-                part = np.append(part, np.int32(SEPARATOR))
-            yield part
+            part = document[start:end].astype(np.int64)
+            if end >= len(document) and read.separator is not None:
+                part = np.append(part, read.separator)
+            if len(part):
+                yield part
