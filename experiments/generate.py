@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import cli
 from posjax import runs
-from posjax.data import SEPARATOR, Needles
+from posjax.data import SEPARATOR, Needles, Text, Tokenizer
 from posjax.errors import InputError
 from posjax.models import Sampling, generate
 
@@ -26,7 +26,7 @@ class GenerateOptions(cli.Common):
     prompt: str = "def "
     """The text to continue."""
     tokens: int = 200
-    """How many bytes to generate."""
+    """How many tokens to generate: bytes, unless the run has a tokenizer."""
     temperature: float = 0.8
     """0 is greedy."""
     top_k: int | None = None
@@ -41,24 +41,56 @@ def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(GenerateOptions, "experiments.generate", arguments)
     console = cli.console(cli.Product)
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
-    # The tokens of a task are no bytes, and nobody could read them.
+    # The tokens of a task are no text, and nobody could read them.
     text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
     if not text:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")
-    # The bytes that were typed, whether they are text or not: models of text read bytes.
-    given = os.fsencode(options.prompt)
-    prompt = jnp.asarray(np.frombuffer(given, np.uint8), jnp.int32)[None]
     for run in text:
         trained_model = runs.restore(run, request.folder(options, run), cli.teller(console))
+        reader = _reader(run)
+        given = _encoded(options.prompt, reader)
+        prompt = jnp.asarray(given)[None]
         rows = generate(trained_model.model, prompt, options.tokens, sampling=sampling, seed=options.draw)
-        new = np.asarray(rows[0])
-        # The end of a file, behind which the model goes on with another.
-        ended = np.flatnonzero(new == SEPARATOR)
-        if len(ended):
-            new = new[: ended[0]]
+        new = _up_to_the_end(np.asarray(rows[0]), reader)
         console.rule(run.name)
-        continued = given + new.astype(np.uint8).tobytes()
-        console.print(continued.decode(errors="replace"), markup=False, highlight=False)
+        continued = _decoded(np.concatenate([given, new]), reader)
+        console.print(continued, markup=False, highlight=False)
+
+
+def _reader(run: runs.Run) -> Tokenizer | None:
+    """The tokenizer of a run's text; `None` where it reads bytes."""
+    if isinstance(run.data, Text):
+        return run.data.reader()
+    return None
+
+
+def _encoded(prompt: str, reader: Tokenizer | None) -> np.ndarray:
+    # The bytes that were typed, whether they are text or not.
+    typed = os.fsencode(prompt)
+    if reader is None:
+        return np.frombuffer(typed, np.uint8).astype(np.int32)
+    try:
+        tokens, _ = reader.encode(typed.decode())
+    except UnicodeDecodeError as error:
+        raise InputError("--prompt is not UTF-8, and the run's tokenizer reads characters: give text") from error
+    return tokens
+
+
+def _up_to_the_end(tokens: np.ndarray, reader: Tokenizer | None) -> np.ndarray:
+    """The tokens before the one that ends a file, behind which the model goes on with another."""
+    end = SEPARATOR
+    if reader is not None:
+        end = reader.between
+    ended = np.flatnonzero(tokens == end)
+    if len(ended):
+        return tokens[: ended[0]]
+    return tokens
+
+
+def _decoded(tokens: np.ndarray, reader: Tokenizer | None) -> str:
+    if reader is None:
+        return tokens.astype(np.uint8).tobytes().decode(errors="replace")
+    return reader.decode(tokens)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,11 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
             f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held "
             f"out, fingerprint {told['fingerprint']}"
         )
+        if text.encoded is not None:
+            say(
+                f"corpus: {told['train_tokens']:,} and {told['validation_tokens']:,} tokens of {told['tokenizer']}, "
+                f"which has {told['vocabulary']:,}"
+            )
     # One that diverges is told of at the end: the others answer their part of the question without it.
     diverged = []
     for number, run in enumerate(request.experiment.runs, 1):

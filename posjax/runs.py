@@ -234,6 +234,7 @@ def train(
 def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> TrainedModel:
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     kept = hold(run, folder)
+    _hold_tokenizer(run, folder, kept["corpus"])
     trainer = run.train.trainer(run.model, run.data.vocabulary)
     found = restored(folder / "checkpoints", trainer.abstract(), run.about(kept["corpus"]))
     for note in found.told:
@@ -247,6 +248,19 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
             f"the same command goes on from there{notes}"
         )
     return TrainedModel(nnx.merge(trainer.graph(), found.state.params), run.train.length)
+
+
+def _hold_tokenizer(run: Run, folder: Path, corpus: str | None) -> None:
+    """Errors: `InputError` for a tokenizer that is another than when the run was trained."""
+    if not isinstance(run.data, Text):
+        return
+    reader = run.data.reader()
+    # A model's tokens would mean other text, and nothing in its numbers would tell.
+    if reader is not None and corpus is not None and not corpus.endswith(f"-{reader.fingerprint}"):
+        raise InputError(
+            f"{folder} was trained with another content of {reader.path}: bring back the one that it was, or train "
+            "in another folder"
+        )
 
 
 def evaluate(

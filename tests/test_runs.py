@@ -17,6 +17,7 @@ from posjax.files import read_json
 from posjax.models import build
 from posjax.runs import Experiment, Material, Run
 from posjax.training import Devices
+from tests.data.tokenizers_of_tests import by_characters
 from tests.small import small
 from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
 
@@ -201,3 +202,17 @@ def test_a_text_run_is_evaluated(tmp_path, text):
     assert [v["name"] for v in results["variants"]] == ["raw", "windowed"]
     assert all(results["seconds"][what] > 0 for what in ("train", "evaluate"))
     assert results["corpus"]["fingerprint"] == text.load().fingerprint
+
+
+def test_a_run_with_a_tokenizer_is_held_to_its_content(tmp_path, text):
+    file = by_characters(tmp_path)
+    data = replace(text, tokenizer=str(file), begin="<s>")
+    plan = run(data, steps=2, encoding=Alibi())
+    results = runs.evaluate(plan, tmp_path / "run", runs.train(plan, tmp_path / "run"))
+    assert results["corpus"]["fingerprint"] == read_json(tmp_path / "run/run.json")["corpus"] == data.load().fingerprint
+    assert results["bytes_per_token"] > 0.9 and results["corpus"]["vocabulary"] == data.vocabulary
+    runs.restore(plan, tmp_path / "run")
+    # The same size and other text: nothing in the model's numbers would tell.
+    file.write_text(file.read_text().replace('"q"', '"Q"'))
+    with pytest.raises(InputError, match=r"trained with another content of .*characters.json"):
+        runs.restore(plan, tmp_path / "run")

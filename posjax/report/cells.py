@@ -54,6 +54,11 @@ def loss(run: LanguageRun, point: Point) -> Cell:
     return Cell(marks.number(point.loss), broken=is_broken(run, point.loss))
 
 
+def loss_per_token(run: LanguageRun, point: Point) -> Cell:
+    """The loss in nats per token, and beneath it the mean over the whole window."""
+    return Cell(marks.number(point.loss_per_token), marks.number(point.mean_per_token), is_broken(run, point.loss))
+
+
 def ratio(run: LanguageRun, point: Point) -> Cell:
     """How many times worse than within the trained length, with the interval beneath."""
     # The broken mark goes by the loss: a ratio says nothing of a model that was poor to begin with.

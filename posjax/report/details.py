@@ -85,6 +85,8 @@ def _corpora(report: Report) -> list[Sequence[str]]:
 
 def _corpus(corpus: Mapping) -> Sequence[str]:
     name = str(corpus.get("name", ""))
+    if "tokenizer" in corpus:
+        name += f", read by {corpus['tokenizer']} with {corpus.get('vocabulary')} tokens"
     fingerprint = str(corpus.get("fingerprint", ""))
     return (name, fingerprint, _files(corpus, "train"), _files(corpus, "validation"))
 
@@ -93,7 +95,10 @@ def _files(corpus: Mapping, split: str) -> str:
     """The size of a split, as far as the run tells it."""
     size = corpus.get(f"{split}_bytes")
     files = corpus.get(f"{split}_files")
+    tokens = corpus.get(f"{split}_tokens")
     parts = []
+    if tokens is not None:
+        parts.append(f"{tokens:,} tokens")
     if size is not None:
         parts.append(f"{size:,} bytes")
     if files is not None:

@@ -30,13 +30,15 @@ def _section(title: str, found: rows.ReportTable, report: Report) -> str:
 
 def _more(report: Report) -> str:
     colours = marks.colours(report)
+    tables = [rows.means(report), rows.beyond(report)]
+    listed = "mean loss over the window, attention beyond the trained length"
+    if any(run.tokenised for run in report.language):
+        tables.append(rows.per_token(report))
+        listed += ", loss in nats per token"
     folded = ""
-    for found in (rows.means(report), rows.beyond(report)):
+    for found in tables:
         folded += f"<h3>{text(found.title)}</h3>{table(found, colours)}"
-    return (
-        "<section><details><summary>More tables: mean loss over the window, attention beyond the trained "
-        f"length</summary>{folded}</details></section>"
-    )
+    return f"<section><details><summary>More tables: {listed}</summary>{folded}</details></section>"
 
 
 def table(found: rows.ReportTable, colours: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from posjax.report import cells, marks
 from posjax.report.cells import BROKEN, Cell, Show
-from posjax.report.values import Report, ReportedRun, ReportedVariant
+from posjax.report.values import LanguageRun, Report, ReportedRun, ReportedVariant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def headline(report: Report) -> ReportTable:
 
 def means(report: Report) -> ReportTable:
     """The mean loss over all positions of the window, which flatters long windows: they hold fewer early bytes."""
-    table = _by_length(report, "Mean loss over the whole window", cells.mean)
+    table = _by_length(report.language, "Mean loss over the whole window", cells.mean)
     note = (
         "Nats per byte over all positions, the early ones with little context included: longer windows have "
         "relatively fewer of them, so this can improve while the last bytes do not."
@@ -63,19 +63,31 @@ def means(report: Report) -> ReportTable:
     return dataclasses.replace(table, notes=(note, *_broken_note(table.rows)))
 
 
+def per_token(report: Report) -> ReportTable:
+    """The same losses in nats per token, for the runs that a tokenizer reads to."""
+    tokenised = [run for run in report.language if run.tokenised]
+    table = _by_length(tokenised, "Loss in nats per token", cells.loss_per_token)
+    listed = ", ".join(f"{run.label} {marks.number(run.bytes_per_token)}" for run in tokenised)
+    note = (
+        "Over the last L/2 tokens of each window, and in small over the whole window. It compares with losses of the "
+        f"same tokenizer alone; all else here is per byte. Bytes per token, of those last ones: {listed}."
+    )
+    return dataclasses.replace(table, notes=(note, *_broken_note(table.rows)))
+
+
 def beyond(report: Report) -> ReportTable:
     """The share of attention that falls on positions farther away than the trained length."""
-    table = _by_length(report, "Attention beyond the trained length", cells.beyond)
+    table = _by_length(report.language, "Attention beyond the trained length", cells.beyond)
     # A row of zeros beneath each method would only repeat the note.
     kept = tuple(row for row in table.rows if row.kind != "windowed")
     note = "Percent of the attention mass; zero for windowed controls by construction."
     return dataclasses.replace(table, rows=kept, notes=(note,))
 
 
-def _by_length(report: Report, title: str, show: Show) -> ReportTable:
-    lengths = _lengths(report.language)
+def _by_length(runs: Sequence[LanguageRun], title: str, show: Show) -> ReportTable:
+    lengths = _lengths(runs)
     rows = []
-    for run, variant in _each(report.language):
+    for run, variant in _each(runs):
         rows.append(_row(run, variant, [cells.shown(run, variant, length, show) for length in lengths]))
     return ReportTable(title, _columns(lengths), tuple(rows), ())
 

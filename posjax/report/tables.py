@@ -48,6 +48,8 @@ def tables(report: Report) -> list[rows.ReportTable]:
     found = []
     if report.language:
         found += [rows.headline(report), rows.means(report), rows.beyond(report)]
+    if any(run.tokenised for run in report.language):
+        found.append(rows.per_token(report))
     if report.retrieval:
         found.append(rows.recall(report))
     return found

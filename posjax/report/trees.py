@@ -65,6 +65,7 @@ def language(tree: dict[str, Any], shared: dict[str, Any]) -> LanguageRun:
         yardsticks={name: _number(loss) for name, loss in tree["yardsticks"].items()},
         corpus=dict(tree["corpus"]),
         scores=_scores(tree.get("scores")),
+        bytes_per_token=_number(tree.get("bytes_per_token")),
     )
 
 
@@ -123,6 +124,8 @@ def _point(tree: dict[str, Any]) -> Point:
         beyond=_number(tree.get("beyond")),
         positions=_numbers(tree.get("positions", ())),
         by_position=_numbers(tree.get("by_position", ())),
+        loss_per_token=_number(tree.get("loss_per_token")),
+        mean_per_token=_number(tree.get("mean_per_token")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -42,6 +43,9 @@ class Point:
     positions: tuple[float, ...]
     # The mean loss in a bin of positions around each of `positions`.
     by_position: tuple[float, ...]
+    # In nats per token; NaN where the tokens are bytes.
+    loss_per_token: float
+    mean_per_token: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +130,20 @@ class LanguageRun(ReportedRun[Point]):
     yardsticks: Numbers
     corpus: Json
     scores: ScoresByDistance | None
+    # Of the targets whose loss is compared; NaN where the tokens are bytes.
+    bytes_per_token: float
+
+    @property
+    def tokenised(self) -> bool:
+        """Whether a tokenizer reads the text, so that a token is more than a byte."""
+        return not math.isnan(self.bytes_per_token)
+
+    @property
+    def unit(self) -> str:
+        """What one token is called."""
+        if self.tokenised:
+            return "token"
+        return "byte"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,10 +27,7 @@ def caveats(report: Report) -> tuple[str, ...]:
     """What a reader must know before comparing these numbers with others."""
     sentences = []
     if report.language:
-        sentences.append(
-            "Ratios are per byte, not per token: a token of code is some 3 to 4 bytes, so a ratio of 1.5 "
-            "here is about 4 per token. Compare the order of methods with other work, not the values."
-        )
+        sentences.append(_per_byte(report))
     if report.runs:
         tokens = span(run.tokens for run in report.runs)
         parameters = span(run.parameters for run in report.runs)
@@ -68,6 +65,22 @@ def _edited_texts(report: Report) -> list[str]:
     return sentences
 
 
+def _per_byte(report: Report) -> str:
+    compare = "Compare the order of methods with other work, not the values."
+    sizes = [run.bytes_per_token for run in report.language if run.tokenised]
+    if not sizes:
+        return (
+            "Ratios are per byte, not per token: a token of code is some 3 to 4 bytes, so a ratio of 1.5 "
+            f"here is about 4 per token. {compare}"
+        )
+    # Measured here, where the sentence for bytes has to go by what tokens of code usually are.
+    largest = max(sizes)
+    return (
+        f"Ratios and losses are per byte, so that vocabularies compare: a token here is up to {number(largest)} bytes, "
+        f"so a ratio of 1.5 is about {number(1.5**largest)} per token. {compare}"
+    )
+
+
 def _broken(report: Report) -> list[Conclusion]:
     variants = []
     for run in report.language:
@@ -78,10 +91,11 @@ def _broken(report: Report) -> list[Conclusion]:
                 variants.append(f"{name(run, variant)} at {listed(lengths)}")
     if not variants:
         return []
-    # The runs of a folder share their text, so the first speaks for all.
-    unigram = number(report.language[0].yardsticks.get("unigram", math.nan))
+    # The runs of a folder share their text, but for one text that several tokenizers read.
+    found = {number(run.yardsticks.get("unigram", math.nan)): None for run in report.language}
+    units = {run.unit: None for run in report.language}
     text = (
-        f"{'; '.join(variants)}: worse than the unigram yardstick of {unigram} nats per byte, "
-        "which knows only how often each byte occurs. The exact values of these cells are noise."
+        f"{'; '.join(variants)}: worse than the unigram yardstick of {' or '.join(found)} nats per byte, "
+        f"which knows only how often each {' or '.join(units)} occurs. The exact values of these cells are noise."
     )
     return [Conclusion("Broken", text)]

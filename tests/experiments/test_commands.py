@@ -11,6 +11,7 @@ import pytest
 from experiments import cli, loading
 from experiments.run import parameters, spelled, tokens, work
 from posjax import Learned, NoPE
+from tests.data.tokenizers_of_tests import by_characters
 from tests.experiments import tiny_config
 
 
@@ -198,3 +199,17 @@ def test_what_is_looked_up_is_no_product():
     plain = tiny_config.run("none", NoPE())
     assert parameters(run) == parameters(plain) + 64 * 16
     assert work(run) == work(plain) < 6e-12 * tokens(run) * parameters(plain)
+
+
+def test_a_run_with_a_tokenizer_goes_from_text_to_text(shell, home):
+    file = by_characters(home)
+    tokenizer = ("--data.tokenizer", file, "--data.begin", "<s>", "--only", "rope")
+    answer = shell("run", "tiny.py", *tokenizer)
+    assert answer.code == 0 and "Loss in nats per token" in answer.out and "tokens of characters.json" in answer.out
+    page = (home / "runs/tiny/report.html").read_text()
+    assert "Loss in nats per token" in page and "read by characters.json with" in page
+    prompt = ("--prompt", "the T", "--tokens", "6", "--temperature", "0")
+    # The characters that the vocabulary lacks are bytes, and come back as they were.
+    assert shell("generate", "tiny.py", *tokenizer, *prompt).out.splitlines()[1].startswith("the T")
+    file.unlink()
+    assert "characters.json does not exist" in shell("generate", "tiny.py", *tokenizer, *prompt).line

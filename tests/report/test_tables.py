@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 import pytest
@@ -77,3 +78,23 @@ def test_text_in_brackets_is_not_markup(folder):
     text = io.StringIO()
     report.show(folder, Console(file=text, width=80))
     assert text.getvalue().startswith("[bold]not[/bold] [x]markup")
+
+
+def test_runs_of_a_tokenizer_show_their_losses_in_both_units(folder, printed):
+    assert "nats per token" not in printed(80)
+    path = folder / "rope" / "results.json"
+    variants = json.loads(path.read_text())["variants"]
+    for variant in variants:
+        for point in variant["lengths"].values():
+            point |= {"loss_per_token": 2.5 * point["loss"], "mean_per_token": 3.25}
+    synthetic.edit(path, variants=variants, bytes_per_token=2.5)
+    found = load(folder)
+    (run,) = (run for run in found.language if run.tokenised)
+    table = rows.per_token(found)
+    assert {row.label for row in table.rows} == {run.label} and len(table.rows) == len(run.variants)
+    first = table.rows[0].cells[0]
+    assert (float(first.text), first.detail) == (pytest.approx(2.5 * run.raw.lengths[1].loss, abs=0.005), "3.25")
+    text = " ".join(printed(80).split())
+    assert "Loss in nats per token" in text and f"{run.label} 2.50" in text
+    # A ratio of 1.5 per byte, 2.5 bytes a token.
+    assert "a token here is up to 2.50 bytes, so a ratio of 1.5 is about 2.76 per token" in text
