@@ -63,6 +63,7 @@ class Layer:
         if self.shared_norm:
             return 1
         each = 1
+        # One before a sublayer, and one after it.
         if self.norm_at == "both":
             each = 2
         return each * len(self.sublayers)
@@ -118,6 +119,7 @@ class Stack:
     def encodings(self, width: int) -> tuple[tuple[Encoding, Dims], ...]:
         """Each encoding with the sizes it serves, in order of its first layer; equal ones once."""
         found: dict[tuple[Encoding, Dims], None] = {}
+        # A dict for its order: parameters are drawn and named by it.
         for attention in self.attentions():
             found[attention.encoding, dims(attention, width)] = None
         return tuple(found)
@@ -129,6 +131,7 @@ class Stack:
         count = turns * sum(of_layers) + sum(of_layers[:rest])
         if self.final_norm is not None:
             count += self.final_norm.parameters(width)
+        # Counted with its layer above, and left out of the model.
         first = self.pattern[0].norm
         if not self.norm_first and first is not None:
             count -= first.parameters(width)
@@ -193,6 +196,7 @@ class Output:
         """The number of its parameters beside the embedding's."""
         answers = self.classes or vocabulary
         count = 0
+        # Tied, the table is the embedding's and counted there.
         if not self.tied:
             count += width * answers
         if self.bias:
@@ -229,7 +233,9 @@ class Dropout:
         return bool(self.embedding or self.residual or self.feed_forward or self.attention)
 
 
-EMBEDDING, OUTPUT, NO_DROPOUT = Embedding(), Output(), Dropout()
+EMBEDDING = Embedding()
+OUTPUT = Output()
+NO_DROPOUT = Dropout()
 
 
 @dataclass(frozen=True)
@@ -268,6 +274,7 @@ class Architecture:
             )
         if self.decoder is None:
             return
+        # Both ways: what nothing reads would be trained by nothing, and nobody would notice.
         if _reads_memory(self.decoder) and self.encoder is None:
             raise InputError(
                 "the decoder has attention with keys_from='memory' and there is no encoder: give Architecture an "
@@ -282,6 +289,7 @@ class Architecture:
     def stacks(self) -> dict[StackName, Stack]:
         """The stacks by name, the one that is computed first before the other."""
         found: dict[StackName, Stack] = {}
+        # The decoder reads what the encoder has made.
         if self.encoder is not None:
             found["encoder"] = self.encoder
         if self.decoder is not None:

@@ -14,7 +14,7 @@ from posjax import attention
 from posjax.attention import Prepared
 from posjax.models.cache import KeysValues
 from posjax.models.compute import Compute
-from posjax.models.modules import Dense, NormLayer, marked, rowwise
+from posjax.models.modules import DenseLayer, NormLayer, marked, rowwise
 from posjax.models.parts import Attention, Scores, sizes
 
 Probe = Callable[[jax.Array, jax.Array, Prepared], Any]
@@ -53,20 +53,20 @@ class AttentionLayer(nnx.Module):
         # Deviations that keep the variance of what they make at that of what they read.
         deviation = D**-0.5
         biases = config.biases
-        self.query = Dense((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
-        self.key = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
-        self.value = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
+        self.query = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
+        self.key = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
+        self.value = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
         # What adds to the stream starts smaller, the more sublayers add.
         out_deviation = (N * H) ** -0.5 * residual_scale
-        self.out = Dense((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
+        self.out = DenseLayer((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
         scores = config.scores
         self.query_norm = _norm(scores, N, H, compute, rngs)
         self.key_norm = _norm(scores, K, H, compute, rngs)
         gate, sink = None, None
         if scores.gate == "head":
-            gate = Dense((D,), (N, 1), deviation, rngs, dtype=dtype)
+            gate = DenseLayer((D,), (N, 1), deviation, rngs, dtype=dtype)
         elif scores.gate == "channel":
-            gate = Dense((D,), (N, H), deviation, rngs, dtype=dtype)
+            gate = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype)
         if scores.sink:
             sink = nnx.Param(jnp.zeros(N, jnp.float32))
         self.gate = gate
@@ -75,6 +75,7 @@ class AttentionLayer(nnx.Module):
     def __call__(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, KeysValues | None, Any]:
         prepared, may_end = call.prepared, call.may_end
         q_BTNH = rowwise(self.query, x_BTD, may_end)
+        # Before the rotation, which keeps lengths: the norm of what is rotated would be the same but for its scale.
         if self.query_norm is not None:
             q_BTNH = rowwise(self.query_norm, q_BTNH, may_end)
         q_BTNH = prepared.encoding.rotate(prepared.params, q_BTNH, prepared.tokens.q_positions, "query")
@@ -83,6 +84,7 @@ class AttentionLayer(nnx.Module):
         else:
             k_BSKH, v_BSKH, cached = self._of_stream(x_BTD, call)
         out_BTNH = self._attended(q_BTNH, k_BSKH, v_BSKH, call)
+        # A gate reads the stream, not what attention made of it.
         if self.gate is not None:
             gate_BTNH = rowwise(self.gate, x_BTD, may_end)
             out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
@@ -159,6 +161,7 @@ class AttentionLayer(nnx.Module):
     def _more(self, key: jax.Array | None) -> dict[str, Any]:
         """What of the scores differs from plain attention."""
         scores = self.config.scores
+        # Left out where it is plain, so that backends which know no more are asked for no more.
         more: dict[str, Any] = {}
         if scores.scale is not None:
             more["scale"] = scores.scale

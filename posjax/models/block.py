@@ -12,9 +12,9 @@ from posjax.models.attention_layer import AttentionLayer, Call, Probe
 from posjax.models.cache import Entry
 from posjax.models.compute import Compute
 from posjax.models.linear_layer import LinearLayer
-from posjax.models.modules import Dense, NormLayer, activation, dropped, rowwise
+from posjax.models.modules import DenseLayer, NormLayer, activation, dropped, rowwise
 from posjax.models.parts import Attention, FeedForward, LinearAttention, Sublayer
-from posjax.models.plans import Plan
+from posjax.models.plans import StackPlan
 from posjax.models.preparing import PreparedLayers
 
 
@@ -30,11 +30,11 @@ class FeedForwardLayer(nnx.Module):
         deviation = D**-0.5
         gate = None
         if config.gated:
-            gate = Dense((D,), (F,), deviation, rngs, dtype=compute.dtype, bias=config.bias)
+            gate = DenseLayer((D,), (F,), deviation, rngs, dtype=compute.dtype, bias=config.bias)
         self.gate = gate
-        self.up = Dense((D,), (F,), deviation, rngs, dtype=compute.dtype, bias=config.bias)
+        self.up = DenseLayer((D,), (F,), deviation, rngs, dtype=compute.dtype, bias=config.bias)
         down_deviation = F**-0.5 * residual_scale
-        self.down = Dense((F,), (D,), down_deviation, rngs, dtype=compute.dtype, bias=config.bias)
+        self.down = DenseLayer((F,), (D,), down_deviation, rngs, dtype=compute.dtype, bias=config.bias)
 
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         act = activation(self.config.activation)
@@ -50,7 +50,9 @@ class FeedForwardLayer(nnx.Module):
 class Block(nnx.Module):
     """One layer of a stack. Its sublayers are attributes under their own names, each beside its norms."""
 
-    def __init__(self, architecture: Architecture, stack: Stack, index: int, layers: Plan, compute: Compute, rngs: Any):
+    def __init__(
+        self, architecture: Architecture, stack: Stack, index: int, layers: StackPlan, compute: Compute, rngs: Any
+    ):
         layer = stack.layer(index)
         width = architecture.width
         self.config = layer
@@ -81,6 +83,7 @@ class Block(nnx.Module):
         probe: Probe | None = None,
     ) -> tuple[jax.Array, tuple[Entry, ...], list[Any]]:
         """The stream after the layer, what a cache keeps of it, and what a probe saw in each of its attentions."""
+        # In parallel all sublayers read this one.
         read_BTD = x_BTD
         kept: list[Entry] = []
         seen = []
@@ -97,6 +100,7 @@ class Block(nnx.Module):
             made_BTD, entry, saw = self._made(at, read_BTD, call, prepared.may_end, own_key)
             x_BTD = self._joined(name, x_BTD, made_BTD, prepared.may_end, own_key)
             kept.append(entry)
+            # Linear attention has no scores to look at, and a probe gets one answer for each attention.
             if isinstance(self.config.sublayers[at], Attention):
                 seen.append(saw)
         return x_BTD, tuple(kept), seen
@@ -130,6 +134,7 @@ class Block(nnx.Module):
         name = self.names[at]
         sublayer = getattr(self, name)
         before = self._norm_before(name)
+        # A feed-forward and its norm see one token, so what is void is kept from both at once.
         if call is None:
 
             def fed_forward(x: jax.Array) -> jax.Array:
@@ -157,6 +162,7 @@ class Block(nnx.Module):
             # Another key than the sublayer's own.
             key = jax.random.fold_in(key, 1)
         made_BTD = dropped(made_BTD, self.share, key)
+        # A product with 1 would be the same, and one more operation in the default's program.
         if self.config.multiplier != 1:
             made_BTD = made_BTD * self.config.multiplier
         sum_BTD = x_BTD + made_BTD

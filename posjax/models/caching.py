@@ -38,6 +38,7 @@ def empty_cache(architecture: Architecture, compute: Compute, blocks: Sequence[B
     rows = whole(room.rows, "batch")
     size = whole(room.size, "size", least=1)
     _check_memory(architecture, room)
+    # In the order of blocks and sublayers, as a pass reads and writes them.
     layers = []
     for block in blocks:
         entries = []
@@ -106,6 +107,7 @@ def check_cache(architecture: Architecture, cache: Any) -> None:
     if not isinstance(cache, Cache):
         raise InputError(f"cache is {cache!r:.80}: needed is one that model.cache(batch, size) made")
     stack = architecture.main_stack
+    # By shapes: what a cache of another model holds would be read in silence.
     need = [_wanted(stack.layer(i).sublayers, architecture.width, cache) for i in range(stack.layers)]
     have = [[_shapes(entry) for entry in layer] for layer in cache.layers]
     if have == need:
@@ -135,6 +137,7 @@ def _wanted(sublayers: tuple[Sublayer, ...], width: int, cache: Cache) -> list[A
 
 def _shapes(entry: Entry) -> Any:
     """The shape of what is kept where it is keys, else nothing: linear attention checks its own state."""
+    # Keys stand for values, which have their shape.
     if isinstance(entry, tuple):
         keys, _ = entry
         return tuple(keys.shape)

@@ -33,6 +33,7 @@ class Compute:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        # Said here and not in the first layer's call, which comes after the data is read.
         attention.known(self.backend)
 
 
@@ -46,6 +47,7 @@ def explain(architecture: Architecture, length: int, compute: Compute = COMPUTE)
     >>> explain(decoder(), 64).backend
     'reference'
     """
+    # What comes first stands for the others: a report has room for one.
     first = next(a for a in architecture.main_stack.attentions() if isinstance(a, Attention))
     sizes = architecture.dims
     dtype = jnp.dtype(compute.dtype)

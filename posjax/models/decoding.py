@@ -98,6 +98,7 @@ def stream(
 def _streamed(asked: Asked, memory: Memory | None) -> Iterator[np.ndarray]:
     carry = _begin(asked.graph, asked.state, asked.prompt, memory, asked.key, asked.numbers.first, asked.plan)
     for i in range(1, asked.plan.new + 1):
+        # Waits for this token alone: the next one is not begun yet.
         token = np.asarray(carry.token)
         _expect_numbers(token[:, None])
         yield token
@@ -157,6 +158,7 @@ def _asked(
             f"generate {max(most - given.longest + 1, 0)} at most, or train a longer table"
         )
     graph, state = nnx.split(model)
+    # On the host, and exact: inside the loop they would be computed in float32.
     numbers = lengths(architecture, given.longest, length)
     return Asked(graph, state, given, jax.random.key(seed), numbers, Continuation(new, sampling, stop))
 
@@ -192,6 +194,7 @@ def _first(
     logits = model.logits(x[:, -1:])
     own_key = jax.random.fold_in(key, 0)
     token = plan.sampling.draw(logits[:, 0], own_key)
+    # Without a stop no row ends, and the loop's length is known.
     ended = jnp.zeros(rows, bool)
     if plan.stop is not None:
         ended = token == plan.stop
@@ -218,6 +221,7 @@ def _step(
     token = plan.sampling.draw(logits[:, 0], own_key)
     ended = carry.ended
     if plan.stop is not None:
+        # What a row would draw past its end is drawn from a text that has none.
         token = jnp.where(ended, plan.stop, token)
         ended = ended | (token == plan.stop)
     return Carry(token, at, cache, ended)
@@ -247,6 +251,7 @@ def _until_all_end(
     model: Transformer, mask: Any, carry: Carry, key: jax.Array, numbers: Lengths, plan: Continuation
 ) -> jax.Array:
     """The same for rows that may end: the loop does when all of them have."""
+    assert plan.stop is not None
     rows = carry.token.shape[0]
     tokens = jnp.full((rows, plan.new), plan.stop, jnp.int32)
     tokens = tokens.at[:, 0].set(carry.token)
@@ -258,6 +263,7 @@ def _until_all_end(
     def step(state: Any) -> Any:
         i, carry, tokens = state
         after = _step(model, mask, carry, key, i, numbers.at(i - 1), plan)
+        # In its place, since a while loop stacks nothing.
         return i + 1, after, tokens.at[:, i].set(after.token)
 
     _, _, tokens = jax.lax.while_loop(goes_on, step, (jnp.int32(1), carry, tokens))

@@ -23,6 +23,7 @@ class Lengths:
     def at(self, step: Any) -> dict[str, dict[str, Params]]:
         """Those of the context after `step + 1` tokens more than the prompt's."""
         found = {}
+        # A copy: the same value serves every step.
         for name, owners in self.first.items():
             changing = self.later.get(name, {})
             found[name] = dict(owners)

@@ -11,7 +11,7 @@ from flax import nnx
 from posjax.attention import LinearState, linear_attend
 from posjax.models.attention_layer import Call
 from posjax.models.compute import Compute
-from posjax.models.modules import Dense, rowwise
+from posjax.models.modules import DenseLayer, rowwise
 from posjax.models.parts import LinearAttention, sizes
 
 
@@ -25,11 +25,11 @@ class LinearLayer(nnx.Module):
         dtype = compute.dtype
         deviation = D**-0.5
         biases = config.biases
-        self.query = Dense((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
-        self.key = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
-        self.value = Dense((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
+        self.query = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
+        self.key = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
+        self.value = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
         out_deviation = (N * H) ** -0.5 * residual_scale
-        self.out = Dense((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
+        self.out = DenseLayer((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
 
     def __call__(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, LinearState | None, Any]:
         prepared, may_end = call.prepared, call.may_end
@@ -42,14 +42,17 @@ class LinearLayer(nnx.Module):
             v_BTKH,
             positions=prepared.tokens.q_positions,
             encoding=prepared.encoding,
+            # Not those prepared: features are rotated there, not queries.
             params=prepared.raw,
             mask=prepared.mask,
             state=call.cached,
         )
+        # As in softmax attention: a row of padding is NaN, and may not enter the stream.
         if prepared.void is not None:
             void = prepared.void[..., None, None]
             out_BTNH = jnp.where(void, 0, out_BTNH)
         out_BTD = rowwise(self.out, out_BTNH, may_end)
+        # Without a cache nobody asked for it, and it would be kept alive.
         if call.cached is None:
             state = None
         return out_BTD, state, None

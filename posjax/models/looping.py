@@ -40,6 +40,7 @@ def looped(blocks: Sequence[Block], x_BTD: jax.Array, given: Training, pattern: 
     """
     if any(map(_changes, blocks)):
         return _one_by_one(blocks, x_BTD, given, compute)
+    # Turns whose structures are equal stack; a first layer without its norm, say, is a turn of its own.
     split = [nnx.split(block) for block in blocks]
     turns = [split[at : at + pattern] for at in range(0, len(blocks), pattern)]
     done = 0

@@ -39,6 +39,7 @@ class Memory:
         """Which tokens of it that many queries may see."""
         if self.real is None:
             return Full()
+        # Every query is of document 1, and so is every key that is real.
         looking = jax.numpy.ones((1, queries), jax.numpy.int32)
         return Segments(looking, self.real)
 

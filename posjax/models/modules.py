@@ -15,7 +15,7 @@ from posjax.axes import expand_rank
 from posjax.models.parts import Activation, Norm
 
 
-class Dense(nnx.Module):
+class DenseLayer(nnx.Module):
     """A linear map over named axes: a kernel `[D, N, H]` takes `[..., D]` to `[..., N, H]`, one `[N, H, D]` back.
 
     Kept whole, an axis is known by its letter to whoever splits parameters over devices, or reads those of others.

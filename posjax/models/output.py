@@ -11,7 +11,7 @@ from flax import nnx
 from posjax.axes import expand_rank
 from posjax.models.architecture import Hidden, Output
 from posjax.models.compute import Compute
-from posjax.models.modules import Dense, NormLayer, activation, rowwise
+from posjax.models.modules import DenseLayer, NormLayer, activation, rowwise
 
 
 class HiddenLayer(nnx.Module):
@@ -19,7 +19,7 @@ class HiddenLayer(nnx.Module):
 
     def __init__(self, config: Hidden, width: int, compute: Compute, rngs: nnx.Rngs):
         self.config = config
-        self.dense = Dense((width,), (width,), width**-0.5, rngs, dtype=compute.dtype, bias=config.bias)
+        self.dense = DenseLayer((width,), (width,), width**-0.5, rngs, dtype=compute.dtype, bias=config.bias)
         norm = None
         if config.norm is not None:
             norm = NormLayer(config.norm, (width,), rngs, dtype=compute.dtype)
@@ -38,11 +38,12 @@ class OutputLayer(nnx.Module):
     def __init__(self, config: Output, width: int, vocabulary: int, compute: Compute, rngs: nnx.Rngs):
         self.config = config
         answers = config.classes or vocabulary
-        hidden, table, bias = None, None, None
+        hidden, table = None, None
+        bias = None
         if config.hidden is not None:
             hidden = HiddenLayer(config.hidden, width, compute, rngs)
         if not config.tied:
-            table = Dense((width,), (answers,), width**-0.5, rngs, dtype=compute.dtype)
+            table = DenseLayer((width,), (answers,), width**-0.5, rngs, dtype=compute.dtype)
         if config.bias:
             bias = nnx.Param(jnp.zeros(answers, jnp.float32))
         self.hidden = hidden
@@ -65,6 +66,7 @@ class OutputLayer(nnx.Module):
         out = rowwise(logits, x_BTD, may_end).astype(jnp.float32)
         if self.config.multiplier != 1:
             out = out * self.config.multiplier
+        # After the product with its multiplier, and before the cap, which bounds what is handed out.
         if self.bias is not None:
             out = out + expand_rank(self.bias.get_value(), out.ndim)
         if self.config.cap is not None:
@@ -83,6 +85,7 @@ class OutputLayer(nnx.Module):
             held_BTD = jnp.where(real_BT[..., None], x_BTD, 0)
             mean_BD = jnp.einsum("BTD,BT->BD", held_BTD, shares.astype(x_BTD.dtype))
             return mean_BD[:, None]
+        # The first of the largest: where truth begins.
         at_B = jnp.argmax(real_BT, axis=1)
         if self.config.pool == "last":
             from_the_end = jnp.argmax(real_BT[:, ::-1], axis=1)

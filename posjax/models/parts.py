@@ -111,6 +111,7 @@ class Attention:
         check_fields(self)
         check_heads(self)
         check_causal(self.encoding, self.mask)
+        # They would be compared and hashed by every lookup of the architecture, and arrays do neither.
         if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(self.mask)):
             raise InputError(
                 f"Attention got mask={self.mask!r}, which holds arrays: an architecture's mask is a rule such as "
@@ -199,6 +200,7 @@ Sublayer = Attention | LinearAttention | FeedForward
 
 def check_heads(attention: Attending) -> None:
     """Errors: `InputError` for key-value heads that do not divide the query heads, and for too large a head."""
+    # Each key-value head serves a group of as many query heads.
     shared = key_value_heads(attention)
     if attention.heads % shared:
         divisors = [n for n in range(1, attention.heads + 1) if attention.heads % n == 0]
@@ -258,6 +260,7 @@ def _scores_size(scores: Scores, width: int, of_heads: tuple[int, int, int]) -> 
         if scores.norm_over != "head":
             channels = (N + K) * H
         count += scores.norm.parameters(channels)
+    # A logit, a number or a channel of a gate: of each query head.
     if scores.sink:
         count += N
     if scores.gate == "head":

@@ -26,7 +26,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackPlan:
     """The kinds of a stack by name, and which one each sublayer of each layer is of: `None` for those without tokens.
 
     Names are texts, since containers of Flax hold dicts alike in a model, an optimiser's state and a file.
@@ -51,7 +51,7 @@ class Plan:
         return {kind.owner: (kind.encoding, kind.dims) for _, kind in self.kinds}
 
 
-def plan(stack: Stack, width: int) -> Plan:
+def plan(stack: Stack, width: int) -> StackPlan:
     """What a stack's sublayers share.
 
     >>> from posjax.models.presets import decoder
@@ -59,6 +59,7 @@ def plan(stack: Stack, width: int) -> Plan:
     >>> made.layers
     (('0', None), ('0', None), ('0', None))
     """
+    # Equal values find each other by their hash; the first one's number is the name of all.
     owners: dict[tuple[Encoding, Dims, int], str] = {}
     kinds: dict[Kind, str] = {}
     layers = []
@@ -66,7 +67,7 @@ def plan(stack: Stack, width: int) -> Plan:
         names = _names(stack.layer(index), width, _learns_in(stack, index), owners, kinds)
         layers.append(names)
     by_name = tuple((name, kind) for kind, name in kinds.items())
-    return Plan(by_name, tuple(layers))
+    return StackPlan(by_name, tuple(layers))
 
 
 def _learns_in(stack: Stack, index: int) -> int:
@@ -81,6 +82,7 @@ def _names(
 ) -> tuple[str | None, ...]:
     names: list[str | None] = []
     for sublayer in layer.sublayers:
+        # A feed-forward sees one token alone.
         if not isinstance(sublayer, Attention | LinearAttention):
             names.append(None)
             continue

@@ -22,7 +22,7 @@ from posjax.errors import InputError
 from posjax.models.architecture import Architecture, StackName
 from posjax.models.cache import Cache
 from posjax.models.memory import Memory
-from posjax.models.plans import Kind, Plan, plan
+from posjax.models.plans import Kind, StackPlan, plan
 from posjax.models.windows import Windowed, windowed
 from posjax.positions import check
 
@@ -119,6 +119,7 @@ def prepare(architecture: Architecture, name: StackName, learned: Mapping[str, P
     ready = {}
     for owner, (encoding, sizes) in layers.owners.items():
         ready[owner] = encoding.prepare(joined[owner], first_coordinate(encoding, inside.q_positions), sizes)
+    # A mask or a place of keys more is another kind: bias and mask are gathered for each.
     kinds = {}
     narrow = []
     for kind_name, kind in layers.kinds:
@@ -131,6 +132,7 @@ def prepare(architecture: Architecture, name: StackName, learned: Mapping[str, P
         )
         if is_windowed:
             narrow.append(kind_name)
+    # Of any layer: a row that one makes NaN is NaN in all that follow.
     may_end = any(call.may_end for call in kinds.values())
     # An encoding embeds once, however many kinds of layer take it.
     first = {kind.owner: kind_name for kind_name, kind in reversed(layers.kinds)}
@@ -147,7 +149,7 @@ def _tokens(at: jax.Array | None, given: Pass) -> Tokens:
     return Tokens.at(count, cache.size, cache.begun, at, k_positions)
 
 
-def _joined(layers: Plan, learned: Mapping[str, Params], constants: Mapping[str, Params]) -> dict[str, Params]:
+def _joined(layers: StackPlan, learned: Mapping[str, Params], constants: Mapping[str, Params]) -> dict[str, Params]:
     joined = {}
     for owner, (encoding, _) in layers.owners.items():
         joined[owner] = encoding.join(learned[owner], constants[owner])
@@ -163,6 +165,7 @@ def _call(kind: Kind, given: Pass, tokens: Tokens, raw: Params) -> tuple[Prepare
                 "the decoder reads an encoder's memory and none was given: pass memory=model.encode(source), or make "
                 "the cache with model.cache(..., memory=memory)"
             )
+        # Two sequences: the first query has no place among the keys, and their indices tell no distance.
         where = Tokens.at(tokens.queries, memory.tokens, 0, tokens.q_positions, memory.k_positions)
         mask = kind.mask & memory.mask(tokens.queries)
         return attention.gather(kind.encoding, raw, kind.dims, where, mask), False
@@ -176,6 +179,7 @@ def _call(kind: Kind, given: Pass, tokens: Tokens, raw: Params) -> tuple[Prepare
         where = narrow.tokens(tokens)
         mask = kind.mask & narrow.mask(called)
     check_causal(kind.encoding, mask)
+    # Keys of later tokens are not in the cache, so a row that is to see them would be wrong in silence.
     if given.cache is not None and not mask.causal:
         raise InputError(
             f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
@@ -221,7 +225,7 @@ def _joint(kind: Kind, called: Mask) -> Mask:
     return kind.mask & called
 
 
-def _constants(name: StackName, layers: Plan, given: Pass, tokens: Tokens) -> Mapping[str, Params]:
+def _constants(name: StackName, layers: StackPlan, given: Pass, tokens: Tokens) -> Mapping[str, Params]:
     """The encodings' constants for a context: as given, or at the length that the tokens reach."""
     if given.constants is not None:
         return _held_constants(name, layers, given.constants)
@@ -243,9 +247,10 @@ def _constants(name: StackName, layers: Plan, given: Pass, tokens: Tokens) -> Ma
     return found
 
 
-def _held_constants(name: StackName, layers: Plan, given: Constants) -> Mapping[str, Params]:
+def _held_constants(name: StackName, layers: StackPlan, given: Constants) -> Mapping[str, Params]:
     of_stack = given.get(name)
     owners = layers.owners
+    # A name too many would be read by nothing.
     if of_stack is None or sorted(of_stack) != sorted(owners):
         have = sorted(given)
         if of_stack is not None:
@@ -259,7 +264,7 @@ def _held_constants(name: StackName, layers: Plan, given: Constants) -> Mapping[
     return of_stack
 
 
-def _checked(positions: Any, count: int, layers: Plan) -> jax.Array | None:
+def _checked(positions: Any, count: int, layers: StackPlan) -> jax.Array | None:
     """Positions of `count` tokens, of as many rows as they have: a model learns its batch from the tokens."""
     if positions is None:
         return None

@@ -81,10 +81,12 @@ class Transformer(nnx.Module):
             embedding_norm = NormLayer(config.norm, (width,), rngs, dtype=compute.dtype)
         self.token_types = types
         self.embedding_norm = embedding_norm
-        blocks, encodings, norms = {}, {}, {}
+        blocks, encodings = {}, {}
+        norms = {}
         for name, stack in architecture.stacks.items():
             layers = plan(stack, width)
             learned = {}
+            # Before the blocks, an order of draws that a seed's model depends on.
             for owner, (encoding, sizes) in layers.owners.items():
                 learned[owner] = EncodingParams(encoding.init(rngs.params(), sizes))
             encodings[name] = nnx.Dict(learned)
@@ -137,6 +139,7 @@ class Transformer(nnx.Module):
         stream, prepared = self._stream(name, tokens, given, types, key)
         if self.architecture.output.classes is None:
             return self.logits(stream, may_end=prepared.may_end)
+        # Padding has no part in what a row is about.
         real = None
         if prepared.void is not None:
             real = ~prepared.void
@@ -161,8 +164,8 @@ class Transformer(nnx.Module):
         source = self._checked(source)
         seen = mask
         if real is not None:
-            real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
-            seen = _segments(real, mask)
+            given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
+            seen = _segments(given_real, mask)
         given = Pass(source.shape[1], positions, seen, constants, length)
         stream, _ = self._stream("encoder", source, given, types, key)
         return Memory(stream, positions, real)
@@ -286,10 +289,12 @@ class Transformer(nnx.Module):
             # The encoder's draws are not the decoder's.
             key = jax.random.fold_in(key, DROPS + list(self.architecture.stacks).index(name))
         x_BTD = self._embedded(name, tokens, prepared, types, key)
+        # Blocks need no more of a memory: where its tokens stand was prepared.
         stream = None
         if memory is not None:
             stream = memory.stream
         blocks = self.blocks[name]
+        # Split for all layers at once, so that a loop over them draws what layers one by one do.
         keys = None
         if key is not None and self.architecture.dropout.drops:
             keys = jax.random.split(key, len(blocks))
@@ -329,12 +334,14 @@ class Transformer(nnx.Module):
         if config.multiplier != 1:
             x_BTD = x_BTD * config.multiplier
         if self.token_types is not None:
+            # Most texts have one kind of token, and their models are called without.
             if types is None:
                 types = jnp.zeros_like(tokens)
             table = self.token_types.get_value().astype(x_BTD.dtype)
             x_BTD = x_BTD + table[types]
         elif types is not None:
             raise InputError("types were given and the architecture knows none: set Embedding(types=2), or leave them")
+        # Once for each encoding, however many layers take it.
         for kind in prepared.embedding:
             call = prepared.kinds[kind]
             x_BTD = call.encoding.embed(call.params, x_BTD, call.tokens.q_positions)
@@ -363,7 +370,7 @@ def _at(given: Pass, positions: jax.Array | None) -> Pass:
     return replace(given, positions=positions)
 
 
-def _segments(real: jax.Array, mask: Mask) -> Mask:
+def _segments(real: Any, mask: Mask) -> Mask:
     """A mask under which padding is not seen, and sees nothing."""
     ids = jnp.asarray(real).astype(jnp.int32)
     if isinstance(mask, Full):
