@@ -11,6 +11,7 @@ from posjax import encodings as encodings, positions as positions
 from posjax.attention import (
     Causal as Causal,
     Chunked as Chunked,
+    Dropout as Dropout,
     First as First,
     Full as Full,
     Global as Global,

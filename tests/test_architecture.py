@@ -53,7 +53,7 @@ FORBIDDEN = {("evaluation", "training")}
 READS_FILES_ONLY = "report"
 
 LINES, FUNCTION_LINES, PARAMETERS = 400, 50, 8
-WIDE = {"attend": 13, "attention": 11, "explain": 12, "linear_attend": 9}
+WIDE = {"attend": 14, "attention": 12, "explain": 13, "linear_attend": 9}
 """Functions with more parameters than the budget, and how many: the calls that a user's own model makes."""
 
 

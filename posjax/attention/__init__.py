@@ -17,6 +17,7 @@ from posjax.attention.dispatch import (
     explain as explain,
     known as known,
 )
+from posjax.attention.dropout import Dropout as Dropout
 from posjax.attention.jobs import Job as Job, job as job
 from posjax.attention.linear_attention import LinearState as LinearState, linear_attend as linear_attend
 from posjax.attention.masks import (

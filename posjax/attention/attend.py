@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from posjax import axes
 from posjax.attention.biases import Bias, kind_of
 from posjax.attention.dispatch import BACKENDS, choose
+from posjax.attention.dropout import Dropout, given_dropout
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import job
 from posjax.attention.masks import Causal, Mask
@@ -38,13 +39,14 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     sinks: jax.Array | None = None,
+    dropout: Dropout | None = None,
 ) -> tuple[jax.Array, Any]:
     """Softmax attention of queries and keys that are already rotated, with a described bias.
 
     `q [B, T, N, H]`, `k [B, S, K, H]`, `v [B, S, K, U]`; `q_offset` is the index of the first query among the keys.
-    `mask` is a rule, or a boolean array; `scale`, `softcap` and `sinks` are those of `attend`. Returns the output
-    `[B, T, N, U]` and the log-sum-exp of the logits `[B, N, T]`, a sink among them. Without `with_lse` the latter may
-    be `None`, and backends that do not give it are open too.
+    `mask` is a rule, or a boolean array; `scale`, `softcap`, `sinks` and `dropout` are those of `attend`. Returns the
+    output `[B, T, N, U]` and the log-sum-exp of the logits `[B, N, T]`, a sink among them. Without `with_lse` the
+    latter may be `None`, and backends that do not give it are open too.
 
     Errors: `InputError` for an unknown backend, a mask whose arrays are of other tokens, a scale or cap that is no
     finite number, or sinks of another shape; `NotImplementedError` for a named backend that cannot do this, with the
@@ -56,7 +58,7 @@ def attention(
     q_offset = _index(q_offset)
     mask = held(mask, sizes, q_offset)
     _check_bias(bias, sizes)
-    scoring = given_scoring(scale, softcap, kind_of(bias))
+    scoring = given_scoring(scale, softcap, kind_of(bias), given_dropout(dropout, q))
     check_sinks(sinks, sizes["N"])
     asks_lse = with_lse or sinks is not None
     chosen = choose(job(q, k, bias, mask, q_offset, asks_lse, sizes["U"], scoring), backend)
@@ -67,10 +69,12 @@ def attention(
     compute = _without_forward_mode(chosen.backend)
     q, k, v, bias, sinks = vary_alike((q, k, v, bias, sinks), mask)
     if not explicit_axes():
-        return with_sinks(*compute(q, k, v, bias, mask, q_offset, scoring), sinks)
+        out, lse = compute(q, k, v, bias, mask, q_offset, scoring)
+        return with_sinks(out, lse, sinks)
 
     def asked(sinks: jax.Array | None, *arguments: Any) -> tuple[jax.Array, Any]:
-        out, lse = with_sinks(*compute(*arguments), sinks)
+        out, lse = compute(*arguments)
+        out, lse = with_sinks(out, lse, sinks)
         if not with_lse:
             return out, None
         return out, lse
@@ -149,6 +153,7 @@ def attend(
     scale: float | None = None,
     softcap: float | None = None,
     sinks: jax.Array | None = None,
+    dropout: Dropout | None = None,
 ) -> jax.Array:
     """Softmax attention with a positional encoding.
 
@@ -164,7 +169,8 @@ def attend(
 
     `scale` is the factor of the products in place of 1/sqrt(H), and `softcap` bounds what comes of them, before the
     bias: `softcap * tanh(scale * q k / softcap) + bias`. `sinks [N]` are one more logit for each head, learned, that
-    stands in the softmax's denominator only, so that a head may attend to nothing.
+    stands in the softmax's denominator only, so that a head may attend to nothing. `dropout` is a
+    `Dropout(rate, key)` of the attention weights, after the softmax and the sinks; every backend drops the same pairs.
 
     Convention: the bias is added after the scale and the cap; softmax is in float32; a query that sees no key gets 0. A
     negative position has no meaning: where an encoding rotates, a row that sees such a token gets NaN, and no other is
@@ -196,5 +202,6 @@ def attend(
         scale=scale,
         softcap=softcap,
         sinks=sinks,
+        dropout=dropout,
     )
     return out

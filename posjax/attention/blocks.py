@@ -66,13 +66,34 @@ def nothing_yet(q_BKGTH: jax.Array, size: int) -> Totals:
     return Totals(out, lowest, line)
 
 
-def masked_logits(
-    q_BKGTH: jax.Array, k_BKSH: jax.Array, tile: jax.Array | None, seen: jax.Array | None, scoring: Scoring
-) -> tuple[jax.Array, jax.Array | None]:
-    """The logits of a block `[B, K, G, t, s]`, with the tile of a bias `[b, N, t, s]`, masked by `seen [b, t, s]`.
+class BlockScores(NamedTuple):
+    """What a block says of its pairs, each `[B, K, G, t, s]`.
 
-    And the derivative of the scoring's cap, which lies between products and bias; `None` without a cap.
+    `logits`: masked. `steepness`: the derivative of the cap, which lies between products and bias; `None` without one.
+    `factors`: what multiplies weights once their softmax is taken; `None` where nothing is dropped.
     """
+
+    logits: jax.Array
+    steepness: jax.Array | None
+    factors: jax.Array | None
+
+
+class BlockIndex(NamedTuple):
+    """Which tokens a block is of: their indices in the whole sequence, `q [t]` and `k [s]`."""
+
+    q: jax.Array
+    k: jax.Array
+
+
+def scores_of(
+    q_BKGTH: jax.Array,
+    k_BKSH: jax.Array,
+    tile: jax.Array | None,
+    seen: jax.Array | None,
+    scoring: Scoring,
+    index: BlockIndex,
+) -> BlockScores:
+    """The scores of a block, with the tile of a bias `[b, N, t, s]`, masked by `seen [b, t, s]`."""
     products = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32)
     if scoring.scale is None:
         scaled = products / math.sqrt(q_BKGTH.shape[-1])
@@ -84,7 +105,12 @@ def masked_logits(
         l_BKGTS += tile.reshape(tile.shape[0], *l_BKGTS.shape[1:])
     if seen is not None:
         l_BKGTS = jnp.where(seen[:, None, None], l_BKGTS, MASKED)
-    return l_BKGTS, steepness
+    factors = None
+    if scoring.dropping is not None:
+        B, K, G, t, s = l_BKGTS.shape
+        factors_BNTS = scoring.dropping.factors(B, K * G, index.q, index.k)
+        factors = factors_BNTS.reshape(B, K, G, t, s)
+    return BlockScores(l_BKGTS, steepness, factors)
 
 
 def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tuple[int, int], q_offset: Index) -> Any:
@@ -106,8 +132,9 @@ def allowed_pairs(mask: Mask, q_index: jax.Array, k_index: jax.Array, sizes: tup
     return seen & allowed
 
 
-def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSU: jax.Array) -> Totals:
+def gather(totals: Totals, scores: BlockScores, v_BKSU: jax.Array) -> Totals:
     """The totals once a block of keys has been seen."""
+    l_BKGTS = scores.logits
     before = totals.highest
     here = l_BKGTS.max(-1)
     highest = jnp.maximum(before, here)
@@ -116,8 +143,12 @@ def gather(totals: Totals, l_BKGTS: jax.Array, v_BKSU: jax.Array) -> Totals:
     fade = jnp.exp(change)
     below = l_BKGTS - highest[..., None]
     p_BKGTS = jnp.exp(below)
+    # A dropped pair gives no value, and counts in the total all the same.
+    kept_BKGTS = p_BKGTS
+    if scores.factors is not None:
+        kept_BKGTS = p_BKGTS * scores.factors
     # In the values' own type: a product of two types would be one of the wider.
-    weights_BKGTS = p_BKGTS.astype(v_BKSU.dtype)
+    weights_BKGTS = kept_BKGTS.astype(v_BKSU.dtype)
     values = jnp.einsum("BKGTS,BKSU->BKGTU", weights_BKGTS, v_BKSU, preferred_element_type=jnp.float32)
     out = totals.out * fade[..., None] + values
     faded = totals.total * fade
@@ -198,7 +229,7 @@ class BlockGradients(NamedTuple):
 
 
 def differentiate(
-    scores: tuple[jax.Array, jax.Array | None],
+    scores: BlockScores,
     q_BKGTH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSU: jax.Array,
@@ -206,24 +237,28 @@ def differentiate(
     d_bias: Any,
     pull: Any,
 ) -> BlockGradients:
-    """The gradients of a block from what `masked_logits` gives of it.
+    """The gradients of a block from its scores.
 
     `pull` adds those of its tile to `d_bias`, where there is a bias.
     """
-    l_BKGTS, steepness = scores
+    l_BKGTS, steepness, factors = scores
     p = weights(l_BKGTS, rows.highest, rows.share)
     dp = jnp.einsum("BKGTU,BKSU->BKGTS", rows.d_out, v_BKSU, preferred_element_type=jnp.float32)
     delta = rows.delta[..., None]
+    kept = p
+    if factors is not None:
+        dp = dp * factors
+        kept = p * factors
     ds = p * (dp - delta)
     if pull is not None:
         d_bias = pull(d_bias, ds)
     if steepness is not None:  # The bias is added after the cap, the products go through it.
         ds = ds * steepness
-    p = p.astype(q_BKGTH.dtype)
+    kept = kept.astype(q_BKGTH.dtype)
     ds = ds.astype(q_BKGTH.dtype)
     dq = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_BKSH, preferred_element_type=jnp.float32)
     dk = _along_rows(q_BKGTH, ds)
-    dv = _along_rows(rows.d_out, p)
+    dv = _along_rows(rows.d_out, kept)
     return BlockGradients(dq, dk, dv, d_bias)
 
 

@@ -75,11 +75,11 @@ def attention(
         return _by_blocks(q, k, v, bias, mask, q_offset, scoring)
     summed = between_tokens(bias, q, k, mask, q_offset)
     if summed is None:
-        return _by_rows(q, k, v, bias, mask, q_offset)
+        return _by_rows(q, k, v, bias, mask, q_offset, scoring)
     # A score that only adds up what lies between two tokens is a difference of sums, and so a bias of blocks.
     q, k, between = summed
     constant = between.without_queries()
-    out, lse = _by_blocks(q, k, v, constant, mask, q_offset, PLAIN)
+    out, lse = _by_blocks(q, k, v, constant, mask, q_offset, scoring)
     alive = lse > LOWEST
     moved = between.moved(lse)
     lse = jnp.where(alive, moved, lse)
@@ -113,10 +113,10 @@ def _by_blocks(
     def some(index: Index, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The rows of the batch and the heads that are computed at once."""
         row = index // head_parts * cut.batch
+        heads = N // K * cut.heads
+        head = index % head_parts * heads
         part = padded
         if parts > 1 and isinstance(padded, ByDistance | BetweenTokens):
-            heads = N // K * cut.heads
-            head = index % head_parts * heads
             part = padded.part(row, cut.batch, head, heads)
         own = mask
         if cut.batch < B:
@@ -124,7 +124,7 @@ def _by_blocks(
         pairs, count = live_pairs(own, q_offset, grid)
         if parts > 1:  # Untied from the index, what depends on pairs alone, such as masks, would be kept of all pairs.
             pairs, _ = lax.optimization_barrier((pairs, index))
-        visits = BlockVisits(own, jnp.asarray(q_offset, jnp.int32), pairs, count, scoring)
+        visits = BlockVisits(own, jnp.asarray(q_offset, jnp.int32), pairs, count, scoring.part(row, head))
         return cast(tuple[jax.Array, jax.Array], _blocks(grid, q, k, v, part, visits))
 
     if parts == 1:
@@ -139,7 +139,7 @@ def _by_blocks(
 
 
 def _by_rows(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, q_offset: Index
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: ByContent, mask: Mask, q_offset: Index, scoring: Scoring
 ) -> tuple[jax.Array, jax.Array]:
     """Encodings that score content need whole rows: some rows at a time, each block computed anew for its gradient."""
     B, T, N, H = q.shape
@@ -163,7 +163,10 @@ def _by_rows(
         q_index = jnp.minimum(order, last)
         k_index = indices_to(S)
         seen = mask.allowed(q_index, k_index)
-        return softmax(logits(q, k, bias, q_offset, first, seen), seen, v, q.dtype)
+        factors = None
+        if scoring.dropping is not None:
+            factors = scoring.dropping.factors(B, N, q_index, k_index)
+        return softmax(logits(q, k, bias, q_offset, first, seen), seen, v, q.dtype, factors)
 
     out, lse = lax.map(lambda pair: block(*pair), (jnp.arange(count, dtype=jnp.int32), q_blocks))
     out_cut = jnp.moveaxis(out, 0, 1)
@@ -251,10 +254,10 @@ def _blocks(
     return _forward(grid, q, k, v, bias, visits)[0]
 
 
-def _logits(
+def _scores(
     grid: BlockGrid, q: jax.Array, k: jax.Array, visits: BlockVisits, tile: jax.Array | None, i: Index, j: Index
-) -> tuple[jax.Array, jax.Array | None]:
-    """The masked logits of query block i and key block j, `[B, K, G, t, s]`, and their cap's derivative."""
+) -> blocks.BlockScores:
+    """The scores of query block i and key block j."""
     q_first = i * grid.rows
     k_first = j * grid.columns
     rows = indices_to(grid.rows)
@@ -263,7 +266,8 @@ def _logits(
     k_index = k_first + columns
     sizes = (grid.queries, grid.keys)
     seen = blocks.allowed_pairs(visits.mask, q_index, k_index, sizes, visits.q_offset)
-    return blocks.masked_logits(q, k, tile, seen, visits.scoring)
+    index = blocks.BlockIndex(visits.q_offset + q_index, k_index)
+    return blocks.scores_of(q, k, tile, seen, visits.scoring, index)
 
 
 def _forward(
@@ -284,9 +288,9 @@ def _forward(
         q_i = take(q, i, rows, 3)
         k_j = key_block(k, j)
         v_j = key_block(v, j)
-        l_BKGTS, _ = _logits(grid, q_i, k_j, visits, tile, i, j)
+        scores = _scores(grid, q_i, k_j, visits, tile, i, j)
         before = Totals(*(take(x, i, rows, 3) for x in totals))
-        after = blocks.gather(before, l_BKGTS, v_j)
+        after = blocks.gather(before, scores, v_j)
         return Totals(*(put(x, part, i, rows, 3) for x, part in zip(totals, after, strict=True)))
 
     size = v.shape[-1]
@@ -314,7 +318,7 @@ def _backward(grid: BlockGrid, kept: Kept, cotangents: tuple[jax.Array, jax.Arra
         tile, pull = None, None
         if bias is not None:
             tile, pull = blocks.pull_of(bias.tile_and_pull(i * rows, j * columns, rows, columns))
-        scores = _logits(grid, q_i, k_j, kept.visits, tile, i, j)
+        scores = _scores(grid, q_i, k_j, kept.visits, tile, i, j)
         rows_i = blocks.BackwardRows(*(take(x, i, rows, 3) for x in at_queries))
         more = blocks.differentiate(scores, q_i, k_j, v_j, rows_i, d_bias, pull)
         return (

@@ -27,10 +27,8 @@ def refuse(job: Job) -> str | None:
         return f"it takes bfloat16 or float16, and queries are {job.dtype}"
     if job.with_lse:
         return "its log-sum-exp, which sinks need too, is rounded and has no gradient"
-    if job.softcap is not None:
-        return "it has no soft cap"
-    if job.own_value_size is not None:
-        return job.own_value_size
+    if job.beyond_kernels is not None:
+        return job.beyond_kernels
     if job.scale is not None and job.bias == "slope":
         return "it would scale the channels of a slope"
     if job.bias not in ("none", "slope"):

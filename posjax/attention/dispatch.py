@@ -11,6 +11,7 @@ import jax
 from posjax import axes
 from posjax.attention import chunked, cudnn, fused, reference, ring, splash
 from posjax.attention.biases import kind_of
+from posjax.attention.dropout import Dropout, given_dropout
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import Job, job
 from posjax.attention.masks import Causal, Mask, as_mask
@@ -73,6 +74,8 @@ class Choice:
             lines.append(f"  values of {job.value_size}")
         if job.scale is not None or job.softcap is not None:
             lines.append(f"  scale: {job.scale}, softcap: {job.softcap}")
+        if job.dropout:
+            lines.append("  with dropout of attention weights")
         lines += [f"  not {name}: {why}" for name, why in self.refused]
         return "\n".join(lines)
 
@@ -131,6 +134,7 @@ def explain(
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Any = None,
+    dropout: Dropout | None = None,
 ) -> Choice:
     """The backend that `attend` would take for these arguments, and why.
 
@@ -170,6 +174,6 @@ def explain(
         )
 
     call = jax.eval_shape(prepared, jax.random.key(0))
-    scoring = given_scoring(scale, softcap, kind_of(call.bias))
+    scoring = given_scoring(scale, softcap, kind_of(call.bias), given_dropout(dropout, q))
     asked = with_lse or sinks is not None
     return choose(job(q, k, call.bias, mask, q_offset, asked, sizes["U"], scoring), backend)

@@ -25,7 +25,7 @@ class Job:
     the first query among the keys, `None` at run time only. `with_lse`: whether the log-sum-exp is asked for, with its
     gradient. `context`: over how many devices the mesh splits sequences. `varying`: whether it is inside a
     `jax.shard_map` that checks what varies. `value_size`: the head size of values, `None` where it is that of queries.
-    `scale`, `softcap`: those of the call, `None` without.
+    `scale`, `softcap`: those of the call, `None` without. `dropout`: whether weights are dropped.
     """
 
     platform: str
@@ -47,6 +47,7 @@ class Job:
     value_size: int | None = None
     scale: float | None = None
     softcap: float | None = None
+    dropout: bool = False
 
     @property
     def square(self) -> bool:
@@ -59,8 +60,12 @@ class Job:
         return set(self.mask) <= {"Causal", "Window", "Segments"}
 
     @property
-    def own_value_size(self) -> str | None:
-        """Why a kernel that has one head size for all cannot do this; `None` where values have that of queries."""
+    def beyond_kernels(self) -> str | None:
+        """What no kernel can do, as a reason; `None` where there is no such thing."""
+        if self.softcap is not None:
+            return "it has no soft cap"
+        if self.dropout:
+            return "it drops no attention weights"
         if self.value_size in (None, self.head_size):
             return None
         return f"it takes values of the head size of queries, {self.head_size}, and these have {self.value_size}"
@@ -103,6 +108,7 @@ def job(
         value_size=value_size,
         scale=scoring.scale,
         softcap=scoring.softcap,
+        dropout=scoring.dropping is not None,
     )
 
 

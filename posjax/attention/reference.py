@@ -101,7 +101,10 @@ def attention(
     seen = mask.allowed(q_index, k_index)
     k, v = mark_keys(k, v)
     l_BNTS = logits(q, k, bias, q_offset, seen=seen, scoring=scoring)
-    return softmax(l_BNTS, seen, v, q.dtype)
+    factors = None
+    if scoring.dropping is not None:
+        factors = scoring.dropping.factors(q.shape[0], q.shape[2], q_index, k_index)
+    return softmax(l_BNTS, seen, v, q.dtype, factors)
 
 
 def without_void(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -151,9 +154,12 @@ def log_sum(highest: jax.Array, total: jax.Array) -> jax.Array:
     return jnp.where(nothing, MASKED, lse)
 
 
-def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+def softmax(
+    l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTypeLike, factors: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Logits, what may be seen `[b, T, S]`, and values, to the output and the log-sum-exp.
 
+    `factors [B, N, T, S]`: those of a dropout, which multiply the weights and leave the log-sum-exp as it is.
     A row that sees a logit of NaN has no meaning: it gets NaN, and no gradient.
     """
     B, N, T, S = l_BNTS.shape
@@ -177,6 +183,8 @@ def softmax(l_BNTS: jax.Array, seen: jax.Array | None, v: jax.Array, dtype: DTyp
     # Divided before the product, so that weights are rounded to the values' type as a model in it would round them.
     divisor = jnp.where(total == 0, 1.0, total)
     p_BNTS = p_BNTS / divisor
+    if factors is not None:
+        p_BNTS = p_BNTS * factors
     p_BNTS = p_BNTS.astype(v.dtype)
     group = N // K
     p_BKGTS = p_BNTS.reshape(B, K, group, T, S)

@@ -1,9 +1,9 @@
-"""What stands between the products of queries and keys and their softmax: a factor, a soft cap, and learned sinks."""
+"""What makes weights of the products of queries and keys: a factor, a soft cap, learned sinks, and dropout."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,23 +12,33 @@ import numpy as np
 from jax import core
 
 from posjax.attention.biases import BiasKind
+from posjax.attention.dropout import Dropping
 from posjax.errors import InputError
+from posjax.positions import Index
 
 
 @dataclass(frozen=True)
 class Scoring:
     """How products become logits: `cap * tanh(scale * q k / cap) + bias`, and without a cap `scale * q k + bias`.
 
-    `scale`: 1/sqrt(H) where it is `None`. Numbers of Python, since kernels are compiled for them.
+    `scale`: 1/sqrt(H) where it is `None`. Numbers of Python, since kernels are compiled for them. `dropping`: what
+    drops weights after the softmax.
     """
 
     scale: float | None = None
     softcap: float | None = None
+    dropping: Dropping | None = None
 
     @property
     def plain(self) -> bool:
         """Whether products are divided by sqrt(H), and nothing else."""
         return self.scale is None and self.softcap is None
+
+    def part(self, row: Index, head: Index) -> Scoring:
+        """The same for the part of a call from a row of the batch and a query head on."""
+        if self.dropping is None:
+            return self
+        return replace(self, dropping=self.dropping.part(row, head))
 
     def factor(self, head_size: int) -> float:
         """What products of `head_size` channels are multiplied by."""
@@ -45,13 +55,15 @@ class Scoring:
         return self.softcap * share, 1 - square
 
 
-jax.tree_util.register_dataclass(Scoring, data_fields=[], meta_fields=["scale", "softcap"])
+jax.tree_util.register_dataclass(Scoring, data_fields=["dropping"], meta_fields=["scale", "softcap"])
 
 PLAIN = Scoring()
 """Products divided by sqrt(H)."""
 
 
-def given_scoring(scale: float | None, softcap: float | None, kind: BiasKind) -> Scoring:
+def given_scoring(
+    scale: float | None, softcap: float | None, kind: BiasKind, dropping: Dropping | None = None
+) -> Scoring:
     """The scoring of a call, checked; `kind` is that of its bias.
 
     Errors: `InputError` for numbers that are not finite, a cap that is not positive, and both where an encoding scores
@@ -63,7 +75,7 @@ def given_scoring(scale: float | None, softcap: float | None, kind: BiasKind) ->
         softcap = _finite(softcap, "softcap")
         if softcap <= 0:
             raise InputError(f"softcap is {softcap}: needed is a positive number, or None for no cap")
-    scoring = Scoring(scale, softcap)
+    scoring = Scoring(scale, softcap, dropping)
     if kind == "content" and not scoring.plain:
         raise InputError(
             f"scale={scale} and softcap={softcap} are of the product of queries and keys, and this encoding puts a "

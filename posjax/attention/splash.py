@@ -34,10 +34,8 @@ def refuse(job: Job) -> str | None:
     # It gives one, but as a residual, which is not differentiated.
     if job.with_lse:
         return "its log-sum-exp, which sinks need too, has no gradient"
-    if job.softcap is not None:
-        return "its soft cap has no gradient that was checked"
-    if job.own_value_size is not None:
-        return job.own_value_size
+    if job.beyond_kernels is not None:
+        return job.beyond_kernels
     if job.bias not in ("none", "slope"):
         return f"it takes no bias, and this one ({job.bias}) is no slope"
     if job.bias == "slope" and not job.causal:

@@ -209,13 +209,13 @@ HIDDEN = jnp.array([[1] * 9 + [2] * 10 + [0] * 6 + [3] * 7, [1] * 16 + [2] * 3 +
 )
 def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monkeypatch):
     """Forward and backward, each block whose logits are taken says so."""
-    plain, visited = chunked._logits, set()
+    plain, visited = chunked._scores, set()
 
     def watched(grid, q, k, visits, tile, i, j):
         jax.debug.callback(lambda i, j: visited.add((int(i), int(j))), i, j)
         return plain(grid, q, k, visits, tile, i, j)
 
-    monkeypatch.setattr(chunked, "_logits", watched)
+    monkeypatch.setattr(chunked, "_scores", watched)
     monkeypatch.setattr(blocks, "BLOCK", 8)
     q, k, v = qkv(T, 32)
     params = T5.join(T5.init(jax.random.key(3), Dims(heads=4)), T5.constants(Dims(heads=4)))

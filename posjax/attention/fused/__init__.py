@@ -31,10 +31,10 @@ def refuse(job: Job) -> str | None:
         return "the encoding scores content, and its kernels hold one tile"
     if not job.knows_mask:
         return f"its kernels know Causal(), Window(n) and Segments(ids), and the mask is {' & '.join(job.mask)}"
-    if job.scale is not None or job.softcap is not None:
-        return "its kernels divide products by sqrt(H), and have no soft cap"
-    if job.own_value_size is not None:
-        return job.own_value_size
+    if job.scale is not None:
+        return "its kernels divide products by sqrt(H)"
+    if job.beyond_kernels is not None:
+        return job.beyond_kernels
     if job.dtype not in ("bfloat16", "float16", "float32") or (job.platform == "tpu" and job.dtype == "float16"):
         return f"it takes bfloat16, float32 and on GPUs float16, and queries are {job.dtype}"
     if job.platform == "gpu" and job.head_size > HEAD_SIZE:

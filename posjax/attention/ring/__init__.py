@@ -158,7 +158,8 @@ def _specs(plan: Plan, bias: TileBias, rule: RingMask) -> Specs:
     queries = PartitionSpec(batch, heads, None, CONTEXT)
     keys = PartitionSpec(batch, heads, CONTEXT)
     laid = LaidOut(queries, keys, keys, queries, queries)  # type: ignore[arg-type]
-    rules = RingMask(mask_specs(rule.mask, batch), PartitionSpec(), rule.scoring)  # type: ignore[arg-type]
+    whole: Any = jax.tree.map(lambda _: PartitionSpec(), rule.scoring)
+    rules = RingMask(mask_specs(rule.mask, batch), PartitionSpec(), whole)  # type: ignore[arg-type]
     given = (bias_specs(bias, batch, heads, CONTEXT), rules)
     return Specs(PartitionSpec(batch, CONTEXT, heads), PartitionSpec(batch, heads, CONTEXT), laid, given)
 

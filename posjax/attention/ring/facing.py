@@ -40,18 +40,20 @@ class Facing:
         first = self.place.slot * self.plan.blocks
         return first + j
 
-    def logits(
-        self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Index
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """The masked logits of the block and key block j, and their cap's derivative."""
+    def scores(self, q: jax.Array, k: jax.Array, tile: jax.Array | None, j: Index) -> blocks.BlockScores:
+        """The scores of the block and key block j."""
         plan = self.plan
         place = self.place
         mask = self.rule.mask
+        first_row = 0
+        first_head = 0
         if plan.batch:
             device = lax.axis_index(plan.batch)
             rows = q.shape[0]
             first_row = device * rows
             mask = SomeRows(mask, first_row, rows)
+        if plan.heads:
+            first_head = lax.axis_index(plan.heads) * (q.shape[1] * q.shape[2])
         inside = indices_to(plan.block)
         q_block = place.t % plan.blocks
         q_index = q_block * plan.block + inside
@@ -62,7 +64,8 @@ class Facing:
         # A mask asks for places in the whole sequence.
         onward = Onward(mask, k_offset)
         seen = blocks.allowed_pairs(onward, q_index, k_index, (length, length), q_offset)
-        return blocks.masked_logits(q, k, tile, seen, self.rule.scoring)
+        index = blocks.BlockIndex(q_offset + q_index, k_offset + k_index)
+        return blocks.scores_of(q, k, tile, seen, self.rule.scoring.part(first_row, first_head), index)
 
     def tile(self, j: Index) -> jax.Array | None:
         """The bias of the block and key block j."""
@@ -120,8 +123,8 @@ def attend(
         k_j = facing.keys(arrived.k, j)
         v_j = facing.keys(arrived.v, j)
         tile = facing.tile(j)
-        l_BKGTS, _ = facing.logits(q_t, k_j, tile, j)
-        return blocks.gather(gathered, l_BKGTS, v_j)
+        scores = facing.scores(q_t, k_j, tile, j)
+        return blocks.gather(gathered, scores, v_j)
 
     before = Totals(*map(facing.queries, totals))
     after = lax.fori_loop(place.first, place.end, block, before)
@@ -148,7 +151,7 @@ def differentiate(
         k_j = facing.keys(arrived.k, j)
         v_j = facing.keys(arrived.v, j)
         tile, pull = facing.tile_and_pull(j)
-        scores = facing.logits(q_t, k_j, tile, j)
+        scores = facing.scores(q_t, k_j, tile, j)
         more = blocks.differentiate(scores, q_t, k_j, v_j, rows_t, d_bias, pull)
         u = facing.number(j)
         dk_j = facing.keys(dk, j, axis=3)
