@@ -14,6 +14,9 @@ import jax
 
 from posjax.errors import InputError
 
+Shaped = jax.Array | jax.ShapeDtypeStruct
+"""An array, or what is known of one before there is any."""
+
 
 def expand_rank(table: jax.Array, rank: int) -> jax.Array:
     """A table with leading axes of 1 up to a rank: broadcast on purpose, also where JAX is told to refuse it.

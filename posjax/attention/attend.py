@@ -16,7 +16,7 @@ from posjax.attention.dispatch import BACKENDS, choose
 from posjax.attention.dropout import Dropout, given_dropout
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import job
-from posjax.attention.masks import Causal, Mask
+from posjax.attention.masks import Causal, MaskLike
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
@@ -32,7 +32,7 @@ def attention(
     v: jax.Array,
     *,
     bias: Bias = None,
-    mask: Mask = Causal(),
+    mask: MaskLike = Causal(),
     q_offset: Index = 0,
     backend: str = "auto",
     with_lse: bool = True,
@@ -143,11 +143,11 @@ def attend(
     k: jax.Array,
     v: jax.Array,
     *,
-    q_positions: Any = None,
-    k_positions: Any = None,
+    q_positions: jax.Array | None = None,
+    k_positions: jax.Array | None = None,
     encoding: Encoding = NoPE(),
     params: Params = None,
-    mask: Mask = Causal(),
+    mask: MaskLike = Causal(),
     backend: str = "auto",
     length: int | None = None,
     scale: float | None = None,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from posjax.attention.masks import Mask
 from posjax.attention.reference import BLIND, LOWEST, MASKED, log_sum, settled
@@ -156,7 +157,7 @@ def gather(totals: Totals, scores: BlockScores, v_BKSU: jax.Array) -> Totals:
     return Totals(out, highest, total)
 
 
-def finished(totals: Totals, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def finished(totals: Totals, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     """The output and the log-sum-exp; a row that saw nothing gets 0."""
     total = totals.total
     lse = log_sum(totals.highest, total)

@@ -186,7 +186,7 @@ class Cut(NamedTuple):
     heads: int
 
 
-def cut_of(q: jax.Array, k: jax.Array, bias: Any, mask: Mask) -> Cut:
+def cut_of(q: jax.Array, k: jax.Array, bias: Bias | BetweenTokens, mask: Mask) -> Cut:
     """How a call is cut: on a CPU so that a step's logits stay in its caches.
 
     Rows and heads are all computed at once off a CPU, which has no such caches; where a mesh splits them, since a loop

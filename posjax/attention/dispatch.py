@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
@@ -14,10 +13,11 @@ from posjax.attention.biases import kind_of
 from posjax.attention.dropout import Dropout, given_dropout
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import Job, job
-from posjax.attention.masks import Causal, Mask, as_mask
+from posjax.attention.masks import Causal, MaskLike, as_mask
 from posjax.attention.per_device import per_device
 from posjax.attention.prepared import Prepared, first_index, fit, prepare
 from posjax.attention.scoring import check_sinks, given_scoring
+from posjax.axes import Shaped
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.errors import InputError
 
@@ -121,19 +121,19 @@ def known(backend: str) -> None:
 
 
 def explain(
-    q: Any,
-    k: Any = None,
-    v: Any = None,
+    q: Shaped,
+    k: Shaped | None = None,
+    v: Shaped | None = None,
     *,
     encoding: Encoding = NoPE(),
-    mask: Mask = Causal(),
-    q_positions: Any = None,
-    k_positions: Any = None,
+    mask: MaskLike = Causal(),
+    q_positions: jax.Array | None = None,
+    k_positions: jax.Array | None = None,
     backend: str = "auto",
     with_lse: bool = False,
     scale: float | None = None,
     softcap: float | None = None,
-    sinks: Any = None,
+    sinks: Shaped | None = None,
     dropout: Dropout | None = None,
 ) -> Choice:
     """The backend that `attend` would take for these arguments, and why.

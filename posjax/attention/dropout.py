@@ -16,6 +16,7 @@ from jax import core, lax
 from jax.sharding import AxisType
 
 from posjax.attention.meshes import BATCH, HEADS, kinds_of_axes, varies_over
+from posjax.axes import Shaped
 from posjax.errors import InputError
 from posjax.positions import Index
 
@@ -102,7 +103,7 @@ def _numbers(count: int, first: Index) -> jax.Array:
     return jnp.arange(count, dtype=jnp.uint32) + start
 
 
-def given_dropout(dropout: Dropout | None, q: jax.Array) -> Dropping | None:
+def given_dropout(dropout: Dropout | None, q: Shaped) -> Dropping | None:
     """The dropping of a call; `None` where nothing is dropped. `q [B, T, N, H]`, of this device inside a shard_map.
 
     Errors: `InputError` for what is no `Dropout`, or a key that is none.
@@ -129,7 +130,7 @@ def _is_key(key: Any) -> bool:
     return key.dtype == jnp.uint32 and key.shape == (2,)
 
 
-def _place(axes: tuple[str, ...], q: jax.Array) -> Index:
+def _place(axes: tuple[str, ...], q: Shaped) -> Index:
     """Which of the parts is on this device that a surrounding shard_map has split queries into, along some axes.
 
     Where the shard_map does not check what varies, an axis by one of these names is taken to split them.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
 
-from posjax.attention.masks import Both, Dense, Either, Mask, Window, as_mask
+from posjax.attention.masks import Both, Dense, Either, Mask, MaskLike, Window, as_mask
 from posjax.attention.token_masks import Chunked, First, Global, Segments
 from posjax.errors import InputError
 from posjax.positions import Index
@@ -19,7 +19,7 @@ LARGEST_SIZE = 2**31
 """Sizes of windows and ids of segments are int32 where they are compared."""
 
 
-def held(mask: Any, sizes: dict[str, int], q_offset: Index) -> Mask:
+def held(mask: MaskLike, sizes: dict[str, int], q_offset: Index) -> Mask:
     """The mask, its arrays held to the batch B, the T queries from `q_offset` on and the S keys of a call.
 
     Errors: `InputError` names the rule, the shape that it has, and the one that is needed.

@@ -12,6 +12,7 @@ from posjax.attention.biases import Bias, BiasKind, kind_of
 from posjax.attention.masks import Causal, Mask, Window, rules
 from posjax.attention.meshes import varies_over
 from posjax.attention.scoring import PLAIN, Scoring
+from posjax.axes import Shaped
 from posjax.positions import Index
 
 
@@ -72,8 +73,8 @@ class Job:
 
 
 def job(
-    q: Any,
-    k: Any,
+    q: Shaped,
+    k: Shaped,
     bias: Bias,
     mask: Mask,
     q_offset: Index,

@@ -49,16 +49,16 @@ class Mask:
     # An array on the left leaves `&` and `|` to the mask on the right.
     __array_ufunc__ = None
 
-    def __and__(self, other: Any) -> Mask:
+    def __and__(self, other: MaskLike) -> Mask:
         return Both(self, as_mask(other))
 
-    def __rand__(self, other: Any) -> Mask:
+    def __rand__(self, other: MaskLike) -> Mask:
         return as_mask(other) & self
 
-    def __or__(self, other: Any) -> Mask:
+    def __or__(self, other: MaskLike) -> Mask:
         return Either(self, as_mask(other))
 
-    def __ror__(self, other: Any) -> Mask:
+    def __ror__(self, other: MaskLike) -> Mask:
         return as_mask(other) | self
 
 
@@ -302,6 +302,10 @@ class SomeRows(Mask):
         return self.mask.causal
 
 
+MaskLike = Mask | jax.Array | np.ndarray
+"""A mask, or a boolean array that `as_mask` makes one of."""
+
+
 def indices_to(count: int) -> jax.Array:
     """The numbers of `count` tokens or heads, from 0 on: int32, also where `jax_enable_x64` would make them wider."""
     return jnp.arange(count, dtype=jnp.int32)
@@ -320,7 +324,7 @@ def rules(mask: Mask) -> tuple[Mask, ...]:
     return (mask,)
 
 
-def as_mask(given: Any) -> Mask:
+def as_mask(given: MaskLike) -> Mask:
     """The mask itself, or a boolean array `[T, S]` or `[B, T, S]`, true where a query may see a key, as a mask.
 
     Errors: `InputError` for anything else: `None`, a class, an array of numbers or of another rank.

@@ -14,6 +14,7 @@ from posjax.attention.biases import Bias, ByPosition
 from posjax.attention.masks import Mask
 from posjax.attention.meshes import bias_specs, free_axes, kinds_of_axes, mask_specs, split_axes
 from posjax.attention.scoring import PLAIN, Scoring
+from posjax.positions import Index
 
 Attention = Callable[..., tuple[jax.Array, Any]]
 
@@ -59,7 +60,7 @@ def per_device(attention: Attention) -> Attention:
         v: jax.Array,
         bias: Bias,
         mask: Mask,
-        q_offset: Any = 0,
+        q_offset: Index = 0,
         scoring: Scoring = PLAIN,
     ) -> Any:
         free = free_axes()

@@ -15,7 +15,7 @@ from posjax import positions
 from posjax.arguments import whole
 from posjax.attention.biases import Bias
 from posjax.attention.description import describe
-from posjax.attention.masks import Mask, as_mask
+from posjax.attention.masks import Mask, MaskLike, as_mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
 from posjax.errors import InputError
@@ -38,7 +38,14 @@ class Tokens:
     contiguous: bool = True
 
     @classmethod
-    def at(cls, queries: int, keys: int, q_offset: Index, q_positions: Any = None, k_positions: Any = None) -> Tokens:
+    def at(
+        cls,
+        queries: int,
+        keys: int,
+        q_offset: Index,
+        q_positions: jax.Array | None = None,
+        k_positions: jax.Array | None = None,
+    ) -> Tokens:
         """Tokens at the positions given, and where none are, at their indices."""
         contiguous = q_positions is None and k_positions is None
         if q_positions is None:
@@ -115,9 +122,9 @@ def prepare(
     params: Params,
     sizes: dict[str, int],
     *,
-    mask: Any,
-    q_positions: Any = None,
-    k_positions: Any = None,
+    mask: MaskLike,
+    q_positions: jax.Array | None = None,
+    k_positions: jax.Array | None = None,
     length: int | None = None,
 ) -> Prepared:
     """A call as its user makes it, checked; `sizes` are those of q and k by their letters.
@@ -138,7 +145,7 @@ def prepare(
             "so say where its tokens are, with q_positions and k_positions"
         )
     q_offset = first_index(T, S, mask)
-    ends = [q_offset + T]
+    ends: list[int | jax.Array] = [q_offset + T]
     if q_positions is not None:
         ends = [q_positions]
     if k_positions is not None and not mask.causal:

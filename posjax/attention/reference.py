@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -35,7 +33,7 @@ def logits(
     k: jax.Array,
     bias: Bias,
     q_offset: Index = 0,
-    q_first: Any = 0,
+    q_first: Index = 0,
     seen: jax.Array | None = None,
     scoring: Scoring = PLAIN,
 ) -> jax.Array:

@@ -13,6 +13,7 @@ from jax import core
 
 from posjax.attention.biases import BiasKind
 from posjax.attention.dropout import Dropping
+from posjax.axes import Shaped
 from posjax.errors import InputError
 from posjax.positions import Index
 
@@ -100,7 +101,7 @@ def _finite(given: float, name: str) -> float:
 
 
 # Sinks ----------------------------------------------------------------------------------------------------------------
-def check_sinks(sinks: jax.Array | None, heads: int) -> None:
+def check_sinks(sinks: Shaped | None, heads: int) -> None:
     """Errors: `InputError` for sinks that are not one float for each query head."""
     if sinks is None:
         return

@@ -110,7 +110,7 @@ class First(Mask):
         return jnp.asarray(self.size, jnp.int32).reshape(-1)
 
 
-def prefix(size: Any) -> Mask:
+def prefix(size: Index) -> Mask:
     """The mask of a prefix language model: the first `size` tokens see each other, and what follows is causal.
 
     `size` is a number, or integers `[B]` with the prefix of each row. It is `Causal() | First(size)`.
