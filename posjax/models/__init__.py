@@ -2,7 +2,7 @@
 
 from posjax.models.architecture import (
     Architecture as Architecture,
-    Dropout as Dropout,
+    DropoutRates as DropoutRates,
     Embedding as Embedding,
     Hidden as Hidden,
     Layer as Layer,

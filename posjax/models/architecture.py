@@ -209,7 +209,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Dropout:
+class DropoutRates:
     """Shares that are dropped while a key is given: of the embedded stream, of what each sublayer adds to it, of the
     feed-forward's inner activations, and of attention's weights.
 
@@ -226,7 +226,7 @@ class Dropout:
         for name in ("embedding", "residual", "feed_forward", "attention"):
             share = getattr(self, name)
             if not 0 <= share < 1:
-                raise InputError(f"Dropout got {name}={share}: needed is a share in [0, 1)")
+                raise InputError(f"DropoutRates got {name}={share}: needed is a share in [0, 1)")
 
     @property
     def drops(self) -> bool:
@@ -235,7 +235,7 @@ class Dropout:
 
 EMBEDDING = Embedding()
 OUTPUT = Output()
-NO_DROPOUT = Dropout()
+NO_DROPOUT = DropoutRates()
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class Architecture:
     encoder: Stack | None = None
     embedding: Embedding = EMBEDDING
     output: Output = OUTPUT
-    dropout: Dropout = NO_DROPOUT
+    dropout: DropoutRates = NO_DROPOUT
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -170,7 +170,7 @@ class AttentionLayer(nnx.Module):
         if self.sink is not None:
             more["sinks"] = self.sink.get_value()
         if self.share and key is not None:
-            more["dropout"] = (self.share, key)
+            more["dropout"] = attention.Dropout(self.share, key)
         return more
 
 

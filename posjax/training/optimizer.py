@@ -68,11 +68,49 @@ class AdamW:
 
         adamw = optax.adamw(self.schedule(steps), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay, mask=matrices)
         # Clipped before the moments see it: one wild gradient would stay in them for many steps.
-        return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
+        return optax.chain(_clip(self.clip), adamw)
+
+
+def norm(gradients: Any) -> jax.Array:
+    """The norm of all gradients together."""
+    return optax.tree.norm(_as_matrices(gradients))
+
+
+def _clip(largest: float) -> optax.GradientTransformation:
+    """Gradients scaled down where their norm is larger."""
+    inner = optax.clip_by_global_norm(largest)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        matrices, state = inner.update(_as_matrices(updates), state, params)
+        return jax.tree.map(lambda new, old: new.reshape(old.shape), matrices, updates), state
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def _as_matrices(gradients: Any) -> Any:
+    """Kernels of more than two axes as the matrices that they multiply by.
+
+    A sum rounds by the axes that it runs over: so a norm, and a run that it clips, is the same whether a kernel keeps
+    heads and their channels apart or not.
+    """
+
+    def matrix(path: Any, gradient: jax.Array) -> jax.Array:
+        if gradient.ndim <= 2:
+            return gradient
+        # What leads back to the stream ends in its axis, and all others begin with it.
+        if "out" in _names(path):
+            return gradient.reshape(-1, gradient.shape[-1])
+        return gradient.reshape(gradient.shape[0], -1)
+
+    return jax.tree_util.tree_map_with_path(matrix, gradients)
 
 
 def _decays(path: Any, parameter: jax.Array) -> bool:
     """Whether a parameter is pulled to zero: maps and tables are."""
     # Scales of norms and biases have a size of their own, also where they have one for each head and channel.
-    names = {str(getattr(key, "key", "")) for key in path}
-    return parameter.ndim >= 2 and not names & {"scale", "bias"}
+    return parameter.ndim >= 2 and not _names(path) & {"scale", "bias"}
+
+
+def _names(path: Any) -> set[str]:
+    """The names of the modules that hold a parameter, and its own."""
+    return {str(getattr(key, "key", "")) for key in path}

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from posjax.models import Architecture, Compute, build, cross_entropy
 from posjax.training import mesh as meshes
-from posjax.training.optimizer import AdamW
+from posjax.training.optimizer import AdamW, norm
 
 Batch = dict[str, jax.Array]
 """`inputs` and `targets` int32 `[B, T]`, `weights` float32 `[B, T]`."""
@@ -82,7 +82,7 @@ class Trainer:
             value, gradient = jax.value_and_grad(loss)(state.params, batch, state.step)
             updates, optimizer = transform.update(gradient, state.optimizer, state.params)
             after = State(optax.apply_updates(state.params, updates), optimizer, state.step + 1)
-            return after, {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
+            return after, {"loss": value, "gradient_norm": norm(gradient)}
 
         shared, rows = meshes.shared(self.mesh), meshes.by_row(self.mesh)
         # The old state is given up: parameters and moments twice would be most of a device's memory.
