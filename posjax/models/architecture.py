@@ -245,6 +245,7 @@ class Architecture:
     Errors: `InputError` where parts do not fit together: no stack, cross attention without an encoder or in one, an
     encoder that nothing reads, heads that do not divide the width, encodings whose positions differ.
 
+    >>> from posjax.models.parts import FeedForward
     >>> layer = Layer((Attention(heads=2), FeedForward(size=40)))
     >>> Architecture(width=16, decoder=Stack(layers=1, pattern=(layer,))).size(vocabulary=11)
     3344

@@ -44,7 +44,7 @@ def explain(architecture: Architecture, length: int, compute: Compute = COMPUTE)
     """The backend of a full pass over that many tokens, and why; of the first attention, where layers differ.
 
     >>> from posjax.models.presets import decoder
-    >>> explain(decoder(), 64).backend
+    >>> explain(decoder(), 64, Compute(backend="reference")).backend
     'reference'
     """
     # What comes first stands for the others: a report has room for one.

@@ -85,9 +85,10 @@ def constants_of(
 ) -> dict[str, dict[str, Params]]:
     """The constants of all encodings of an architecture, each put through `change`, as a model's call takes them.
 
+    >>> from dataclasses import replace
     >>> from posjax.encodings.schedules.uniform import Interpolation
     >>> from posjax.models.presets import decoder
-    >>> twice_as_long = constants_of(decoder(), lambda rope: rope.replace(schedule=Interpolation(2.0)))
+    >>> twice_as_long = constants_of(decoder(), lambda rope: replace(rope, schedule=Interpolation(2.0)))
     >>> sorted(twice_as_long["decoder"])
     ['0']
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from posjax.errors import InputError
@@ -77,14 +78,14 @@ def norm(gradients: Any) -> jax.Array:
 
 
 def _clip(largest: float) -> optax.GradientTransformation:
-    """Gradients scaled down where their norm is larger."""
-    inner = optax.clip_by_global_norm(largest)
+    """Gradients scaled down to a norm where theirs is larger."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        matrices, state = inner.update(_as_matrices(updates), state, params)
-        return jax.tree.map(lambda new, old: new.reshape(old.shape), matrices, updates), state
+        size = norm(updates)
+        scaled = jax.tree.map(lambda x: jnp.where(size < largest, x, x / size * largest), updates)
+        return scaled, state
 
-    return optax.GradientTransformation(inner.init, update)
+    return optax.GradientTransformation(optax.init_empty_state, update)
 
 
 def _as_matrices(gradients: Any) -> Any:

@@ -17,9 +17,10 @@ from posjax.errors import InputError
 from posjax.evaluation import RAW, Extrapolation, TrainedModel, measure
 from posjax.evaluation.extrapolation import Sample
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
-from posjax.models import Decoder, build
+from posjax.models import build
 from tests.data.tokenizers_of_tests import TEXT, by_characters
 from tests.evaluation.toys import L
+from tests.small import small
 
 SIZE = 11
 
@@ -36,7 +37,7 @@ def documents(begin: int | None = None) -> Documents:
 
 def subject(vocabulary: int, scale: float = 1.0) -> TrainedModel:
     """A small model; a scale of 0 makes every token as likely as any other."""
-    config = Decoder(encoding=Alibi(), layers=1, model_size=16, heads=2, feed_forward=16, embedding_scale=1.0)
+    config = small(Alibi(), feed_forward=16, deviation=1.0)
     model = build(config, vocabulary, seed=1)
     nnx.update(model, jax.tree.map(lambda x: scale * x, nnx.state(model)))
     return TrainedModel(model, L)

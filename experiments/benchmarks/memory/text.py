@@ -30,11 +30,11 @@ REACH = 3.0
 CONFIG = """from posjax import Rope
 from posjax.data import Text
 from posjax.evaluation import Extrapolation
-from posjax.models import Decoder
+from posjax.models import decoder
 from posjax.runs import Experiment, Run
 from posjax.training import Train
 
-MODEL = Decoder(encoding=Rope(), layers=2, model_size=64, heads=4)
+MODEL = decoder(Rope(), layers=2, width=64, heads=4)
 EVALUATION = Extrapolation(multiples=(1, 2, 4, 8, 16), windows=64)
 
 
