@@ -67,6 +67,10 @@ def model_of(encoding, **more):
     return build(small(encoding, **{"width": 8, "deviation": 1.0} | more), 7, 0)
 
 
+def of_decoder(encoding, dims):
+    return {"decoder": {"0": encoding.constants(dims)}}
+
+
 def step(model, cache, tokens=TOKENS, **given):
     prepared = model.prepare(tokens.shape[1], cache=cache, **given)
     x, cache, _ = model.hidden(tokens, prepared, cache)
@@ -91,8 +95,8 @@ def step(model, cache, tokens=TOKENS, **given):
     (lambda: model_of(Rope())(jnp.array([[7, 2]])), "tokens reach from 2 to 7"),
     (lambda: model_of(Rope())(np.array([[2**32 + 1, 2]])), "tokens reach from 2 to 4294967297"),
     (lambda: generate(model_of(Rope()), np.array([[2**32 + 1, 2]]), 1), "tokens reach from 2 to 4294967297"),
-    (lambda: model_of(Rope())(TOKENS, constants={"decoder": {"0": Rope().constants(Dims(2, 2))}}), "of shape (2, 1): needed is (2, 2)"),
-    (lambda: model_of(Alibi())(TOKENS, constants={"decoder": {"0": Alibi().constants(Dims(1))}}), "of shape (1,): needed is (2,)"),
+    (lambda: model_of(Rope())(TOKENS, constants=of_decoder(Rope(), Dims(2, 2))), "of shape (2, 1): needed is (2, 2)"),
+    (lambda: model_of(Alibi())(TOKENS, constants=of_decoder(Alibi(), Dims(1))), "of shape (1,): needed is (2,)"),
     (lambda: model_of(Rope())(TOKENS, constants={"foo": 1}), "constants are named ['foo']"),
     (lambda: Learned(8).fill({"table": jnp.ones((8, 4))}, 4, 8, "foo"), "how='foo'"),
     (lambda: Sampling(temperature=float("nan")), "temperature=nan"),

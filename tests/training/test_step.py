@@ -10,7 +10,7 @@ from flax import nnx
 
 from posjax.encodings import Learned, T5Bias
 from posjax.errors import InputError
-from posjax.models import cross_entropy
+from posjax.models import Compute, cross_entropy
 from posjax.training import Devices, mesh as meshes
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
