@@ -163,7 +163,7 @@ def attend(
     T]` (`[S]` or `[B, S]` for keys); without them tokens are at 0, 1, 2, …, and queries are the last T of the S places,
     so that one call serves a full pass and a step of decoding. `params` come from `encoding.init`, or from
     `encoding.join(params, constants)`. `mask` is a rule over token order: `Causal()`, `Window(n)`, `Segments(...)`,
-    `Full()`, and their intersections by `&`; or a boolean array `[T, S]` or `[B, T, S]`. An encoding that depends on
+    `Full()` and others, joined by `&` and `|`; or a boolean array `[T, S]` or `[B, T, S]`. An encoding that depends on
     the context's length takes it as `length`, and without it from the largest position. Returns `[B, T, N, U]` in the
     dtype of `q`.
 
@@ -172,9 +172,12 @@ def attend(
     stands in the softmax's denominator only, so that a head may attend to nothing. `dropout` is a
     `Dropout(rate, key)` of the attention weights, after the softmax and the sinks; every backend drops the same pairs.
 
+    Only `backend="reference"` has a forward-mode derivative (`jax.jvp`, `jax.jacfwd`). The others say so, but where the
+    call stands inside a function under `jax.jit`, JAX says it in words of its own.
+
     Convention: the bias is added after the scale and the cap; softmax is in float32; a query that sees no key gets 0. A
-    negative position has no meaning: where an encoding rotates, a row that sees such a token gets NaN, and no other is
-    touched.
+    visible logit below -5e29 may count as masked, as blocks do. A negative position has no meaning: where an encoding
+    rotates, a row that sees such a token gets NaN, and no other is touched.
 
     Errors: `InputError` for shapes that do not fit, positions or a mask of other tokens, float positions, an encoding
     that is causal under a mask that is not, learned parameters that are missing, a length that is needed and not known,

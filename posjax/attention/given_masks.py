@@ -141,6 +141,11 @@ def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
     """
     if not hasattr(ids, "dtype"):
         ids = np.asarray(ids)
+    if isinstance(ids, core.Tracer) and ids.dtype.itemsize > 4:
+        raise InputError(
+            f"Segments got {name} of {ids.dtype} that are known at run time only, in which ids past int32 would fall "
+            "together: give .astype(jnp.int32)"
+        )
     is_whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
     if is_whole and not isinstance(ids, core.Tracer):
         _check_range(ids, name)

@@ -14,11 +14,10 @@ from jax.sharding import PartitionSpec
 
 from posjax import axes
 from posjax.attention.dispatch import fit
-from posjax.attention.given_masks import ids_of
-from posjax.attention.masks import Causal, Mask, as_mask, indices_to, rules
+from posjax.attention.documents import documents, numbered
+from posjax.attention.masks import Causal, Mask, as_mask, indices_to
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
-from posjax.attention.token_masks import Segments
 from posjax.encodings.base import Dims, Encoding, NoPE, Params
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import scores_content
@@ -41,7 +40,7 @@ def elu_plus_one(x: jax.Array) -> jax.Array:
 class LinearState:
     """All that linear attention keeps of the tokens it has read, whatever their number.
 
-    `products [B, K, H, H]`: the sum of rotated key features times values. `features [B, K, H]`: the sum of key
+    `products [B, K, H, U]`: the sum of rotated key features times values. `features [B, K, H]`: the sum of key
     features. `void [B, K]`: how many tokens without a meaning there were: what is to see them is NaN. `count`: tokens
     read. `segment [B]`: the document of the last one. Sums are float32.
     """
@@ -72,11 +71,12 @@ def linear_attend(
 
         out_m = sum_n (R_m phi(q_m)) (R_n phi(k_n)) v_n / sum_n phi(q_m) phi(k_n)
 
-    over the keys n <= m under `Causal()`, all keys under `Full()`. `q [B, T, N, H]`; `k`, `v [B, T, K, H]` with N a
-    multiple of K. `positions`, `[T]` or `[B, T]`, and `params` are as for `attend`. `Causal() & Segments(ids)` keeps
-    packed documents apart, each a run of equal ids `[B, T]`, 0 for padding. Returns the output `[B, T, N, H]` in the
-    dtype of `q`, and the state after the last token: passed back as `state` with the tokens that follow, one or many,
-    it continues the sequence at a cost that does not depend on its length.
+    over the keys n <= m under `Causal()`, all keys under `Full()`. `q [B, T, N, H]`, `k [B, T, K, H]` and `v [B, T, K,
+    U]` with N a multiple of K. `positions`, `[T]` or `[B, T]`, and `params` are as for `attend`. `Causal() &
+    Segments(ids)` keeps packed documents apart, each a run of equal ids `[B, T]`, 0 for padding; an id that comes back
+    after another one is a new document. Returns the output `[B, T, N, U]` in the dtype of `q`, and the state after the
+    last token: passed back as `state` with the tokens that follow, one or many, it continues the sequence at a cost
+    that does not depend on its length.
 
     Convention: only the numerator is rotated, so weights may be negative, and they sum to one no more: as published. A
     schedule's attention factor is a temperature of the softmax; here its square multiplies the output, so give Yarn
@@ -95,12 +95,15 @@ def linear_attend(
     >>> bool(jnp.allclose(rest, linear_attend(q, k, v, encoding=posjax.Rope())[0][:, 3:], atol=1e-5))
     True
     """
-    sizes = axes.check(q_BTNH=q, k_BTKH=k, v_BTKH=v)
+    sizes = axes.check(q_BTNH=q, k_BTKH=k, v_BTKU=v)
     axes.check_floats(q=q, k=k, v=v)
     mask = as_mask(mask)
     fit(encoding, mask, sizes)
     _check(encoding, state, sizes)
-    segments = _segments(mask, sizes, state)
+    last = None
+    if state is not None:
+        last = state.segment
+    segments = documents(mask, sizes, last)
     before = state
     if before is None:
         before = _empty(sizes)
@@ -134,8 +137,9 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
 class LinearTokens(NamedTuple):
     """What a chunk, or a whole sequence, is to linear attention. Padding and void keys are zeros.
 
-    `q` and `turned_q [B, T, K, G, H]`, `k`, `turned_k` and `v [B, T, K, H]`: features, those turned by the encoding,
-    and values. `void [B, T, K]` is 1 for tokens without a meaning, `segment [B, T]` their document.
+    `q` and `turned_q [B, T, K, G, H]`, `k` and `turned_k [B, T, K, H]`, `v [B, T, K, U]`: features, those turned by the
+    encoding, and values. `void [B, T, K]` is 1 for tokens without a meaning. `segment [B, T]`: the number of their
+    document, 0 for padding.
     """
 
     q: jax.Array
@@ -148,7 +152,7 @@ class LinearTokens(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What queries see: `total [B, T, K, G, H]`, `weight [B, T, K, G, 1]`, and `void [B, T, K]`, a count of tokens."""
+    """What queries see: `total [B, T, K, G, U]`, `weight [B, T, K, G, 1]`, and `void [B, T, K]`, a count of tokens."""
 
     total: jax.Array
     weight: jax.Array
@@ -187,13 +191,11 @@ def _attended(
     turned_q = turned_BTNH.reshape(q_BTKGH.shape)
     turned_k = encoding.rotate(params, k_BTKH, at, "key")
     void = void_BTK.astype(jnp.float32)
+    out_size = (*q.shape[:3], v.shape[-1])
+    if 0 in q.shape or 0 in v.shape:
+        return jnp.zeros(out_size, q.dtype), before
     tokens = LinearTokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void, segments)
-    if 0 in q.shape:
-        return jnp.zeros_like(q), before
-    if causal:
-        sums, after = _causal(tokens, before)
-    else:
-        sums, after = _full(tokens, before)
+    sums, after = _summed(tokens, before, causal)
     seen = sums.weight != 0
     # Twice, since a division by 0 that is not taken would still make the gradient NaN.
     out = jnp.where(seen, sums.total / jnp.where(seen, sums.weight, 1.0), 0.0)
@@ -204,8 +206,20 @@ def _attended(
     sees_void = sums.void > 0
     void_BTKG = lost_BTKG | sees_void[..., None]
     out = jnp.where(void_BTKG[..., None], jnp.nan, out)
-    out_BTNH = out.reshape(q.shape)
-    return out_BTNH.astype(q.dtype), after
+    out_BTNU = out.reshape(out_size)
+    return out_BTNU.astype(q.dtype), after
+
+
+def _summed(tokens: LinearTokens, before: LinearState, causal: bool) -> tuple[Sums, LinearState]:
+    """What queries see, and the state after the tokens, whose documents are told apart by number meanwhile."""
+    numbers, last = numbered(tokens.segment, before.segment)
+    tokens = tokens._replace(segment=numbers)
+    state = replace(before, segment=jnp.ones_like(before.segment))
+    if causal:
+        sums, after = _causal(tokens, state)
+    else:
+        sums, after = _full(tokens, state)
+    return sums, replace(after, segment=last)
 
 
 def _cleaned(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -251,44 +265,13 @@ def _featured(feature: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Ar
     return made
 
 
-def _segments(mask: Mask, sizes: dict[str, int], state: LinearState | None) -> jax.Array:
-    """The document of each token, int32 `[B, T]`, 1 everywhere where the mask names none."""
-    every = rules(mask)
-    named = [rule for rule in every if isinstance(rule, Segments)]
-    if any(type(rule) not in (Causal, Segments) for rule in every) or len(named) > 1:
-        raise NotImplementedError(
-            f"linear attention cannot follow {mask!r}: it knows Causal(), Full() and Causal() & "
-            "Segments(ids); posjax.attend follows any mask"
-        )
-    if not mask.causal and (named or state is not None):
-        raise InputError(
-            "linear attention in both directions sees one document as a whole: it takes neither Segments "
-            "nor a state; intersect the mask with Causal()"
-        )
-    B = sizes["B"]
-    T = sizes["T"]
-    if not named:
-        # Without ids the tokens go on with the state's own document.
-        document = jnp.ones((B,), jnp.int32)
-        if state is not None:
-            document = state.segment
-        return jnp.broadcast_to(document[:, None], (B, T))
-    packed = named[0]
-    ids = ids_of(packed.queries, "queries", B)
-    if packed.keys is not None or ids.shape != (B, T):
-        raise InputError(
-            f"linear attention got Segments of shape {ids.shape}: needed is one id for each token, "
-            f"({B}, {T}), the same for queries and keys"
-        )
-    return ids
-
-
 def _empty(sizes: dict[str, int]) -> LinearState:
     B = sizes["B"]
     K = sizes["K"]
     H = sizes["H"]
+    U = sizes["U"]
     return LinearState(
-        products=jnp.zeros((B, K, H, H), jnp.float32),
+        products=jnp.zeros((B, K, H, U), jnp.float32),
         features=jnp.zeros((B, K, H), jnp.float32),
         void=jnp.zeros((B, K), jnp.float32),
         count=jnp.zeros((), jnp.int32),

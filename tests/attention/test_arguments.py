@@ -77,3 +77,16 @@ def test_queries_and_keys_of_other_sequences_have_ids_of_their_own(backend):
         got = attend(first, second, second, mask=Segments(q_ids, k_ids), backend=backend)
         dense = q_ids[:, :, None] == k_ids[:, None, :]
         assert_close(got, attend(first, second, second, mask=dense, backend="reference"))
+
+
+def test_numbers_of_64_bits_that_are_known_late_do_not_wrap():
+    x = jnp.ones((1, 5, 2, 8))
+    with jax.enable_x64(True):
+        for rule in (Window, posjax.Chunked, posjax.First):
+            run = jax.jit(lambda size, rule=rule: attend(x, x, x, mask=Causal() & rule(size)))
+            np.testing.assert_array_equal(run(2**32 + 1), attend(x, x, x))
+        ids = jnp.arange(5)[None] + 1
+        assert ids.dtype == jnp.int64
+        with pytest.raises(posjax.InputError, match=r"queries of int64.*astype\(jnp.int32\)"):
+            jax.jit(lambda ids: attend(x, x, x, mask=Causal() & Segments(ids)))(ids)
+        assert_close(attend(x, x, x, mask=Causal() & Segments(ids)), x)

@@ -86,6 +86,37 @@ def test_a_document_goes_on_after_padding_and_after_a_call():
     np.testing.assert_allclose(np.concatenate(outs, 1)[real], expected[real], atol=3e-6)
 
 
+def test_an_id_that_comes_back_is_a_new_document_in_one_call_and_in_steps():
+    q, k, v = qkv()
+    ids = np.array([[3, 3, 0, 3, 5, 5, 3, 3, 3, 5, 5], [1, 1, 2, 1, 1, 1, 2, 0, 0, 2, 2]])
+    runs = np.array([[1, 1, 0, 1, 2, 2, 3, 3, 3, 4, 4], [1, 1, 2, 3, 3, 3, 4, 0, 0, 4, 4]])
+
+    def run(ids, part=slice(None), state=None):
+        mask = Causal() & Segments(jnp.asarray(ids[:, part]))
+        return linear_attend(q[:, part], k[:, part], v[:, part], encoding=Rope(50.0), mask=mask, state=state)
+
+    wanted, _ = run(runs)
+    whole, last = run(ids)
+    state, outs = None, []
+    for n in range(11):
+        out, state = run(ids, slice(n, n + 1), state)
+        outs.append(out)
+    np.testing.assert_allclose(whole, wanted, atol=3e-6)
+    np.testing.assert_allclose(np.concatenate(outs, 1), wanted, atol=3e-6)
+    np.testing.assert_array_equal(last.segment, [5, 2])
+    np.testing.assert_allclose(last.products, state.products, atol=3e-6)
+
+
+@pytest.mark.parametrize("mask", [Causal(), Full()], ids=repr)
+def test_values_may_have_a_head_size_of_their_own(mask):
+    q, k, v = qkv()
+    wide = jnp.concatenate([v, 2 * v[..., :3]], -1)
+    out, state = linear_attend(q, k, wide, encoding=Rope(50.0), mask=mask)
+    plain, _ = linear_attend(q, k, v, encoding=Rope(50.0), mask=mask)
+    np.testing.assert_allclose(out, jnp.concatenate([plain, 2 * plain[..., :3]], -1), atol=1e-6)
+    assert state.products.shape == (*v.shape[:1], *v.shape[2:], wide.shape[-1])
+
+
 @pytest.mark.parametrize("mask", [Causal(), Full()], ids=repr)
 def test_gradients_equal_those_of_the_pairs(mask):
     q, k, v = qkv()
