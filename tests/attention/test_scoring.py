@@ -11,6 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import posjax
 from posjax import Alibi, Causal, Dims, Rope, Segments, Shaw, T5Bias, Window, attend
 from posjax.attention import BACKENDS, attention, blocks, cudnn, describe, explain, splash
+from posjax.attention.fused.derivative import planned
+from posjax.attention.fused.plan import KernelPlan
 from posjax.attention.jobs import Job
 from tests import oracles
 from tests.attention.ring_program import mesh_of
@@ -172,7 +174,7 @@ def test_a_traced_scale_is_refused_by_name():
     ("change", "able"),
     [
         ({"softcap": 2.0}, set()),
-        ({"scale": 0.5}, {"cudnn", "splash"}),
+        ({"scale": 0.5}, {"cudnn", "splash", "fused"}),
         ({"value_size": 32}, set()),
         ({"with_lse": True}, {"fused"}),
     ],
@@ -185,17 +187,30 @@ def test_kernels_refuse_what_they_cannot_do(change, able):
         assert (why is None) == (name in able), (name, why)
     for name in ("reference", "chunked"):
         assert BACKENDS[name].refuse(asked) is None
-    if change != {"with_lse": True}:
+    if "fused" not in able:
         with pytest.raises(NotImplementedError, match="backend='chunked' can"):
             posjax.attention.choose(asked, "fused")
 
 
 @pytest.mark.parametrize("backend", wide(INTERPRETED, []))
-def test_kernels_take_sinks_by_their_log_sum_exp(backend):
-    assert_close(
-        pulled(backend, Q, KEY, V[..., :H], sinks=SINKS, mask=PACKED),
-        pulled("reference", Q, KEY, V[..., :H], sinks=SINKS, mask=PACKED),
-    )
+def test_kernels_take_a_scale_and_sinks_by_their_log_sum_exp(backend):
+    more = {"scale": 0.9, "sinks": SINKS, "mask": PACKED}
+    assert_close(pulled(backend, Q, KEY, V[..., :H], **more), pulled("reference", Q, KEY, V[..., :H], **more))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("driver", ["triton", "mosaic"])
+def test_both_kinds_of_kernels_scale_there_and_back(driver):
+    def loss(q, k, v, attention):
+        out, _ = attention(q, k, v, None, Causal(), 0, posjax.attention.Scoring(scale=0.9))
+        return jnp.sum(jnp.sin(out))
+
+    def kernels(*call):
+        return planned(KernelPlan(driver, True, 16), *call)
+
+    arrays = (Q, KEY, V[..., :H])
+    got = jax.grad(loss, (0, 1, 2))(*arrays, kernels)
+    assert_close(got, jax.grad(loss, (0, 1, 2))(*arrays, posjax.attention.reference.attention))
 
 
 def test_what_explain_says_is_what_attend_takes():

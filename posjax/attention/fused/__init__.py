@@ -31,8 +31,6 @@ def refuse(job: Job) -> str | None:
         return "the encoding scores content, and its kernels hold one tile"
     if not job.knows_mask:
         return f"its kernels know Causal(), Window(n) and Segments(ids), and the mask is {' & '.join(job.mask)}"
-    if job.scale is not None:
-        return "its kernels divide products by sqrt(H)"
     if job.beyond_kernels is not None:
         return job.beyond_kernels
     if job.dtype not in ("bfloat16", "float16", "float32") or (job.platform == "tpu" and job.dtype == "float16"):
@@ -67,4 +65,4 @@ def attention(
     # Imported where it is called: Pallas takes longer to import than all of posjax, and few calls need it.
     from posjax.attention.fused.derivative import planned
 
-    return planned(None, q, k, v, bias, mask, q_offset)
+    return planned(None, q, k, v, bias, mask, q_offset, scoring)

@@ -17,6 +17,7 @@ from posjax.attention.fused.plan import KernelCall, KernelPlan, Returned
 from posjax.attention.fused.rules import Rule, take_apart
 from posjax.attention.masks import Mask
 from posjax.attention.reference import LOWEST, mark_keys, without_void
+from posjax.attention.scoring import PLAIN, Scoring
 from posjax.positions import Index
 
 
@@ -41,6 +42,7 @@ def planned(
     bias: Bias,
     mask: Mask,
     q_offset: Index = 0,
+    scoring: Scoring = PLAIN,
 ) -> tuple[jax.Array, jax.Array]:
     """`fused.attention` by a plan; without one, by the driver of the platform it is compiled for."""
     if isinstance(bias, ByContent):
@@ -58,7 +60,7 @@ def planned(
     q_alike = q.astype(dtype)
     k_alike = k.astype(dtype)
     v_alike = v.astype(dtype)
-    attended = _attend(plan, q_alike, k_alike, v_alike, inside, rule)
+    attended = _attend(plan, q_alike, k_alike, v_alike, inside, rule, scoring)
     out, lse = cast(tuple[jax.Array, jax.Array], attended)
     return out.astype(q.dtype), lse
 
@@ -87,9 +89,15 @@ def _by_platform(plan: KernelPlan | None, one_pass: Callable[..., Any], *operand
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
-    plan: KernelPlan | None, q: jax.Array, k: jax.Array, v: jax.Array, bias: TileBias, rule: Rule
+    plan: KernelPlan | None,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: TileBias,
+    rule: Rule,
+    scoring: Scoring,
 ) -> tuple[jax.Array, jax.Array]:
-    out, highest, total = _by_platform(plan, _forward_pass, KernelCall(q, k, v, bias, rule))
+    out, highest, total = _by_platform(plan, _forward_pass, KernelCall(q, k, v, bias, rule, scoring))
     return out, tile.log_sum(highest, total)
 
 
@@ -128,8 +136,8 @@ def _backward(plan: KernelPlan | None, kept: Any, cotangents: Any) -> Any:
     call = call._replace(q=clean_q, k=clean_k)
     back = Returned(d_rows.astype(d_out.dtype), lse, delta * factor)
     dq, dk, dv, d_bias = _by_platform(plan, partial(_backward_pass, learned), call, back)
-    # The last argument is the mask's: whole numbers, which have no gradient.
-    return dq, dk, dv, _bias_cotangent(call.bias, d_bias), None
+    # The last arguments are the mask's and the scoring's: numbers that have no gradient.
+    return dq, dk, dv, _bias_cotangent(call.bias, d_bias), None, None
 
 
 def _is_zero(cotangent: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from posjax.attention.biases import TileBias
 from posjax.attention.fused.rules import Rule
+from posjax.attention.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TileShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """The axes of a call, and T, S and H rounded up to what blocks and devices need."""
+    """The axes of a call, T, S and H rounded up to what blocks and devices need, and the factor of its products."""
 
     B: int
     T: int
@@ -44,6 +44,7 @@ class Sizes:
     N: int
     K: int
     H: int
+    scale: float
     queries: int = 0
     keys: int = 0
     channels: int = 0
@@ -52,12 +53,6 @@ class Sizes:
     def G(self) -> int:
         """Query heads that share a key-value head."""
         return self.N // self.K
-
-    @property
-    def scale(self) -> float:
-        """What multiplies the product of queries and keys."""
-        # Of the head size as given: the channels that a device adds are zeros.
-        return 1 / math.sqrt(self.H)
 
     def padded(self, rows: int, columns: int, channels: int) -> Sizes:
         """The same call, T and S rounded up to whole blocks, and that many channels."""
@@ -70,13 +65,14 @@ def round_up(length: int, block: int) -> int:
 
 
 class KernelCall(NamedTuple):
-    """What is attended: `q [B, T, N, H]`, `k` and `v [B, S, K, H]`, the bias and the mask."""
+    """What is attended: `q [B, T, N, H]`, `k` and `v [B, S, K, H]`, the bias, the mask, and the factor of products."""
 
     q: jax.Array
     k: jax.Array
     v: jax.Array
     bias: TileBias
     rule: Rule
+    scoring: Scoring
 
     @property
     def sizes(self) -> Sizes:
@@ -84,7 +80,8 @@ class KernelCall(NamedTuple):
         # Before rounding: the last blocks are cut back to these, and masks compare with them.
         B, T, N, H = self.q.shape
         _, S, K, _ = self.k.shape
-        return Sizes(B, T, S, N, K, H)
+        # Of the head size as given: the channels that a device adds are zeros.
+        return Sizes(B, T, S, N, K, H, self.scoring.factor(H))
 
 
 class Returned(NamedTuple):
