@@ -12,6 +12,7 @@ from posjax.attention import (
     Causal as Causal,
     Chunked as Chunked,
     Dropout as Dropout,
+    Favor as Favor,
     First as First,
     Full as Full,
     Global as Global,

@@ -18,6 +18,7 @@ from posjax.attention.dispatch import (
     known as known,
 )
 from posjax.attention.dropout import Dropout as Dropout
+from posjax.attention.features import Favor as Favor
 from posjax.attention.jobs import Job as Job, job as job
 from posjax.attention.linear_attention import LinearState as LinearState, linear_attend as linear_attend
 from posjax.attention.masks import (

@@ -15,34 +15,31 @@ from jax.sharding import PartitionSpec
 from posjax import axes
 from posjax.attention.dispatch import fit
 from posjax.attention.documents import documents, numbered
+from posjax.attention.features import Favor, elu_plus_one
 from posjax.attention.masks import Causal, Mask, as_mask, indices_to
 from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
-from posjax.encodings.base import Dims, Encoding, NoPE, Params
+from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import scores_content
 from posjax.errors import InputError
 from posjax.positions import check, contiguous
 
+FeatureMap = Callable[[jax.Array], jax.Array] | Favor
+"""What makes features of queries and keys: a function, whose features are turned, or positive random features."""
+
 CHUNK = 128
 """LinearTokens whose pairs are multiplied out at a time: within the square of it, above the head size."""
-
-
-def elu_plus_one(x: jax.Array) -> jax.Array:
-    """The feature map `elu(x) + 1`, positive. Source: Katharopoulos et al. 2020, arXiv:2006.16236, equation 7."""
-    # Not elu(x) + 1, in which a float32 below -17 is rounded to 0.
-    negative = jnp.minimum(x, 0)
-    below = jnp.exp(negative)
-    return jnp.where(x > 0, x + 1, below)
 
 
 @dataclass(frozen=True)
 class LinearState:
     """All that linear attention keeps of the tokens it has read, whatever their number.
 
-    `products [B, K, H, U]`: the sum of rotated key features times values. `features [B, K, H]`: the sum of key
-    features. `void [B, K]`: how many tokens without a meaning there were: what is to see them is NaN. `count`: tokens
-    read. `segment [B]`: the document of the last one. Sums are float32.
+    `products [B, K, M, U]`: the sum of rotated key features times values. `features [B, K, M]`: the sum of key
+    features, as many as channels but where the feature map says otherwise. `void [B, K]`: how many tokens without a
+    meaning there were: what is to see them is NaN. `count`: tokens read. `segment [B]`: the document of the last one.
+    Sums are float32.
     """
 
     products: jax.Array
@@ -65,7 +62,7 @@ def linear_attend(
     params: Params = None,
     mask: Mask = Causal(),
     state: LinearState | None = None,
-    feature: Callable[[jax.Array], jax.Array] = elu_plus_one,
+    feature: FeatureMap = elu_plus_one,
 ) -> tuple[jax.Array, LinearState]:
     """Linear attention with a rotation in its numerator.
 
@@ -74,15 +71,15 @@ def linear_attend(
     over the keys n <= m under `Causal()`, all keys under `Full()`. `q [B, T, N, H]`, `k [B, T, K, H]` and `v [B, T, K,
     U]` with N a multiple of K. `positions`, `[T]` or `[B, T]`, and `params` are as for `attend`. `Causal() &
     Segments(ids)` keeps packed documents apart, each a run of equal ids `[B, T]`, 0 for padding; an id that comes back
-    after another one is a new document. Returns the output `[B, T, N, U]` in the dtype of `q`, and the state after the
-    last token: passed back as `state` with the tokens that follow, one or many, it continues the sequence at a cost
-    that does not depend on its length.
+    after another one is a new document. `feature` is phi: a function that makes as many features as channels, or
+    `Favor(...)`, which rotates before it maps. Returns the output `[B, T, N, U]` in the dtype of `q`, and the state
+    after the last token: passed back as `state` with the tokens that follow, one or many, it continues the sequence at
+    a cost that does not depend on its length.
 
     Convention: only the numerator is rotated, so weights may be negative, and they sum to one no more: as published. A
     schedule's attention factor is a temperature of the softmax; here its square multiplies the output, so give Yarn
-    `attention_factor=1.0`. Sums are float32. A row
-    that sees a token without a meaning, at a negative position or with a key or value that is not finite, is NaN, and
-    no other is touched.
+    `attention_factor=1.0`. Sums are float32. A row that sees a token without a meaning, at a negative position or with
+    a key or value that is not finite, is NaN, and no other is touched.
 
     Errors: `InputError` for an encoding that does more than rotate, a state under a mask that is not causal, or shapes
     that do not fit; `NotImplementedError` for another mask.
@@ -99,6 +96,9 @@ def linear_attend(
     axes.check_floats(q=q, k=k, v=v)
     mask = as_mask(mask)
     fit(encoding, mask, sizes)
+    sizes["M"] = sizes["H"]
+    if isinstance(feature, Favor):
+        sizes["M"] = feature.features
     _check(encoding, state, sizes)
     last = None
     if state is not None:
@@ -137,7 +137,7 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
 class LinearTokens(NamedTuple):
     """What a chunk, or a whole sequence, is to linear attention. Padding and void keys are zeros.
 
-    `q` and `turned_q [B, T, K, G, H]`, `k` and `turned_k [B, T, K, H]`, `v [B, T, K, U]`: features, those turned by the
+    `q` and `turned_q [B, T, K, G, M]`, `k` and `turned_k [B, T, K, M]`, `v [B, T, K, U]`: features, those turned by the
     encoding, and values. `void [B, T, K]` is 1 for tokens without a meaning. `segment [B, T]`: the number of their
     document, 0 for padding.
     """
@@ -161,7 +161,7 @@ class Sums(NamedTuple):
 
 def _attended(
     encoding: Encoding,
-    feature: Callable[[jax.Array], jax.Array],
+    feature: FeatureMap,
     causal: bool,
     qkv: tuple[jax.Array, jax.Array, jax.Array],
     at: jax.Array,
@@ -171,7 +171,6 @@ def _attended(
 ) -> tuple[jax.Array, LinearState]:
     """The output and the state after it, of arguments that fit."""
     q, k, v = qkv
-    K, H = k.shape[2:]
     padding = segments[:, :, None] == 0
     nowhere = _nowhere(at)
     # What is not finite would reach every later token through the sums: it becomes 0, and is counted beside them.
@@ -181,20 +180,19 @@ def _attended(
     no_key = k_void | v_void | nowhere
     void_BTK = no_key & ~padding
     at = jnp.maximum(at, 0)
-    q_features = _featured(feature, q_clean)
-    k_features = _featured(feature, k_clean)
-    q_BTKGH = q_features.reshape(*q.shape[:2], K, -1, H)
+    q_features, turned_q = _features_of(feature, partial(encoding.rotate, params), q_clean, at, "query")
+    k_features, turned_k = _features_of(feature, partial(encoding.rotate, params), k_clean, at, "key")
+    grouped = (*q.shape[:2], k.shape[2], -1, q_features.shape[-1])
     absent = padding | void_BTK
-    k_BTKH = jnp.where(absent[..., None], 0.0, k_features)
-    # Features are turned, and not what they are made of: a rotation of the latter would not survive the map.
-    turned_BTNH = encoding.rotate(params, q_features, at, "query")
-    turned_q = turned_BTNH.reshape(q_BTKGH.shape)
-    turned_k = encoding.rotate(params, k_BTKH, at, "key")
+    k_BTKM = jnp.where(absent[..., None], 0.0, k_features)
+    turned_k = jnp.where(absent[..., None], 0.0, turned_k)
     void = void_BTK.astype(jnp.float32)
     out_size = (*q.shape[:3], v.shape[-1])
     if 0 in q.shape or 0 in v.shape:
         return jnp.zeros(out_size, q.dtype), before
-    tokens = LinearTokens(q_BTKGH, turned_q, k_BTKH, turned_k, v_clean, void, segments)
+    tokens = LinearTokens(
+        q_features.reshape(grouped), turned_q.reshape(grouped), k_BTKM, turned_k, v_clean, void, segments
+    )
     sums, after = _summed(tokens, before, causal)
     seen = sums.weight != 0
     # Twice, since a division by 0 that is not taken would still make the gradient NaN.
@@ -255,24 +253,36 @@ def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int])
         )
 
 
-def _featured(feature: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """The features of queries or keys. Errors: `InputError` where they are not as many as channels."""
+def _features_of(
+    feature: FeatureMap, rotate: Callable[..., jax.Array], x: jax.Array, at: jax.Array, role: Role
+) -> tuple[jax.Array, jax.Array]:
+    """The features of queries or keys, and the same turned.
+
+    Errors: `InputError` where a function makes another number of them than there are channels.
+    """
+    if isinstance(feature, Favor):
+        turned = rotate(x, at, role)
+        made = feature.of_keys(turned)
+        if role == "query":
+            made = feature.of_queries(turned)
+        return made, made
     if not callable(feature):
         raise InputError(f"feature is {feature!r}: needed is a function of an array, such as elu_plus_one")
     made = feature(x)
     if jnp.shape(made) != x.shape:
         raise InputError(f"feature made {jnp.shape(made)} of {x.shape}: needed are as many features as channels")
-    return made
+    # Features are turned, and not what they are made of: a rotation of the latter would not survive the map.
+    return made, rotate(made, at, role)
 
 
 def _empty(sizes: dict[str, int]) -> LinearState:
     B = sizes["B"]
     K = sizes["K"]
-    H = sizes["H"]
+    M = sizes["M"]
     U = sizes["U"]
     return LinearState(
-        products=jnp.zeros((B, K, H, U), jnp.float32),
-        features=jnp.zeros((B, K, H), jnp.float32),
+        products=jnp.zeros((B, K, M, U), jnp.float32),
+        features=jnp.zeros((B, K, M), jnp.float32),
         void=jnp.zeros((B, K), jnp.float32),
         count=jnp.zeros((), jnp.int32),
         # The document of tokens that no mask gives one: they go on with it.
@@ -282,11 +292,11 @@ def _empty(sizes: dict[str, int]) -> LinearState:
 
 def _full(tokens: LinearTokens, state: LinearState) -> tuple[Sums, LinearState]:
     """Every query sees the same: one state, and no order among the tokens."""
-    products = jnp.einsum("BTKH,BTKU->BKHU", tokens.turned_k, tokens.v)
+    products = jnp.einsum("BTKM,BTKU->BKMU", tokens.turned_k, tokens.v)
     features = jnp.sum(tokens.k, axis=1)
     void = jnp.sum(tokens.void, axis=1)
-    total = jnp.einsum("BTKGH,BKHU->BTKGU", tokens.turned_q, products)
-    weight = jnp.einsum("BTKGH,BKH->BTKG", tokens.q, features)[..., None]
+    total = jnp.einsum("BTKGM,BKMU->BTKGU", tokens.turned_q, products)
+    weight = jnp.einsum("BTKGM,BKM->BTKG", tokens.q, features)[..., None]
     length = tokens.q.shape[1]
     count = state.count + length
     after = LinearState(products, features, void, count, state.segment)
@@ -341,13 +351,13 @@ def _sums_of(state: LinearState, tokens: LinearTokens) -> Sums:
     seen = pairs[:, None, None].astype(jnp.float32)
     # The state is of one document: the queries of another know nothing of it.
     known = (segment == state.segment[:, None])[:, :, None, None, None]
-    multiply = partial(jnp.einsum, "BTKGH,BSKH->BKGTS")
+    multiply = partial(jnp.einsum, "BTKGM,BSKM->BKGTS")
     total = jnp.einsum("BKGTS,BSKU->BTKGU", multiply(tokens.turned_q, tokens.turned_k) * seen, tokens.v)
-    total_by_state = jnp.einsum("BTKGH,BKHU->BTKGU", tokens.turned_q, state.products)
+    total_by_state = jnp.einsum("BTKGM,BKMU->BTKGU", tokens.turned_q, state.products)
     total += jnp.where(known, total_by_state, 0.0)
     # The denominator is that of the features as they are: only the numerator is rotated.
     weight = jnp.einsum("BKGTS->BTKG", multiply(tokens.q, tokens.k) * seen)[..., None]
-    weight_by_state = jnp.einsum("BTKGH,BKH->BTKG", tokens.q, state.features)
+    weight_by_state = jnp.einsum("BTKGM,BKM->BTKG", tokens.q, state.features)
     weight += jnp.where(known, weight_by_state[..., None], 0.0)
     void = jnp.einsum("BTS,BSK->BTK", pairs.astype(jnp.float32), tokens.void)
     void += jnp.where(known[..., 0, 0], state.void[:, None], 0.0)
@@ -369,7 +379,7 @@ def _state_after(state: LinearState, tokens: LinearTokens) -> LinearState:
     unchanged = now == state.segment
     same = unchanged[:, None, None]
     products = jnp.where(same[..., None], state.products, 0.0)
-    products += jnp.einsum("BSKH,BSKU->BKHU", jnp.where(goes_on, tokens.turned_k, 0.0), tokens.v)
+    products += jnp.einsum("BSKM,BSKU->BKMU", jnp.where(goes_on, tokens.turned_k, 0.0), tokens.v)
     features = jnp.where(same, state.features, 0.0)
     features += jnp.sum(jnp.where(goes_on, tokens.k, 0.0), axis=1)
     void = jnp.where(same[..., 0], state.void, 0.0)
