@@ -106,7 +106,7 @@ def linear_attend(
     segments = documents(mask, sizes, last)
     before = state
     if before is None:
-        before = _empty(sizes)
+        before = empty_state(sizes)
     # Inside a shard_map what a loop carries differs between devices from its first round on.
     before = vary_alike(before, q, k, v, segments, positions)
     params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
@@ -246,7 +246,7 @@ def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int])
     have: Any = type(state).__name__
     if isinstance(state, LinearState):
         have = jax.tree.map(jnp.shape, state)
-    need = jax.tree.map(jnp.shape, jax.eval_shape(lambda: _empty(sizes)))
+    need = jax.tree.map(jnp.shape, jax.eval_shape(lambda: empty_state(sizes)))
     if have != need:
         raise InputError(
             f"linear attention got the state {have}: needed is one that it returned for as many rows and heads, {need}"
@@ -275,7 +275,8 @@ def _features_of(
     return made, rotate(made, at, role)
 
 
-def _empty(sizes: dict[str, int]) -> LinearState:
+def empty_state(sizes: dict[str, int]) -> LinearState:
+    """What linear attention keeps before the first token, for sizes by their letters."""
     B = sizes["B"]
     K = sizes["K"]
     M = sizes["M"]

@@ -18,6 +18,7 @@ from posjax.encodings.learned import Fill
 from posjax.encodings.traits import structure
 from posjax.errors import InputError
 from posjax.models import Architecture, EncodingParams, Transformer, build, constants_of
+from posjax.models.transformer import encodings_of
 
 Extension = Literal["linear", "ntk", "yarn"]
 Kind = Literal["raw", "windowed", "extension", "fill"]
@@ -173,7 +174,7 @@ def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
             return part.fill(own, trained, length, how)
         return own
 
-    for owner, encoding in model.encodings_of(name).items():
+    for owner, encoding in encodings_of(model.architecture, name).items():
         params = model.encodings[name][owner].get_value()
         # A chain keeps the parameters of its parts by name, a single encoding its own.
         if isinstance(encoding, Chain):

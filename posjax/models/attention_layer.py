@@ -38,6 +38,11 @@ class Call:
     probe: Probe | None = None
 
 
+jax.tree_util.register_dataclass(
+    Call, data_fields=["prepared", "cached", "memory", "key"], meta_fields=["may_end", "windowed", "probe"]
+)
+
+
 class AttentionLayer(nnx.Module):
     """Grouped-query attention whose positions are always explicit."""
 

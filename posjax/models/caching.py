@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from posjax.arguments import whole
-from posjax.attention import linear_attend
+from posjax.attention import Favor
+from posjax.attention.linear_attention import empty_state
 from posjax.errors import InputError
 from posjax.models.architecture import Architecture
 from posjax.models.attention_layer import AttentionLayer
@@ -67,13 +68,11 @@ def _entry(sublayer: Sublayer, module: Any, width: int, compute: Compute, room: 
         return _keys_values(sublayer, module, width, compute, room)
     if not isinstance(sublayer, LinearAttention):
         return None
-    N, K, H = sizes(sublayer, width)
-    # Of no tokens at all: the state that linear attention itself begins with.
-    q = jnp.zeros((room.rows, 0, N, H), compute.dtype)
-    k = jnp.zeros((room.rows, 0, K, H), compute.dtype)
-    v = jnp.zeros((room.rows, 0, K, H), compute.dtype)
-    _, state = linear_attend(q, k, v)
-    return state
+    _, K, H = sizes(sublayer, width)
+    letters = {"B": room.rows, "K": K, "M": H, "U": H}
+    if isinstance(sublayer.features, Favor):
+        letters["M"] = sublayer.features.features
+    return empty_state(letters)
 
 
 def _keys_values(sublayer: Attention, module: AttentionLayer, width: int, compute: Compute, room: Room) -> Entry:

@@ -9,10 +9,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posjax.attention import LinearState, linear_attend
+from posjax.attention.features import elu_plus_one
+from posjax.attention.linear_attention import FeatureMap
 from posjax.models.attention_layer import Call
 from posjax.models.compute import Compute
 from posjax.models.modules import DenseLayer, rowwise
 from posjax.models.parts import LinearAttention, sizes
+
+
+def feature_map(config: LinearAttention) -> FeatureMap:
+    """The map of queries and keys to features."""
+    if config.features == "elu":
+        return elu_plus_one
+    return config.features
 
 
 class LinearLayer(nnx.Module):
@@ -46,6 +55,7 @@ class LinearLayer(nnx.Module):
             params=prepared.raw,
             mask=prepared.mask,
             state=call.cached,
+            feature=feature_map(self.config),
         )
         # As in softmax attention: a row of padding is NaN, and may not enter the stream.
         if prepared.void is not None:

@@ -80,7 +80,9 @@ class OutputLayer(nnx.Module):
             real_BT = jnp.ones((1, T), bool)
         real_BT = jnp.broadcast_to(real_BT, (B, T))
         if self.config.pool == "mean":
-            shares = real_BT / jnp.maximum(jnp.sum(real_BT, axis=1, keepdims=True), 1)
+            counted_BT = real_BT.astype(jnp.float32)
+            total_B1 = jnp.sum(counted_BT, axis=1, keepdims=True)
+            shares = counted_BT / jnp.maximum(total_B1, 1)
             # By where, since what padding holds may be no number.
             held_BTD = jnp.where(real_BT[..., None], x_BTD, 0)
             mean_BD = jnp.einsum("BTD,BT->BD", held_BTD, shares.astype(x_BTD.dtype))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import jax
 
-from posjax.attention import Causal, Mask
+from posjax.attention import Causal, Favor, Mask
 from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.encodings.traits import embeds, moves_tokens, scores_content
@@ -129,16 +129,10 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Elu:
-    """The feature map `elu(x) + 1`. Source: Katharopoulos et al. 2020, arXiv:2006.16236, equation 7."""
-
-
-ELU = Elu()
-
-
-@dataclass(frozen=True)
 class LinearAttention:
     """A sublayer of linear attention: a state of fixed size in place of a cache, and an encoding that may rotate.
+
+    `features`: the map of queries and keys, "elu" for `elu(x) + 1`, or positive random ones, `Favor(...)`.
 
     Source: Su et al. 2021, arXiv:2104.09864, equation 19 (rotated); Choromanski et al. 2020, arXiv:2009.14794
     (random features).
@@ -152,7 +146,7 @@ class LinearAttention:
     encoding: Encoding = NO_POSITIONS
     mask: Mask = CAUSAL
     biases: tuple[Projection, ...] = ()
-    features: Elu = ELU
+    features: Literal["elu"] | Favor = "elu"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -103,11 +103,6 @@ class Transformer(nnx.Module):
     def vocabulary(self) -> int:
         return self.embedding.num_embeddings
 
-    def encodings_of(self, name: StackName) -> dict[str, Encoding]:
-        """Each encoding of a stack that learns for itself, by its name."""
-        owners = plan(self.architecture.stacks[name], self.architecture.width).owners
-        return {owner: encoding for owner, (encoding, _) in owners.items()}
-
     def __call__(
         self,
         tokens: jax.Array,
@@ -187,7 +182,7 @@ class Transformer(nnx.Module):
         self, name: StackName, tokens: jax.Array, positions: jax.Array | None, key: jax.Array | None
     ) -> jax.Array | None:
         """Where the encodings put the tokens, which have to do with a key alone."""
-        encodings = self.encodings_of(name)
+        encodings = encodings_of(self.architecture, name)
         coordinates = max(encoding.coordinates for encoding in encodings.values())
         if positions is not None:
             batch, count = tokens.shape
@@ -364,6 +359,13 @@ class Transformer(nnx.Module):
     def logits(self, x_BTD: jax.Array, may_end: bool = False) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`; `may_end`: rows of NaN are kept from the head's gradient."""
         return self.head(x_BTD, self.embedding.attend, may_end)
+
+
+# No method: `nnx.tabulate` asks every public one for arrays.
+def encodings_of(architecture: Architecture, name: StackName) -> dict[str, Encoding]:
+    """Each encoding of a stack that learns for itself, by its name."""
+    owners = plan(architecture.stacks[name], architecture.width).owners
+    return {owner: encoding for owner, (encoding, _) in owners.items()}
 
 
 def _at(given: Pass, positions: jax.Array | None) -> Pass:
