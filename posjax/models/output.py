@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -50,16 +48,14 @@ class OutputLayer(nnx.Module):
         self.table = table
         self.bias = bias
 
-    def __call__(
-        self, x_BTD: jax.Array, embedding: Callable[[jax.Array], jax.Array], may_end: bool = False
-    ) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, embedding: nnx.Embed, may_end: bool = False) -> jax.Array:
         """Float32 logits `[B, T, V]`, through the product with the `embedding` where they are tied."""
 
         def logits(x: jax.Array) -> jax.Array:
             if self.hidden is not None:
                 x = self.hidden(x)
             if self.table is None:
-                return embedding(x)
+                return embedding.attend(x)
             return self.table(x)
 
         # Whatever the model's dtype: a softmax and a loss are of float32.

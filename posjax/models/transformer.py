@@ -243,7 +243,10 @@ class Transformer(nnx.Module):
 
     # `nnx.tabulate` shows the arguments of every public call, and cannot show a mask, nor a value without its name.
     def _prepare(self, name: StackName, given: Pass) -> PreparedLayers:
-        learned: dict[str, Params] = {owner: held.get_value() for owner, held in self.encodings[name].items()}
+        held = self.encodings[name]
+        # Not by `items`, which `nnx.tabulate` takes for a method of a layer.
+        owners = encodings_of(self.architecture, name)
+        learned: dict[str, Params] = {owner: held[owner].get_value() for owner in owners}
         return prepare(self.architecture, name, learned, given)
 
     def cache(self, batch: int, size: int, *, positions: bool = False, memory: Memory | None = None) -> Cache:
@@ -358,7 +361,7 @@ class Transformer(nnx.Module):
 
     def logits(self, x_BTD: jax.Array, may_end: bool = False) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`; `may_end`: rows of NaN are kept from the head's gradient."""
-        return self.head(x_BTD, self.embedding.attend, may_end)
+        return self.head(x_BTD, self.embedding, may_end)
 
 
 # No method: `nnx.tabulate` asks every public one for arrays.
