@@ -122,4 +122,4 @@ def test_a_linen_layer_trains(encoding):
 def test_a_model_can_be_tabulated(encodings):
     model = build(small(*encodings, layers=2), 11, 0)
     shown = nnx.tabulate(model, jnp.ones((1, 4), jnp.int32))
-    assert "Transformer" in shown and "FeedForwardLayer" in shown
+    assert "Transformer" in shown and "FeedForw" in shown

@@ -138,11 +138,11 @@ class Block(nnx.Module):
         if call is None:
 
             def fed_forward(x: jax.Array) -> jax.Array:
-                return sublayer(before(x), key)
+                return sublayer(before(x), key=key)
 
             return rowwise(fed_forward, x_BTD, may_end), None, None
         normed_BTD = rowwise(before, x_BTD, may_end)
-        return sublayer(normed_BTD, call)
+        return sublayer(normed_BTD, call=call)
 
     def _norm_before(self, name: str) -> Any:
         if self.config.norm_at not in ("before", "both"):

@@ -309,7 +309,9 @@ class Transformer(nnx.Module):
                 entries = cache.layers[i]
             if keys is not None:
                 own_key = keys[i]
-            x_BTD, entries, saw = block(x_BTD, prepared, entries, memory=stream, key=own_key, probe=probe)
+            x_BTD, entries, saw = block(
+                x_BTD, prepared=prepared, entries=entries, memory=stream, key=own_key, probe=probe
+            )
             layers.append(entries)
             seen += saw
         if cache is not None:
@@ -361,7 +363,7 @@ class Transformer(nnx.Module):
 
     def logits(self, x_BTD: jax.Array, may_end: bool = False) -> jax.Array:
         """The stream to float32 logits `[B, T, V]`; `may_end`: rows of NaN are kept from the head's gradient."""
-        return self.head(x_BTD, self.embedding, may_end)
+        return self.head(x_BTD, embedding=self.embedding, may_end=may_end)
 
 
 # No method: `nnx.tabulate` asks every public one for arrays.
