@@ -1,1 +1,4 @@
-"""Published checkpoints: their files, their tensors under their names, and what a configuration says."""
+"""Published checkpoints: read as a `Transformer`, written as their publisher wrote them, described without weights."""
+
+from posjax.interop.describing import Description as Description, describe as describe
+from posjax.interop.reading import read as read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +99,8 @@ class Transformer(nnx.Module):
         self.encodings = nnx.Dict(encodings)
         self.norms = nnx.Dict(norms)
         self.head = OutputLayer(architecture.output, width, vocabulary, compute, rngs)
+        # What a reader of others' checkpoints keeps, to write the model again as it was.
+        self.published: Hashable | None = None
 
     @property
     def vocabulary(self) -> int:

@@ -1,0 +1,165 @@
+"""What configurations say, as values of an architecture: the parts that families share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+from posjax.attention import Mask, Window
+from posjax.encodings.base import Encoding
+from posjax.encodings.published import from_rope_parameters
+from posjax.encodings.published_families import READ
+from posjax.errors import InputError
+from posjax.interop.config import Config
+from posjax.models.architecture import EMBEDDING, Architecture, Embedding, Layer, Output, Stack
+from posjax.models.parts import CAUSAL, NORM, SCORES, Activation, Attention, FeedForward, Norm, Projection, Scores
+
+QKV: tuple[Projection, ...] = ("query", "key", "value")
+ALL: tuple[Projection, ...] = (*QKV, "out")
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+
+ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
+    {
+        "silu": "silu",
+        "swish": "silu",
+        "gelu": "gelu",
+        "gelu_new": "gelu_tanh",
+        "gelu_fast": "gelu_tanh",
+        "gelu_pytorch_tanh": "gelu_tanh",
+        "relu": "relu",
+        "relu2": "relu_squared",
+    }
+)
+"""The names that transformers has for them."""
+
+BY_FAMILY = ("no_rope_layers", "no_rope_layer_interval", "alibi", "alibi_bias_max", "use_logn_attn")
+"""Keys about rotation that say which layers turn: each family reads them, or they are refused."""
+
+
+def rotary(config: Config, layer_type: str | None = None) -> Encoding:
+    """The rotation that layers of a type have. Errors: `InputError` for keys about it that are not understood."""
+    encoding = from_rope_parameters(config.values, layer_type)
+    read = READ.difference(BY_FAMILY)
+    config.ignore(*read)
+    return encoding
+
+
+def activation(config: Config, *names: str, default: str | None = None) -> Activation:
+    """The function between the maps of a feed-forward."""
+    return ACTIVATIONS[config.text(*names, default=default, among=ACTIVATIONS)]
+
+
+def attention(
+    config: Config,
+    encoding: Encoding,
+    mask: Mask = CAUSAL,
+    biases: tuple[Projection, ...] = (),
+    scores: Scores = SCORES,
+) -> Attention:
+    """Attention with the heads of the usual three keys."""
+    heads = config.whole("num_attention_heads", "n_head", "n_heads")
+    shared = config.whole("num_key_value_heads", default=heads)
+    size = None
+    if config.get("head_dim") is not None:
+        size = config.whole("head_dim")
+    return Attention(heads, shared, size, encoding, mask, biases=biases, scores=scores)
+
+
+def biased(config: Config, key: str, default: bool = False) -> tuple[Projection, ...]:
+    """All projections or none have a bias, as a key says."""
+    if config.flag(key, default=default):
+        return ALL
+    return ()
+
+
+def rms(config: Config, default: float = 1e-6, offset: float = 0.0) -> Norm:
+    return Norm("rms", config.number("rms_norm_eps", default=default), offset=offset)
+
+
+def layer_norm(config: Config, *names: str, bias: bool = True, default: float = 1e-5) -> Norm:
+    epsilon = config.number(*(names or ("layer_norm_eps", "layer_norm_epsilon")), default=default)
+    return Norm("layer", epsilon, bias=bias)
+
+
+def layer_count(config: Config) -> int:
+    return config.whole("num_hidden_layers", "n_layer", "n_layers")
+
+
+def width(config: Config) -> int:
+    return config.whole("hidden_size", "n_embd", "d_model")
+
+
+def windowed(config: Config, default: int | None = None) -> Mask:
+    """Causal, within the sliding window that there is; `default` is that of a configuration that is silent."""
+    if "sliding_window" not in config.values and default is not None:
+        return CAUSAL & Window(default)
+    if config.get("sliding_window") is None:
+        return CAUSAL
+    return CAUSAL & Window(config.whole("sliding_window"))
+
+
+def layer_types(config: Config, implied: Sequence[str], *allowed: str) -> list[str]:
+    """The type of each layer; `implied` are those of a configuration that does not list them.
+
+    Errors: `InputError` for a list of another length, or another type.
+    """
+    given = config.get("layer_types")
+    if given is None:
+        return list(implied)
+    known = isinstance(given, list) and all(kind in allowed for kind in given)
+    if not known or len(given) != layer_count(config):
+        raise config.refusal(["layer_types"], f"{layer_count(config)} types, each {' or '.join(allowed)}")
+    return given
+
+
+def every(count: int, step: int, at_step: str, otherwise: str) -> list[str]:
+    """Layer types of which every `step`th differs: the last of each group.
+
+    >>> every(5, 2, "full", "sliding")
+    ['sliding', 'full', 'sliding', 'full', 'sliding']
+    """
+    found = [otherwise] * count
+    found[step - 1 :: step] = [at_step] * (count // step)
+    return found
+
+
+def stack(layers: Sequence[Layer], final_norm: Norm | None, **more: Any) -> Stack:
+    """Layers as the shortest pattern that they repeat."""
+    count = len(layers)
+    for length in range(1, count + 1):
+        if all(layer == layers[i % length] for i, layer in enumerate(layers)):
+            return Stack(count, tuple(layers[:length]), final_norm, **more)
+    raise InputError("a model without layers was described: needed is one or more")
+
+
+def decoder(
+    config: Config,
+    layers: Sequence[Layer],
+    final_norm: Norm | None,
+    output: Output,
+    embedding: Embedding = EMBEDDING,
+) -> Architecture:
+    """A decoder alone."""
+    return Architecture(width(config), stack(layers, final_norm), embedding=embedding, output=output)
+
+
+def alike(config: Config, layer: Layer) -> list[Layer]:
+    """As many of a layer as the model has."""
+    return [layer] * layer_count(config)
+
+
+def tied(config: Config, default: bool, **more: Any) -> Output:
+    """The output, tied to the embedding or not; `default`, where the configuration is silent."""
+    return Output(tied=config.flag("tie_word_embeddings", default=default), **more)
+
+
+def gated(config: Config, default: str = "silu", bias: bool = False) -> FeedForward:
+    """A gated feed-forward of the usual two keys."""
+    size = config.whole("intermediate_size")
+    return FeedForward(size, activation(config, "hidden_act", default=default), bias=bias)
+
+
+def head_norm(norm: Norm = NORM) -> Scores:
+    """Queries and keys normed over each head, with one scale for all heads."""
+    return Scores(norm=norm)

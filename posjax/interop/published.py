@@ -1,0 +1,136 @@
+"""A published model's tensors and ours, matched: each leaf of ours once, each tensor of theirs read or ignored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from posjax.errors import InputError
+from posjax.interop.config import Config
+from posjax.interop.family import Family, Rules, Spelling, spelled
+from posjax.interop.rules import Weight, require_covered
+from posjax.interop.sources import Source, everything
+
+LAYER = re.compile(r"^(blocks\.\w+|encodings\.\w+)\.(\d+)\.")
+"""Where in a path of ours the number of a layer stands."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a model that was read keeps, to be written again: its configuration as JSON, and how its names are spelled.
+
+    `kept`: tensors that were there besides the weights, with their types.
+    """
+
+    config: str
+    spelling: Spelling = ()
+    kept: tuple[tuple[str, str], ...] = ()
+
+
+def rule_of(rules: Rules, path: str, spelling: Spelling = ()) -> Weight:
+    """The rule of a parameter of ours. Errors: `InputError` where a family forgot one."""
+    rule = rules.get(path)
+    if rule is None:
+        layer = LAYER.match(path)
+        if layer is not None:
+            before, number = layer.groups()
+            template = rules.get(f"{before}.{{}}.{path[layer.end() :]}")
+            if template is not None:
+                rule = replace(template, key=template.key.replace("{}", number))
+    if rule is None:
+        raise InputError(f"no tensor of this family makes {path}: the architecture is not one that it publishes")
+    return replace(rule, key=spelled(rule.key, spelling))
+
+
+def leaves(model: nnx.Module) -> dict[str, Any]:
+    """The parameters of a model by their paths: `blocks.decoder.0.attention.query.kernel`."""
+    flat = nnx.to_flat_state(nnx.state(model))
+    return {".".join(map(str, path)): variable.get_value() for path, variable in flat}
+
+
+def spelling_of(family: Family, paths: Mapping[str, Any], rules: Rules, source: Source) -> Spelling:
+    """Which of its spellings a family's names have here: the one under which most are found."""
+
+    def found(spelling: Spelling) -> int:
+        keys = {rule_of(rules, path, spelling).key for path in paths}
+        return len(keys.intersection(source.tensors))
+
+    # The first of several that find as many.
+    return max(((), *family.spellings), key=found)
+
+
+def matched(family: Family, config: Config, shapes: Mapping[str, tuple[int, ...]], source: Source) -> Match:
+    """Which tensor makes each of our parameters, all of them checked before a number is read.
+
+    Errors: `InputError` names what is missing, left over or of another shape.
+    """
+    rules = family.weights(config)
+    spelling = spelling_of(family, shapes, rules, source)
+    found = {path: rule_of(rules, path, spelling) for path in shapes}
+    for path, rule in found.items():
+        rule.check(source.tensors, shapes[path])
+    read = {rule.key for rule in found.values()}
+    extra = dict(_twins(family, spelling, read, source))
+    fixed = {}
+    if family.fixed is not None:
+        fixed = {spelled(name, spelling): array for name, array in family.fixed(config).items()}
+    beside = [name for name in (*extra, *fixed) if name in source.tensors]
+    require_covered(source.tensors, list(found.values()), (*_patterns(family, spelling), *beside))
+    for name, other in extra.items():
+        _require_equal(name, _whole(source, other), source)
+    for name, array in fixed.items():
+        if name in source.tensors:
+            _require_equal(name, array, source)
+    kept = tuple((name, str(source.tensors[name].dtype)) for name in beside)
+    return Match(found, spelling, kept)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The rule of each parameter, and what else `Published` keeps."""
+
+    rules: Mapping[str, Weight]
+    spelling: Spelling
+    kept: tuple[tuple[str, str], ...]
+
+
+def _patterns(family: Family, spelling: Spelling) -> list[str]:
+    return [spelled(pattern, spelling) for pattern in family.ignored]
+
+
+def _twins(family: Family, spelling: Spelling, read: set[str], source: Source) -> list[tuple[str, str]]:
+    """The tensors that are another one again, and which."""
+    pairs = []
+    for copy, original in family.twins:
+        name, other = spelled(copy, spelling), spelled(original, spelling)
+        if name in source.tensors and name not in read and other in source.tensors:
+            pairs.append((name, other))
+    return pairs
+
+
+def _whole(source: Source, name: str) -> np.ndarray:
+    return source.part(name, everything(source.tensors[name].shape))
+
+
+def _require_equal(name: str, wanted: np.ndarray, source: Source) -> None:
+    stored = source.tensors[name]
+    same = stored.shape == wanted.shape
+    if same:
+        found = _whole(source, name)
+        same = np.array_equal(found, wanted.astype(found.dtype))
+    if not same:
+        raise InputError(
+            f"the tensor {name!r} is not what config.json says that it is, a copy of another or of a formula: weights "
+            "and config.json are of two models, or of a form that is not read"
+        )
+
+
+def abstract(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    """A parameter to be placed."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
