@@ -22,9 +22,10 @@ Fill = Literal["clamp", "wrap", "interpolate"]
 class Learned(Encoding):
     """A table with one trained row for each position, added to the embedding.
 
-        x[t] + table[p_t]
+        x[t] + table[offset + p_t]
 
-    `length`: the number of rows. `deviation`: the standard deviation of their initial values.
+    `length`: the number of positions. `deviation`: the standard deviation of the initial rows. `offset`: how many rows
+    there are before that of the first position; OPT's tables have two, which nothing reads.
 
     Convention: a position past the table gives NaN, never a reused row, since jit cannot raise.
 
@@ -32,7 +33,7 @@ class Learned(Encoding):
     Bad at: any length past the trained one: those rows do not exist or were never trained, and clamped, wrapped or
     zero rows fail alike; only interpolated rows stay near.
 
-    Errors: `InputError` for a length below 1 or a negative deviation.
+    Errors: `InputError` for a length below 1, a negative deviation, or a negative offset.
     Source: Gehring et al. 2017, arXiv:1705.03122, section 3.1; Devlin et al. 2018, arXiv:1810.04805.
 
     >>> import jax
@@ -43,21 +44,27 @@ class Learned(Encoding):
 
     length: Annotated[int, AtLeast(1, "the number of rows")] = 512
     deviation: Deviation = 0.02
+    offset: Annotated[int, AtLeast(0, "rows before the first position's")] = 0
 
     @property
     def max_length(self) -> int | None:
         return self.length
 
+    @property
+    def rows(self) -> int:
+        """Of the table."""
+        return self.offset + self.length
+
     def init(self, key: jax.Array, dims: Dims) -> Params:
-        shape = (self.length, dims.model_size)
+        shape = (self.rows, dims.model_size)
         drawn = jax.random.normal(key, shape, jnp.float32)
         return {"table": self.deviation * drawn}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
-        table = held(self, "table", params["table"], self.length, x.shape[-1])
-        index = jnp.where(outside, self.length, positions)
+        table = held(self, "table", params["table"], self.rows, x.shape[-1])
+        index = jnp.where(outside, self.rows, self.offset + positions)
         rows = table.at[index].get(mode="fill", fill_value=jnp.nan)
         # Added in float32 and rounded once: in bfloat16 a small row would vanish beside a large embedding.
         added = expand_rank(rows.astype(jnp.float32), x.ndim)
@@ -81,23 +88,29 @@ class Learned(Encoding):
         if how not in ("clamp", "wrap", "interpolate"):
             raise InputError(f"fill got how={how!r}: needed is 'clamp', 'wrap' or 'interpolate'")
         table = params["table"]
-        rows = jnp.arange(self.length)
-        held(self, "table", table, self.length, table.shape[-1])
-        if how == "clamp":
-            clamped = jnp.minimum(rows, trained - 1)
-            return {**params, "table": table[clamped]}
-        if how == "wrap":
-            wrapped = rows % trained
-            return {**params, "table": table[wrapped]}
-        # Where each row stands among the trained ones: the first on the first, the last on the last.
-        last = trained - 1
-        step = last / max(length - 1, 1)
-        scaled = rows.astype(jnp.float32) * step
-        place = jnp.minimum(scaled, last)
-        below = jnp.minimum(place.astype(jnp.int32), max(trained - 2, 0))
-        above = jnp.minimum(below + 1, last)
-        past = place - below.astype(jnp.float32)
-        part = past[:, None]
-        from_below = table[below] * (1 - part)
-        from_above = table[above] * part
-        return {**params, "table": from_below + from_above}
+        held(self, "table", table, self.rows, table.shape[-1])
+        unused, trained_rows = table[: self.offset], table[self.offset :]
+        filled = _filled(trained_rows, trained, length, how)
+        return {**params, "table": jnp.concatenate([unused, filled])}
+
+
+def _filled(table: jax.Array, trained: int, length: int, how: Fill) -> jax.Array:
+    rows = jnp.arange(table.shape[0])
+    if how == "clamp":
+        clamped = jnp.minimum(rows, trained - 1)
+        return table[clamped]
+    if how == "wrap":
+        wrapped = rows % trained
+        return table[wrapped]
+    # Where each row stands among the trained ones: the first on the first, the last on the last.
+    last = trained - 1
+    step = last / max(length - 1, 1)
+    scaled = rows.astype(jnp.float32) * step
+    place = jnp.minimum(scaled, last)
+    below = jnp.minimum(place.astype(jnp.int32), max(trained - 2, 0))
+    above = jnp.minimum(below + 1, last)
+    past = place - below.astype(jnp.float32)
+    part = past[:, None]
+    from_below = table[below] * (1 - part)
+    from_above = table[above] * part
+    return from_below + from_above

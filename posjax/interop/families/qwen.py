@@ -1,0 +1,47 @@
+"""Qwen 2, 2.5 and 3: Llama's layers, with biases of queries, keys and values, or norms of queries and keys."""
+
+from __future__ import annotations
+
+from posjax.attention import Mask, Window
+from posjax.interop.config import Config
+from posjax.interop.families import llama, values
+from posjax.interop.family import Family
+from posjax.models.architecture import Architecture, Layer
+from posjax.models.parts import CAUSAL, SCORES, Projection, Scores
+
+
+def masks(config: Config) -> dict[str, Mask]:
+    """The mask of each layer type; a window counts where `use_sliding_window` says so."""
+    if not config.flag("use_sliding_window", default=False):
+        config.ignore("sliding_window")
+        return {values.FULL: CAUSAL}
+    return {values.FULL: CAUSAL, values.SLIDING: CAUSAL & Window(config.whole("sliding_window", default=4096))}
+
+
+def _described(config: Config, biases: tuple[Projection, ...], scores: Scores) -> Architecture:
+    by_type = masks(config)
+    count = values.layer_count(config)
+    # The first layers see everything, and those from here on have the window.
+    whole = min(config.whole("max_window_layers", default=28, least=0), count)
+    implied = [values.FULL] * whole + [values.SLIDING] * (count - whole)
+    if values.SLIDING not in by_type:
+        implied = [values.FULL] * count
+    encoding = values.rotary(config)
+    layers = []
+    for kind in values.layer_types(config, implied, *by_type):
+        attention = values.attention(config, encoding, by_type[kind], biases, scores)
+        layers.append(Layer((attention, values.gated(config)), values.rms(config)))
+    return values.decoder(config, layers, values.rms(config), values.tied(config, False))
+
+
+def qwen2(config: Config) -> Architecture:
+    return _described(config, values.QKV, SCORES)
+
+
+def qwen3(config: Config) -> Architecture:
+    biases = values.biased(config, "attention_bias")
+    return _described(config, biases, values.head_norm(values.rms(config)))
+
+
+QWEN2 = Family(("qwen2",), qwen2, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+QWEN3 = Family(("qwen3",), qwen3, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
