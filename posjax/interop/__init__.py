@@ -2,3 +2,4 @@
 
 from posjax.interop.describing import Description as Description, describe as describe
 from posjax.interop.reading import read as read
+from posjax.interop.exporting import write as write
