@@ -83,13 +83,15 @@ class NormLayer(nnx.Module):
         square = jnp.mean(jnp.square(wide), axes, keepdims=True)
         factor = lax.rsqrt(square + self.config.epsilon)
         if self.scale is not None:
-            scale = self.scale.get_value()
+            # Checkpoints may hold it as anything narrower.
+            scale = self.scale.get_value().astype(jnp.float32)
             if self.config.offset:
                 scale = self.config.offset + scale
             factor = factor * expand_rank(scale, wide.ndim)
         y = wide * factor
         if self.bias is not None:
-            y = y + expand_rank(self.bias.get_value(), wide.ndim)
+            bias = self.bias.get_value().astype(jnp.float32)
+            y = y + expand_rank(bias, wide.ndim)
         return y.astype(self.dtype)
 
 

@@ -64,7 +64,8 @@ class OutputLayer(nnx.Module):
             out = out * self.config.multiplier
         # After the product with its multiplier, and before the cap, which bounds what is handed out.
         if self.bias is not None:
-            out = out + expand_rank(self.bias.get_value(), out.ndim)
+            bias = self.bias.get_value().astype(jnp.float32)
+            out = out + expand_rank(bias, out.ndim)
         if self.config.cap is not None:
             out = self.config.cap * jnp.tanh(out / self.config.cap)
         return out
