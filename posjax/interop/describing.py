@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from posjax.encodings.base import Dims, Encoding
 from posjax.errors import InputError
 from posjax.files import read_json
 from posjax.interop.config import Config
@@ -42,8 +43,7 @@ class Description:
         count = architecture.size(self.vocabulary)
         for stack in architecture.stacks.values():
             for encoding, sizes in plan(stack, architecture.width).owners.values():
-                learned = jax.eval_shape(encoding.init, jax.random.key(0), sizes)
-                count += sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(learned))
+                count += _learned(encoding, sizes)
         return count
 
     def required(self) -> Architecture:
@@ -85,6 +85,11 @@ def described(config: Config) -> Description:
     architecture = family_of(config).architecture(config)
     config.require_read()
     return Description(name, vocabulary, architecture)
+
+
+def _learned(encoding: Encoding, sizes: Dims) -> int:
+    made = jax.eval_shape(lambda key: encoding.init(key, sizes), jax.random.key(0))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(made))
 
 
 def family_of(config: Config) -> Family:

@@ -107,4 +107,3 @@ def _beside(
         array = fixed[name].astype(jnp.dtype(dtype))
         found[name] = Outgoing(array.shape, array.dtype, lambda array=array: array)
     return found
-

@@ -22,6 +22,8 @@ def rerotated(values: Mapping[str, Any], published: Architecture, now: Architect
     Errors: `InputError` for an encoding that no configuration of the family can say.
     """
     changed = _changed(published, now)
+    if not changed:
+        return dict(values)
     nested = values.get(NESTS[0]) or {}
     by_type = {kind: inner for kind, inner in nested.items() if isinstance(inner, Mapping)}
     if by_type:
@@ -32,8 +34,8 @@ def rerotated(values: Mapping[str, Any], published: Architecture, now: Architect
         return {**values, NESTS[0]: by_type}
     if len(changed) != 1:
         raise InputError(
-            f"the model has {len(changed)} encodings in other places than its configuration says: give write a config "
-            "that describes the model"
+            f"the model has other encodings for {', '.join(map(repr, changed))}, and its configuration names one for "
+            "all layers: give write a config that describes the model"
         )
     encoding = next(iter(changed.values()))
     rest = {key: value for key, value in values.items() if key not in SAID}

@@ -66,7 +66,7 @@ def _require_same(found: Encoding, other: Encoding, sizes: Dims) -> None:
 
 def _learned(encoding: Encoding, sizes: Dims) -> Any:
     """Structure and shapes of what it learns."""
-    made = jax.eval_shape(encoding.init, jax.random.key(0), sizes)
+    made = jax.eval_shape(lambda key: encoding.init(key, sizes), jax.random.key(0))
     return jax.tree.map(lambda leaf: leaf.shape, made)
 
 

@@ -86,7 +86,7 @@ def weights(config: Config) -> Rules:
 
 
 FAMILY = Family(
-    ("falcon", "RefinedWeb", "RefinedWebModel"),
+    ("falcon",),
     architecture,
     weights,
     twins=(("lm_head.weight", "transformer.word_embeddings.weight"),),

@@ -43,9 +43,7 @@ def sublayers() -> Rules:
 
 def before() -> Rules:
     """The norms of sublayers that stand before them."""
-    return names.norm("attention_norm", "input_layernorm") | names.norm(
-        "feed_forward_norm", "post_attention_layernorm"
-    )
+    return names.norm("attention_norm", "input_layernorm") | names.norm("feed_forward_norm", "post_attention_layernorm")
 
 
 def around(rules: Rules) -> Rules:

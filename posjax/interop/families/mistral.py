@@ -16,6 +16,4 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, values.rms(config), values.tied(config, False))
 
 
-FAMILY = Family(
-    ("mistral", "ministral3"), architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS
-)
+FAMILY = Family(("mistral", "ministral3"), architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

@@ -60,6 +60,4 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(
-    ("mpt",), architecture, weights, twins=(("lm_head.weight", "transformer.wte.weight"),)
-)
+FAMILY = Family(("mpt",), architecture, weights, twins=(("lm_head.weight", "transformer.wte.weight"),))

@@ -59,10 +59,13 @@ def attention(
 ) -> Attention:
     """Attention with the heads of the usual three keys."""
     heads = config.whole("num_attention_heads", "n_head", "n_heads")
-    shared = config.whole("num_key_value_heads", default=heads)
-    size = None
-    if config.get("head_dim") is not None:
-        size = config.whole("head_dim")
+    # What is usual is left out, so that equal models are equal values.
+    shared: int | None = config.whole("num_key_value_heads", default=heads)
+    if shared == heads:
+        shared = None
+    size: int | None = config.whole("head_dim", default=max(width(config) // heads, 1))
+    if size == width(config) / heads:
+        size = None
     return Attention(heads, shared, size, encoding, mask, biases=biases, scores=scores)
 
 
