@@ -1,4 +1,4 @@
-"""Folders that transformers wrote, with the logits that it computes: four in the checkout, the others where they are."""
+"""Folders that transformers wrote, with the logits that it computes: four of them here, and others where they are."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ import posjax.interop.reading as reading
 from posjax import Alibi, InputError, Learned, NoPE, Rope, T5Bias, Yarn
 from posjax.interop import describe, read, write
 from posjax.interop.published import leaves
+from posjax.interop.writing import write_folder
 from posjax.models import build, decoder
 from tests.interop.checkpoints import HERE, expected, loaded, logits, need, tensors
 from tests.interop.folders import edited, held
-from posjax.interop.writing import write_folder
 
 LLAMA = HERE / "llama"
 

@@ -14,8 +14,8 @@ def architecture(config: Config) -> Architecture:
     config.only("apply_residual_connection_post_layernorm", False)
     # How products were once computed, in slices or fused, and for how long it was trained.
     config.ignore("pretraining_tp", "slow_but_exact", "seq_length", "skip_bias_add", "skip_bias_add_qkv")
-    config.ignore("attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion", "unk_token_id")
-    width = config.whole("hidden_size", "n_embed")
+    config.ignore("attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion", "offset_alibi")
+    width = values.width(config)
     norm = values.layer_norm(config)
     attention = values.attention(config, Alibi(), biases=values.ALL)
     inner = FeedForward(4 * width, "gelu_tanh", gated=False, bias=True)

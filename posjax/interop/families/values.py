@@ -90,7 +90,7 @@ def layer_count(config: Config) -> int:
 
 
 def width(config: Config) -> int:
-    return config.whole("hidden_size", "n_embd", "d_model")
+    return config.whole("hidden_size", "n_embd", "n_embed", "d_model")
 
 
 def windowed(config: Config, default: int | None = None) -> Mask:
