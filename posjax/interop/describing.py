@@ -15,7 +15,7 @@ from posjax.errors import InputError
 from posjax.files import read_json
 from posjax.interop.config import Config
 from posjax.interop.families import BEYOND, NAMED
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 from posjax.interop.files import AGAIN, CONFIG
 from posjax.interop.hub import locate
 from posjax.interop.llama2c import open_llama2c
@@ -41,6 +41,7 @@ class Description:
         """How many there are, with what encodings learn. Errors: `InputError` for a model without an architecture."""
         architecture = self.required()
         count = architecture.size(self.vocabulary)
+        # Tables of positions and of distances are published as weights like others.
         for stack in architecture.stacks.values():
             for encoding, sizes in plan(stack, architecture.width).owners.values():
                 count += _learned(encoding, sizes)
@@ -71,6 +72,7 @@ def describe(source: str | Path | Mapping[str, Any]) -> Description:
     path = locate(source)
     if path.is_dir():
         path = path / CONFIG
+    # A path that is not there is told by the reader of JSON, by its name.
     if path.suffix == ".json" or not path.exists():
         return described(Config(read_json(path, AGAIN), str(path)))
     return described(Config(open_llama2c(path).config(), str(path)))
@@ -82,17 +84,19 @@ def described(config: Config) -> Description:
     vocabulary = config.whole("vocab_size")
     if name in BEYOND:
         return Description(name, vocabulary, None, BEYOND[name])
+    # The family reads what it knows; what then is left may change the computation.
     architecture = family_of(config).architecture(config)
     config.require_read()
     return Description(name, vocabulary, architecture)
 
 
 def _learned(encoding: Encoding, sizes: Dims) -> int:
+    # Shapes alone: a table may be large.
     made = jax.eval_shape(lambda key: encoding.init(key, sizes), jax.random.key(0))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(made))
 
 
-def family_of(config: Config) -> Family:
+def family_of(config: Config) -> ModelFamily:
     """The family of a configuration. Errors: `InputError` for one that is not read."""
     name = config.family
     if name not in NAMED:

@@ -13,7 +13,7 @@ import numpy as np
 from posjax.errors import InputError
 from posjax.interop.config import Config
 from posjax.interop.describing import described, family_of
-from posjax.interop.family import Family, spelled
+from posjax.interop.family import ModelFamily, spelled
 from posjax.interop.published import Published, leaves, rule_of
 from posjax.interop.rerotating import rerotated
 from posjax.interop.writing import LIMIT, Outgoing, outgoing, write_folder
@@ -50,6 +50,7 @@ def write(
 
 
 def _published(model: Transformer, config: Mapping[str, Any] | None) -> Published:
+    # A configuration that is given speaks of the usual names, whatever those were that the model was read from.
     if config is not None:
         return Published(json.dumps(dict(config)))
     if not isinstance(model.published, Published):
@@ -71,8 +72,10 @@ def _describing(model: Transformer, values: dict[str, Any]) -> dict[str, Any]:
             f"the model has a vocabulary of {model.vocabulary} and its configuration one of {description.vocabulary}: "
             "give write a config that describes the model"
         )
+    # Equal to the letter: also keys that change nothing stay as they were published.
     if description.architecture == model.architecture:
         return values
+    # What is written is read once more in here, so that no configuration describes another model than its weights.
     changed = rerotated(values, description.required(), model.architecture)
     if described(Config(changed)).architecture != model.architecture:
         raise InputError(
@@ -85,6 +88,7 @@ def _describing(model: Transformer, values: dict[str, Any]) -> dict[str, Any]:
 def _typed(values: dict[str, Any], model: Transformer) -> dict[str, Any]:
     """The configuration with the type of the weights, where it says one."""
     stored = {str(leaf.dtype) for leaf in leaves(model).values()}
+    # Of several types the configuration says the one that it was published with.
     if len(stored) > 1:
         return values
     said = dict.fromkeys((key for key in TYPES if values.get(key) is not None), stored.pop())
@@ -92,7 +96,7 @@ def _typed(values: dict[str, Any], model: Transformer) -> dict[str, Any]:
 
 
 def _beside(
-    family: Family, config: Config, published: Published, tensors: Mapping[str, Outgoing]
+    family: ModelFamily, config: Config, published: Published, tensors: Mapping[str, Outgoing]
 ) -> dict[str, Outgoing]:
     """The tensors that were there besides the weights, and are another of them or a formula."""
     fixed: dict[str, np.ndarray] = {}
@@ -101,6 +105,7 @@ def _beside(
     twins = {spelled(copy, published.spelling): spelled(one, published.spelling) for copy, one in family.twins}
     found = {}
     for name, dtype in published.kept:
+        # Its original is on its way already.
         if name in twins:
             found[name] = tensors[twins[name]]
             continue

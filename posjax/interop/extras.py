@@ -10,6 +10,7 @@ from posjax.errors import InputError
 
 def package(name: str, purpose: str) -> ModuleType:
     """A package of the extra `hf`. Errors: `InputError` with what to install, where it is missing."""
+    # By name, so that importing posjax needs none of them.
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -20,7 +20,7 @@ Spelling = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """How the models of some model types are read and written.
 
     `spellings`: the other ways in which its names are written. `ignored`: patterns of tensors that hold no weights of
@@ -43,6 +43,7 @@ def spelled(name: str, spelling: Spelling) -> str:
     >>> spelled("transformer.h.0.ln_1.weight", (("transformer.", ""),))
     'h.0.ln_1.weight'
     """
+    # One after another, so that a spelling may both rename and shorten.
     for ours, theirs in spelling:
         name = name.replace(ours, theirs)
     return name

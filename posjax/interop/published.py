@@ -13,7 +13,7 @@ from flax import nnx
 
 from posjax.errors import InputError
 from posjax.interop.config import Config
-from posjax.interop.family import Family, Rules, Spelling, spelled
+from posjax.interop.family import ModelFamily, Rules, Spelling, spelled
 from posjax.interop.rules import Weight, require_covered
 from posjax.interop.sources import Source, everything
 
@@ -36,6 +36,7 @@ class Published:
 def rule_of(rules: Rules, path: str, spelling: Spelling = ()) -> Weight:
     """The rule of a parameter of ours. Errors: `InputError` where a family forgot one."""
     rule = rules.get(path)
+    # What only some layers have is named whole; all else once, for every layer.
     if rule is None:
         layer = LAYER.match(path)
         if layer is not None:
@@ -54,18 +55,19 @@ def leaves(model: nnx.Module) -> dict[str, Any]:
     return {".".join(map(str, path)): variable.get_value() for path, variable in flat}
 
 
-def spelling_of(family: Family, paths: Mapping[str, Any], rules: Rules, source: Source) -> Spelling:
+def spelling_of(family: ModelFamily, paths: Mapping[str, Any], rules: Rules, source: Source) -> Spelling:
     """Which of its spellings a family's names have here: the one under which most are found."""
 
     def found(spelling: Spelling) -> int:
         keys = {rule_of(rules, path, spelling).key for path in paths}
         return len(keys.intersection(source.tensors))
 
+    # Messages then speak of the names that the files have, and not of another spelling's.
     # The first of several that find as many.
     return max(((), *family.spellings), key=found)
 
 
-def matched(family: Family, config: Config, shapes: Mapping[str, tuple[int, ...]], source: Source) -> Match:
+def matched(family: ModelFamily, config: Config, shapes: Mapping[str, tuple[int, ...]], source: Source) -> Match:
     """Which tensor makes each of our parameters, all of them checked before a number is read.
 
     Errors: `InputError` names what is missing, left over or of another shape.
@@ -73,6 +75,7 @@ def matched(family: Family, config: Config, shapes: Mapping[str, tuple[int, ...]
     rules = family.weights(config)
     spelling = spelling_of(family, shapes, rules, source)
     found = {path: rule_of(rules, path, spelling) for path in shapes}
+    # Everything is looked at before anything is read: a model may take minutes to read.
     for path, rule in found.items():
         rule.check(source.tensors, shapes[path])
     read = {rule.key for rule in found.values()}
@@ -80,6 +83,7 @@ def matched(family: Family, config: Config, shapes: Mapping[str, tuple[int, ...]
     fixed = {}
     if family.fixed is not None:
         fixed = {spelled(name, spelling): array for name, array in family.fixed(config).items()}
+    # What is there again, or follows from the configuration, is held to it, and then read no more.
     beside = [name for name in (*extra, *fixed) if name in source.tensors]
     require_covered(source.tensors, list(found.values()), (*_patterns(family, spelling), *beside))
     for name, other in extra.items():
@@ -87,6 +91,7 @@ def matched(family: Family, config: Config, shapes: Mapping[str, tuple[int, ...]
     for name, array in fixed.items():
         if name in source.tensors:
             _require_equal(name, array, source)
+    # Their types are kept, since nothing else will say in which they were.
     kept = tuple((name, str(source.tensors[name].dtype)) for name in beside)
     return Match(found, spelling, kept)
 
@@ -100,15 +105,16 @@ class Match:
     kept: tuple[tuple[str, str], ...]
 
 
-def _patterns(family: Family, spelling: Spelling) -> list[str]:
+def _patterns(family: ModelFamily, spelling: Spelling) -> list[str]:
     return [spelled(pattern, spelling) for pattern in family.ignored]
 
 
-def _twins(family: Family, spelling: Spelling, read: set[str], source: Source) -> list[tuple[str, str]]:
+def _twins(family: ModelFamily, spelling: Spelling, read: set[str], source: Source) -> list[tuple[str, str]]:
     """The tensors that are another one again, and which."""
     pairs = []
     for copy, original in family.twins:
         name, other = spelled(copy, spelling), spelled(original, spelling)
+        # A model that is not tied reads the table as its own.
         if name in source.tensors and name not in read and other in source.tensors:
             pairs.append((name, other))
     return pairs

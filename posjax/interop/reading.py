@@ -62,23 +62,27 @@ def read(
     # Shapes alone: initial weights would take the memory of a second model.
     model = nnx.eval_shape(lambda: build(architecture, description.vocabulary, 0, compute))
     shapes = {path: leaf.shape for path, leaf in leaves(model).items()}
+    # From here on nothing can be missing but the numbers themselves.
     match = matched(family_of(config), config, shapes, held)
     arrays = {}
     for name, rule in match.rules.items():
         shape = shapes[name]
         wanted = abstract(shape, _dtype(dtype, held.tensors[rule.key].dtype), _where(sharding, name, shape))
+        # One after another: a host that holds two at once needs the memory of the largest twice.
         arrays[name] = place(held, rule, wanted)
     graph, state = nnx.split(model)
     flat = []
     for at, variable in nnx.to_flat_state(state):
         flat.append((at, variable.replace(arrays[".".join(map(str, at))])))
     filled: Transformer = nnx.merge(graph, nnx.from_flat_state(flat))
+    # Text, since whatever a module keeps that is no array has to be hashable.
     filled.published = Published(json.dumps(held.config()), match.spelling, match.kept)
     return filled
 
 
 def opened(path: Path) -> Folder | Llama2c:
     """The tensors of a folder, or of a file of llama2.c's."""
+    # A file of a folder is refused with its remedy by who reads folders.
     if path.is_file() and path.suffix not in (".safetensors", ".json"):
         return open_llama2c(path)
     return open_folder(path)

@@ -27,6 +27,7 @@ def rerotated(values: Mapping[str, Any], published: Architecture, now: Architect
     nested = values.get(NESTS[0]) or {}
     by_type = {kind: inner for kind, inner in nested.items() if isinstance(inner, Mapping)}
     if by_type:
+        # Layer types that turn alike are changed together, each where it is named.
         for kind in by_type:
             found = from_rope_parameters(values, kind)
             if found in changed:
@@ -54,6 +55,7 @@ def _changed(published: Architecture, now: Architecture) -> dict[Encoding, Encod
         places = zip(before.layer(layer).sublayers, after.layer(layer).sublayers, strict=False)
         for one, other in places:
             found, given = getattr(one, "encoding", None), getattr(other, "encoding", None)
+            # Feed-forwards have none.
             if found is None or given is None or found == given:
                 continue
             if changed.setdefault(found, given) != given:

@@ -34,6 +34,7 @@ def swapped(architecture: Architecture, encoding: Encoding | Callable[[Encoding]
 def _layer(layer: Layer, width: int, encoding: Encoding | Callable[[Encoding], Encoding]) -> Layer:
     sublayers = []
     for sublayer in layer.sublayers:
+        # Cross attention has no positions to speak of, and an encoder beside a decoder is another stack.
         if isinstance(sublayer, Attention) and sublayer.keys_from == "stream":
             found = sublayer.encoding
             other = _other(found, encoding)
@@ -57,6 +58,7 @@ def _other(found: Encoding, encoding: Encoding | Callable[[Encoding], Encoding])
 
 
 def _require_same(found: Encoding, other: Encoding, sizes: Dims) -> None:
+    # What was trained would be left over, or what is needed was never trained.
     if _learned(found, sizes) != _learned(other, sizes) or embeds(found) != embeds(other):
         raise InputError(
             f"the model has {found!r} and was given {other!r}, which learns {_told(other, sizes)} where "

@@ -28,9 +28,9 @@ from posjax.interop.families import (
     t5,
 )
 from posjax.interop.families.beyond import BEYOND as BEYOND
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 
-FAMILIES: tuple[Family, ...] = (
+FAMILIES: tuple[ModelFamily, ...] = (
     llama.FAMILY,
     mistral.FAMILY,
     qwen.QWEN2,

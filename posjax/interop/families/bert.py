@@ -11,7 +11,7 @@ from posjax.encodings.base import Encoding
 from posjax.encodings.learned import Learned
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.interop.rules import Weight
 from posjax.models.architecture import Architecture, Embedding, Hidden, Layer, Output
 from posjax.models.parts import FeedForward
@@ -26,17 +26,19 @@ HEAD_TWINS = (
 )
 
 
-def bert(config: Config) -> Architecture:
+def _bert(config: Config) -> Architecture:
     config.only("position_embedding_type", "absolute")
     return _described(config, Learned(config.whole("max_position_embeddings", default=512)))
 
 
-def roformer(config: Config) -> Architecture:
+def _roformer(config: Config) -> Architecture:
+    # A narrower table is projected, by weights that no place here has.
     config.only("embedding_size", values.width(config))
     return _described(config, values.rotary(config))
 
 
 def _described(config: Config, encoding: Encoding) -> Architecture:
+    # As a decoder it has a causal mask, and reads an encoder.
     config.only("is_decoder", False)
     config.only("add_cross_attention", False)
     config.only("tie_word_embeddings", True)
@@ -83,6 +85,7 @@ def _table(config: Config) -> Mapping[str, np.ndarray]:
     size = values.width(config) // heads
     pair = np.arange(size // 2)
     angles = np.arange(length)[:, None] / np.power(10000, 2 * pair / size)
+    # Both halves have the same angles, which the model computes from here as it does for any rotation.
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     return {"roformer.encoder.embed_positions.weight": table.astype(np.float32)}
 
@@ -95,12 +98,12 @@ def _roformer_weights(config: Config) -> Rules:
     return _weights("roformer")
 
 
-BERT = Family(
+BERT = ModelFamily(
     ("bert",),
-    bert,
+    _bert,
     _bert_weights,
     spellings=(OLDER,),
     ignored=(*HEADS, "bert.embeddings.position_ids"),
     twins=HEAD_TWINS,
 )
-ROFORMER = Family(("roformer",), roformer, _roformer_weights, spellings=(OLDER,), ignored=HEADS, fixed=_table)
+ROFORMER = ModelFamily(("roformer",), _roformer, _roformer_weights, spellings=(OLDER,), ignored=HEADS, fixed=_table)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from posjax.encodings.alibi import Alibi
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Embedding, Layer
 from posjax.models.parts import FeedForward
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
+    # The stream would then be the normed one.
     config.only("apply_residual_connection_post_layernorm", False)
     # How products were once computed, in slices or fused, and for how long it was trained.
     config.ignore("pretraining_tp", "slow_but_exact", "seq_length", "skip_bias_add", "skip_bias_add_qkv")
@@ -18,6 +19,7 @@ def architecture(config: Config) -> Architecture:
     width = values.width(config)
     norm = values.layer_norm(config)
     attention = values.attention(config, Alibi(), biases=values.ALL)
+    # Its gelu is written out by a tanh, and no key says so.
     inner = FeedForward(4 * width, "gelu_tanh", gated=False, bias=True)
     layers = values.alike(config, Layer((attention, inner), norm))
     return Architecture(
@@ -28,7 +30,7 @@ def architecture(config: Config) -> Architecture:
     )
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     heads = config.whole("num_attention_heads", "n_head")
     layer = (
         names.joined("self_attention.query_key_value", heads, heads, "(K part H)")
@@ -46,10 +48,10 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("bloom",),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     spellings=((("transformer.", ""),),),
     twins=(("lm_head.weight", "transformer.word_embeddings.weight"),),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL, NO_POSITIONS, SCORES, Attention, Norm, Scores
 
@@ -13,6 +13,7 @@ from posjax.models.parts import CAUSAL, NO_POSITIONS, SCORES, Attention, Norm, S
 def _around(config: Config, attentions: list[Attention]) -> Architecture:
     norm = values.layer_norm(config, bias=False)
     gated = values.gated(config)
+    # One norm, without a bias, before both.
     layers = [Layer((attention, gated), norm, parallel=True, shared_norm=True) for attention in attentions]
     # What stands there for code that does not read it.
     config.ignore("pretraining_tp", "use_embedding_sharing", "use_gated_activation", "use_parallel_block")
@@ -21,7 +22,7 @@ def _around(config: Config, attentions: list[Attention]) -> Architecture:
     return values.decoder(config, layers, norm, output)
 
 
-def cohere(config: Config) -> Architecture:
+def _cohere(config: Config) -> Architecture:
     biases = values.biased(config, "attention_bias")
     scores = SCORES
     if config.flag("use_qk_norm", default=False):
@@ -31,7 +32,7 @@ def cohere(config: Config) -> Architecture:
     return _around(config, [attention] * values.layer_count(config))
 
 
-def cohere2(config: Config) -> Architecture:
+def _cohere2(config: Config) -> Architecture:
     config.only("use_qk_norm", False)
     config.only("position_embedding_type", "rope_gptj")
     config.only("rotary_pct", 1.0)
@@ -50,12 +51,12 @@ def cohere2(config: Config) -> Architecture:
     return _around(config, attentions)
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     rules = llama.sublayers() | names.norm("attention_norm", "input_layernorm")
     rules |= names.norm("attention.query_norm", "self_attn.q_norm", "N H -> N H")
     rules |= names.norm("attention.key_norm", "self_attn.k_norm", "N H -> N H")
     return llama.around(rules)
 
 
-COHERE = Family(("cohere",), cohere, weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
-COHERE2 = Family(("cohere2",), cohere2, weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+COHERE = ModelFamily(("cohere",), _cohere, _weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+COHERE2 = ModelFamily(("cohere2",), _cohere2, _weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

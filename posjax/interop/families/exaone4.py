@@ -6,12 +6,12 @@ from posjax.attention import Mask
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import llama, olmo, values
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL, NO_POSITIONS
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     rotary = values.rotary(config)
     count = values.layer_count(config)
     parts: dict[str, tuple[Encoding, Mask]] = {values.FULL: (rotary, CAUSAL)}
@@ -26,6 +26,7 @@ def architecture(config: Config) -> Architecture:
     layers = []
     for kind in values.layer_types(config, kinds, *parts):
         encoding, mask = parts[kind]
+        # Norms come after sublayers, and those of queries and keys before the rotation.
         attention = values.attention(config, encoding, mask, scores=values.head_norm(norm))
         layers.append(Layer((attention, values.gated(config)), norm, "after"))
     return values.decoder(config, layers, norm, values.tied(config, False))
@@ -42,4 +43,4 @@ def _kinds(config: Config, count: int) -> list[str]:
     return values.every(count, config.whole("sliding_window_pattern", default=4), values.FULL, values.SLIDING)
 
 
-FAMILY = Family(("exaone4",), architecture, olmo.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(("exaone4",), _architecture, olmo.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

@@ -6,7 +6,7 @@ from posjax.encodings.alibi import Alibi
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import Attention, FeedForward
 
@@ -34,7 +34,7 @@ def _two_norms(config: Config) -> bool:
     return config.flag("new_decoder_architecture", default=False) and count == 2
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     heads, shared = _heads(config)
     width = values.width(config)
     parallel = _parallel(config)
@@ -65,9 +65,10 @@ def _encoding(config: Config, head_size: int) -> Encoding:
     return Alibi(factor=head_size**0.5)
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     heads, shared = _heads(config)
     layer = (
+        # Each group's queries, then its key and its value.
         names.joined("self_attention.query_key_value", heads, shared, "(K part H)")
         | names.output("self_attention", "dense")
         | names.plain("mlp", "dense_h_to_4h dense_4h_to_h")
@@ -85,9 +86,9 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("falcon",),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     twins=(("lm_head.weight", "transformer.word_embeddings.weight"),),
 )

@@ -8,7 +8,7 @@ from posjax.attention import Window
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Embedding, Layer, Output
 from posjax.models.parts import CAUSAL, FeedForward, Norm, Scores
 
@@ -27,17 +27,18 @@ def _feed_forward(config: Config) -> FeedForward:
 
 
 def _embedding(config: Config) -> Embedding:
+    # The table is that of the logits too, whose rows are small.
     return Embedding(multiplier=values.width(config) ** 0.5)
 
 
-def gemma(config: Config) -> Architecture:
+def _gemma(config: Config) -> Architecture:
     biases = values.biased(config, "attention_bias")
     attention = values.attention(config, values.rotary(config), biases=biases)
     layers = values.alike(config, Layer((attention, _feed_forward(config)), _norm(config)))
     return values.decoder(config, layers, _norm(config), values.tied(config, True), _embedding(config))
 
 
-def gemma2(config: Config) -> Architecture:
+def _gemma2(config: Config) -> Architecture:
     scores = Scores(_scale(config), cap=_cap(config, "attn_logit_softcapping", 50.0))
     encoding = values.rotary(config)
     alternating = values.every(values.layer_count(config), 2, values.FULL, values.SLIDING)
@@ -46,8 +47,9 @@ def gemma2(config: Config) -> Architecture:
     return _described(config, encodings, alternating, scores, output)
 
 
-def gemma3(config: Config) -> Architecture:
+def _gemma3(config: Config) -> Architecture:
     scores = Scores(_scale(config), _norm(config), cap=_cap(config, "attn_logit_softcapping", None))
+    # Near layers turn fast and far ones slowly, each by a base of its own.
     encodings = {kind: values.rotary(config, kind) for kind in (values.FULL, values.SLIDING)}
     step = config.whole("sliding_window_pattern", "_sliding_window_pattern", default=6)
     mostly = values.every(values.layer_count(config), step, values.FULL, values.SLIDING)
@@ -84,7 +86,7 @@ def _cap(config: Config, key: str, default: float | None) -> float | None:
     return config.number(key)
 
 
-def sandwiched(config: Config) -> Rules:
+def _sandwiched(config: Config) -> Rules:
     """Llama's weights with norms on both sides of each sublayer."""
     norms = (
         names.norm("attention_norm", "input_layernorm")
@@ -95,6 +97,6 @@ def sandwiched(config: Config) -> Rules:
     return llama.around(llama.sublayers() | norms)
 
 
-GEMMA = Family(("gemma",), gemma, llama.weights, twins=llama.TWINS)
-GEMMA2 = Family(("gemma2",), gemma2, sandwiched, twins=llama.TWINS)
-GEMMA3 = Family(("gemma3_text",), gemma3, sandwiched, twins=llama.TWINS)
+GEMMA = ModelFamily(("gemma",), _gemma, llama.weights, twins=llama.TWINS)
+GEMMA2 = ModelFamily(("gemma2",), _gemma2, _sandwiched, twins=llama.TWINS)
+GEMMA3 = ModelFamily(("gemma3_text",), _gemma3, _sandwiched, twins=llama.TWINS)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from posjax.encodings.learned import Learned
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.interop.rules import Part, Weight
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import FeedForward
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     config.only("scale_attn_weights", True)
     config.only("scale_attn_by_inverse_layer_idx", False)
     config.only("add_cross_attention", False)
@@ -29,8 +29,9 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, norm, values.tied(config, True))
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     layer = names.norm("attention_norm", "ln_1") | names.norm("feed_forward_norm", "ln_2")
+    # All queries, then all keys, then all values.
     for at, name in enumerate(("query", "key", "value")):
         part = Part(at, 1, 3)
         layer[f"attention.{name}.kernel"] = Weight("attn.c_attn.weight", "D (part N H) -> D (part N) H", part)
@@ -49,10 +50,10 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("gpt2",),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     spellings=((("transformer.", ""),),),
     # Masks that older files hold.
     ignored=("transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias"),

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import FeedForward
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     config.only("is_decoder", False, True)
     norm = values.layer_norm(config)
     biases = values.biased(config, "attention_bias", default=True)
     attention = values.attention(config, values.rotary(config), biases=biases)
     size = config.whole("intermediate_size")
     inner = FeedForward(size, values.activation(config, "hidden_act", default="gelu"), gated=False, bias=True)
+    # Each sublayer has a norm of its own, also where they read the same stream.
     parallel = config.flag("use_parallel_residual", default=True)
     layers = values.alike(config, Layer((attention, inner), norm, parallel=parallel))
     return values.decoder(config, layers, norm, values.tied(config, False))
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     heads = config.whole("num_attention_heads")
     layer = (
+        # Head by head: a query, a key and a value of each.
         names.joined("attention.query_key_value", heads, heads, "(K part H)")
         | names.output("attention", "dense")
         | names.plain("mlp", "dense_h_to_4h dense_4h_to_h")
@@ -38,10 +40,10 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("gpt_neox",),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     # Masks and frequencies that older files hold.
     ignored=("*.attention.bias", "*.attention.masked_bias", "*.rotary_emb.inv_freq"),
 )

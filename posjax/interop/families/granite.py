@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from posjax.interop.config import Config
 from posjax.interop.families import llama, values
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 from posjax.models.architecture import Architecture, Embedding
 from posjax.models.parts import Attention, Scores
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     layer = llama.layer(config, values.rotary(config))
+    # In place of the root of the head size, not beside it.
     scores = Scores(config.number("attention_multiplier", default=1.0))
     attention, gated = layer.sublayers
     assert isinstance(attention, Attention)
@@ -22,8 +23,9 @@ def architecture(config: Config) -> Architecture:
         multiplier=config.number("residual_multiplier", default=1.0),
     )
     embedding = Embedding(multiplier=config.number("embedding_multiplier", default=1.0))
+    # Logits are divided by what is called a scaling.
     output = values.tied(config, False, multiplier=1 / config.number("logits_scaling", default=1.0))
     return values.decoder(config, values.alike(config, layer), values.rms(config), output, embedding)
 
 
-FAMILY = Family(("granite",), architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(("granite",), _architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

@@ -6,7 +6,7 @@ from posjax.attention import Mask
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL
 
@@ -19,12 +19,13 @@ TWINS = (("lm_head.weight", "model.embed_tokens.weight"),)
 
 def layer(config: Config, encoding: Encoding, mask: Mask = CAUSAL) -> Layer:
     """RMSNorm before attention and before a gated feed-forward."""
+    # One key for all four projections, as in its class.
     biases = values.biased(config, "attention_bias")
     gated = values.gated(config, bias=config.flag("mlp_bias", default=False))
     return Layer((values.attention(config, encoding, mask, biases), gated), values.rms(config))
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     # In how many slices products were once computed; a sum in another order.
     config.ignore("pretraining_tp")
     layers = values.alike(config, layer(config, values.rotary(config)))
@@ -57,7 +58,8 @@ def around(rules: Rules) -> Rules:
 
 
 def weights(config: Config) -> Rules:
+    """Those of the class, which do not depend on the configuration."""
     return around(sublayers() | before())
 
 
-FAMILY = Family(("llama",), architecture, weights, ignored=ROTATIONS, twins=TWINS)
+FAMILY = ModelFamily(("llama",), _architecture, weights, ignored=ROTATIONS, twins=TWINS)

@@ -8,15 +8,16 @@ from posjax.encodings.step_temperature import StepTemperature
 from posjax.errors import InputError
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, smollm3, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL, NO_POSITIONS, SCORES, FeedForward, Norm, Scores
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     _require_dense(config)
     norm = values.rms(config, default=1e-5)
     biases = values.biased(config, "attention_bias")
+    # Its dense layers have a size of their own; the plain key is that of experts.
     inner = FeedForward(config.whole("intermediate_size_mlp", default=16384), values.activation(config, "hidden_act"))
     rotary = values.rotary(config)
     chunk = CAUSAL & Chunked(config.whole("attention_chunk_size", default=8192))
@@ -30,6 +31,7 @@ def architecture(config: Config) -> Architecture:
     unit = SCORES
     if config.flag("use_qk_norm", default=True):
         unit = Scores(norm=Norm("rms", norm.epsilon, scaled=False))
+    # What turns sees a chunk, and what sees everything has a temperature in place of a rotation.
     for turning, kind in zip(turns, values.layer_types(config, kinds, *masks), strict=True):
         attention = values.attention(config, still, masks[kind], biases)
         if turning:
@@ -62,7 +64,7 @@ def _temperature(config: Config) -> Encoding:
     return StepTemperature(config.number("attn_scale", default=0.1), int(floor), 1)
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     layer = (
         names.projections("self_attn", llama.NAMES)
         | names.gated("feed_forward", "gate_proj up_proj down_proj")
@@ -71,4 +73,4 @@ def weights(config: Config) -> Rules:
     return llama.around(layer)
 
 
-FAMILY = Family(("llama4_text",), architecture, weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(("llama4_text",), _architecture, _weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from posjax.interop.config import Config
 from posjax.interop.families import llama, values
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 from posjax.models.architecture import Architecture
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     # The class of Mistral has a window where the configuration is silent; that of Ministral 3 has none.
     default = {"mistral": 4096}.get(config.family)
     mask = values.windowed(config, default)
@@ -16,4 +16,6 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, values.rms(config), values.tied(config, False))
 
 
-FAMILY = Family(("mistral", "ministral3"), architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(
+    ("mistral", "ministral3"), _architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS
+)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from posjax.attention import Full, Window
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.interop.rules import Weight
 from posjax.models.architecture import Architecture, Embedding, Hidden, Layer, Output
 from posjax.models.parts import FeedForward, Norm
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     # Heads of other tasks, how it was trained, and ways to compute.
     config.ignore("classifier_pooling", "sparse_prediction", "sparse_pred_ignore_index", "deterministic_flash_attn")
     config.ignore("reference_compile", "repad_logits_with_grad", "embedding_dropout", "layer_norm_eps")
@@ -52,7 +52,7 @@ def _kinds(config: Config) -> list[str]:
     return kinds
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     heads = config.whole("num_attention_heads")
     layer = (
         names.joined("attn.Wqkv", heads, heads, "(part H)")
@@ -75,9 +75,9 @@ def weights(config: Config) -> Rules:
     return rules
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("modernbert",),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     twins=(("decoder.weight", "model.embeddings.tok_embeddings.weight"),),
 )

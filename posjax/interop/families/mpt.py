@@ -5,7 +5,7 @@ from __future__ import annotations
 from posjax.encodings.alibi import Alibi
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL, FeedForward, Scores
 
@@ -27,7 +27,7 @@ def _scores(config: Config) -> tuple[Scores, int]:
     return Scores(scale), config.whole("n_heads")
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     config.only("no_bias", True)
     config.only("norm_type", "low_precision_layernorm", "layernorm")
     config.only("logit_scale", None)
@@ -44,7 +44,7 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, norm, values.tied(config, True))
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     heads = config.whole("n_heads")
     layer = (
         names.joined("attn.Wqkv", heads, heads, "(part H)")
@@ -60,4 +60,4 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(("mpt",), architecture, weights, twins=(("lm_head.weight", "transformer.wte.weight"),))
+FAMILY = ModelFamily(("mpt",), _architecture, _weights, twins=(("lm_head.weight", "transformer.wte.weight"),))

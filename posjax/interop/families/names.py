@@ -61,11 +61,13 @@ def joined(theirs: str, heads: int, shared: int, order: str) -> Rules:
 
     With "(K part H)" each key-value head has its queries, a key and a value together.
     """
+    # Counted in groups of one head: where each group holds all three, its queries are those that share a key.
     of_group = 1
     if "K" not in order:
         of_group = shared
     sizes = {"query": heads * of_group // shared, "key": of_group, "value": of_group}
     whole = sum(sizes.values())
+    # Ours has the head's channels as an axis of their own.
     ours = order.replace(" H", ")").replace("))", ")")
     rules = {}
     start = 0
@@ -80,12 +82,14 @@ def joined(theirs: str, heads: int, shared: int, order: str) -> Rules:
 def gated(theirs: str, names: str) -> Rules:
     """A gated feed-forward, by its three names: "gate_proj up_proj down_proj"."""
     gate, up, down = names.split()
+    # The gate goes through the activation, and up does not.
     return _into("gate", f"{theirs}.{gate}") | plain(theirs, f"{up} {down}")
 
 
 def plain(theirs: str, names: str) -> Rules:
     """A feed-forward of two maps, by their names: "fc1 fc2"."""
     up, down = names.split()
+    # OPT's and BERT's maps stand in the layer itself.
     prefix = theirs
     if theirs:
         prefix = f"{theirs}."
@@ -105,6 +109,7 @@ def _into(ours: str, theirs: str) -> Rules:
 def both_in_one(theirs: str, size: int) -> Rules:
     """Gate and then up in one tensor, each of that size."""
     rules = {}
+    # The half through the activation is the first.
     for at, name in enumerate(("gate", "up")):
         part = Part(at * size, size, 2 * size)
         rules[f"feed_forward.{name}.kernel"] = Weight(f"{theirs}.weight", "part D -> D part", part)
@@ -114,6 +119,7 @@ def both_in_one(theirs: str, size: int) -> Rules:
 
 def layers(stack: str, theirs: str, rules: Rules) -> Rules:
     """The rules of one layer as those of all: theirs lie under `theirs.{}`."""
+    # Which of them a layer has its architecture says, so all layers are named alike.
     found = {}
     for ours, rule in rules.items():
         found[f"blocks.{stack}.{{}}.{ours}"] = replace(rule, key=f"{theirs}.{{}}.{rule.key}")

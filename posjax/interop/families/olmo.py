@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL, Scores
 
 
-def olmo2(config: Config) -> Architecture:
+def _olmo2(config: Config) -> Architecture:
     return _described(config, dict.fromkeys((values.FULL,), values.rotary(config)))
 
 
-def olmo3(config: Config) -> Architecture:
+def _olmo3(config: Config) -> Architecture:
     # What is scaled is scaled in the layers that see everything.
     return _described(config, {kind: values.rotary(config, kind) for kind in (values.FULL, values.SLIDING)})
 
@@ -27,6 +27,7 @@ def _described(config: Config, encodings: dict) -> Architecture:
         kinds = values.every(count, 4, values.FULL, values.SLIDING)
     norm = values.rms(config, default=1e-5)
     biases = values.biased(config, "attention_bias")
+    # Over all heads at once, before they are parted.
     scores = Scores(norm=norm, norm_over="all")
     layers = []
     for kind in values.layer_types(config, kinds, *masks):
@@ -36,13 +37,14 @@ def _described(config: Config, encodings: dict) -> Architecture:
 
 
 def weights(config: Config) -> Rules:
+    """Llama's, with norms after sublayers, as EXAONE 4 has them too."""
     norms = names.norm("attention_norm", "post_attention_layernorm") | names.norm(
         "feed_forward_norm", "post_feedforward_layernorm"
     )
     return llama.around(llama.sublayers() | norms)
 
 
-def flat_weights(config: Config) -> Rules:
+def _flat_weights(config: Config) -> Rules:
     """Norms of queries and keys with a number for each channel of all heads, in one axis."""
     rules = weights(config)
     norms = names.norm("attention.query_norm", "self_attn.q_norm", "(N H) -> N H")
@@ -50,5 +52,5 @@ def flat_weights(config: Config) -> Rules:
     return rules | names.layers("decoder", "model.layers", norms)
 
 
-OLMO2 = Family(("olmo2",), olmo2, flat_weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
-OLMO3 = Family(("olmo3",), olmo3, flat_weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+OLMO2 = ModelFamily(("olmo2",), _olmo2, _flat_weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+OLMO3 = ModelFamily(("olmo3",), _olmo3, _flat_weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

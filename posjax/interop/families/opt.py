@@ -5,7 +5,7 @@ from __future__ import annotations
 from posjax.encodings.learned import Learned
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import FeedForward, Norm
 
@@ -13,13 +13,14 @@ UNUSED = 2
 """Rows before that of the first token."""
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     # The 350M alone has norms after, and a narrower embedding.
     config.only("do_layer_norm_before", True)
     config.only("word_embed_proj_dim", values.width(config))
     config.only("_remove_final_layer_norm", False)
     config.only("is_decoder", False, True)
     scaled = config.flag("layer_norm_elementwise_affine", default=True)
+    # Its class has no key for the epsilon.
     norm = Norm("layer", 1e-5, bias=scaled, scaled=scaled)
     biases = values.biased(config, "enable_bias", default=True)
     table = Learned(config.whole("max_position_embeddings", default=2048), offset=UNUSED)
@@ -30,7 +31,7 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, norm, values.tied(config, True))
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     layer = (
         names.projections("self_attn", "q_proj k_proj v_proj out_proj")
         | names.plain("", "fc1 fc2")
@@ -46,10 +47,10 @@ def weights(config: Config) -> Rules:
     )
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("opt",),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     spellings=((("model.decoder.", "decoder."),),),
     twins=(("lm_head.weight", "model.decoder.embed_tokens.weight"),),
 )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import Attention, FeedForward
 
 
-def phi(config: Config) -> Architecture:
+def _phi(config: Config) -> Architecture:
     config.only("qk_layernorm", False)
     attention = values.attention(config, values.rotary(config), biases=values.ALL)
     size = config.whole("intermediate_size")
     return _around(config, attention, size, "hidden_act")
 
 
-def gptj(config: Config) -> Architecture:
+def _gptj(config: Config) -> Architecture:
+    # The longest text, ways to compute, and heads of other tasks.
     config.ignore("n_positions", "n_ctx", "rotary", "scale_attn_weights", "gradient_checkpointing")
     config.ignore("summary_activation", "summary_first_dropout", "summary_type")
     config.ignore("summary_proj_to_labels", "summary_use_proj")
@@ -29,12 +30,13 @@ def _around(config: Config, attention: Attention, size: int, key: str) -> Archit
     function = values.activation(config, key, default="gelu_new")
     norm = values.layer_norm(config)
     inner = FeedForward(size, function, gated=False, bias=True)
+    # Both read the stream through one norm.
     layer = Layer((attention, inner), norm, parallel=True, shared_norm=True)
     output = values.tied(config, False, bias=True)
     return values.decoder(config, values.alike(config, layer), norm, output)
 
 
-def phi_weights(config: Config) -> Rules:
+def _phi_weights(config: Config) -> Rules:
     layer = (
         names.projections("self_attn", "q_proj k_proj v_proj dense")
         | names.plain("mlp", "fc1 fc2")
@@ -48,7 +50,7 @@ def phi_weights(config: Config) -> Rules:
     )
 
 
-def gptj_weights(config: Config) -> Rules:
+def _gptj_weights(config: Config) -> Rules:
     layer = (
         names.projections("attn", "q_proj k_proj v_proj out_proj")
         | names.plain("mlp", "fc_in fc_out")
@@ -62,6 +64,6 @@ def gptj_weights(config: Config) -> Rules:
     )
 
 
-PHI = Family(("phi",), phi, phi_weights, ignored=("*.rotary_emb.inv_freq",))
+PHI = ModelFamily(("phi",), _phi, _phi_weights, ignored=("*.rotary_emb.inv_freq",))
 # Masks that older files hold.
-GPTJ = Family(("gptj",), gptj, gptj_weights, ignored=("*.attn.bias", "*.attn.masked_bias"))
+GPTJ = ModelFamily(("gptj",), _gptj, _gptj_weights, ignored=("*.attn.bias", "*.attn.masked_bias"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     # Of no key does this class make a bias.
     config.only("attention_bias", False)
     mask = values.windowed(config)
@@ -18,16 +18,17 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, norm, values.tied(config, False))
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     heads = config.whole("num_attention_heads")
     shared = config.whole("num_key_value_heads", default=heads)
     layer = (
         names.joined("self_attn.qkv_proj", heads, shared, "(part H)")
         | names.output("self_attn", "o_proj")
+        # What leads in is one tensor, below, and takes the place of the first of these.
         | names.plain("mlp", "up_proj down_proj")
         | names.both_in_one("mlp.gate_up_proj", config.whole("intermediate_size"))
     )
     return llama.around(layer | llama.before())
 
 
-FAMILY = Family(("phi3",), architecture, weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(("phi3",), _architecture, _weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

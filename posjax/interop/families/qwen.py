@@ -5,13 +5,14 @@ from __future__ import annotations
 from posjax.attention import Mask, Window
 from posjax.interop.config import Config
 from posjax.interop.families import llama, values
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import CAUSAL, SCORES, Projection, Scores
 
 
 def masks(config: Config) -> dict[str, Mask]:
     """The mask of each layer type; a window counts where `use_sliding_window` says so."""
+    # Most of its files carry a window that nothing uses.
     if not config.flag("use_sliding_window", default=False):
         config.ignore("sliding_window")
         return {values.FULL: CAUSAL}
@@ -34,14 +35,14 @@ def _described(config: Config, biases: tuple[Projection, ...], scores: Scores) -
     return values.decoder(config, layers, values.rms(config), values.tied(config, False))
 
 
-def qwen2(config: Config) -> Architecture:
+def _qwen2(config: Config) -> Architecture:
     return _described(config, values.QKV, SCORES)
 
 
-def qwen3(config: Config) -> Architecture:
+def _qwen3(config: Config) -> Architecture:
     biases = values.biased(config, "attention_bias")
     return _described(config, biases, values.head_norm(values.rms(config)))
 
 
-QWEN2 = Family(("qwen2",), qwen2, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
-QWEN3 = Family(("qwen3",), qwen3, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+QWEN2 = ModelFamily(("qwen2",), _qwen2, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+QWEN3 = ModelFamily(("qwen3",), _qwen3, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

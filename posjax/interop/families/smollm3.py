@@ -5,7 +5,7 @@ from __future__ import annotations
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import llama, qwen, values
-from posjax.interop.family import Family
+from posjax.interop.family import ModelFamily
 from posjax.models.architecture import Architecture
 from posjax.models.parts import NO_POSITIONS
 
@@ -15,6 +15,7 @@ def rotated(config: Config, step: int) -> list[bool]:
     count = values.layer_count(config)
     given = config.get("no_rope_layers")
     config.ignore("no_rope_layer_interval")
+    # A 1 says that a layer turns, though the key is named after those that do not.
     if not given:
         step = config.whole("no_rope_layer_interval", default=step)
         return [(i + 1) % step != 0 for i in range(count)]
@@ -23,11 +24,12 @@ def rotated(config: Config, step: int) -> list[bool]:
     return [bool(turns) for turns in given]
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     rotary = values.rotary(config)
     masks = qwen.masks(config)
     count = values.layer_count(config)
     turns = rotated(config, 4)
+    # Its class gives the window to the layers without positions.
     kinds = [values.FULL] * count
     if values.SLIDING in masks:
         kinds = [_kind(turning) for turning in turns]
@@ -48,4 +50,4 @@ def _kind(turning: bool) -> str:
     return values.SLIDING
 
 
-FAMILY = Family(("smollm3",), architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(("smollm3",), _architecture, llama.weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.models.architecture import Architecture, Layer
 from posjax.models.parts import FeedForward
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
+    # Keys of the code that it was first published with, which transformers' does not read.
     config.only("mlp_type", "default")
     config.only("norm_type", "layer_norm")
     config.only("activation_function", "gelu_pytorch_tanh")
@@ -22,9 +23,9 @@ def architecture(config: Config) -> Architecture:
     return values.decoder(config, layers, norm, values.tied(config, True))
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     layer = names.projections("self_attn", llama.NAMES) | names.plain("mlp", "c_fc c_proj")
     return llama.around(layer | llama.before())
 
 
-FAMILY = Family(("starcoder2",), architecture, weights, ignored=llama.ROTATIONS, twins=llama.TWINS)
+FAMILY = ModelFamily(("starcoder2",), _architecture, _weights, ignored=llama.ROTATIONS, twins=llama.TWINS)

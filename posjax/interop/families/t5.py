@@ -9,7 +9,7 @@ from posjax.encodings.base import Encoding
 from posjax.encodings.t5 import T5Bias
 from posjax.interop.config import Config
 from posjax.interop.families import names, values
-from posjax.interop.family import Family, Rules
+from posjax.interop.family import ModelFamily, Rules
 from posjax.interop.rules import Weight
 from posjax.models.architecture import Architecture, Layer, Output
 from posjax.models.parts import CAUSAL, NO_POSITIONS, Attention, FeedForward, Norm, Scores, Source
@@ -17,7 +17,7 @@ from posjax.models.parts import CAUSAL, NO_POSITIONS, Attention, FeedForward, No
 FEED_FORWARDS = ("relu", "gelu", "gated-relu", "gated-gelu", "gated-silu")
 
 
-def architecture(config: Config) -> Architecture:
+def _architecture(config: Config) -> Architecture:
     config.only("is_encoder_decoder", True)
     config.only("is_decoder", False)
     # The longest text that it was trained on, of which the tables know nothing.
@@ -71,12 +71,13 @@ def _feed_forward(config: Config) -> FeedForward:
     return FeedForward(config.whole("d_ff"), values.ACTIVATIONS[name], gated=gated)
 
 
-def weights(config: Config) -> Rules:
+def _weights(config: Config) -> Rules:
     rules = names.embedding("shared") | names.head("lm_head")
     gated = _feed_forward(config).gated
     seen = _sublayers(1, gated)
     heard = _sublayers(2, gated) | names.projections("layer.1.EncDecAttention", "q k v o", "cross_attention")
     heard |= names.norm("cross_attention_norm", "layer.1.layer_norm")
+    # The first layer's table serves all of its stack.
     for stack, layer in (("encoder", seen), ("decoder", heard)):
         table = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         rules[f"encodings.{stack}.0.arrays.table"] = Weight(table, "B N -> N B")
@@ -96,10 +97,10 @@ def _sublayers(last: int, gated: bool) -> Rules:
     return names.projections("layer.0.SelfAttention", "q k v o") | inner | norms
 
 
-FAMILY = Family(
+FAMILY = ModelFamily(
     ("t5", "mt5"),
-    architecture,
-    weights,
+    _architecture,
+    _weights,
     twins=(
         ("encoder.embed_tokens.weight", "shared.weight"),
         ("decoder.embed_tokens.weight", "shared.weight"),

@@ -17,7 +17,8 @@ from posjax.models.parts import CAUSAL, NORM, SCORES, Activation, Attention, Fee
 
 QKV: tuple[Projection, ...] = ("query", "key", "value")
 ALL: tuple[Projection, ...] = (*QKV, "out")
-FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+FULL, SLIDING = "full_attention", "sliding_attention"
+CHUNKED = "chunked_attention"
 
 ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
     {
@@ -40,6 +41,7 @@ BY_FAMILY = ("no_rope_layers", "no_rope_layer_interval", "alibi", "alibi_bias_ma
 def rotary(config: Config, layer_type: str | None = None) -> Encoding:
     """The rotation that layers of a type have. Errors: `InputError` for keys about it that are not understood."""
     encoding = from_rope_parameters(config.values, layer_type)
+    # All else that it reads it has understood, or refused.
     read = READ.difference(BY_FAMILY)
     config.ignore(*read)
     return encoding
@@ -77,24 +79,29 @@ def biased(config: Config, key: str, default: bool = False) -> tuple[Projection,
 
 
 def rms(config: Config, default: float = 1e-6, offset: float = 0.0) -> Norm:
+    """RMSNorm; `default` is the epsilon of a configuration that is silent."""
     return Norm("rms", config.number("rms_norm_eps", default=default), offset=offset)
 
 
 def layer_norm(config: Config, *names: str, bias: bool = True, default: float = 1e-5) -> Norm:
+    """LayerNorm, its epsilon under one of these names."""
     epsilon = config.number(*(names or ("layer_norm_eps", "layer_norm_epsilon")), default=default)
     return Norm("layer", epsilon, bias=bias)
 
 
 def layer_count(config: Config) -> int:
+    """How many layers there are."""
     return config.whole("num_hidden_layers", "n_layer", "n_layers")
 
 
 def width(config: Config) -> int:
+    """Channels of the stream."""
     return config.whole("hidden_size", "n_embd", "n_embed", "d_model")
 
 
 def windowed(config: Config, default: int | None = None) -> Mask:
     """Causal, within the sliding window that there is; `default` is that of a configuration that is silent."""
+    # Silence is another thing than null: a class may have a window of its own.
     if "sliding_window" not in config.values and default is not None:
         return CAUSAL & Window(default)
     if config.get("sliding_window") is None:
@@ -110,6 +117,7 @@ def layer_types(config: Config, implied: Sequence[str], *allowed: str) -> list[s
     given = config.get("layer_types")
     if given is None:
         return list(implied)
+    # A type that this family does not have would be a mask that nobody computes.
     known = isinstance(given, list) and all(kind in allowed for kind in given)
     if not known or len(given) != layer_count(config):
         raise config.refusal(["layer_types"], f"{layer_count(config)} types, each {' or '.join(allowed)}")
@@ -130,6 +138,7 @@ def every(count: int, step: int, at_step: str, otherwise: str) -> list[str]:
 def stack(layers: Sequence[Layer], final_norm: Norm | None, **more: Any) -> Stack:
     """Layers as the shortest pattern that they repeat."""
     count = len(layers)
+    # The shorter the pattern, the less is compiled where layers are looped over.
     for length in range(1, count + 1):
         if all(layer == layers[i % length] for i, layer in enumerate(layers)):
             return Stack(count, tuple(layers[:length]), final_norm, **more)
