@@ -2,7 +2,7 @@
 
 import pytest
 
-from posjax import Alibi, Causal, InputError, Llama3, NoPE, Rope, StepTemperature, Window, Yarn
+from posjax import Alibi, Causal, InputError, Llama3, NoPE, Rope, StepTemperature, Window, Yarn, chain
 from posjax.interop import describe
 from posjax.interop.families import NAMED
 from posjax.interop.family import spelled
@@ -225,10 +225,9 @@ def test_a_published_model_has_the_parameters_that_it_is_known_for(name):
 
 def encodings(config):
     """Encoding and mask of each layer."""
-    stack = describe(config).architecture.main_stack
-    attentions = [stack.layer(i).sublayers[0] for i in range(stack.layers)]
-    assert all(isinstance(attention, Attention) for attention in attentions)
-    return [(attention.encoding, attention.mask) for attention in attentions]
+    stack = describe(config).required().main_stack
+    firsts = [stack.layer(i).sublayers[0] for i in range(stack.layers)]
+    return [(first.encoding, first.mask) for first in firsts if isinstance(first, Attention)]
 
 
 def test_layers_have_the_encodings_and_masks_that_they_are_published_with():
@@ -246,7 +245,7 @@ def test_a_class_fills_in_what_a_configuration_leaves_out():
     sizes = (64, 96, 4, 4, 40)
     assert encodings(sized("mistral", *sizes, rope_theta=1e4))[0][1] == Causal() & Window(4096)
     assert encodings(sized("mistral", *sizes, rope_theta=1e4, sliding_window=None))[0][1] == Causal()
-    cohere = describe(sized("cohere", *sizes, layer_norm_eps=1e-5)).architecture
+    cohere = describe(sized("cohere", *sizes, layer_norm_eps=1e-5)).required()
     assert cohere.output.multiplier == 0.0625 and cohere.output.tied
     exaone = encodings(sized("exaone4", *sizes, rope_theta=1e6, sliding_window=8, sliding_window_pattern="LLLG"))
     assert [encoding for encoding, _ in exaone] == [Rope(base=1e6)] * 3 + [NoPE()]
@@ -263,7 +262,7 @@ def test_a_temperature_is_described():
         "llama_4_scaling_beta": 0.1,
     }
     (found, _) = encodings(sized("ministral3", 64, 96, 1, 4, 40, rope_parameters=scaled))[0]
-    assert found.parts == (Rope(base=1e4, schedule=Yarn(4.0, 16)), StepTemperature(0.1, 16))
+    assert found == chain(Rope(base=1e4, schedule=Yarn(4.0, 16)), StepTemperature(0.1, 16))
 
 
 @pytest.mark.parametrize(

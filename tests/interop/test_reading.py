@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import posjax.interop.reading as reading
@@ -16,7 +17,7 @@ from posjax import Alibi, InputError, Learned, NoPE, Rope, T5Bias, Yarn
 from posjax.interop import describe, read, write
 from posjax.interop.published import leaves
 from posjax.interop.writing import write_folder
-from posjax.models import build, decoder
+from posjax.models import Attention, build, decoder
 from tests.interop.checkpoints import HERE, expected, loaded, logits, need, tensors
 from tests.interop.folders import edited, held
 
@@ -68,7 +69,7 @@ def test_no_initial_weights_are_drawn(monkeypatch):
 
     monkeypatch.setattr(reading, "build", counted)
     loaded("llama")
-    assert made and all(isinstance(leaf, jax.core.Tracer) for leaf in made)
+    assert made and all(isinstance(leaf, core.Tracer) for leaf in made)
 
 
 @pytest.mark.parametrize("name", ["llama", "t5-v1-0"])
@@ -149,8 +150,12 @@ def test_an_encoding_of_other_parameters_is_refused(name, encoding, told):
 
 def test_layers_without_positions_keep_none():
     changed = loaded("t5-v1-0", encoding=T5Bias(max_distance=64))
-    crossing = changed.architecture.decoder.pattern[0].sublayers[1]
-    assert crossing.encoding == NoPE() and changed.architecture.encoding == T5Bias(max_distance=64)
+    _, crossing, _ = changed.architecture.main_stack.pattern[0].sublayers
+    assert (
+        isinstance(crossing, Attention)
+        and crossing.encoding == NoPE()
+        and changed.architecture.encoding == T5Bias(max_distance=64)
+    )
 
 
 # What is refused.

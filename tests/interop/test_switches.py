@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from posjax import Alibi, Causal, Chunked, Full, Learned, NoPE, Rope, StepTemperature, T5Bias, Window, chain
-from posjax.models import Architecture, Attention, Compute, FeedForward, Layer, Norm, Scores, Stack
+from posjax.models import Attention, Compute, FeedForward, Layer, Norm, Scores, Stack
 from tests.interop.checkpoints import HERE, as_another, loaded, logits
 
-Change = Callable[[Architecture], Architecture]
+Change = Callable[[Any], Any]
 
 
 def everywhere(kind: type, when: Callable[[Any], bool] = lambda part: True, /, **changes: Any) -> Change:
@@ -20,7 +20,7 @@ def everywhere(kind: type, when: Callable[[Any], bool] = lambda part: True, /, *
     def changed(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(changed, value))
-        if not is_dataclass(value):
+        if not is_dataclass(value) or isinstance(value, type):
             return value
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
         new = {name: changed(part) for name, part in parts.items()}

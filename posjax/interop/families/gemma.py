@@ -43,7 +43,7 @@ def _gemma2(config: Config) -> Architecture:
     encoding = values.rotary(config)
     alternating = values.every(values.layer_count(config), 2, values.FULL, values.SLIDING)
     output = values.tied(config, True, cap=_cap(config, "final_logit_softcapping", 30.0))
-    encodings = dict.fromkeys((values.FULL, values.SLIDING), encoding)
+    encodings: dict[str, Encoding] = {values.FULL: encoding, values.SLIDING: encoding}
     return _described(config, encodings, alternating, scores, output)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from posjax.attention import Mask
+from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
 from posjax.interop.family import ModelFamily, Rules
@@ -10,7 +14,7 @@ from posjax.models.parts import CAUSAL, Scores
 
 
 def _olmo2(config: Config) -> Architecture:
-    return _described(config, dict.fromkeys((values.FULL,), values.rotary(config)))
+    return _described(config, {values.FULL: values.rotary(config)})
 
 
 def _olmo3(config: Config) -> Architecture:
@@ -18,9 +22,9 @@ def _olmo3(config: Config) -> Architecture:
     return _described(config, {kind: values.rotary(config, kind) for kind in (values.FULL, values.SLIDING)})
 
 
-def _described(config: Config, encodings: dict) -> Architecture:
+def _described(config: Config, encodings: Mapping[str, Encoding]) -> Architecture:
     count = values.layer_count(config)
-    masks = {values.FULL: CAUSAL}
+    masks: dict[str, Mask] = {values.FULL: CAUSAL}
     kinds = [values.FULL] * count
     if values.SLIDING in encodings:
         masks[values.SLIDING] = values.windowed(config, 4096)
