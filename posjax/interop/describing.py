@@ -67,15 +67,24 @@ def describe(source: str | Path | Mapping[str, Any]) -> Description:
     >>> found.parameters
     6320
     """
+    values = configuration(source)
+    origin = "the config"
+    if not isinstance(source, Mapping):
+        origin = str(source)
+    return described(Config(values, origin))
+
+
+def configuration(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of what `describe` takes, as it stands there. Errors: `InputError`."""
     if isinstance(source, Mapping):
-        return described(Config(source))
+        return dict(source)
     path = locate(source)
     if path.is_dir():
         path = path / CONFIG
     # A path that is not there is told by the reader of JSON, by its name.
     if path.suffix == ".json" or not path.exists():
-        return described(Config(read_json(path, AGAIN), str(path)))
-    return described(Config(open_llama2c(path).config(), str(path)))
+        return read_json(path, AGAIN)
+    return open_llama2c(path).config()
 
 
 def described(config: Config) -> Description:

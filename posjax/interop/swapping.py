@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 
@@ -66,10 +65,11 @@ def _require_same(found: Encoding, other: Encoding, sizes: Dims) -> None:
         )
 
 
-def _learned(encoding: Encoding, sizes: Dims) -> Any:
-    """Structure and shapes of what it learns."""
+def _learned(encoding: Encoding, sizes: Dims) -> dict[str, tuple[int, ...]]:
+    """The shape of each array that it learns, by its path: what learns nothing is alike, however it is composed."""
     made = jax.eval_shape(lambda key: encoding.init(key, sizes), jax.random.key(0))
-    return jax.tree.map(lambda leaf: leaf.shape, made)
+    leaves = jax.tree.leaves_with_path(made)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
 
 
 def _told(encoding: Encoding, sizes: Dims) -> str:

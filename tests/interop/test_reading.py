@@ -13,7 +13,7 @@ from jax import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import posjax.interop.reading as reading
-from posjax import Alibi, InputError, Learned, NoPE, Rope, T5Bias, Yarn
+from posjax import Alibi, InputError, Learned, NoPE, Pinned, Rope, T5Bias, Yarn, near_far
 from posjax.interop import describe, read, write
 from posjax.interop.published import leaves
 from posjax.interop.writing import write_folder
@@ -117,6 +117,8 @@ def test_a_rotation_is_swapped_read_and_written(tmp_path):
     yarn = Rope(schedule=Yarn(factor=4.0, original_length=128))
     model = loaded("llama", encoding=yarn)
     assert model.architecture.encoding == yarn
+    extended = near_far(8, Rope(), Pinned(Rope(), 8))
+    assert loaded("llama", encoding=extended).architecture.encoding == extended
     assert np.abs(logits(model, "llama") - expected("llama")["logits"]).max() > 1e-2
     write(model, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["rope_parameters"]["rope_type"] == "yarn"
