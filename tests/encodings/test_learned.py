@@ -108,3 +108,15 @@ def test_errors_name_the_value_and_the_need(make, value, need):
 @pytest.mark.holds(Learned, to=None)
 def test_it_declares_its_length():
     assert Learned(7).max_length == 7 and not Learned().relative
+
+
+def test_rows_before_the_first_position_are_kept_and_not_read():
+    plain, offset = Learned(12), Learned(10, offset=2)
+    table = offset.init(jax.random.key(0), DIMS)
+    at, x = jnp.arange(10), jnp.zeros((1, 10, 4))
+    np.testing.assert_array_equal(table["table"], plain.init(jax.random.key(0), DIMS)["table"])
+    np.testing.assert_array_equal(offset.embed(table, x, at), plain.embed(table, x, at + 2))
+    assert offset.max_length == 10 and np.isnan(offset.embed(table, x[:, :1], jnp.array([10]))).all()
+    filled = offset.fill(table, 3, 9, "clamp")["table"]
+    np.testing.assert_array_equal(filled[:5], table["table"][:5])
+    np.testing.assert_array_equal(filled[5:], jnp.broadcast_to(table["table"][4], (7, 4)))

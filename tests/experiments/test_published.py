@@ -49,8 +49,8 @@ def test_what_cannot_be_converted_is_one_line(shell, tmp_path):
 def test_a_published_model_continues_a_text(shell, tmp_path):
     folder = tmp_path / "model"
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40}
-    config = {"model_type": "llama", "vocab_size": 287, "rope_theta": 1e4, "eos_token_id": 2, **sizes}
-    write(build(describe(config).required(), 287, 0), folder, config=config)
+    config = {"model_type": "llama", "vocab_size": 300, "rope_theta": 1e4, "eos_token_id": 2, **sizes}
+    write(build(describe(config).required(), 300, 0), folder, config=config)
     assert "tokenizer.json does not exist" in shell("generate", folder).line
     by_characters(tmp_path).rename(folder / "tokenizer.json")
     asked = (folder, "--prompt", "the", "--tokens", 8, "--begin", "<s>", "--temperature", 0)
