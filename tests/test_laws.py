@@ -180,7 +180,8 @@ def others(owner: object, name: str) -> list[object]:
         return [Chunks(value.size + 1, value.count), Chunks(value.size, value.count + 1)]
     if isinstance(value, tuple):
         return [value[::-1] if value[::-1] != value else value[:-1]]
-    return [value / 2] if name in ("fraction", "keep") else [type(value)(value * 2)]
+    # Twice nothing is no other value.
+    return [value / 2] if name in ("fraction", "keep") else [type(value)(value * 2 or 1)]
 
 
 def behaviour(encoding: Encoding) -> list[np.ndarray]:
