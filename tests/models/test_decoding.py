@@ -211,7 +211,7 @@ def test_seeds_make_samples_and_steps_differ():
         (lambda: generate(model_of(Rope()), jnp.zeros((1, 3), int), 0), "new is 0", "1 or more"),
         (
             lambda: generate(model_of(Learned(8)), jnp.zeros((1, 6), int), 4),
-            "reach 9 tokens and Learned(length=8, deviation=0.02) holds 8",
+            "reach 9 tokens and Learned(length=8, deviation=0.02, offset=0) holds 8",
             "generate 3 at most, or train a longer table",
         ),
         (lambda: generate(model_of(Learned(8)), jnp.zeros((1, 12), int), 1), "reach 12 tokens", "generate 0 at most"),
