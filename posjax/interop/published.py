@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,8 +16,9 @@ from flax import nnx
 from posjax.errors import InputError
 from posjax.interop.config import Config
 from posjax.interop.family import ModelFamily, Rules, Spelling, spelled
+from posjax.interop.placing import PIECE
 from posjax.interop.rules import Weight, require_covered
-from posjax.interop.sources import Source, everything
+from posjax.interop.sources import Index, Source, everything
 
 LAYER = re.compile(r"^(blocks\.\w+|encodings\.\w+)\.(\d+)\.")
 """Where in a path of ours the number of a layer stands."""
@@ -87,10 +90,10 @@ def matched(family: ModelFamily, config: Config, shapes: Mapping[str, tuple[int,
     beside = [name for name in (*extra, *fixed) if name in source.tensors]
     require_covered(source.tensors, list(found.values()), (*_patterns(family, spelling), *beside))
     for name, other in extra.items():
-        _require_equal(name, _whole(source, other), source)
+        _require_equal(name, source, source.tensors[other].shape, partial(source.part, other))
     for name, array in fixed.items():
         if name in source.tensors:
-            _require_equal(name, array, source)
+            _require_equal(name, source, array.shape, array.__getitem__)
     # Their types are kept, since nothing else will say in which they were.
     kept = tuple((name, str(source.tensors[name].dtype)) for name in beside)
     return Match(found, spelling, kept)
@@ -120,16 +123,17 @@ def _twins(family: ModelFamily, spelling: Spelling, read: set[str], source: Sour
     return pairs
 
 
-def _whole(source: Source, name: str) -> np.ndarray:
-    return source.part(name, everything(source.tensors[name].shape))
-
-
-def _require_equal(name: str, wanted: np.ndarray, source: Source) -> None:
-    stored = source.tensors[name]
-    same = stored.shape == wanted.shape
+def _require_equal(name: str, source: Source, shape: tuple[int, ...], part: Callable[[Index], np.ndarray]) -> None:
+    """Errors: `InputError` for a tensor that is not what it should be, piece by piece."""
+    same = source.tensors[name].shape == shape
     if same:
-        found = _whole(source, name)
-        same = np.array_equal(found, wanted.astype(found.dtype))
+        # By rows: a whole table twice would be the most that reading a model takes.
+        rest = everything(shape)[1:]
+        step = max(1, PIECE // (4 * math.prod(shape[1:])))
+        for start in range(0, shape[0], step):
+            index = (slice(start, min(start + step, shape[0])), *rest)
+            found = source.part(name, index)
+            same = same and np.array_equal(found, part(index).astype(found.dtype))
     if not same:
         raise InputError(
             f"the tensor {name!r} is not what config.json says that it is, a copy of another or of a formula: weights "
