@@ -71,6 +71,15 @@ T5 = {
     "layer_norm_epsilon": 1e-6,
     "relative_attention_num_buckets": 32,
 }
+FLAN = {
+    **T5,
+    "d_ff": 1024,
+    "num_heads": 6,
+    "num_layers": 8,
+    "num_decoder_layers": 8,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
 MPT = {
     "model_type": "mpt",
     "d_model": 4096,
@@ -179,6 +188,13 @@ COUNTED = {
     "MPT 7B": (MPT, 6_649_286_656),
     "Falcon 7B": (FALCON, 6_921_720_704),
     "T5 small": (T5, 60_506_624),
+    "FLAN-T5 small": (FLAN, 76_961_152),
+    "mT5 small": ({**FLAN, "model_type": "mt5", "vocab_size": 250_112}, 300_176_768),
+    "OLMo 2 7B": (sized("olmo2", 4096, 11_008, 32, 32, 100_352, rope_theta=5e5, rms_norm_eps=1e-6), 7_298_617_344),
+    "Gemma 2B": (
+        sized("gemma", 2048, 16_384, 18, 8, 256_000, num_key_value_heads=1, head_dim=256, hidden_act="gelu"),
+        2_506_172_416,
+    ),
     "Phi-2": (
         sized(
             "phi", 2560, 10_240, 32, 32, 51_200, hidden_act="gelu_new", partial_rotary_factor=0.4, rope_theta=10_000.0
@@ -251,6 +267,13 @@ def test_a_class_fills_in_what_a_configuration_leaves_out():
     assert [encoding for encoding, _ in exaone] == [Rope(base=1e6)] * 3 + [NoPE()]
     whole = encodings(sized("exaone4", *sizes, rope_theta=1e6, sliding_window=None))
     assert set(whole) == {(Rope(base=1e6), Causal())}
+
+
+def test_what_is_scaled_in_olmo_3_are_the_layers_that_see_everything():
+    yarn = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192}
+    found = encodings(sized("olmo3", 64, 96, 4, 4, 40, rope_theta=5e5, rope_scaling=yarn, sliding_window=16))
+    assert found[:3] == [(Rope(base=5e5), Causal() & Window(16))] * 3
+    assert found[3] == (Rope(base=5e5, schedule=Yarn(8.0, 8192)), Causal())
 
 
 def test_a_temperature_is_described():
