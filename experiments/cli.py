@@ -170,10 +170,19 @@ def _names(value: Any, prefix: str = "--") -> list[str]:
         inner = None
         if not isinstance(value, type):
             inner = getattr(value, field.name)
-        if dataclasses.is_dataclass(inner):
-            names += _names(inner, name + ".")
-        else:
-            names.append(name)
+        names += _names_in(inner, name)
+    return names
+
+
+def _names_in(value: Any, name: str) -> list[str]:
+    """The option names of a field's value: its own, or those inside it; entries of a tuple go by their number."""
+    if dataclasses.is_dataclass(value):
+        return _names(value, name + ".")
+    if not isinstance(value, tuple) or not any(map(dataclasses.is_dataclass, value)):
+        return [name]
+    names = []
+    for at, entry in enumerate(value):
+        names += _names_in(entry, f"{name}.{at}")
     return names
 
 

@@ -91,13 +91,12 @@ def test_a_name_is_a_plain_folder_name(mine, name):
         ("train", "optimizer", None),
         ("train", "devices", None),
         ("train", "sinks", ("prometheus",)),
-        ("model", "layers", 1.5),
-        ("model", "layers", 0),
-        ("model", "feed_forward", 0),
-        ("model", "feed_forward", -1),
-        ("model", "epsilon", -1.0),
-        ("model", "dtype", "int8"),
-        ("model", "model_size", 2**30),
+        ("model", "width", 1.5),
+        ("model", "width", 0),
+        ("model", "embedding", None),
+        ("model", "decoder", "two layers"),
+        ("model", "width", 2**30),
+        ("train", "compute", "bfloat16"),
         ("evaluation", "multiples", (1, 2.0)),
         ("evaluation", "extensions", ("yarm",)),
         ("", "seed", 1.5),
@@ -117,14 +116,15 @@ def test_every_field_of_a_config_is_held_to_its_type(mine, where, field, value):
 @pytest.mark.parametrize(
     ("where", "change"),
     [
-        ("model", {"layers": 10**9}),
-        ("model", {"model_size": 2**26, "heads": 2**12, "kv_heads": 1}),
+        ("model", {"decoder": replace(small().decoder, layers=10**9)}),
+        ("model", {"width": 2**26, "decoder": small(width=2**26, heads=2**12, key_value_heads=1).decoder}),
         ("train", {"batch": 2**31 - 1}),
         ("evaluation", {"windows": 2**31 - 1}),
     ],
 )
 def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, change):
-    with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{next(iter(change))}"):
+    lower = "layers" if where == "model" else next(iter(change))
+    with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{lower}"):
         runs.check(replace(mine, **{where: replace(getattr(mine, where), **change)}))
 
 

@@ -15,6 +15,7 @@ from posjax.encodings import Alibi, Rope, Yarn
 from posjax.errors import InputError
 from posjax.files import read_json
 from posjax.identity import differences, tree
+from posjax.models import DropoutRates
 from posjax.surroundings import PACKAGES, commit
 from tests.training.tiny import corpus, optax_promotes, run  # noqa: F401
 
@@ -68,12 +69,12 @@ def test_the_same_run_may_come_back(tmp_path, mine, text):
         (lambda r: replace(r, seed=7), "seed is 0 there and 7 here"),
         (lambda r: replace(r, train=replace(r.train, steps=50)), "train.steps is 6 there and 50 here"),
         (
-            lambda r: replace(r, model=replace(r.model, encoding=Rope(base=5.0))),
-            "model.encoding.base is 10000.0 there and",
+            lambda r: replace(r, model=r.model.with_encodings(lambda _: Rope(base=5.0))),
+            "sublayers.0.encoding.base is 10000.0 there and",
         ),
         (
-            lambda r: replace(r, model=replace(r.model, encoding=Alibi())),
-            "model.encoding.is is 'Rope' there and 'Alibi'",
+            lambda r: replace(r, model=r.model.with_encodings(lambda _: Alibi())),
+            "sublayers.0.encoding.is is 'Rope' there and 'Alibi'",
         ),
         (
             lambda r: replace(r, evaluation=replace(r.evaluation, multiples=(1, 4))),
@@ -117,14 +118,16 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, mine):
 def test_trees_are_plain_and_name_their_classes(text):
     mine = run(text, encoding=Rope(schedule=Yarn(4.0, 64)))
     plain = tree(mine)
-    assert plain["is"] == "Run" and plain["model"]["encoding"]["schedule"]["is"] == "Yarn"
+    attention = plain["model"]["decoder"]["pattern"][0]["sublayers"][0]
+    assert plain["is"] == "Run" and attention["encoding"]["schedule"]["is"] == "Yarn"
     assert plain["evaluation"]["multiples"] == [1, 2]
     assert differences(json.loads(json.dumps(plain)), mine) == []
     # A folder of a posjax that did not know a field yet is of the same config while the field is at its default.
-    del plain["model"]["tied"], plain["train"]["optimizer"]["b2"]
+    del plain["model"]["dropout"], plain["train"]["optimizer"]["b2"]
     assert differences(plain, mine) == []
-    other = replace(mine, model=replace(mine.model, tied=True))
-    assert differences(plain, other) == ["model.tied is None there and True here"]
+    dropping = DropoutRates(residual=0.1)
+    other = replace(mine, model=replace(mine.model, dropout=dropping))
+    assert "model.dropout" in differences(plain, other)[0]
     assert tree(Rope()) != tree(Rope(fraction=0.5))
 
 

@@ -223,7 +223,13 @@ def head_size(attention: Attending, width: int) -> int:
             f"the architecture has width={width} and {type(attention).__name__} heads={attention.heads}: needed is a "
             "width that the heads divide, or an explicit head_size"
         )
-    return width // attention.heads
+    size = width // attention.heads
+    if size > LARGEST_HEAD:
+        raise InputError(
+            f"the architecture has width={width} and {type(attention).__name__} heads={attention.heads}, heads of {size}: "
+            f"needed is {LARGEST_HEAD} or less"
+        )
+    return size
 
 
 def dims(attention: Attending, width: int) -> Dims:

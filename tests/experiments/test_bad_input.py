@@ -14,6 +14,10 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+ATTENTION = "--model.decoder.pattern.0.sublayers.0"
+"""The options of the first layer's attention."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -21,21 +25,21 @@ def contents(folder):
         (("tiny.py", "--trian.steps", "50"), ("--trian.steps", "--train.steps")),
         (("tiny.py", "--train.setps=50"), ("--train.setps", "--train.steps")),
         (("tiny.py", "--wrok", "x"), ("--wrok", "--work")),
-        (("tiny.py", "--model.encoding.bsae", "5.0"), ("--model.encoding.bsae", "--model.encoding.base")),
+        (("tiny.py", f"{ATTENTION}.encoding.bsae", "5.0"), ("encoding.bsae", "encoding.base")),
         (("tiny.py", "--train.steps", "fifty"), ("--train.steps", "fifty")),
         (("tiny.py", "--train.steps", "1.5"), ("--train.steps", "1.5")),
         (("tiny.py", "--train.steps"), ("--train.steps",)),
         (("tiny.py", "--train.steps", "0"), ("steps=0", "1 or more")),
-        (("tiny.py", "--model.dtype", "float16"), ("dtype", "float16", "bfloat16")),
+        (("tiny.py", "--train.compute.dtype", "int8"), ("dtype", "int8", "bfloat16")),
         (("tiny.py", "50"), ("50", "--train.steps 50")),
         (("tinny.py",), ("tinny.py", "tiny.py")),
         (("nowhere/tiny.py",), ("nowhere/tiny.py",)),
         (("text",), ("text",)),
         ((), ("Missing", "PATH")),
         (("tiny.py", "--only", "alibu"), ("'alibu'", "'alibi'")),
-        (("tiny.py", "--model.kv-heads", "3"), ("heads=2", "kv_heads=3", "one of 1, 2")),
-        (("tiny.py", "--model.decoder.pattern.0.sublayers.0.heads", "3"), ("width=16", "heads=3")),
-        (("tiny.py", "--model.head-size", "7"), ("head size of 7", "even number")),
+        (("tiny.py", f"{ATTENTION}.key-value-heads", "3"), ("heads=2", "key_value_heads=3", "one of 1, 2")),
+        (("tiny.py", f"{ATTENTION}.heads", "3"), ("width=16", "heads=3")),
+        (("tiny.py", f"{ATTENTION}.head-size", "7"), ("head size of 7", "even number")),
         (("tiny.py", "--data.paths", "text/none.txt"), ("text/none.txt", "does not exist")),
         (("tiny.py", "--data.validation-share", "2.0"), ("validation_share", "2.0")),
         (("tiny.py", "--train.length", "100000"), ("100,000", "shorten the window")),
@@ -44,9 +48,9 @@ def contents(folder):
         (("tiny.py", "--train.devices.data", "2", "--train.batch", "3"), ("3 rows", "2 devices")),
         (("tiny.py", "--train.optimizer.learning-rate", "0"), ("learning_rate=0", "positive")),
         (("tiny.py", "--evaluation.multiples", "2", "4"), ("multiples=(2, 4)", "begin with 1")),
-        (("tiny.py", "--model.backend", "fast"), ("'fast'", "auto")),
-        (("tiny.py", "--model.backend", "cudnn"), ("this is a cpu", "backend='chunked' can")),
-        (("tiny.py", "--model.backend", "ring"), ("an axis 'context'", "backend='chunked' can")),
+        (("tiny.py", "--train.compute.backend", "fast"), ("'fast'", "auto")),
+        (("tiny.py", "--train.compute.backend", "cudnn"), ("this is a cpu", "backend='chunked' can")),
+        (("tiny.py", "--train.compute.backend", "ring"), ("an axis 'context'", "backend='chunked' can")),
         (("tiny.py", "--work", "tiny.py/x"), ("cannot write to tiny.py/x", "--work")),
     ],
     ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else None,

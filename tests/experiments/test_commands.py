@@ -14,6 +14,9 @@ from posjax import Learned, NoPE
 from tests.data.tokenizers_of_tests import by_characters
 from tests.experiments import tiny_config
 
+ATTENTION = "--model.decoder.pattern.0.sublayers.0"
+"""The options of the first layer's attention."""
+
 
 def tree(folder, kind="*"):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob(kind) if p.is_file()}
@@ -117,7 +120,7 @@ def test_list_says_which_size_the_configs_own_costs_are_of(shell, home):
 
 
 def test_the_report_tells_each_command_that_filled_the_folder(shell, home):
-    few = ("--train.steps", "2", "--evaluation.windows", "1", "--model.encoding.base", "5e2")
+    few = ("--train.steps", "2", "--evaluation.windows", "1", f"{ATTENTION}.encoding.base", "5e2")
     assert shell("run", "tiny.py", "--only", "rope", *few).code == 0
     assert shell("run", "tiny.py", "--only", "alibi", "--train.steps=1", "--work", "runs/tiny").code == 0
     page = (home / "runs/tiny/report.html").read_text()
@@ -139,7 +142,7 @@ def test_a_command_is_spelled_for_a_shell(home):
 def test_help_names_every_field_of_a_run(shell, home):
     answer = shell("run", "tiny.py", "--help")
     assert answer.code == 0
-    for name in ("--work", "--only", "--smoke", "--train.steps", "--model.encoding.base", "--evaluation.windows"):
+    for name in ("--work", "--only", "--smoke", "--train.steps", f"{ATTENTION}.encoding.base", "--evaluation.windows"):
         assert name in answer.out, name
 
 
@@ -148,7 +151,7 @@ def request(*arguments):
 
 
 def test_an_override_reaches_every_run_that_has_the_field(home):
-    asked = request("--train.steps", "50", "--model.encoding.base", "500.0", "--train.optimizer.learning-rate=0.5")
+    asked = request("--train.steps", "50", f"{ATTENTION}.encoding.base", "500.0", "--train.optimizer.learning-rate=0.5")
     assert [run.train.steps for run in asked.experiment.runs] == [50, 50]
     assert [run.train.optimizer.learning_rate for run in asked.experiment.runs] == [0.5, 0.5]
     rope, alibi = asked.experiment.runs
@@ -157,7 +160,7 @@ def test_an_override_reaches_every_run_that_has_the_field(home):
     assert asked.overrides == (
         "--train.steps",
         "50",
-        "--model.encoding.base",
+        f"{ATTENTION}.encoding.base",
         "500.0",
         "--train.optimizer.learning-rate=0.5",
     )
@@ -165,9 +168,17 @@ def test_an_override_reaches_every_run_that_has_the_field(home):
 
 def test_overrides_keep_their_types(home):
     run = request(
-        "--evaluation.multiples", "1", "4", "--model.kv-heads", "1", "--model.tied", "--evaluation.windows", "3"
+        "--evaluation.multiples",
+        "1",
+        "4",
+        f"{ATTENTION}.key-value-heads",
+        "1",
+        "--model.output.tied",
+        "--evaluation.windows",
+        "3",
     ).experiment.runs[0]
-    assert run.evaluation.multiples == (1, 4) and run.model.kv_heads == 1 and run.model.tied is True
+    attention = run.model.decoder.pattern[0].sublayers[0]
+    assert run.evaluation.multiples == (1, 4) and attention.key_value_heads == 1 and run.model.output.tied is True
     assert run.evaluation.windows == 3
 
 

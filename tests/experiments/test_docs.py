@@ -82,7 +82,7 @@ def test_the_examples_run_outside_their_modules(written):
         if name.removesuffix(".md")
         in ("chain", "near_far", "NoPE", "Rope", "Regrouped", "Interpolation", "Yarn", "LongRope", "T5Bias")
     ]
-    assert len(cheap) == 10
+    assert len(cheap) == 9
     with contextlib.redirect_stdout(said):
         for name in cheap:
             block = re.findall(r"```pycon\n(.*?)```", written[name], re.S)[0]

@@ -130,7 +130,7 @@ def test_an_encoding_that_was_edited_is_another(shell, own, file, was, now):
     path = own / file
     path.write_text(path.read_text().replace(was, now))
     line = shell("generate", "own.py", "--train.steps", "2").line
-    assert "model.encoding.parts.1 is a Mine there whose source differs from the one here" in line
+    assert "sublayers.0.encoding.parts.1 is a Mine there whose source differs from the one here" in line
 
 
 def test_an_encoding_with_another_comment_is_the_same(shell, own):

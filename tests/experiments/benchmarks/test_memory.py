@@ -44,7 +44,7 @@ def test_memory_tells_linear_from_quadratic_and_runs_a_model(shell, tmp_path):
         "64",
         "--long.layers",
         "1",
-        "--long.model-size",
+        "--long.width",
         "16",
         "--long.vocabulary",
         "16",
