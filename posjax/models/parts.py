@@ -226,8 +226,8 @@ def head_size(attention: Attending, width: int) -> int:
     size = width // attention.heads
     if size > LARGEST_HEAD:
         raise InputError(
-            f"the architecture has width={width} and {type(attention).__name__} heads={attention.heads}, heads of {size}: "
-            f"needed is {LARGEST_HEAD} or less"
+            f"the architecture has width={width} and {type(attention).__name__} heads={attention.heads}, of {size} "
+            f"channels each: needed is {LARGEST_HEAD} or less"
         )
     return size
 
