@@ -15,7 +15,7 @@ from posjax import attention
 from posjax.attention import Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
-from posjax.evaluation.variants import Evaluation, TrainedModel, Variant, abstract, chosen_variants, numbers
+from posjax.evaluation.variants import Evaluation, TrainedModel, Variant, abstract, chosen_variants, seen
 from posjax.models import Architecture, Transformer, cross_entropy
 
 TOKENS = 16_384
@@ -30,8 +30,7 @@ def losses_and_mass(
     `windows [n, length + 1]`, whose length is `multiple` times the trained one -> losses `[n, length]`, shares `[n]`,
     the latter averaged over the layers, the heads and the last half of a trained length of queries.
     """
-    graph, _ = nnx.split(trained_model.model)
-    data = numbers(trained_model, variant, multiple)
+    graph, data = seen(trained_model, variant, multiple)
     losses, shares = [], []
     trained = trained_model.trained_length
     for batch in _batches(windows):
@@ -45,8 +44,7 @@ def losses_and_mass(
 
 def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
     """The likeliest next token everywhere: `inputs [n, length]` -> int32 `[n, length]`."""
-    graph, _ = nnx.split(trained_model.model)
-    data = numbers(trained_model, variant, multiple)
+    graph, data = seen(trained_model, variant, multiple)
     answers = [_predict(graph, jnp.asarray(batch), data) for batch in _batches(inputs)]
     return _joined(answers, len(inputs))
 
@@ -57,20 +55,19 @@ def rehearse(evaluation: Evaluation, model: Architecture, vocabulary: int, train
     `answers`: predictions are asked for, and not losses. Errors: what the measurement would raise.
     """
     trained_model = abstract(model, vocabulary, trained_length)
-    graph, _ = nnx.split(trained_model.model)
     multiple = trained_model.last_multiple(evaluation.multiples)
-    if answers:
-        length = multiple * trained_length
-        measured = partial(_predict, graph)
-    else:
+    length = multiple * trained_length
+    if not answers:
         # A window holds its last target too.
-        length = multiple * trained_length + 1
-        measured = partial(_measure, graph, trained_length)
+        length += 1
     rows = jax.ShapeDtypeStruct((1, length), jnp.int32)
     for variant in chosen_variants(trained_model, evaluation):
         # A window only narrows what the raw model sees, and filling a table needs real rows.
         if variant.kind in ("raw", "extension"):
-            data = numbers(trained_model, variant, multiple)
+            graph, data = seen(trained_model, variant, multiple)
+            measured = partial(_measure, graph, trained_length)
+            if answers:
+                measured = partial(_predict, graph)
             jax.eval_shape(measured, rows, data)
     if not answers:
         encoding = model.encoding

@@ -1,26 +1,28 @@
 """One trained model, looked at in several ways without training it again.
 
-A variant changes numbers only: the encoding's constants, its parameters, the width of the mask's window. All of them
-are data of one compiled function, so a further variant costs no compilation.
+Most variants change numbers only: the encoding's constants, its parameters, the width of the mask's window. All of
+them are data of one compiled function, so a further variant costs no compilation. Extensions of another structure, such
+as Self-Extend, take the same weights into a model of their own, which is compiled for itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from posjax.arguments import LARGEST
-from posjax.encodings import NTK, Chain, Encoding, Interpolation, Learned, Rope, Schedule, Yarn, chain
+from posjax.encodings import Chain, Encoding, Learned, Rope
 from posjax.encodings.learned import Fill
 from posjax.encodings.traits import structure
 from posjax.errors import InputError
+from posjax.evaluation.extensions import Extension, extended, parts_of
 from posjax.models import Architecture, EncodingParams, Transformer, build, constants_of
 from posjax.models.transformer import encodings_of
 
-Extension = Literal["linear", "ntk", "yarn"]
 Kind = Literal["raw", "windowed", "extension", "fill"]
 
 
@@ -96,7 +98,7 @@ def variants(
     trained_model: TrainedModel, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
 ) -> list[Variant]:
     """The variants that this model has: extensions where it is rotary, fills where it has a table."""
-    parts = [part for encoding in trained_model.encodings for part in _parts(encoding)]
+    parts = [part for encoding in trained_model.encodings for part in parts_of(encoding)]
     found = [RAW]
     if any(isinstance(part, Rope) for part in parts):
         found += [Variant(name, "extension") for name in extensions]
@@ -107,31 +109,48 @@ def variants(
     return found
 
 
-def _parts(encoding: Encoding) -> tuple[Encoding, ...]:
-    """The encodings of a chain, or the one that there is."""
-    if isinstance(encoding, Chain):
-        return encoding.parts
-    return (encoding,)
+def seen(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[Any, Any]:
+    """A variant at a multiple of the trained length: the graph of its model, and what varies within one, as data.
 
-
-def extended(encoding: Encoding, how: Extension, factor: float, original_length: int) -> Encoding:
-    """The encoding with its rotary parts extended by a factor, zero-shot. A factor of 1 leaves it as it is.
-
-    >>> extended(Rope(), "linear", 4.0, 64).schedule
-    Interpolation(factor=4.0)
+    The data are (the model's state, constants, window). Errors: `InputError` for an extension of another structure
+    where the model's encodings have learned something.
     """
-    schedules: dict[str, Schedule] = {
-        "linear": Interpolation(factor),
-        "ntk": NTK(factor),
-        "yarn": Yarn(factor, original_length),
-    }
-    parts = []
-    for part in _parts(encoding):
-        # The other parts of a chain, such as a bias, go on as they were trained.
-        if isinstance(part, Rope):
-            part = replace(part, schedule=schedules[how])
-        parts.append(part)
-    return chain(*parts)
+    if variant.kind == "extension":
+        other = _rebuilt(trained_model, variant, multiple)
+        if other is not None:
+            graph, state = nnx.split(other)
+            return graph, (state, constants_of(other.architecture), jnp.int32(LARGEST))
+    graph, _ = nnx.split(trained_model.model)
+    return graph, numbers(trained_model, variant, multiple)
+
+
+def _rebuilt(trained_model: TrainedModel, variant: Variant, multiple: int) -> Transformer | None:
+    """A model of the same weights with the extended encodings; `None` where constants alone make the difference."""
+    model = trained_model.model
+
+    def change(encoding: Encoding) -> Encoding:
+        how: Any = variant.name
+        return extended(encoding, how, float(multiple), trained_model.trained_length)
+
+    before = model.architecture
+    after = before.with_encodings(change)
+    if all(structure(change(encoding)) == structure(encoding) for encoding in trained_model.encodings):
+        return None
+    vocabulary = model.embedding.num_embeddings
+    shapes = nnx.eval_shape(lambda: build(after, vocabulary, 0, model.compute))
+    graph, state = nnx.split(shapes)
+    weights = nnx.state(model)
+    # Parameters of another structure have no trained numbers: only encodings that learn nothing can change theirs.
+    if jax.tree.leaves((state.get("encodings"), weights.get("encodings"))):
+        raise InputError(
+            f"{before.encoding!r} cannot be extended by {variant.name}: the extension is of another structure, and "
+            "what was learned has no place in it; take one of its other extensions"
+        )
+    for name, part in weights.items():
+        if name != "encodings":
+            state[name] = part
+    rebuilt: Transformer = nnx.merge(graph, state)
+    return rebuilt
 
 
 def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[Any, Any, Any]:
@@ -147,13 +166,8 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
     def resolved(encoding: Encoding) -> Encoding:
         if variant.kind != "extension":
             return encoding.at_length(length)
-        other = extended(encoding, variant.name, float(multiple), trained)  # type: ignore[arg-type]
-        # Constants of another structure would not fit the compiled function, nor the trained parameters.
-        if structure(other) != structure(encoding):
-            raise InputError(
-                f"{encoding!r} cannot be extended by {variant.name}: the extension is of another structure"
-            )
-        return other
+        how: Any = variant.name
+        return extended(encoding, how, float(multiple), trained)
 
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]
