@@ -68,11 +68,20 @@ class Request:
 
 
 def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[Options, Request]:
-    """The command's own options and the config with its overrides. Errors: `InputError`."""
+    """The command's own options and the config with its options and overrides. Errors: `InputError`."""
     if {"-h", "--help"} & set(arguments):
         _help(kind, program, [a for a in arguments if a not in ("-h", "--help")])
-    options, rest = parse(kind, program, arguments)
-    experiment, source = load(options.config)
+    options, everything = parse(kind, program, arguments)
+    rest = everything
+    kinds: list[type] = [kind]
+
+    def of_config(wanted: type) -> Any:
+        nonlocal rest
+        kinds.append(wanted)
+        chosen, rest = parse(wanted, program, everything)
+        return chosen
+
+    experiment, source = load(options.config, of_config)
     every = []
     # Runs may have other encodings, and so other options: wrong is what none of them knows.
     unknown_to_all = set(rest)
@@ -80,10 +89,10 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
         changed, unknown = _override(run, program, rest)
         every.append(changed)
         unknown_to_all &= set(unknown)
-    _refuse_unknown(kind, experiment.runs, unknown_to_all, rest)
+    _refuse_unknown(kinds, experiment.runs, unknown_to_all, rest)
     chosen = _choose(tuple(every), options.only)
     cut = replace(experiment, runs=tuple(chosen))
-    return options, Request(cut, tuple(rest), source, tuple(every), experiment.runs)
+    return options, Request(cut, tuple(everything), source, tuple(every), experiment.runs)
 
 
 def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None) -> tuple[Any, list[str]]:
@@ -147,15 +156,15 @@ def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tu
     return changed, tuple(unknown)
 
 
-def _refuse_unknown(kind: type[Common], runs: Sequence[Run], unknown: set[str], arguments: Sequence[str]) -> None:
+def _refuse_unknown(kinds: Sequence[type], runs: Sequence[Run], unknown: set[str], arguments: Sequence[str]) -> None:
     """Errors: `InputError` for an option that no run knows, with the nearest name."""
     named = [a for a in arguments if a in unknown and a.startswith("--")]
     if not named and unknown:
         raise InputError(f"{sorted(unknown)[0]!r} is not an option: options begin with --, such as --train.steps 50")
     for option in named:
-        known = set(_names(kind))
-        for run in runs:
-            known.update(_names(run))
+        known: set[str] = set()
+        for one in (*kinds, *runs):
+            known.update(_names(one))
         near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), sorted(known), n=1)
         nearest = "".join(f": the nearest is {name}" for name in near)
         raise InputError(f"unknown option {option}{nearest}; --help lists them all")
@@ -201,9 +210,17 @@ def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
     with contextlib.suppress(SystemExit):
         tyro.cli(kind, prog=f"python -m {program}", args=["--help"])
     configs = [Path(a) for a in arguments if a.endswith(".py")]
+
+    def of_config(wanted: type) -> Any:
+        print(f"\nThe options of {configs[0]} itself.\n")
+        with contextlib.suppress(SystemExit):
+            tyro.cli(wanted, prog=f"python -m {program} {configs[0]}", args=["--help"])
+        chosen, _ = parse(wanted, program, parse(kind, program, arguments)[1])
+        return chosen
+
     if configs:
         print(f"\nEvery field of the runs in {configs[0]} can be given too; here those of the first run.\n")
-        experiment, _ = load(configs[0])
+        experiment, _ = load(configs[0], of_config)
         prog = f"python -m {program} {configs[0]}"
         # Not a choice between kinds of encodings: what a run has is what can be changed.
         flat = (tyro.conf.AvoidSubcommands,)

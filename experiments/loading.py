@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.util
+import inspect
 import sys
 import traceback
+import typing
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from posjax.errors import InputError
 from posjax.runs import Experiment
 
 
-def load(path: Path) -> tuple[Experiment, str]:
-    """The experiment of a config file, and the file's text. Errors: `InputError`."""
+def _at_defaults(kind: type) -> Any:
+    return kind()
+
+
+def load(path: Path, given: Callable[[type], Any] = _at_defaults) -> tuple[Experiment, str]:
+    """The experiment of a config file, and the file's text.
+
+    Parameters of its function `experiment` are the config's own options: `given` makes a value of the dataclass that
+    has them as fields. Errors: `InputError`.
+    """
     if not str(path).isprintable():
         raise InputError(f"the config is named {str(path)!a}: needed is a name that can be printed; rename it")
     if not path.is_file():
@@ -29,14 +41,36 @@ def load(path: Path) -> tuple[Experiment, str]:
         # Asked for by name: an AttributeError may come from anywhere in the config.
         if not callable(getattr(module, "experiment", None)):
             raise InputError("it has no function experiment()")
-        experiment = module.experiment()
+        kind = _options(module.experiment)
     except (Exception, SystemExit) as error:  # A config is the user's own code: whatever it raises is one line.
+        raise InputError(_raised(path, error)) from error
+    # Not the config's own mistake, where one is made here.
+    chosen = {}
+    if dataclasses.fields(kind):
+        chosen = vars(given(kind))
+    try:
+        experiment = module.experiment(**chosen)
+    except (Exception, SystemExit) as error:
         raise InputError(_raised(path, error)) from error
     if not isinstance(experiment, Experiment):
         raise InputError(
             f"{path}: experiment() returned a {type(experiment).__name__}; needed is a posjax.runs.Experiment"
         )
     return experiment, source.decode(errors="replace")
+
+
+def _options(function: Callable[..., Any]) -> type:
+    """A dataclass of a function's parameters."""
+    hints = typing.get_type_hints(function)
+    fields = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            default = dataclasses.MISSING
+        fields.append((name, hints.get(name, str), dataclasses.field(default=default)))
+    made = dataclasses.make_dataclass("ConfigOptions", fields, frozen=True)
+    made.__doc__ = inspect.getdoc(function) or "The options of the config."
+    return made
 
 
 def _not_there(path: Path) -> str:

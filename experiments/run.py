@@ -31,6 +31,7 @@ from posjax.models import build
 from posjax.models.parts import sizes
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
+from posjax.training import Train
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,10 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
         workfolder.hold(run, folder)
         workfolder.require_undiverged(folder)
     with owned(folder):
-        say(f"{title}: training {run.train.steps} steps")
+        if isinstance(run.train, Train):
+            say(f"{title}: training {run.train.steps} steps")
+        else:
+            say(f"{title}: reading {run.train.folder}")
         for sentence in advice(run.model.encoding, run.train.length):
             say(f"note: {sentence}")
         material = runs.Material.open(run, documents)
@@ -257,7 +261,9 @@ def smaller(run: Run) -> Run:
         small = replace(run.evaluation, sequences=2, multiples=run.evaluation.multiples[:2])
     else:
         small = replace(run.evaluation, windows=2, multiples=run.evaluation.multiples[:2])
-    return replace(run, train=replace(run.train, steps=2, checkpoint_every=1), evaluation=small)
+    if isinstance(run.train, Train):
+        run = replace(run, train=replace(run.train, steps=2, checkpoint_every=1))
+    return replace(run, evaluation=small)
 
 
 def show_list(request: cli.Request, console: Console) -> None:

@@ -23,10 +23,11 @@ from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
 from posjax.files import owned
 from posjax.identity import fingerprint
+from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
 from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
-from posjax.training import Train, TrainingProgress, about, fit, restored
+from posjax.training import Devices, Train, TrainingProgress, about, fit, restored
 from posjax.workfolder import (
     check_target,
     claim,
@@ -46,6 +47,8 @@ TAKEN = ("figures", "report.html", "experiment.json", "owner.lock")
 class Run:
     """One model: what it is, what it reads, how it is trained, what is measured. `name` is its folder's.
 
+    Where a publisher has trained it, `train` is `interop.pretrained(folder)` and `model` that one's architecture.
+
     Errors: `InputError` for a name that is no plain folder name, a field of another type, an evaluation that does not
     fit the data, or a length past the encoding's table.
     """
@@ -54,7 +57,7 @@ class Run:
     label: str
     model: Architecture
     data: StandardLibrary | Text | Needles
-    train: Train
+    train: Train | Pretrained
     evaluation: Extrapolation | Retrieval
     seed: int = 0
 
@@ -85,6 +88,8 @@ class Run:
 
     def about(self, corpus: str | None) -> dict[str, Any]:
         """What the bits of the training depend on, with the text's fingerprint."""
+        if isinstance(self.train, Pretrained):
+            return {"seed": self.seed, "model": self.model, "pretrained": self.train, "corpus": corpus}
         return about(self.train, self.model, self.data.vocabulary, self.seed, corpus)
 
     def surroundings(self) -> dict[str, Any]:
@@ -119,9 +124,9 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Material:
-    """A run's data, opened: rows to train on, and the documents of a text."""
+    """A run's data, opened: rows to train on, unless that is done, and the documents of a text."""
 
-    batches: Batches
+    batches: Batches | None
     documents: Documents | None
 
     @classmethod
@@ -132,6 +137,8 @@ class Material:
             return cls(Batches(rows, run.train.batch), None)
         if documents is None:
             documents = run.data.load()
+        if isinstance(run.train, Pretrained):
+            return cls(None, documents)
         rows = training_windows(documents, run.train.length, run.seed)
         return cls(Batches(rows, run.train.batch), documents)
 
@@ -156,6 +163,8 @@ def check(run: Run, documents: Documents | None = None) -> None:
             f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
             "shorter length or smaller multiples"
         )
+    if isinstance(run.train, Pretrained):
+        _hold_published(run, run.train)
     _room(run, longest)
     _backend(run)
     if isinstance(run.data, Needles):
@@ -164,14 +173,35 @@ def check(run: Run, documents: Documents | None = None) -> None:
         if documents is None:
             documents = run.data.load()
         # One window of each kind tells whether the text has room for it.
-        training_windows(documents, run.train.length, run.seed)
+        if isinstance(run.train, Train):
+            training_windows(documents, run.train.length, run.seed)
         validation_windows(documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
     run.evaluation.rehearse(run.model, run.data.vocabulary, run.train.length)
 
 
+def _hold_published(run: Run, weights: Pretrained) -> None:
+    """Errors: `InputError` where a published model is not the one that the run names, or cannot read its text."""
+    found = weights.describe()
+    if found.required() != run.model:
+        raise InputError(
+            f"{run.name}: model is another one than {weights.folder} has: give model=pretrained(folder).architecture; "
+            "other encodings are what the evaluation's extensions are for"
+        )
+    # A text without a token to begin with has a separator behind the tokenizer's, which nobody has trained.
+    if run.data.vocabulary > found.vocabulary:
+        raise InputError(
+            f"{run.name}: the text is read in {run.data.vocabulary:,} tokens and {weights.folder} knows "
+            f"{found.vocabulary:,}: read it by the model's own tokenizer.json, with the token that begins a text"
+        )
+
+
 def _backend(run: Run) -> tuple[Mesh, Choice]:
     """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
-    mesh = run.train.devices.mesh(run.train.batch)
+    # What is only evaluated is evaluated on one.
+    devices = Devices(data=1)
+    if isinstance(run.train, Train):
+        devices = run.train.devices
+    mesh = devices.mesh(run.train.batch)
     try:
         # Under the mesh, which decides what some backends can do.
         with jax.set_mesh(mesh):
@@ -209,7 +239,8 @@ def train(
     material: Material | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainedModel:
-    """Trains the run in its folder, from where it is, and returns the model. `say` tells notes, a line each.
+    """Trains the run in its folder, from where it is, and returns the model; a published one is read. `say` tells notes,
+    a line each.
 
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
     process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`. Why it diverged is kept in `diverged.json`,
@@ -222,6 +253,9 @@ def train(
         for note in claim(run, folder, material.fingerprint):
             say(f"{run.name}: {note}")
         require_undiverged(folder)
+        if isinstance(run.train, Pretrained):
+            return TrainedModel(run.train.read(), run.train.length)
+        assert material.batches is not None
         trainer = run.train.trainer(run.model, run.data.vocabulary)
         try:
             state = fit(run.train, trainer, material.batches, run.seed, folder, progress_from, material.fingerprint)
@@ -235,6 +269,8 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     kept = hold(run, folder)
     _hold_tokenizer(run, folder, kept["corpus"])
+    if isinstance(run.train, Pretrained):
+        return TrainedModel(run.train.read(), run.train.length)
     trainer = run.train.trainer(run.model, run.data.vocabulary)
     found = restored(folder / "checkpoints", trainer.abstract(), run.about(kept["corpus"]))
     for note in found.told:
@@ -333,7 +369,12 @@ def _seconds(run: Run, folder: Path, corpus: str | None) -> float:
 TITLES = {
     "linear": "linear",
     "ntk": "NTK",
+    "ntk-doubled": "NTK doubled",
     "yarn": "YaRN",
+    "parts": "NTK by parts",
+    "llama3": "Llama 3",
+    "self-extend": "Self-Extend",
+    "rerope": "ReRoPE",
     "windowed": "window",
     "clamp": "clamp",
     "wrap": "wrap",

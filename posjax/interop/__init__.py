@@ -6,5 +6,6 @@ from posjax.interop.describing import (
     describe as describe,
 )
 from posjax.interop.exporting import write as write
+from posjax.interop.pretrained import Pretrained as Pretrained, pretrained as pretrained
 from posjax.interop.reading import read as read
 from posjax.interop.swapping import swapped as swapped

@@ -66,7 +66,7 @@ def _where_control_wins(run: LanguageRun) -> str:
     past = [length for length in run.lengths if length > 1]
     wins = [length for length in past if _control_wins(run, length)]
     if wins == past:
-        return ", and beats every extension at every length."
+        return ", and beats every extension at every length: none gains from text that lies further back."
     if not wins:
         return ", and at no length beats all extensions."
     return f"; it beats every extension only at {listed([f'{length}x' for length in wins])}."

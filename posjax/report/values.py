@@ -98,6 +98,15 @@ class ReportedRun(Generic[Value]):
     task: ClassVar[str]
 
     @property
+    def published(self) -> bool:
+        """Whether its weights were trained by others."""
+        config = self.manifest.get("config_tree")
+        if not isinstance(config, dict):
+            return False
+        train = config.get("train")
+        return isinstance(train, dict) and train.get("is") == "Pretrained"
+
+    @property
     def raw(self) -> ReportedVariant[Value]:
         """The model as trained, which every run has."""
         return next(variant for variant in self.variants if variant.kind == "raw")

@@ -28,9 +28,17 @@ def caveats(report: Report) -> tuple[str, ...]:
     sentences = []
     if report.language:
         sentences.append(_per_byte(report))
-    if report.runs:
-        tokens = span(run.tokens for run in report.runs)
-        parameters = span(run.parameters for run in report.runs)
+    published = [run for run in report.runs if run.published]
+    trained = [run for run in report.runs if not run.published]
+    if published:
+        sentences.append(
+            f"{listed([run.label for run in published])} came trained "
+            f"({span(run.parameters for run in published)} parameters): on which text, and whether this one was in it, "
+            "its publisher knows."
+        )
+    if trained:
+        tokens = span(run.tokens for run in trained)
+        parameters = span(run.parameters for run in trained)
         sentences.append(
             f"Each model saw {tokens} tokens of training "
             f"({parameters} parameters). How a method behaves past "
