@@ -47,7 +47,8 @@ def experiment(checkpoint: tuple[str, ...], text: tuple[str, ...], begin: str = 
     runs = [published(folder, file, begin) for folder, file in zip(checkpoint, text, strict=True)]
     return Experiment(
         title="A published model past its trained length",
-        question="Which extension of RoPE keeps the loss of a trained model past its length, and does any beat a window?",
-        paper="Chen et al. 2023, arXiv:2306.15595; Peng et al. 2023, arXiv:2309.00071; Jin et al. 2024, arXiv:2401.01325",
+        question="Which extension of RoPE keeps a trained model's loss past its length, and does any beat a window?",
+        paper="Chen et al. 2023, arXiv:2306.15595; Peng et al. 2023, arXiv:2309.00071; Jin et al. 2024, "
+        "arXiv:2401.01325; Su 2023, ReRoPE",
         runs=tuple(runs),
     )

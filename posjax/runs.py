@@ -239,8 +239,9 @@ def train(
     material: Material | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainedModel:
-    """Trains the run in its folder, from where it is, and returns the model; a published one is read. `say` tells notes,
-    a line each.
+    """Trains the run in its folder, from where it is, and returns the model; a published one is read.
+
+    `say` tells notes, a line each.
 
     Errors: `InputError` for a folder of another config, or whose corpus has changed; `Busy` for a folder that another
     process writes to; `Stopped`, `Diverged` and `StorageError` as `fit`. Why it diverged is kept in `diverged.json`,

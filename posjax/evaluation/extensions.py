@@ -49,8 +49,9 @@ def parts_of(encoding: Encoding) -> tuple[Encoding, ...]:
 def extended(encoding: Encoding, how: Extension, factor: float, original_length: int) -> Encoding:
     """The encoding with its rotary parts extended by a factor, zero-shot, from the length that they were trained at.
 
-    A factor of 1 leaves the scores as they are within that length. "self-extend" and "rerope" are `near_far` forms,
-    whose near pairs are half of the trained length: they change distances, so that no pair stands farther apart.
+    A factor of 1 leaves it as it is, but for "ntk-doubled". "self-extend" and "rerope" are `near_far` forms, whose near
+    pairs are fewer than half of the trained length apart: they change distances, so that no pair stands farther apart
+    than in training.
 
     >>> extended(Rope(), "linear", 4.0, 64).schedule
     Interpolation(factor=4.0)
@@ -67,9 +68,12 @@ def _extended(part: Encoding, how: Extension, factor: float, original_length: in
         return part
     if how in SCHEDULES:
         return replace(part, schedule=SCHEDULES[how](factor, original_length))
+    if factor == 1:
+        return part
     window = max(original_length // 2, 1)
     if how == "rerope":
         return near_far(window, part, Pinned(part, window))
-    # The smallest group by which the farthest pair, (factor - 1/2) lengths from the window's edge, stays within.
+    # The smallest group that keeps the farthest pair within the trained length. Shifted by window - window // group, as
+    # in the paper, it could stand one token past that; rounded up here, it never does.
     group = math.ceil(2 * factor - 1)
-    return near_far(window, part, Regrouped(part, group, shift=window - window // group))
+    return near_far(window, part, Regrouped(part, group, shift=window - math.ceil(window / group)))

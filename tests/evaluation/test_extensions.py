@@ -1,0 +1,72 @@
+"""Extensions of a trained rotary model: what each does to distances, and that weights stay what they were."""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from posjax.attention import Window
+from posjax.encodings import DynamicNTK, Kerple, Rope, chain
+from posjax.encodings.schedules import NTK
+from posjax.errors import InputError
+from posjax.evaluation import RAW, Extension, Variant, extended, measure
+from posjax.evaluation.variants import seen
+from posjax.models import build
+from tests.evaluation.toys import VOCABULARY, L, loss_of, trained_model, windows
+
+EXTENSIONS = typing.get_args(Extension)
+
+
+@pytest.mark.parametrize("how", [how for how in EXTENSIONS if how != "ntk-doubled"])
+def test_a_factor_of_1_is_the_trained_model(how):
+    model, rows = trained_model(Rope()), windows(2, L)
+    raw, _ = measure.losses_and_mass(model, RAW, 1, rows)
+    found, _ = measure.losses_and_mass(model, Variant(how, "extension"), 1, rows)
+    np.testing.assert_allclose(found, raw, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("how", ["self-extend", "rerope"])
+@pytest.mark.parametrize(("trained", "factor"), [(64, 8), (64, 2), (48, 4)])
+def test_no_pair_stands_farther_apart_than_in_training_and_near_pairs_where_they_stood(how, trained, factor):
+    encoding = extended(Rope(), how, float(factor), trained)
+    at = np.arange(factor * trained)
+    far = encoding.far.moved(at, "query")[:, None] - encoding.far.moved(at, "key")[None]
+    farther = at[:, None] - at[None] >= encoding.window
+    assert encoding.window == trained // 2 and encoding.near == Rope()
+    assert np.max(np.where(farther, far, 0)) < trained and np.min(np.where(farther, far, trained)) > 0
+    if how == "self-extend":
+        assert np.max(np.where(farther, far, 0)) == trained - 1 and encoding.far.group == 2 * factor - 1
+        # No gap behind the window either, but for the rounding of both positions.
+        assert abs(np.min(np.where(farther, far, trained)) - encoding.window) <= 2
+
+
+@pytest.mark.parametrize("how", ["yarn", "parts", "self-extend", "rerope"])
+def test_the_weights_are_those_of_the_trained_model(how):
+    """As a model built with that encoding computes, which is given them by hand."""
+    model, rows = trained_model(Rope()), windows(2, 4 * L)
+    encoding = extended(Rope(), how, 4.0, L)
+    other = build(model.architecture.with_encodings(lambda _: encoding), VOCABULARY, seed=5)
+    for name in ("embedding", "blocks", "norms", "head"):
+        nnx.update(getattr(other, name), nnx.state(getattr(model.model, name)))
+    found, share = measure.losses_and_mass(model, Variant(how, "extension"), 4, rows)
+    for row, losses in zip(rows, found, strict=True):
+        logits = np.asarray(other(row[None, :-1], mask=Window(1000)))[0]
+        np.testing.assert_allclose(losses, loss_of(logits, row[1:]), rtol=1e-4, atol=1e-4)
+    raw, _ = measure.losses_and_mass(model, RAW, 4, rows)
+    assert np.abs(found - raw).max() > 1e-2 and np.all((share > 0) & (share < 1))
+
+
+def test_what_was_learned_has_no_place_in_another_structure():
+    model = trained_model(chain(Rope(), Kerple()))
+    with pytest.raises(InputError, match="cannot be extended by rerope: the extension is of another structure"):
+        seen(model, Variant("rerope", "extension"), 2)
+    # Frequencies are constants, beside whatever is learned.
+    seen(model, Variant("yarn", "extension"), 2)
+
+
+def test_dynamic_ntk_at_a_length_is_ntk():
+    dynamic = DynamicNTK(1.0, 64).at_length(256).frequencies(16, 1e4, 256)
+    assert np.array_equal(dynamic[0], NTK(4.0).frequencies(16, 1e4)[0])
