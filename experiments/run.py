@@ -76,17 +76,10 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     write_experiment(request, options)
     work = identity_of(options.folder)
     say = cli.teller(console)
-    for text in documents.values():
-        told = text.describe()
-        say(
-            f"corpus: {told['name']}, {told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held "
-            f"out, fingerprint {told['fingerprint']}"
-        )
-        if text.encoded is not None:
-            say(
-                f"corpus: {told['train_tokens']:,} and {told['validation_tokens']:,} tokens of {told['tokenizer']}, "
-                f"which has {told['vocabulary']:,}"
-            )
+    trained_on = {run.data for run in request.experiment.runs if isinstance(run.train, Train)}
+    for data, text in documents.items():
+        for line in _told_of(text, data in trained_on):
+            say(line)
     # One that diverges is told of at the end: the others answer their part of the question without it.
     diverged = []
     for number, run in enumerate(request.experiment.runs, 1):
@@ -104,6 +97,21 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
             f"of {len(request.experiment.runs)} runs {len(diverged)} diverged, {', '.join(diverged)}: the "
             "others are done, and the report says why"
         )
+
+
+def _told_of(text: Documents, is_trained_on: bool) -> list[str]:
+    """What is told of a corpus before it is used."""
+    told = text.describe()
+    what = f"{told['validation_bytes']:,} bytes to measure on"
+    if is_trained_on:
+        what = f"{told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held out"
+    lines = [f"corpus: {told['name']}, {what}, fingerprint {told['fingerprint']}"]
+    if text.encoded is not None:
+        lines.append(
+            f"corpus: {told['train_tokens']:,} and {told['validation_tokens']:,} tokens of {told['tokenizer']}, which "
+            f"has {told['vocabulary']:,}"
+        )
+    return lines
 
 
 def _one(run: Run, folder: Path, title: str, console: Console, documents: Documents | None) -> None:
@@ -280,10 +288,10 @@ def show_list(request: cli.Request, console: Console) -> None:
         table.add_row(run.name, *sizes, f"{work(run):.3g}")
     console.print(f"{experiment.title}: {experiment.question}", highlight=False)
     console.print(table)
-    console.print(
-        f"{len(experiment.runs)} runs, {total:.3g} TFLOP of training; evaluation adds about as much time.",
-        highlight=False,
-    )
+    spent = f"{total:.3g} TFLOP of training; evaluation adds about as much time."
+    if total == 0:
+        spent = "whose models were trained by others; evaluation is all that takes time."
+    console.print(f"{len(experiment.runs)} runs, {spent}", highlight=False)
     lines = [line.strip() for line in request.source.splitlines()]
     costs = [line for line in lines if line.startswith("Costs")]
     # What a config says of its own cost is of the config as it is written.

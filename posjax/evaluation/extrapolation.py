@@ -56,8 +56,8 @@ class Extrapolation:
     the ratio exp(loss at k L - loss at L) with a bootstrap interval; the mean over the whole window comes second.
     Losses are in nats per byte, whatever a token is: the nats of the targets by the bytes that they stand for, so that
     vocabularies compare. Where a tokenizer reads the text, the losses in nats per token stand beside them.
-    `extensions` are tried on rotary encodings with factor k, `fills` on learned tables; `control` adds each model's
-    windowed control, which may see only the last L tokens.
+    `extensions`, as `extended` makes them, are tried on rotary encodings with factor k, `fills` on learned tables;
+    `control` adds each model's windowed control, which may see only the last L tokens.
 
     Errors: `InputError` unless the multiples begin with 1 and rise.
     """
