@@ -75,6 +75,7 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
     rest = everything
     kinds: list[type] = [kind]
 
+    # What the config takes for itself is no field of a run: the rest is what runs may know.
     def of_config(wanted: type) -> Any:
         nonlocal rest
         kinds.append(wanted)

@@ -61,8 +61,10 @@ def load(path: Path, given: Callable[[type], Any] = _at_defaults) -> tuple[Exper
 
 def _options(function: Callable[..., Any]) -> type:
     """A dataclass of a function's parameters."""
+    # Annotations may be texts, which the config's own module resolves.
     hints = typing.get_type_hints(function)
     fields = []
+    # In their order: help lists them as the config explains them.
     for name, parameter in inspect.signature(function).parameters.items():
         default = parameter.default
         if default is inspect.Parameter.empty:

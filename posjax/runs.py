@@ -137,6 +137,7 @@ class Material:
             return cls(Batches(rows, run.train.batch), None)
         if documents is None:
             documents = run.data.load()
+        # A text that is measured on alone may be shorter than a window of training on either side.
         if isinstance(run.train, Pretrained):
             return cls(None, documents)
         rows = training_windows(documents, run.train.length, run.seed)
@@ -181,6 +182,7 @@ def check(run: Run, documents: Documents | None = None) -> None:
 
 def _hold_published(run: Run, weights: Pretrained) -> None:
     """Errors: `InputError` where a published model is not the one that the run names, or cannot read its text."""
+    # From its configuration: no weights are read yet.
     found = weights.describe()
     if found.required() != run.model:
         raise InputError(

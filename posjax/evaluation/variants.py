@@ -119,6 +119,7 @@ def seen(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[
         other = _rebuilt(trained_model, variant, multiple)
         if other is not None:
             graph, state = nnx.split(other)
+            # The encoding is the extended one already, so its own constants are what it needs.
             return graph, (state, constants_of(other.architecture), jnp.int32(LARGEST))
     graph, _ = nnx.split(trained_model.model)
     return graph, numbers(trained_model, variant, multiple)
@@ -134,9 +135,11 @@ def _rebuilt(trained_model: TrainedModel, variant: Variant, multiple: int) -> Tr
 
     before = model.architecture
     after = before.with_encodings(change)
+    # The compiled function of the raw model serves these too.
     if all(structure(change(encoding)) == structure(encoding) for encoding in trained_model.encodings):
         return None
     vocabulary = model.embedding.num_embeddings
+    # Shapes alone: initial weights would be drawn for nothing.
     shapes = nnx.eval_shape(lambda: build(after, vocabulary, 0, model.compute))
     graph, state = nnx.split(shapes)
     weights = nnx.state(model)

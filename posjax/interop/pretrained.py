@@ -57,12 +57,14 @@ class Pretrained:
 
     def read(self) -> Transformer:
         """The model. Errors: `InputError` where the files are not those of `content`, and those of `read`."""
+        # Again: between the config and this, somebody may have fetched another revision.
         found = content(self.folder)
         if found != self.content:
             raise InputError(
                 f"{self.folder} holds other files than when it was named ({found}, and {self.content} then): bring "
                 "those back, or evaluate the new ones in another folder with --work"
             )
+        # Published in half precision or not: what is compared are methods, not roundings.
         return read(self.folder, dtype="float32", compute=self.compute)
 
 
@@ -75,6 +77,7 @@ def pretrained(folder: str | Path, length: int | None = None, compute: Compute =
     512
     """
     found = content(folder)
+    # Not of the file by a default: a length that nobody told would make every ratio mean something else.
     if length is None:
         length = configuration(folder).get("max_position_embeddings")
     if length is None:
@@ -87,12 +90,14 @@ def content(source: str | Path) -> str:
     path = locate(source)
     held = opened(path)
     files = [path]
+    # A file of llama2.c's is everything; a folder may hold a README, whose changes change no model.
     if isinstance(held, Folder):
         names = [CONFIG, *sorted(set(held.homes.values()))]
         if (path / INDEX).is_file():
             names.append(INDEX)
         files = [path / name for name in names]
     digest = hashlib.sha256()
+    # One after another, each in pieces: shards are larger than what a machine would hold.
     for file in files:
         with file.open("rb") as stream:
             one = hashlib.file_digest(stream, "sha256")
