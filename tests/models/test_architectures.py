@@ -192,6 +192,15 @@ def test_an_encoder_sees_both_ways_and_a_decoder_one():
         assert (difference > 1e-4) == sees
 
 
+def test_a_prefix_sees_itself_both_ways():
+    model = build(layered(Layer((attention(mask=posjax.prefix(3)), FED))), VOCABULARY, 0)
+    plain = model(TOKENS)
+    for at, changed in ((2, [0, 1, 2, 3, 4, 5, 6]), (4, [4, 5, 6])):
+        other = model(TOKENS.at[:, at].set((TOKENS[:, at] + 1) % VOCABULARY))
+        difference = np.abs(other - plain).max((0, 2))
+        assert np.flatnonzero(difference > 1e-6).tolist() == changed
+
+
 @pytest.mark.parametrize("architecture", [PAIR, CROSSED], ids=["pair", "crossed"])
 def test_a_decoder_reads_what_the_encoder_made(architecture):
     model = randomised(architecture)
