@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import io
 import os
@@ -23,6 +22,7 @@ from jax.dtypes import TypePromotionError
 from rich.console import Console
 
 from experiments.loading import load
+from experiments.option_names import option_names
 from posjax.errors import InputError, Stopped, StorageError
 from posjax.files import reason
 from posjax.runs import Experiment, Run
@@ -165,35 +165,10 @@ def _refuse_unknown(kinds: Sequence[type], runs: Sequence[Run], unknown: set[str
     for option in named:
         known: set[str] = set()
         for one in (*kinds, *runs):
-            known.update(_names(one))
+            known.update(option_names(one))
         near = difflib.get_close_matches(option.split("=")[0].replace("_", "-"), sorted(known), n=1)
         nearest = "".join(f": the nearest is {name}" for name in near)
         raise InputError(f"unknown option {option}{nearest}; --help lists them all")
-
-
-def _names(value: Any, prefix: str = "--") -> list[str]:
-    """The option names of a dataclass, or of a value of one and the values inside it."""
-    names = []
-    for field in dataclasses.fields(value):
-        name = prefix + field.name.replace("_", "-")
-        # A class, as of a command's options, has no values to look into.
-        inner = None
-        if not isinstance(value, type):
-            inner = getattr(value, field.name)
-        names += _names_in(inner, name)
-    return names
-
-
-def _names_in(value: Any, name: str) -> list[str]:
-    """The option names of a field's value: its own, or those inside it; entries of a tuple go by their number."""
-    if dataclasses.is_dataclass(value):
-        return _names(value, name + ".")
-    if not isinstance(value, tuple) or not any(map(dataclasses.is_dataclass, value)):
-        return [name]
-    names = []
-    for at, entry in enumerate(value):
-        names += _names_in(entry, f"{name}.{at}")
-    return names
 
 
 def _choose(runs: tuple[Run, ...], only: tuple[str, ...]) -> list[Run]:

@@ -66,11 +66,14 @@ def _measured(way: str, compute: Compute, case: LoopsCase) -> LoopsRow:
         logits = nnx.merge(graph, state)(tokens[:, :-1])
         return jnp.mean(cross_entropy(logits, tokens[:, 1:]))
 
+    # Tracing is Python's time, and the same whatever the compiler makes of it.
     lowered = jax.jit(jax.value_and_grad(loss)).lower(state, tokens)
     watch = Stopwatch()
     compiled = lowered.compile()
     compiling, _ = watch.taken()
+    # What the program needs beside its arguments and results.
     analysis: Any = compiled.memory_analysis()
+    # The first run also loads what was compiled.
     timed = Timed(lambda: compiled(state, tokens), jax.block_until_ready)
     timed.finished()
     _, step = sample(timed, 1)

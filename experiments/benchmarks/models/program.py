@@ -44,8 +44,10 @@ def command(arguments: Sequence[str]) -> None:
     options = cli.options(ModelsOptions, PROGRAM, arguments)
     cases = [decoding.DecodingCase(rows, options.new) for rows in options.rows]
     cases.append(decoding.DecodingCase(1, options.new, options.window))
+    # Generation first: what compiles afterwards leaves threads that spin for a while.
     rates = [decoding.measure(case, options.rounds) for case in cases]
     looped = loops.measure(loops.LoopsCase(layers=options.layers, length=options.length))
+    # Each against its own reach, whatever the others are.
     goals = (decoding.goal(rates), *loops.goals(looped))
     said = pages.command_line(PROGRAM, arguments)
     on = machine()
