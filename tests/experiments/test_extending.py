@@ -16,6 +16,7 @@ from tests.data.tokenizers_of_tests import by_characters
 from tests.test_configs import ROOT
 
 CONFIG = ROOT / "configs/extend_published.py"
+RECORD = ROOT / "experiments/results/extend_published"
 LENGTH = 16
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40}
 LLAMA = {"model_type": "llama", "vocab_size": 300, "rope_theta": 1e4, "max_position_embeddings": LENGTH, **SIZES}
@@ -130,3 +131,21 @@ def test_what_trains_nothing_is_not_made_to_train_by_a_smoke_test(home):
     _, request = cli.read(experiments_run.RunOptions, "experiments.run", given)
     small = experiments_run.smaller(request.experiment.runs[0])
     assert not isinstance(small.train, Train) and small.evaluation.windows == 2
+
+
+@pytest.mark.parametrize("path", sorted(RECORD.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_the_page_tells_the_results_of_record(path):
+    page = (ROOT / "docs/published.md").read_text()
+    found = json.loads(path.read_text())
+    at = {}
+    for variant in found["variants"]:
+        losses = [point["loss_per_token"] for point in variant["lengths"].values()]
+        at[variant["name"]] = losses
+        assert f"| {variant['name']} | " + " | ".join(f"{loss:.3f}" for loss in losses) + " |" in page
+    extensions = {name: losses for name, losses in at.items() if name not in ("raw", "windowed")}
+    for column in range(1, len(found["lengths"])):
+        best = sorted(extensions, key=lambda name, column=column: extensions[name][column])
+        assert set(best[:2]) == {"self-extend", "rerope"}
+        # Equal at 2x, to what windows of this number tell.
+        assert at["windowed"][column] < extensions[best[0]][column] + 1e-3
+    assert at["linear"][1] > at["ntk"][1]
