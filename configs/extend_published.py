@@ -44,6 +44,7 @@ def experiment(checkpoint: tuple[str, ...], text: tuple[str, ...], begin: str = 
             f"{len(checkpoint)} folders and {len(text)} texts: give --checkpoint FOLDER ... and --text with a file for "
             "each of them"
         )
+    # Texts may differ though their domain is one: a model of characters may know no newline.
     runs = [published(folder, file, begin) for folder, file in zip(checkpoint, text, strict=True)]
     return Experiment(
         title="A published model past its trained length",

@@ -289,6 +289,7 @@ def show_list(request: cli.Request, console: Console) -> None:
     console.print(f"{experiment.title}: {experiment.question}", highlight=False)
     console.print(table)
     spent = f"{total:.3g} TFLOP of training; evaluation adds about as much time."
+    # Published models alone: what training would cost is no measure of the time.
     if total == 0:
         spent = "whose models were trained by others; evaluation is all that takes time."
     console.print(f"{len(experiment.runs)} runs, {spent}", highlight=False)

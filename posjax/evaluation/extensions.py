@@ -68,6 +68,7 @@ def _extended(part: Encoding, how: Extension, factor: float, original_length: in
         return part
     if how in SCHEDULES:
         return replace(part, schedule=SCHEDULES[how](factor, original_length))
+    # Within the trained length nothing has to move, and ReRoPE would pin pairs that the model knows.
     if factor == 1:
         return part
     window = max(original_length // 2, 1)

@@ -100,6 +100,7 @@ class ReportedRun(Generic[Value]):
     @property
     def published(self) -> bool:
         """Whether its weights were trained by others."""
+        # Results may be shown without their manifest, and are then those of a training.
         config = self.manifest.get("config_tree")
         if not isinstance(config, dict):
             return False

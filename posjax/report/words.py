@@ -36,6 +36,7 @@ def caveats(report: Report) -> tuple[str, ...]:
             f"({span(run.parameters for run in published)} parameters): on which text, and whether this one was in it, "
             "its publisher knows."
         )
+    # Of published models nothing says on how many tokens they were trained.
     if trained:
         tokens = span(run.tokens for run in trained)
         parameters = span(run.parameters for run in trained)

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import cli, run as experiments_run
 from posjax.errors import InputError
+from posjax.evaluation import Extrapolation
 from posjax.interop import describe, pretrained, write
 from posjax.models import build
 from posjax.training import Train
@@ -130,7 +131,8 @@ def test_what_trains_nothing_is_not_made_to_train_by_a_smoke_test(home):
     given = [str(CONFIG), "--checkpoint", "tiny", "--text", "story.txt", *SMALL]
     _, request = cli.read(experiments_run.RunOptions, "experiments.run", given)
     small = experiments_run.smaller(request.experiment.runs[0])
-    assert not isinstance(small.train, Train) and small.evaluation.windows == 2
+    assert not isinstance(small.train, Train)
+    assert isinstance(small.evaluation, Extrapolation) and small.evaluation.windows == 2
 
 
 @pytest.mark.parametrize("path", sorted(RECORD.glob("*/results.json")), ids=lambda path: path.parent.name)
