@@ -28,6 +28,7 @@ from posjax.lines import read as read_metrics
 from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
 from posjax.training import Devices, Train, TrainingProgress, about, fit, restored
+from posjax.training.next_token import require_next_token
 from posjax.workfolder import (
     check_target,
     claim,
@@ -50,7 +51,7 @@ class Run:
     Where a publisher has trained it, `train` is `interop.pretrained(folder)` and `model` that one's architecture.
 
     Errors: `InputError` for a name that is no plain folder name, a field of another type, an evaluation that does not
-    fit the data, or a length past the encoding's table.
+    fit the data, a length past the encoding's table, or a model that does not predict the next token.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Run:
                 f"the run {self.name!r} evaluates {type(self.data).__name__} by "
                 f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
             )
+        require_next_token(self.name, self.model)
         # A table may end before the evaluation does, which is then told; training needs all of its length.
         most = self.model.max_length
         if most is not None and self.train.length > most:

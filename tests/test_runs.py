@@ -9,12 +9,13 @@ import jax
 import pytest
 
 from posjax import runs, workfolder
+from posjax.attention import Full
 from posjax.data import Needles
 from posjax.encodings import Alibi, Learned
 from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval
 from posjax.files import read_json
-from posjax.models import build
+from posjax.models import Output, build, encoder
 from posjax.runs import Experiment, Material, Run
 from posjax.training import Devices
 from tests.data.tokenizers_of_tests import by_characters
@@ -126,6 +127,19 @@ def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, c
     lower = "layers" if where == "model" else next(iter(change))
     with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{lower}"):
         runs.check(replace(mine, **{where: replace(getattr(mine, where), **change)}))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (encoder(width=16, heads=2), "has an encoder"),
+        (small(mask=Full()), "lets tokens look ahead"),
+        (replace(small(), output=Output(classes=2)), "predicts classes"),
+    ],
+)
+def test_a_model_that_sees_its_answers_is_not_trained_on_them(mine, model, said):
+    with pytest.raises(InputError, match=said):
+        replace(mine, model=model)
 
 
 def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path, text):

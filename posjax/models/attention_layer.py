@@ -12,10 +12,12 @@ from flax import nnx
 
 from posjax import attention
 from posjax.attention import Prepared
+from posjax.errors import InputError
 from posjax.models.cache import KeysValues
 from posjax.models.compute import Compute
 from posjax.models.modules import DenseLayer, NormLayer, marked, rowwise
 from posjax.models.parts import Attention, Scores, sizes
+from posjax.models.projections import Projections
 
 Probe = Callable[[jax.Array, jax.Array, Prepared], Any]
 """Looks at one layer's rotated queries `[B, T, N, H]` and keys `[B, S, K, H]`; its answers are collected by layer."""
@@ -43,27 +45,20 @@ jax.tree_util.register_dataclass(
 )
 
 
-class AttentionLayer(nnx.Module):
+class AttentionLayer(Projections):
     """Grouped-query attention whose positions are always explicit."""
 
     def __init__(
         self, config: Attention, width: int, residual_scale: float, share: float, compute: Compute, rngs: nnx.Rngs
     ):
         N, K, H = sizes(config, width)
-        D = width
         self.config = config
         self.share = share
         self.backend = compute.backend
+        super().__init__(config, width, residual_scale, compute, rngs)
+        D = width
         dtype = compute.dtype
-        # Deviations that keep the variance of what they make at that of what they read.
         deviation = D**-0.5
-        biases = config.biases
-        self.query = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
-        self.key = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
-        self.value = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
-        # What adds to the stream starts smaller, the more sublayers add.
-        out_deviation = (N * H) ** -0.5 * residual_scale
-        self.out = DenseLayer((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
         scores = config.scores
         self.query_norm = _norm(scores, N, H, compute, rngs)
         self.key_norm = _norm(scores, K, H, compute, rngs)
@@ -112,8 +107,7 @@ class AttentionLayer(nnx.Module):
         if call.cached is not None:
             k_BSKH, v_BSKH = call.cached
         else:
-            assert call.memory is not None  # What was prepared without one has raised.
-            k_BSKH, v_BSKH = self.keys_values(call.memory)
+            k_BSKH, v_BSKH = self.keys_values(_expected(call))
         # Rotated here and not in the cache: a schedule that follows the length would turn them anew.
         return call.prepared.rotate(k_BSKH, "key"), v_BSKH, call.cached
 
@@ -189,6 +183,19 @@ def _norm(scores: Scores, heads: int, size: int, compute: Compute, rngs: nnx.Rng
     if scores.norm_over == "all":
         over = 2
     return NormLayer(scores.norm, (heads, size), rngs, dtype=compute.dtype, over=over)
+
+
+def _expected(call: Call) -> jax.Array:
+    """The stream of the memory that was prepared for. Errors: `InputError` for none, or one of other tokens."""
+    if call.memory is None or call.memory.shape[1] != call.prepared.tokens.keys:
+        have = "none was given"
+        if call.memory is not None:
+            have = f"one of {call.memory.shape[1]} was given"
+        raise InputError(
+            f"a memory of {call.prepared.tokens.keys} tokens was prepared for, and {have}: hand hidden the memory that "
+            "prepare got"
+        )
+    return call.memory
 
 
 def _append(old: jax.Array, new: jax.Array, call: Call) -> tuple[jax.Array, jax.Array]:

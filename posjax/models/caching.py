@@ -128,8 +128,10 @@ def _wanted(sublayers: tuple[Sublayer, ...], width: int, cache: Cache) -> list[A
         _, K, H = sizes(sublayer, width)
         held = slots_of(sublayer.mask, cache.size)
         if sublayer.keys_from == "memory":
-            assert cache.memory is not None
-            held = cache.memory.tokens
+            held = 0
+            # The cache of a model that reads none has no keys of one.
+            if cache.memory is not None:
+                held = cache.memory.tokens
         wanted.append((cache.rows, held, K, H))
     return wanted
 

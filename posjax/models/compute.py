@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from posjax import attention
+from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.models.architecture import Architecture
-from posjax.models.parts import Attention, key_value_heads
+from posjax.models.parts import Attention, dims, key_value_heads
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,21 @@ COMPUTE = Compute()
 def explain(architecture: Architecture, length: int, compute: Compute = COMPUTE) -> attention.Choice:
     """The backend of a full pass over that many tokens, and why; of the first attention, where layers differ.
 
+    Errors: `InputError` for an architecture of linear attention alone, which has no backends.
+
     >>> from posjax.models.presets import decoder
     >>> explain(decoder(), 64, Compute(backend="reference")).backend
     'reference'
     """
     # What comes first stands for the others: a report has room for one.
-    first = next(a for a in architecture.main_stack.attentions() if isinstance(a, Attention))
-    sizes = architecture.dims
+    softmax = [a for a in architecture.main_stack.attentions() if isinstance(a, Attention)]
+    if not softmax:
+        raise InputError(
+            "the architecture has linear attention alone, which has no backend and no weights to look at: give a layer "
+            "an Attention"
+        )
+    first = softmax[0]
+    sizes = dims(first, architecture.width)
     dtype = jnp.dtype(compute.dtype)
     # Shapes are all that the choice looks at: nothing of a long pass is allocated.
     q = jax.ShapeDtypeStruct((1, length, sizes.heads, sizes.head_size), dtype)

@@ -133,6 +133,8 @@ def _asked(
 ) -> Asked:
     if not isinstance(model, Transformer):
         raise InputError(f"generate got {model!r:.80}: needed is a model, such as build(decoder(), vocabulary, seed)")
+    if model.architecture.output.classes is not None:
+        raise InputError("generate got a model whose output are classes of a row: needed is one that predicts tokens")
     prompt = integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]")
     model.check_tokens(prompt)
     prompt = jnp.asarray(prompt).astype(jnp.int32)

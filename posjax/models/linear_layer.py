@@ -13,8 +13,9 @@ from posjax.attention.features import elu_plus_one
 from posjax.attention.linear_attention import FeatureMap
 from posjax.models.attention_layer import Call
 from posjax.models.compute import Compute
-from posjax.models.modules import DenseLayer, rowwise
-from posjax.models.parts import LinearAttention, sizes
+from posjax.models.modules import rowwise
+from posjax.models.parts import LinearAttention
+from posjax.models.projections import Projections
 
 
 def feature_map(config: LinearAttention) -> FeatureMap:
@@ -24,21 +25,12 @@ def feature_map(config: LinearAttention) -> FeatureMap:
     return config.features
 
 
-class LinearLayer(nnx.Module):
+class LinearLayer(Projections):
     """Linear attention whose numerator an encoding may rotate."""
 
     def __init__(self, config: LinearAttention, width: int, residual_scale: float, compute: Compute, rngs: nnx.Rngs):
-        N, K, H = sizes(config, width)
-        D = width
+        super().__init__(config, width, residual_scale, compute, rngs)
         self.config = config
-        dtype = compute.dtype
-        deviation = D**-0.5
-        biases = config.biases
-        self.query = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
-        self.key = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
-        self.value = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
-        out_deviation = (N * H) ** -0.5 * residual_scale
-        self.out = DenseLayer((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
 
     def __call__(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, LinearState | None, Any]:
         prepared, may_end = call.prepared, call.may_end

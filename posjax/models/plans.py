@@ -36,16 +36,6 @@ class StackPlan:
     layers: tuple[tuple[str | None, ...], ...]
 
     @property
-    def by_name(self) -> dict[str, Kind]:
-        return dict(self.kinds)
-
-    def kind(self, layer: int, sublayer: int) -> Kind | None:
-        name = self.layers[layer][sublayer]
-        if name is None:
-            return None
-        return self.by_name[name]
-
-    @property
     def owners(self) -> dict[str, tuple[Encoding, Dims]]:
         """Each encoding that learns for itself, with its sizes, by its name."""
         return {kind.owner: (kind.encoding, kind.dims) for _, kind in self.kinds}

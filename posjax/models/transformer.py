@@ -165,14 +165,20 @@ class Transformer(nnx.Module):
             given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
             seen = _segments(given_real, mask)
         given = Pass(source.shape[1], positions, seen, constants, length)
-        stream, _ = self._stream("encoder", source, given, types, key)
-        return Memory(stream, positions, real)
+        stream, prepared = self._stream("encoder", source, given, types, key)
+        if prepared.void is None:
+            return Memory(stream, positions, real)
+        # A negative position marks padding here too, whose stream means nothing to whoever would read it.
+        held = jnp.broadcast_to(~prepared.void, source.shape)
+        if real is not None:
+            held = held & jnp.asarray(real).astype(bool)
+        return Memory(stream, prepared.tokens.q_positions, held)
 
     def _stream(
         self, name: StackName, tokens: jax.Array, given: Pass, types: jax.Array | None, key: jax.Array | None
     ) -> tuple[jax.Array, PreparedLayers]:
         at = self._moved(name, tokens, given.positions, key)
-        prepared = self._prepare(name, _at(given, at))
+        prepared = self._prepare(name, replace(given, positions=at))
         stream, _, _ = self._through(name, tokens, prepared, types=types, memory=given.memory, key=key)
         return stream, prepared
 
@@ -350,6 +356,9 @@ class Transformer(nnx.Module):
             x_BTD = call.encoding.embed(call.params, x_BTD, call.tokens.q_positions)
         if self.embedding_norm is not None:
             x_BTD = rowwise(self.embedding_norm, x_BTD, prepared.may_end)
+        if key is not None:
+            # The key itself is split for the layers, and what is drawn from it would depend on theirs.
+            key = jax.random.fold_in(key, len(self.blocks[name]))
         return dropped(x_BTD, self.architecture.dropout.embedding, key)
 
     def check_tokens(self, tokens: jax.Array) -> None:
@@ -374,10 +383,6 @@ def encodings_of(architecture: Architecture, name: StackName) -> dict[str, Encod
     """Each encoding of a stack that learns for itself, by its name."""
     owners = plan(architecture.stacks[name], architecture.width).owners
     return {owner: encoding for owner, (encoding, _) in owners.items()}
-
-
-def _at(given: Pass, positions: jax.Array | None) -> Pass:
-    return replace(given, positions=positions)
 
 
 def _segments(real: Any, mask: Mask) -> Mask:

@@ -113,6 +113,7 @@ ENCODERS = {
     "mean": replace(encoder(width=24, heads=4, classes=3), output=Output(classes=3, pool="mean")),
     "last": replace(encoder(width=24, heads=4, classes=3), output=Output(classes=3, pool="last")),
 }
+CLASSIFYING = replace(SWITCHES["plain"], output=Output(classes=2))
 PAIR = encoder_decoder(Rope(), Alibi(), width=24, heads=4)
 CROSSED = encoder_decoder(T5Bias(bidirectional=True), T5Bias(), cross_encoding=Rope(), width=24, heads=4, tied=True)
 TOKENS = jax.random.randint(jax.random.key(0), (2, 7), 0, VOCABULARY)
@@ -249,6 +250,24 @@ def test_what_is_dropped_is_made_up_for():
     assert dropped(x, 0.3, None) is x and dropped(x, 0.0, jax.random.key(0)) is x
 
 
+def test_padding_of_a_source_by_its_positions_is_as_if_it_were_not_there():
+    model = randomised(PAIR)
+    plain = model(TOKENS, memory=model.encode(SOURCE))
+    padded = jnp.pad(SOURCE, ((0, 0), (0, 2)))
+    at = jnp.array([0, 1, 2, 3, 4, -1, -1])
+    hidden = posjax.Segments((at >= 0).astype(jnp.int32)[None])
+    memory = model.encode(padded, at, mask=hidden)
+    np.testing.assert_allclose(model(TOKENS, memory=memory), plain, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_types_compute_what_float32_does(dtype):
+    architecture = SWITCHES["biases"]
+    wide, narrow = build(architecture, VOCABULARY, 0), build(architecture, VOCABULARY, 0, Compute(dtype=dtype))
+    difference = np.abs(narrow(TOKENS) - wide(TOKENS)).max()
+    assert narrow(TOKENS).dtype == jnp.float32 and 0 < difference < 0.1
+
+
 ROWS = jnp.array([[5, 3, 7, 0, 0], [2, 4, 6, 8, 1], [9, 0, 0, 0, 0]])
 REAL = jnp.array([[1, 1, 1, 0, 0], [1] * 5, [1, 0, 0, 0, 0]], bool)
 
@@ -284,6 +303,12 @@ def test_a_stream_and_a_stop_are_the_same_tokens():
     assert len(only) == int(np.flatnonzero(tokens[0] == stop)[0]) + 1
 
 
+def forgotten(memory):
+    """A pass that was prepared for one memory and gets another."""
+    model = build(PAIR, VOCABULARY, 0)
+    return model.hidden(TOKENS, model.prepare(7, memory=model.encode(SOURCE)), memory=memory)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -308,6 +333,14 @@ def test_a_stream_and_a_stop_are_the_same_tokens():
         (lambda: build(PAIR, VOCABULARY, 0)(TOKENS), "pass memory=model.encode"),
         (lambda: build(PAIR, VOCABULARY, 0).cache(2, 5), "memory=model.encode"),
         (lambda: build(PAIR, VOCABULARY, 0).cache(2, 5, memory=Memory(jnp.zeros((1, 3, 24)))), "has 1 rows"),
+        (lambda: forgotten(None), "and none was given"),
+        (lambda: forgotten(Memory(jnp.zeros((2, 3, 24)))), "one of 3 was given"),
+        (lambda: build(PAIR, VOCABULARY, 0).prepare(1, cache=build(decoder(), VOCABULARY, 0).cache(2, 5)), "keys of"),
+        (lambda: models.explain(layered(Layer((LinearAttention(4), FED))), 8), "linear attention alone"),
+        (
+            lambda: generate(build(replace(SWITCHES["plain"], output=Output(classes=2)), VOCABULARY, 0), ROWS, 2),
+            "classes",
+        ),
         (lambda: build(decoder(), VOCABULARY, 0).encode(SOURCE), "has no encoder"),
         (lambda: build(encoder(), VOCABULARY, 0).cache(1, 4), "an encoder alone"),
         (lambda: build(decoder(), VOCABULARY, 0)(TOKENS, types=TOKENS), "types=2"),
