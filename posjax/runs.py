@@ -27,8 +27,7 @@ from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
 from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
-from posjax.training import Devices, Train, TrainingProgress, about, fit, restored
-from posjax.training.next_token import require_next_token
+from posjax.training import CausalLM, Devices, Train, TrainingProgress, about, fit, restored
 from posjax.workfolder import (
     check_target,
     claim,
@@ -79,7 +78,7 @@ class Run:
                 f"the run {self.name!r} evaluates {type(self.data).__name__} by "
                 f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
             )
-        require_next_token(self.name, self.model)
+        self._require_next_token()
         # A table may end before the evaluation does, which is then told; training needs all of its length.
         most = self.model.max_length
         if most is not None and self.train.length > most:
@@ -87,6 +86,19 @@ class Run:
                 f"the run {self.name!r} trains at length {self.train.length} and "
                 f"{self.model.encoding!r} holds {most} positions: lengthen the table"
             )
+
+    def _require_next_token(self) -> None:
+        """Errors: `InputError` for a run of something else than the next token, which its evaluations measure."""
+        objective = getattr(self.train, "objective", CausalLM())
+        if not isinstance(objective, CausalLM):
+            raise InputError(
+                f"the run {self.name!r} is trained by {type(objective).__name__}, and its evaluation measures the next "
+                "token: train others by posjax.training.fit"
+            )
+        try:
+            objective.require(self.model)
+        except InputError as why:
+            raise InputError(f"the run {self.name!r}: {why}; or build(...) a model for a use of your own") from why
 
     def about(self, corpus: str | None) -> dict[str, Any]:
         """What the bits of the training depend on, with the text's fingerprint."""
@@ -202,10 +214,9 @@ def _hold_published(run: Run, weights: Pretrained) -> None:
 def _backend(run: Run) -> tuple[Mesh, Choice]:
     """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
     # What is only evaluated is evaluated on one.
-    devices = Devices(data=1)
+    mesh = Devices(data=1).mesh(1)
     if isinstance(run.train, Train):
-        devices = run.train.devices
-    mesh = devices.mesh(run.train.batch)
+        mesh = run.train.mesh()
     try:
         # Under the mesh, which decides what some backends can do.
         with jax.set_mesh(mesh):

@@ -25,6 +25,7 @@ FLOORS = {
     "files": 1,
     "identity": 1,
     "positions": 1,
+    "mesh": 1,
     "encodings": 2,
     "data": 2,
     "attention": 3,

@@ -159,9 +159,9 @@ def test_results_of_a_folder_that_may_only_be_read_go_elsewhere(tmp_path, text):
     assert {"run.json", "results.json"} < {p.name for p in (tmp_path / "mine").iterdir()}
 
 
-def test_several_processes_are_refused(mine, monkeypatch):
+def test_a_mesh_that_leaves_devices_of_many_processes_out_is_refused(mine, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(InputError, match="process 0 of 2: posjax trains in one process"):
+    with pytest.raises(InputError, match="takes 1 devices, and the 2 processes have 2 together: all are needed"):
         runs.check(mine)
 
 

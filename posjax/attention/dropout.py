@@ -15,9 +15,10 @@ import numpy as np
 from jax import core, lax
 from jax.sharding import AxisType
 
-from posjax.attention.meshes import BATCH, HEADS, kinds_of_axes, varies_over
+from posjax.attention.meshes import kinds_of_axes, varies_over
 from posjax.axes import Shaped
 from posjax.errors import InputError
+from posjax.mesh import BATCH, HEADS
 from posjax.positions import Index
 
 

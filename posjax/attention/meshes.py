@@ -14,13 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope
 from posjax.attention.masks import Both, Dense, Either, Mask
 from posjax.attention.token_masks import First, Global, Segments
-
-CONTEXT = "context"
-"""The mesh axis that splits the sequence."""
-BATCH = ("data", "fsdp")
-"""The mesh axes that split the batch, where it divides."""
-HEADS = "tensor"
-"""The mesh axis that splits the heads, where the key-value heads divide."""
+from posjax.mesh import BATCH, HEADS
 
 
 def kinds_of_axes() -> dict[str, AxisType]:

@@ -56,19 +56,19 @@ class AttentionLayer(Projections):
         self.share = share
         self.backend = compute.backend
         super().__init__(config, width, residual_scale, compute, rngs)
-        D = width
+        stream = {"D": width}
         dtype = compute.dtype
-        deviation = D**-0.5
+        deviation = width**-0.5
         scores = config.scores
-        self.query_norm = _norm(scores, N, H, compute, rngs)
-        self.key_norm = _norm(scores, K, H, compute, rngs)
+        self.query_norm = _norm(scores, {"N": N, "H": H}, compute, rngs)
+        self.key_norm = _norm(scores, {"K": K, "H": H}, compute, rngs)
         gate, sink = None, None
         if scores.gate == "head":
-            gate = DenseLayer((D,), (N, 1), deviation, rngs, dtype=dtype)
+            gate = DenseLayer(stream, {"N": N, "_": 1}, deviation, rngs, dtype=dtype)
         elif scores.gate == "channel":
-            gate = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype)
+            gate = DenseLayer(stream, {"N": N, "H": H}, deviation, rngs, dtype=dtype)
         if scores.sink:
-            sink = nnx.Param(jnp.zeros(N, jnp.float32))
+            sink = nnx.Param(jnp.zeros(N, jnp.float32), letters="N")
         self.gate = gate
         self.sink = sink
 
@@ -173,16 +173,16 @@ class AttentionLayer(Projections):
         return more
 
 
-def _norm(scores: Scores, heads: int, size: int, compute: Compute, rngs: nnx.Rngs) -> NormLayer | None:
-    """The norm of queries or keys `[B, T, heads, size]`."""
+def _norm(scores: Scores, heads: dict[str, int], compute: Compute, rngs: nnx.Rngs) -> NormLayer | None:
+    """The norm of queries or keys, whose last two axes are `heads`."""
     if scores.norm is None:
         return None
     if scores.norm_over == "head":
-        return NormLayer(scores.norm, (size,), rngs, dtype=compute.dtype)
+        return NormLayer(scores.norm, {"H": heads["H"]}, rngs, dtype=compute.dtype)
     over = 1
     if scores.norm_over == "all":
         over = 2
-    return NormLayer(scores.norm, (heads, size), rngs, dtype=compute.dtype, over=over)
+    return NormLayer(scores.norm, heads, rngs, dtype=compute.dtype, over=over)
 
 
 def _expected(call: Call) -> jax.Array:

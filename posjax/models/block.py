@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from posjax.mesh import split_here
 from posjax.models.architecture import Architecture, Layer, Stack
 from posjax.models.attention_layer import AttentionLayer, Call, Probe
 from posjax.models.cache import Entry
@@ -24,17 +25,17 @@ class FeedForwardLayer(nnx.Module):
     def __init__(
         self, config: FeedForward, width: int, residual_scale: float, share: float, compute: Compute, rngs: nnx.Rngs
     ):
-        D, F = width, config.size
+        stream, channels = {"D": width}, {"F": config.size}
         self.config = config
         self.share = share
-        deviation = D**-0.5
+        deviation = width**-0.5
         gate = None
         if config.gated:
-            gate = DenseLayer((D,), (F,), deviation, rngs, dtype=compute.dtype, bias=config.bias)
+            gate = DenseLayer(stream, channels, deviation, rngs, dtype=compute.dtype, bias=config.bias)
         self.gate = gate
-        self.up = DenseLayer((D,), (F,), deviation, rngs, dtype=compute.dtype, bias=config.bias)
-        down_deviation = F**-0.5 * residual_scale
-        self.down = DenseLayer((F,), (D,), down_deviation, rngs, dtype=compute.dtype, bias=config.bias)
+        self.up = DenseLayer(stream, channels, deviation, rngs, dtype=compute.dtype, bias=config.bias)
+        down_deviation = config.size**-0.5 * residual_scale
+        self.down = DenseLayer(channels, stream, down_deviation, rngs, dtype=compute.dtype, bias=config.bias)
 
     def __call__(self, x_BTD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         act = activation(self.config.activation)
@@ -65,9 +66,9 @@ class Block(nnx.Module):
                 continue
             skipped = index == 0 and at == 0 and not stack.norm_first
             if not skipped:
-                setattr(self, f"{name}_norm", NormLayer(layer.norm, (width,), rngs, dtype=compute.dtype))
+                setattr(self, f"{name}_norm", NormLayer(layer.norm, {"D": width}, rngs, dtype=compute.dtype))
             if layer.norm_at == "both":
-                setattr(self, f"{name}_norm_after", NormLayer(layer.norm, (width,), rngs, dtype=compute.dtype))
+                setattr(self, f"{name}_norm_after", NormLayer(layer.norm, {"D": width}, rngs, dtype=compute.dtype))
         scale = residual_scale(stack)
         for name, sublayer in zip(self.names, layer.sublayers, strict=True):
             setattr(self, name, _module(sublayer, architecture, scale, compute, rngs))
@@ -98,7 +99,8 @@ class Block(nnx.Module):
             if not self.config.parallel:
                 read_BTD = x_BTD
             made_BTD, entry, saw = self._made(at, read_BTD, call, prepared.may_end, own_key)
-            x_BTD = self._joined(name, x_BTD, made_BTD, prepared.may_end, own_key)
+            joined_BTD = self._joined(name, x_BTD, made_BTD, prepared.may_end, own_key)
+            x_BTD = split_here(joined_BTD, "BTD")
             kept.append(entry)
             # Linear attention has no scores to look at, and a probe gets one answer for each attention.
             if isinstance(self.config.sublayers[at], Attention):

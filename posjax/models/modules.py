@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,32 +12,36 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from posjax.axes import expand_rank
+from posjax.mesh import split_here
 from posjax.models.parts import Activation, Norm
 
 
 class DenseLayer(nnx.Module):
-    """A linear map over named axes: a kernel `[D, N, H]` takes `[..., D]` to `[..., N, H]`, one `[N, H, D]` back.
+    """A linear map over named axes, given by letter: a kernel `[D, N, H]` takes `[..., D]` to `[..., N, H]`.
 
-    Kept whole, an axis is known by its letter to whoever splits parameters over devices, or reads those of others.
+    Kept whole, an axis is known by its letter to whoever splits parameters over devices, or reads those of others; one
+    without a letter is `_`.
     """
 
     def __init__(
         self,
-        into: tuple[int, ...],
-        out: tuple[int, ...],
+        into: Mapping[str, int],
+        out: Mapping[str, int],
         deviation: float,
         rngs: nnx.Rngs,
         *,
         dtype: DTypeLike,
         bias: bool = False,
     ):
-        self.axes = (into, out)
+        self.axes = tuple(into.values()), tuple(out.values())
+        self.letters = "".join(into), "".join(out)
         self.dtype = jnp.dtype(dtype)
-        drawn = nnx.initializers.normal(deviation)(rngs.params(), (*into, *out), jnp.float32)
-        self.kernel = nnx.Param(drawn)
+        shape = (*into.values(), *out.values())
+        drawn = nnx.initializers.normal(deviation)(rngs.params(), shape, jnp.float32)
+        self.kernel = nnx.Param(drawn, letters="".join(self.letters))
         zeros = None
         if bias:
-            zeros = nnx.Param(jnp.zeros(out, jnp.float32))
+            zeros = nnx.Param(jnp.zeros(self.axes[1], jnp.float32), letters=self.letters[1])
         # Assigned once: Flax decides at the first assignment whether an attribute is data.
         self.bias = zeros
 
@@ -47,7 +51,9 @@ class DenseLayer(nnx.Module):
         # One product of matrices, whatever the axes: compilers make the most of that.
         size = math.prod(into)
         rows = x.reshape(*before, size).astype(self.dtype)
-        kernel = self.kernel.get_value().reshape(size, math.prod(out)).astype(self.dtype)
+        # Narrowed first, so that half as much is gathered from other devices.
+        narrow = self.kernel.get_value().astype(self.dtype)
+        kernel = split_here(narrow, "".join(self.letters)).reshape(size, math.prod(out))
         contracted = ((rows.ndim - 1,), (0,))
         y = lax.dot_general(rows, kernel, (contracted, ((), ())))
         y = y.reshape(*before, *out)
@@ -57,10 +63,38 @@ class DenseLayer(nnx.Module):
         return y + expand_rank(bias, y.ndim)
 
 
-class NormLayer(nnx.Module):
-    """A `Norm` over the last `over` axes, with a scale of `shape`, which may have more of them."""
+class TokenEmbedding(nnx.Embed):
+    """The table `[V, D]` of tokens, whose rows are gathered from the devices that hold parts of them."""
 
-    def __init__(self, config: Norm, shape: tuple[int, ...], rngs: nnx.Rngs, *, dtype: DTypeLike, over: int = 1):
+    def __init__(self, vocabulary: int, width: int, deviation: float, rngs: nnx.Rngs, *, dtype: DTypeLike):
+        super().__init__(
+            vocabulary,
+            width,
+            dtype=jnp.dtype(dtype),
+            param_dtype=jnp.float32,
+            embedding_init=nnx.initializers.normal(deviation),
+            rngs=rngs,
+            embedding_metadata={"letters": "VD"},
+        )
+
+    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+        """The rows of tokens, `[B, T, D]`; NaN for one that the vocabulary does not have."""
+        return jnp.take(self._table(), tokens_BT, axis=0)
+
+    def attend(self, x_BTD: jax.Array) -> jax.Array:
+        """The product of a stream with each row, `[B, T, V]`."""
+        return jnp.dot(x_BTD.astype(self.dtype), self._table().T)
+
+    def _table(self) -> jax.Array:
+        # Narrowed first, so that half as much is gathered.
+        return split_here(self.embedding.get_value().astype(self.dtype), "VD")
+
+
+class NormLayer(nnx.Module):
+    """A `Norm` over the last `over` axes, with a scale of the axes in `sizes`, by letter, which may be more."""
+
+    def __init__(self, config: Norm, sizes: Mapping[str, int], rngs: nnx.Rngs, *, dtype: DTypeLike, over: int = 1):
+        shape, letters = tuple(sizes.values()), "".join(sizes)
         self.config = config
         self.over = over
         self.dtype = jnp.dtype(dtype)
@@ -68,9 +102,9 @@ class NormLayer(nnx.Module):
         if config.scaled:
             rngs.params()  # Every scale has a turn in the order of draws, though all begin alike.
             # Together with the offset it begins at 1.
-            scale = nnx.Param(jnp.full(shape, 1 - config.offset, jnp.float32))
+            scale = nnx.Param(jnp.full(shape, 1 - config.offset, jnp.float32), letters=letters)
         if config.bias:
-            bias = nnx.Param(jnp.zeros(shape, jnp.float32))
+            bias = nnx.Param(jnp.zeros(shape, jnp.float32), letters=letters)
         self.scale = scale
         self.bias = bias
 

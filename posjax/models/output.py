@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posjax.axes import expand_rank
+from posjax.mesh import split_here
 from posjax.models.architecture import Hidden, Output
 from posjax.models.compute import Compute
-from posjax.models.modules import DenseLayer, NormLayer, activation, rowwise
+from posjax.models.modules import DenseLayer, NormLayer, TokenEmbedding, activation, rowwise
 
 
 class HiddenLayer(nnx.Module):
@@ -17,10 +18,10 @@ class HiddenLayer(nnx.Module):
 
     def __init__(self, config: Hidden, width: int, compute: Compute, rngs: nnx.Rngs):
         self.config = config
-        self.dense = DenseLayer((width,), (width,), width**-0.5, rngs, dtype=compute.dtype, bias=config.bias)
+        self.dense = DenseLayer({"D": width}, {"D": width}, width**-0.5, rngs, dtype=compute.dtype, bias=config.bias)
         norm = None
         if config.norm is not None:
-            norm = NormLayer(config.norm, (width,), rngs, dtype=compute.dtype)
+            norm = NormLayer(config.norm, {"D": width}, rngs, dtype=compute.dtype)
         self.norm = norm
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -41,14 +42,14 @@ class OutputLayer(nnx.Module):
         if config.hidden is not None:
             hidden = HiddenLayer(config.hidden, width, compute, rngs)
         if not config.tied:
-            table = DenseLayer((width,), (answers,), width**-0.5, rngs, dtype=compute.dtype)
+            table = DenseLayer({"D": width}, {"V": answers}, width**-0.5, rngs, dtype=compute.dtype)
         if config.bias:
-            bias = nnx.Param(jnp.zeros(answers, jnp.float32))
+            bias = nnx.Param(jnp.zeros(answers, jnp.float32), letters="V")
         self.hidden = hidden
         self.table = table
         self.bias = bias
 
-    def __call__(self, x_BTD: jax.Array, embedding: nnx.Embed, may_end: bool = False) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, embedding: TokenEmbedding, may_end: bool = False) -> jax.Array:
         """Float32 logits `[B, T, V]`, through the product with the `embedding` where they are tied."""
 
         def logits(x: jax.Array) -> jax.Array:
@@ -60,6 +61,7 @@ class OutputLayer(nnx.Module):
 
         # Whatever the model's dtype: a softmax and a loss are of float32.
         out = rowwise(logits, x_BTD, may_end).astype(jnp.float32)
+        out = split_here(out, "BTV")
         if self.config.multiplier != 1:
             out = out * self.config.multiplier
         # After the product with its multiplier, and before the cap, which bounds what is handed out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from posjax.encodings.base import Params
+from posjax.encodings.base import Dims, Params
 
 
 class EncodingParams(nnx.Module):
@@ -21,11 +21,11 @@ class EncodingParams(nnx.Module):
     (2, 32)
     """
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, sizes: Dims | None = None) -> None:
         leaves, self.structure = jax.tree.flatten(params)
         paths = [path for path, _ in jax.tree.leaves_with_path(params)]
         self.names = tuple(jax.tree_util.keystr(path, simple=True, separator="_") for path in paths)
-        arrays = map(nnx.Param, leaves)
+        arrays = [nnx.Param(leaf, letters=_letters(leaf.shape, sizes)) for leaf in leaves]
         named = zip(self.names, arrays, strict=True)
         self.arrays = nnx.Dict(dict(named))
 
@@ -40,3 +40,14 @@ class EncodingParams(nnx.Module):
         self.structure.flatten_up_to(params)
         for name, array in zip(self.names, jax.tree.leaves(params), strict=True):
             self.arrays[name].set_value(array)
+
+
+def _letters(shape: tuple[int, ...], sizes: Dims | None) -> str:
+    """The letters of an encoding's parameter: heads come first, and tables that are added to the stream end in it."""
+    letters = ["_"] * len(shape)
+    # By their sizes. A table that has as many rows as there are heads is split with them, and computes the same.
+    if sizes is not None and len(shape) > 1 and shape[-1] == sizes.model_size:
+        letters[-1] = "D"
+    if sizes is not None and shape and shape[0] == sizes.heads:
+        letters[0] = "N"
+    return "".join(letters)

@@ -14,14 +14,15 @@ class Projections(nnx.Module):
 
     def __init__(self, config: Attending, width: int, residual_scale: float, compute: Compute, rngs: nnx.Rngs):
         N, K, H = sizes(config, width)
-        D = width
+        stream = {"D": width}
+        queries, keys = {"N": N, "H": H}, {"K": K, "H": H}
         dtype = compute.dtype
         # Deviations that keep the variance of what they make at that of what they read.
-        deviation = D**-0.5
+        deviation = width**-0.5
         biases = config.biases
-        self.query = DenseLayer((D,), (N, H), deviation, rngs, dtype=dtype, bias="query" in biases)
-        self.key = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="key" in biases)
-        self.value = DenseLayer((D,), (K, H), deviation, rngs, dtype=dtype, bias="value" in biases)
+        self.query = DenseLayer(stream, queries, deviation, rngs, dtype=dtype, bias="query" in biases)
+        self.key = DenseLayer(stream, keys, deviation, rngs, dtype=dtype, bias="key" in biases)
+        self.value = DenseLayer(stream, keys, deviation, rngs, dtype=dtype, bias="value" in biases)
         # What adds to the stream starts smaller, the more sublayers add.
         out_deviation = (N * H) ** -0.5 * residual_scale
-        self.out = DenseLayer((N, H), (D,), out_deviation, rngs, dtype=dtype, bias="out" in biases)
+        self.out = DenseLayer(queries, stream, out_deviation, rngs, dtype=dtype, bias="out" in biases)

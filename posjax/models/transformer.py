@@ -17,6 +17,7 @@ from posjax.attention import Full, Mask, Segments, meshes
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.traits import moves_tokens
 from posjax.errors import InputError
+from posjax.mesh import split_here
 from posjax.models.architecture import Architecture, StackName
 from posjax.models.attention_layer import Probe
 from posjax.models.block import Block
@@ -25,7 +26,7 @@ from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
 from posjax.models.looping import Training, looped
 from posjax.models.memory import Memory
-from posjax.models.modules import NormLayer, dropped, rowwise
+from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
 from posjax.models.output import OutputLayer
 from posjax.models.parameters import EncodingParams
 from posjax.models.plans import plan
@@ -66,20 +67,13 @@ class Transformer(nnx.Module):
         self.compute = compute
         width = architecture.width
         config = architecture.embedding
-        self.embedding = nnx.Embed(
-            vocabulary,
-            width,
-            dtype=jnp.dtype(compute.dtype),
-            param_dtype=jnp.float32,
-            rngs=rngs,
-            embedding_init=nnx.initializers.normal(config.deviation),
-        )
+        self.embedding = TokenEmbedding(vocabulary, width, config.deviation, rngs, dtype=compute.dtype)
         types, embedding_norm = None, None
         if config.types:
             drawn = nnx.initializers.normal(config.deviation)(rngs.params(), (config.types, width), jnp.float32)
-            types = nnx.Param(drawn)
+            types = nnx.Param(drawn, letters="_D")
         if config.norm is not None:
-            embedding_norm = NormLayer(config.norm, (width,), rngs, dtype=compute.dtype)
+            embedding_norm = NormLayer(config.norm, {"D": width}, rngs, dtype=compute.dtype)
         self.token_types = types
         self.embedding_norm = embedding_norm
         blocks, encodings = {}, {}
@@ -89,12 +83,12 @@ class Transformer(nnx.Module):
             learned = {}
             # Before the blocks, an order of draws that a seed's model depends on.
             for owner, (encoding, sizes) in layers.owners.items():
-                learned[owner] = EncodingParams(encoding.init(rngs.params(), sizes))
+                learned[owner] = EncodingParams(encoding.init(rngs.params(), sizes), sizes)
             encodings[name] = nnx.Dict(learned)
             made = [Block(architecture, stack, i, layers, compute, rngs) for i in range(stack.layers)]
             blocks[name] = nnx.List(made)
             if stack.final_norm is not None:
-                norms[name] = NormLayer(stack.final_norm, (width,), rngs, dtype=compute.dtype)
+                norms[name] = NormLayer(stack.final_norm, {"D": width}, rngs, dtype=compute.dtype)
         self.blocks = nnx.Dict(blocks)
         self.encodings = nnx.Dict(encodings)
         self.norms = nnx.Dict(norms)
@@ -359,7 +353,7 @@ class Transformer(nnx.Module):
         if key is not None:
             # The key itself is split for the layers, and what is drawn from it would depend on theirs.
             key = jax.random.fold_in(key, len(self.blocks[name]))
-        return dropped(x_BTD, self.architecture.dropout.embedding, key)
+        return dropped(split_here(x_BTD, "BTD"), self.architecture.dropout.embedding, key)
 
     def check_tokens(self, tokens: jax.Array) -> None:
         """Errors: `InputError` for known tokens outside the vocabulary."""

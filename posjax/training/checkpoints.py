@@ -27,6 +27,7 @@ import orbax.checkpoint as ocp
 from posjax.errors import InputError, StorageError
 from posjax.files import probe, read_json, reason, sync
 from posjax.identity import differences, tree
+from posjax.training.launch import first, meet, same
 
 KEPT = 2
 """How many steps stay: with one alone, damage to the newest would lose the run."""
@@ -223,14 +224,21 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, about: Any = None):
-        probe(folder)
         self.folder, self._about = folder, about
         self._thread: threading.Thread | None = None
         self._failed: StorageError | None = None
+        if first():
+            probe(folder)
+            # What a killed process was writing, or taking away: nobody else writes here, as the folder is owned.
+            for left in (*folder.glob("*.orbax-checkpoint-tmp*"), *folder.glob(".gone.*")):
+                shutil.rmtree(left, ignore_errors=True)
+        meet("where checkpoints are")
+        if not folder.is_dir():
+            raise InputError(
+                f"process {jax.process_index()} does not see {folder}, which the first has made: give --work a folder "
+                "that all processes share"
+            )
         self._identity = _identity(folder)
-        # What a killed process was writing, or taking away: nobody else writes here, as the folder is owned.
-        for left in (*folder.glob("*.orbax-checkpoint-tmp*"), *folder.glob(".gone.*")):
-            shutil.rmtree(left, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -246,7 +254,11 @@ class Checkpoints:
         """As the function `restore`; steps that are not sound are set aside, named `N.refused`, for whoever can use
         them."""
         found = restore(self.folder, abstract, self._about)
+        # Each has looked before anything is taken away.
+        same(found.step, "newest checkpoints")
         for step, _ in found.refused:
+            if not first():
+                break
             # Else it would be the newest again at the next start, and take one of the places that are kept.
             with contextlib.suppress(OSError):
                 (self.folder / str(step)).rename(self.folder / f"{step}.refused.{secrets.token_hex(2)}")
@@ -270,12 +282,18 @@ class Checkpoints:
             # Of the device's own arrays, before they are copied: damage on the way to the disk shows too.
             "fingerprint": fingerprint(state),
         }
+        meta = {**meta, "seal": _sealed(meta)}
+        if jax.process_count() > 1:
+            # Each writes its own part, and what one does in the background another may be waiting for.
+            self._write(step, state, meta)
+            meet(f"step {step} is kept")
+            return
         # Copied, since the next step of training consumes the state.
         host = jax.tree.map(np.array, state)
         # A daemon, so that a disk that hangs cannot keep the process from ending.
         self._thread = threading.Thread(
             target=self._write,
-            args=(step, host, {**meta, "seal": _sealed(meta)}),
+            args=(step, host, meta),
             daemon=True,
             name=f"checkpoint of step {step}",
         )
@@ -300,6 +318,8 @@ class Checkpoints:
                 args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
                 # By force: a step of this name was refused, or is of a process that was killed.
                 checkpointer.save((self.folder / str(step)).absolute(), args=args, force=True)
+            if not first():
+                return
             sync(self.folder)
             # Larger names are somebody else's: this step is the newest there is of this run.
             mine = [saved for saved in _steps(self.folder) if saved <= step]

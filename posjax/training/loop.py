@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -20,64 +21,16 @@ from rich.console import Console
 
 from posjax.data import Batches
 from posjax.errors import Diverged, Stopped
-from posjax.fields import check_fields
 from posjax.files import owned
 from posjax.identity import fingerprint
 from posjax.lines import read
-from posjax.models import Architecture, Compute
-from posjax.training import mesh as meshes
 from posjax.training.checkpoints import Checkpoints
-from posjax.training.mesh import Devices
-from posjax.training.metrics import Metrics, Sink
-from posjax.training.optimizer import AdamW
+from posjax.training.launch import Agreement, first
+from posjax.training.mesh import load
+from posjax.training.metrics import Metrics, NoMetrics
+from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
 from posjax.training.step import State, Trainer
-
-
-@dataclass(frozen=True)
-class Train:
-    """How a model is trained: `steps` batches of `batch` rows of `length` tokens.
-
-    `checkpoint_every` and `log_every` are in steps: what is logged is one line a step, written in groups so that the
-    device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines.
-
-    Errors: `InputError` for a number below 1, or a field of another type.
-    """
-
-    steps: int = 400
-    length: int = 64
-    batch: int = 32
-    optimizer: AdamW = AdamW()  # noqa: RUF009
-    """How the parameters follow their gradients."""
-    devices: Devices = Devices()  # noqa: RUF009
-    """Over how many devices each batch is split."""
-    compute: Compute = Compute()  # noqa: RUF009
-    """In which dtype, with which attention backend, and what the backward pass computes again."""
-    checkpoint_every: int = 100
-    log_every: int = 10
-    sinks: tuple[Sink, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self, positive=("steps", "length", "batch", "checkpoint_every", "log_every"))
-
-    def trainer(self, model: Architecture, vocabulary: int) -> Trainer:
-        """What makes and advances the state of such a training."""
-        return Trainer(model, vocabulary, self.optimizer, self.steps, self.devices.mesh(self.batch), self.compute)
-
-
-def about(train: Train, model: Architecture, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
-    """What the bits of a training depend on: each checkpoint says that it is of this."""
-    return {
-        "seed": seed,
-        "model": model,
-        "vocabulary": vocabulary,
-        "steps": train.steps,
-        "length": train.length,
-        "batch": train.batch,
-        "optimizer": train.optimizer,
-        "compute": train.compute,
-        "corpus": corpus,
-    }
 
 
 def fit(
@@ -100,12 +53,15 @@ def fit(
     `StorageError` for a disk that refuses; `InputError` for a folder of another configuration.
     """
     mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
-    with owned(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
+    with _owned(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
         found = checkpoints.restore(trainer.abstract())
         done = found.step
         state = found.state
         if state is None:
             state = trainer.start(seed)
+        # One process tells and writes what all of them do.
+        if not first():
+            progress_from = _quiet
         progress = (progress_from or _quiet)(done)
         training = fingerprint(mine)
         for note in (*found.told, *_gaps(folder / "metrics.jsonl", done, training)):
@@ -114,7 +70,7 @@ def fit(
             return state
         with (
             progress,
-            Metrics(folder / "metrics.jsonl", done, train.sinks, training) as metrics,
+            _metrics(folder / "metrics.jsonl", done, train, training) as metrics,
             Interrupts() as interrupts,
         ):
             session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
@@ -142,6 +98,19 @@ def _gaps(path: Path, done: int, training: str) -> list[str]:
     ]
 
 
+def _owned(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """The folder, as the one that writes to it: of many processes the first, for all."""
+    if first():
+        return owned(folder)
+    return contextlib.nullcontext()
+
+
+def _metrics(path: Path, done: int, train: Train, training: str) -> Metrics | NoMetrics:
+    if first():
+        return Metrics(path, done, train.sinks, training)
+    return NoMetrics()
+
+
 def _quiet(start: int) -> TrainingProgress:
     return TrainingProgress("", 0, start, Console(quiet=True))
 
@@ -153,22 +122,25 @@ class _Session:
     train: Train
     trainer: Trainer
     checkpoints: Checkpoints
-    metrics: Metrics
+    metrics: Metrics | NoMetrics
     progress: TrainingProgress
     interrupts: Interrupts
+    skipped: int = 0
+    """How many steps in a row changed nothing, up to the last that was reported."""
 
     def to_the_end(self, state: State, done: int, batches: Batches, seed: int) -> State:
         train = self.train
         advance = self.trainer.compiled(seed)
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
+        agreement = Agreement()
         for step in range(done + 1, train.steps + 1):
             # Batches count from 0 and depend on nothing else, so that a run which goes on reads what it would have.
-            batch = meshes.place(batches.batch(step - 1), self.trainer.mesh)
+            batch = load(batches, step - 1, self.trainer.mesh)
             state, metrics = advance(state, batch)
             waiting.append((step, metrics))
             # Read once a step: what is asked for later is for the next step to see.
-            asked = self.interrupts.asked
+            asked = agreement.any(self.interrupts.asked)
             keep = asked or step % train.checkpoint_every == 0 or step == train.steps
             # Not at each step, since to fetch a number is to wait for the device.
             if keep or len(waiting) >= train.log_every:
@@ -196,11 +168,8 @@ class _Session:
         tokens = self.train.batch * self.train.length
         schedule = self.train.optimizer.schedule(self.train.steps)
         for step, metrics in fetched:
-            for name, number in metrics.items():
-                if not math.isfinite(number):
-                    raise Diverged(self._diverged(step, f"the {name.replace('_', ' ')} is {number}"))
             line = {
-                **metrics,
+                **self._sound(step, metrics),
                 "learning_rate": float(np.asarray(schedule(step - 1))),
                 "tokens_per_second": tokens / seconds,
                 "seconds": seconds,
@@ -209,6 +178,24 @@ class _Session:
         last_step, last_metrics = fetched[-1]
         self.progress.update(last_step, last_metrics["loss"], tokens / seconds)
         return now
+
+    def _sound(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """What a step's line says of its numbers. Errors: `Diverged` for one skipped step too many in a row."""
+        if not metrics.pop("skipped"):
+            self.skipped = 0
+            return metrics
+        self.skipped += 1
+        wrong = [
+            f"the {name.replace('_', ' ')} is {value}" for name, value in metrics.items() if not math.isfinite(value)
+        ]
+        if self.skipped >= self.train.skips:
+            often = ""
+            if self.skipped > 1:
+                often = f", {self.skipped} times in a row,"
+            raise Diverged(self._diverged(step, f"{' and '.join(wrong)}{often}"))
+        self.progress.say(f"step {step} was skipped: {' and '.join(wrong)}")
+        # No JSON has such numbers.
+        return {"skipped": 1.0}
 
     def _diverged(self, step: int, what: str) -> str:
         last = self.checkpoints.latest()

@@ -92,6 +92,22 @@ class Metrics:
             raise refused(self._path, error) from error
 
 
+class NoMetrics:
+    """Metrics of a process that is not the first of many, whose numbers are the same."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, step: int, numbers: dict[str, float]) -> None:
+        """Writes nothing."""
+
+    def keep(self) -> None:
+        """Keeps nothing."""
+
+
 class _TensorBoard:
     def __init__(self, folder: Path):
         try:

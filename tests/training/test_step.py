@@ -41,7 +41,7 @@ def test_two_devices_give_the_losses_of_one(data):
     losses = {}
     for devices in (1, 2):
         trainer = train(devices=Devices(data=devices)).trainer(decoder(T5Bias(buckets=8, max_distance=8)), 257)
-        assert trainer.mesh.shape == {"data": devices}
+        assert trainer.mesh.shape == {"data": devices, "fsdp": 1, "tensor": 1, "context": 1}
         seen, state = steps(trainer, data)
         losses[devices] = [s["loss"] for s in seen]
         assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state)} == {devices}
@@ -57,7 +57,8 @@ def test_a_batch_lies_split_by_rows():
 
 
 def test_all_devices_are_taken_unless_told():
-    assert Devices().mesh(4).shape == {"data": 2}
+    assert Devices().mesh(4).shape["data"] == 2
+    assert Devices(fsdp=2).mesh(4).shape == {"data": 1, "fsdp": 2, "tensor": 1, "context": 1}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import numpy as np
 
 from posjax.attention.blocks import block_size
 from posjax.attention.masks import Causal, Mask, Window, rules
-from posjax.attention.meshes import CONTEXT, split_axes
+from posjax.attention.meshes import split_axes
+from posjax.mesh import CONTEXT
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from jax import lax
 
 from posjax.attention.biases import TileBias
 from posjax.attention.masks import Mask
-from posjax.attention.meshes import CONTEXT
 from posjax.attention.ring.plan import Plan
 from posjax.attention.scoring import PLAIN, Scoring
+from posjax.mesh import CONTEXT
 from posjax.positions import Index
 
 

@@ -1,0 +1,93 @@
+"""How a model is trained, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jax.sharding import Mesh
+
+from posjax.errors import InputError
+from posjax.fields import check_fields
+from posjax.models import Architecture, Compute
+from posjax.training.mesh import Devices, Places
+from posjax.training.metrics import Sink
+from posjax.training.objectives import CausalLM, Objective
+from posjax.training.optimizer import AdamW
+from posjax.training.step import Trainer
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a model is trained: `steps` batches of `batch` rows of `length` tokens.
+
+    `accumulate` cuts each batch into that many parts whose gradients are summed, for a batch that the devices cannot
+    hold at once. A step whose numbers are not finite is skipped; `skips` of them in a row end the training.
+    `checkpoint_every` and `log_every` are in steps: what is logged is one line a step, written in groups so that the
+    device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines.
+
+    Errors: `InputError` for a number below 1, or a field of another type.
+    """
+
+    steps: int = 400
+    length: int = 64
+    batch: int = 32
+    optimizer: AdamW = AdamW()  # noqa: RUF009
+    """How the parameters follow their gradients."""
+    devices: Devices = Devices()  # noqa: RUF009
+    """Over how many devices batches and parameters are split."""
+    compute: Compute = Compute()  # noqa: RUF009
+    """In which dtype, with which attention backend, and what the backward pass computes again."""
+    objective: Objective = CausalLM()  # noqa: RUF009
+    """What the model is trained to predict, and how its loss is counted."""
+    accumulate: int = 1
+    skips: int = 3
+    checkpoint_every: int = 100
+    log_every: int = 10
+    sinks: tuple[Sink, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "length", "batch", "accumulate", "skips", "checkpoint_every", "log_every")
+        check_fields(self, positive=counts)
+
+    def trainer(self, model: Architecture, vocabulary: int) -> Trainer:
+        """What makes and advances the state of such a training."""
+        self.objective.require(model)
+        return Trainer(
+            model,
+            vocabulary,
+            self.optimizer,
+            self.steps,
+            Places(self.mesh(), self.devices.table),
+            self.compute,
+            self.objective,
+            self.accumulate,
+        )
+
+    def mesh(self) -> Mesh:
+        """The devices. Errors: `InputError` where batch or length do not divide among them."""
+        mesh = self.devices.mesh(self.batch, self.length)
+        rows = mesh.shape["data"] * mesh.shape["fsdp"]
+        if self.batch % (rows * self.accumulate):
+            raise InputError(
+                f"a batch of {self.batch} rows does not divide into accumulate={self.accumulate} parts for each of "
+                f"{rows} devices: make the batch a multiple of {rows * self.accumulate}, or accumulate fewer"
+            )
+        return mesh
+
+
+def about(train: Train, model: Architecture, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
+    """What the bits of a training depend on: each checkpoint says that it is of this."""
+    return {
+        "seed": seed,
+        "model": model,
+        "vocabulary": vocabulary,
+        "steps": train.steps,
+        "length": train.length,
+        "batch": train.batch,
+        "optimizer": train.optimizer,
+        "compute": train.compute,
+        "objective": train.objective,
+        "accumulate": train.accumulate,
+        "corpus": corpus,
+    }

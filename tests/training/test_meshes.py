@@ -1,0 +1,42 @@
+"""Law 13: on any product of `data, fsdp, tensor, context`, a training is that of one device."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("mesh_program.py")
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCTS = [
+    shape for shape in itertools.product((1, 2, 4, 8), repeat=4) if shape[0] * shape[1] * shape[2] * shape[3] == 8
+]
+NARROW = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 2, 2, 2), (2, 1, 1, 4)]
+"""One axis alone, and all of them in two products."""
+
+
+def run(encodings: list[str], shapes: list[tuple[int, ...]]) -> None:
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    told = [",".join(encodings), ";".join(",".join(map(str, shape)) for shape in shapes)]
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *told],
+        env={**os.environ, **flags, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=3000,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_a_decoder_and_an_encoder_decoder_train_as_on_one_device():
+    run(["rope+t5", "seq"], NARROW)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("encoding", ["rope", "alibi", "t5", "kerple", "fire", "rope+t5", "seq"])
+def test_every_product_of_the_axes(encoding):
+    run([encoding], PRODUCTS)
