@@ -27,7 +27,7 @@ from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
 from posjax.models import Architecture, explain
 from posjax.surroundings import surroundings
-from posjax.training import CausalLM, Devices, Train, TrainingProgress, about, fit, restored
+from posjax.training import CausalLM, Devices, Train, TrainingProgress, about, fit, launch, restored
 from posjax.workfolder import (
     check_target,
     claim,
@@ -91,10 +91,7 @@ class Run:
         """Errors: `InputError` for a run of something else than the next token, which its evaluations measure."""
         objective = getattr(self.train, "objective", CausalLM())
         if not isinstance(objective, CausalLM):
-            raise InputError(
-                f"the run {self.name!r} is trained by {type(objective).__name__}, and its evaluation measures the next "
-                "token: train others by posjax.training.fit"
-            )
+            raise InputError(f"the run {self.name!r} is not trained on the next token: use posjax.training.fit")
         try:
             objective.require(self.model)
         except InputError as why:
@@ -265,9 +262,10 @@ def train(
     if material is None:
         material = Material.open(run)
     # Owned before it is claimed: of two commands on a new folder one alone may write its manifest.
-    with owned(folder):
-        for note in claim(run, folder, material.fingerprint):
-            say(f"{run.name}: {note}")
+    with launch.owned_by_first(folder):
+        if launch.first():
+            for note in claim(run, folder, material.fingerprint):
+                say(f"{run.name}: {note}")
         require_undiverged(folder)
         if isinstance(run.train, Pretrained):
             return TrainedModel(run.train.read(), run.train.length)
@@ -276,9 +274,10 @@ def train(
         try:
             state = fit(run.train, trainer, material.batches, run.seed, folder, progress_from, material.fingerprint)
         except Diverged as why:
-            keep_diverged(folder, why)
+            if launch.first():
+                keep_diverged(folder, why)
             raise
-    return TrainedModel(nnx.merge(trainer.graph(), state.params), run.train.length)
+    return TrainedModel(trainer.trained(launch.gathered(state.params)), run.train.length)
 
 
 def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> TrainedModel:
@@ -299,7 +298,7 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
             f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
             f"the same command goes on from there{notes}"
         )
-    return TrainedModel(nnx.merge(trainer.graph(), found.state.params), run.train.length)
+    return TrainedModel(trainer.trained(found.state.params), run.train.length)
 
 
 def _hold_tokenizer(run: Run, folder: Path, corpus: str | None) -> None:

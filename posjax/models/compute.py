@@ -32,6 +32,11 @@ class Compute:
     scan: bool = False
     backend: str = "auto"
 
+    @property
+    def loops(self) -> bool:
+        """Whether layers that are alike are a loop."""
+        return self.scan or self.remat != "none"
+
     def __post_init__(self) -> None:
         check_fields(self)
         # Said here and not in the first layer's call, which comes after the data is read.

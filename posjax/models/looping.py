@@ -32,6 +32,56 @@ class Training:
         return self.keys[layer]
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Turns of a pattern that are alike: the structure of each block of one, and their states, stacked if several."""
+
+    graphs: tuple[Any, ...]
+    states: tuple[Any, ...]
+    count: int
+
+    @property
+    def layers(self) -> int:
+        """How many layers these are."""
+        return self.count * len(self.graphs)
+
+
+def alike(blocks: Sequence[Block], pattern: int) -> list[Turns]:
+    """The turns of a pattern, neighbours whose structures are equal together.
+
+    A first layer without its norm, say, is a turn of its own.
+    """
+    split = [nnx.split(block) for block in blocks]
+    turns = [split[at : at + pattern] for at in range(0, len(blocks), pattern)]
+
+    def structure(turn: list[Any]) -> Any:
+        return [(graph, _shapes(state)) for graph, state in turn]
+
+    found = []
+    for _, group in groupby(turns, key=structure):
+        same = list(group)
+        graphs = tuple(graph for graph, _ in same[0])
+        states = [tuple(state for _, state in turn) for turn in same]
+        stacked = states[0]
+        if len(states) > 1:
+            stacked = jax.tree.map(lambda *each: jnp.stack(each), *states)
+        found.append(Turns(graphs, stacked, len(same)))
+    return found
+
+
+def stacked(blocks: Sequence[Block], counts: Sequence[tuple[int, int]]) -> list[Turns]:
+    """The turns of blocks whose parameters are stacked already: how many are alike, and of how many layers each is."""
+    found = []
+    at = 0
+    for count, layers in counts:
+        split = [nnx.split(block) for block in blocks[at : at + layers]]
+        graphs = tuple(graph for graph, _ in split)
+        states = tuple(state for _, state in split)
+        found.append(Turns(graphs, states, count))
+        at += layers
+    return found
+
+
 def looped(blocks: Sequence[Block], x_BTD: jax.Array, given: Training, pattern: int, compute: Compute) -> jax.Array:
     """The stream after all blocks, by a loop over the turns of their pattern that are alike.
 
@@ -40,41 +90,30 @@ def looped(blocks: Sequence[Block], x_BTD: jax.Array, given: Training, pattern: 
     """
     if any(map(_changes, blocks)):
         return _one_by_one(blocks, x_BTD, given, compute)
-    # Turns whose structures are equal stack; a first layer without its norm, say, is a turn of its own.
-    split = [nnx.split(block) for block in blocks]
-    turns = [split[at : at + pattern] for at in range(0, len(blocks), pattern)]
+    return through(alike(blocks, pattern), x_BTD, given, compute)
+
+
+def through(groups: Sequence[Turns], x_BTD: jax.Array, given: Training, compute: Compute) -> jax.Array:
+    """The stream after turns of blocks, by a loop over those that are stacked."""
     done = 0
-
-    def structure(turn: list[Any]) -> Any:
-        return [(graph, _shapes(state)) for graph, state in turn]
-
-    for _, group in groupby(turns, key=structure):
-        alike = list(group)
-        graphs = [graph for graph, _ in alike[0]]
-        states = [tuple(state for _, state in turn) for turn in alike]
+    for turns in groups:
         keys = None
         if given.keys is not None:
-            count = len(alike) * len(graphs)
-            keys = given.keys[done : done + count].reshape(len(alike), len(graphs))
-        done += len(alike) * len(graphs)
-        x_BTD = _through(_turn(graphs, given, compute), x_BTD, states, keys)
-    return x_BTD
-
-
-def _through(turn: Turn, x_BTD: jax.Array, states: list[Any], keys: jax.Array | None) -> jax.Array:
-    """The stream after turns that are alike."""
-    if len(states) == 1:
+            own = given.keys[done : done + turns.layers]
+            keys = own.reshape(turns.count, len(turns.graphs))
+        done += turns.layers
+        turn = _turn(turns.graphs, given, compute)
+        if turns.count > 1:
+            x_BTD, _ = jax.lax.scan(turn, x_BTD, (turns.states, keys))
+            continue
         own_keys = None
         if keys is not None:
             own_keys = keys[0]
-        x_BTD, _ = turn(x_BTD, (states[0], own_keys))
-        return x_BTD
-    stacked = jax.tree.map(lambda *each: jnp.stack(each), *states)
-    x_BTD, _ = jax.lax.scan(turn, x_BTD, (stacked, keys))
+        x_BTD, _ = turn(x_BTD, (turns.states, own_keys))
     return x_BTD
 
 
-def _turn(graphs: list[Any], given: Training, compute: Compute) -> Turn:
+def _turn(graphs: Sequence[Any], given: Training, compute: Compute) -> Turn:
     def turn(x: jax.Array, data: Any) -> tuple[jax.Array, None]:
         # What was prepared is no argument: what is static in it, the first index and windows, would become traced.
         states, keys = data

@@ -24,7 +24,7 @@ from posjax.models.block import Block
 from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
-from posjax.models.looping import Training, looped
+from posjax.models.looping import Training, looped, stacked, through
 from posjax.models.memory import Memory
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
 from posjax.models.output import OutputLayer
@@ -95,6 +95,8 @@ class Transformer(nnx.Module):
         self.head = OutputLayer(architecture.output, width, vocabulary, compute, rngs)
         # What a reader of others' checkpoints keeps, to write the model again as it was.
         self.published: Hashable | None = None
+        # For each stack whose layers are stacked the turns that are alike and their layers, by `folding.fold`.
+        self.folded: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()
 
     @property
     def vocabulary(self) -> int:
@@ -295,15 +297,20 @@ class Transformer(nnx.Module):
         if memory is not None:
             stream = memory.stream
         blocks = self.blocks[name]
+        stack = self.architecture.stacks[name]
         # Split for all layers at once, so that a loop over them draws what layers one by one do.
         keys = None
         if key is not None and self.architecture.dropout.drops:
-            keys = jax.random.split(key, len(blocks))
+            keys = jax.random.split(key, stack.layers)
         # With a cache or a probe nothing is trained, and each layer gives more than its stream.
-        loops = self.compute.scan or self.compute.remat != "none"
-        if loops and cache is None and probe is None:
-            pattern = len(self.architecture.stacks[name].pattern)
-            x_BTD = looped(blocks, x_BTD, Training(prepared, stream, keys), pattern, self.compute)
+        if self.folded and (cache is not None or probe is not None):
+            raise InputError("the model's layers are stacked for training: unfold(model) has each of them again")
+        if self.folded:
+            turns = stacked(blocks, dict(self.folded)[name])
+            x_BTD = through(turns, x_BTD, Training(prepared, stream, keys), self.compute)
+            return self._normed(name, x_BTD, prepared), None, []
+        if self.compute.loops and cache is None and probe is None:
+            x_BTD = looped(blocks, x_BTD, Training(prepared, stream, keys), len(stack.pattern), self.compute)
             return self._normed(name, x_BTD, prepared), None, []
         seen, layers = [], []
         for i, block in enumerate(blocks):
@@ -352,7 +359,7 @@ class Transformer(nnx.Module):
             x_BTD = rowwise(self.embedding_norm, x_BTD, prepared.may_end)
         if key is not None:
             # The key itself is split for the layers, and what is drawn from it would depend on theirs.
-            key = jax.random.fold_in(key, len(self.blocks[name]))
+            key = jax.random.fold_in(key, self.architecture.stacks[name].layers)
         return dropped(split_here(x_BTD, "BTD"), self.architecture.dropout.embedding, key)
 
     def check_tokens(self, tokens: jax.Array) -> None:

@@ -7,19 +7,22 @@ given.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posjax.errors import InputError
 from posjax.fields import check_fields
+from posjax.files import owned
 
 HEARTBEAT = 60
 """After how many seconds without a sign of one process the others end."""
@@ -99,6 +102,13 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
+def owned_by_first(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """The folder as the one that writes to it, as `files.owned`: of many processes the first, for all."""
+    if first():
+        return owned(folder)
+    return contextlib.nullcontext()
+
+
 def meet(name: str) -> None:
     """Waits until every process is here, as long as it takes."""
     if jax.process_count() == 1:
@@ -110,31 +120,21 @@ def meet(name: str) -> None:
     client.wait_at_barrier(f"posjax {next(_MEETINGS)}: {name}", PATIENCE * 1000)
 
 
-class Agreement:
-    """What any process has seen, known to all at the same step: all stop together, or they would wait forever."""
+def flags(mesh: Mesh, flag: bool) -> jax.Array:
+    """What this process has seen, on each of its devices, `[devices]`: a step takes it along, and says if any has.
 
-    def __init__(self) -> None:
-        self._count = jax.process_count()
-        if self._count == 1:
-            return
-        # One device of each process: a flag is asked for at each step, and costs next to nothing.
-        own = {device.process_index: device for device in reversed(jax.devices())}
-        devices = np.array([own[index] for index in range(self._count)])
-        mesh = Mesh(devices, ("process",), axis_types=(AxisType.Auto,))
-        self._each = NamedSharding(mesh, PartitionSpec("process"))
-        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
-        self._before = self._sent(False)
+    In a program of its own it would run beside the step, and on CPUs the processes mix up what belongs to which.
+    """
+    everywhere = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    own = np.array([flag])
+    return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
 
-    def any(self, flag: bool) -> bool:
-        """Whether some process said so, among several at the call before this one: none waits for its own step."""
-        if self._count == 1:
-            return flag
-        before, self._before = self._before, self._sent(flag)
-        return bool(before)
 
-    def _sent(self, flag: bool) -> jax.Array:
-        flags = jax.make_array_from_process_local_data(self._each, np.array([flag]), (self._count,))
-        return self._any(flags)
+def gathered(params: Any) -> Any:
+    """Parameters that lie on the devices of many processes, whole in this one's memory; others as they are."""
+    if jax.process_count() == 1:
+        return params
+    return multihost_utils.process_allgather(params, tiled=True)
 
 
 def same(number: int, what: str) -> int:

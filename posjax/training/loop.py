@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import signal
@@ -21,16 +20,15 @@ from rich.console import Console
 
 from posjax.data import Batches
 from posjax.errors import Diverged, Stopped
-from posjax.files import owned
 from posjax.identity import fingerprint
 from posjax.lines import read
 from posjax.training.checkpoints import Checkpoints
-from posjax.training.launch import Agreement, first
+from posjax.training.launch import first, flags, owned_by_first
 from posjax.training.mesh import load
 from posjax.training.metrics import Metrics, NoMetrics
 from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
-from posjax.training.step import State, Trainer
+from posjax.training.step import ASKED, State, Trainer
 
 
 def fit(
@@ -53,7 +51,7 @@ def fit(
     `StorageError` for a disk that refuses; `InputError` for a folder of another configuration.
     """
     mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
-    with _owned(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
+    with owned_by_first(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
         found = checkpoints.restore(trainer.abstract())
         done = found.step
         state = found.state
@@ -76,7 +74,7 @@ def fit(
             session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
             state = session.to_the_end(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
-        if interrupts.asked:
+        if session.asked():
             checkpoints.wait()
             raise Stopped(_stopped(train.steps, train.steps))
         return state
@@ -96,13 +94,6 @@ def _gaps(path: Path, done: int, training: str) -> list[str]:
         f"{path} lacks {missing} of {done} steps, and {damaged} of its lines are damaged: training goes on, and "
         "the report leaves these out",
     ]
-
-
-def _owned(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """The folder, as the one that writes to it: of many processes the first, for all."""
-    if first():
-        return owned(folder)
-    return contextlib.nullcontext()
 
 
 def _metrics(path: Path, done: int, train: Train, training: str) -> Metrics | NoMetrics:
@@ -127,20 +118,25 @@ class _Session:
     interrupts: Interrupts
     skipped: int = 0
     """How many steps in a row changed nothing, up to the last that was reported."""
+    told: Any = False
+    """Whether the last step said that one of many processes was asked to stop."""
 
     def to_the_end(self, state: State, done: int, batches: Batches, seed: int) -> State:
         train = self.train
         advance = self.trainer.compiled(seed)
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
-        agreement = Agreement()
+        together = jax.process_count() > 1
         for step in range(done + 1, train.steps + 1):
             # Batches count from 0 and depend on nothing else, so that a run which goes on reads what it would have.
             batch = load(batches, step - 1, self.trainer.mesh)
+            if together:
+                batch[ASKED] = flags(self.trainer.mesh, self.interrupts.asked)
             state, metrics = advance(state, batch)
             waiting.append((step, metrics))
             # Read once a step: what is asked for later is for the next step to see.
-            asked = agreement.any(self.interrupts.asked)
+            asked = self.asked()
+            self.told = metrics.pop(ASKED, False)
             keep = asked or step % train.checkpoint_every == 0 or step == train.steps
             # Not at each step, since to fetch a number is to wait for the device.
             if keep or len(waiting) >= train.log_every:
@@ -157,6 +153,12 @@ class _Session:
                 self.checkpoints.wait()
                 raise Stopped(_stopped(step, train.steps))
         return state
+
+    def asked(self) -> bool:
+        """Whether to stop: of many processes by what the last step told all, as none knows of another's signal."""
+        if jax.process_count() > 1:
+            return bool(self.told)
+        return self.interrupts.asked
 
     def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
         """Fetches, checks, writes and shows the numbers of the last few steps."""

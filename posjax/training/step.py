@@ -13,10 +13,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posjax.mesh import split_here
-from posjax.models import Architecture, Compute, build
+from posjax.models import Architecture, Compute, Transformer, build
+from posjax.models.folding import fold, unfold
 from posjax.training.mesh import BATCH_LETTERS, Places, shared
 from posjax.training.objectives import Batch, CausalLM, Objective
 from posjax.training.optimizer import AdamW, norm
+
+ASKED = "asked"
+"""Under which name a batch and the metrics say that a process was asked to stop."""
 
 Metrics = dict[str, jax.Array]
 Step = Callable[["State", Batch], tuple["State", Metrics]]
@@ -54,7 +58,17 @@ class Trainer:
 
     def graph(self) -> Any:
         """The model's structure, into which `State.params` merge."""
-        return nnx.graphdef(nnx.eval_shape(lambda: build(self.model, self.vocabulary, 0, self.compute)))
+        return nnx.graphdef(nnx.eval_shape(lambda: self._build(0)))
+
+    def _build(self, seed: int) -> Transformer:
+        model = build(self.model, self.vocabulary, seed, self.compute)
+        if self.compute.loops:
+            return fold(model)
+        return model
+
+    def trained(self, params: Any) -> Transformer:
+        """The model with parameters of a state."""
+        return unfold(nnx.merge(self.graph(), params))
 
     def start(self, seed: int) -> State:
         """The state before the first step, a function of the seed, each device with its own part."""
@@ -62,7 +76,7 @@ class Trainer:
         return jax.jit(lambda: self._begin(seed), out_shardings=self._shardings())()
 
     def _begin(self, seed: int) -> State:
-        params = nnx.state(build(self.model, self.vocabulary, seed, self.compute))
+        params = nnx.state(self._build(seed))
         optimizer = self.optimizer.build(self.steps).init(params)
         return State(params, optimizer, jnp.zeros((), jnp.int32))
 
@@ -101,6 +115,8 @@ class Trainer:
         def advance(state: State, batch: Batch) -> tuple[State, Metrics]:
             # A function of the seed and the step, so that a run which goes on draws what it would have drawn.
             key = jax.random.fold_in(jax.random.key(seed), state.step)
+            batch = dict(batch)
+            asked = batch.pop(ASKED, None)
             value, gradient = self._gradient(state.params, batch, key)
             size = norm(gradient)
             updates, optimizer = transform.update(gradient, state.optimizer, state.params)
@@ -111,6 +127,8 @@ class Trainer:
                 lambda new, old: jnp.where(sound, new, old), (params, optimizer), (state.params, state.optimizer)
             )
             metrics = {"loss": value, "gradient_norm": size, "skipped": ~sound}
+            if asked is not None:
+                metrics[ASKED] = jnp.any(asked)
             return State(params, optimizer, state.step + 1), metrics
 
         shardings = self._shardings()

@@ -124,6 +124,20 @@ def test_many_steps_are_one_compilation(data):
     assert counts[0] >= 1 and set(counts) == {counts[0]}
 
 
+def test_layers_that_are_stacked_train_as_they_do_one_by_one(data):
+    model = decoder(T5Bias(buckets=8, max_distance=8), layers=3)
+    each = train().trainer(model, 257)
+    together = train(compute=Compute(scan=True)).trainer(model, 257)
+    wanted, one_by_one = steps(each, data, count=2)
+    got, state = steps(together, data, count=2)
+    np.testing.assert_allclose([s["loss"] for s in got], [s["loss"] for s in wanted], atol=1e-6)
+    kernel = state.params["blocks"]["decoder"][0]["attention"]["query"]["kernel"]
+    assert kernel.get_value().shape == (3, 16, 2, 8) and kernel.letters == "LDNH"
+    params = nnx.state(together.trained(state.params))
+    assert jax.tree.structure(params) == jax.tree.structure(one_by_one.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), params, one_by_one.params)
+
+
 def test_remat_and_bfloat16_train_too(data, trainer):
     learned = Learned(length=8)
     plain, _ = steps(trainer, data, count=2)
