@@ -7,12 +7,13 @@ A field's annotation says what it holds: a type, the texts of a `Literal`, or a 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import numbers
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from posjax.errors import InputError
 
 _WIDEST: Any = float(np.finfo(np.float32).max)
 """What is computed is float32, where a larger number is infinite."""
+
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,35 @@ def check_fields(value: Any, positive: tuple[str, ...] = ()) -> None:
         given = getattr(value, field.name)
         if field.name in positive and given is not None and given < 1:
             raise _refusal(value, field.name, str(given), "1 or more")
+
+
+def moved(**now: str) -> Callable[[type[Kind]], type[Kind]]:
+    """Makes a dataclass tell, where it is given a field that it had once, how that is written now.
+
+    Errors: `InputError`, from its constructor.
+
+    >>> from posjax.training import AdamW
+    >>> AdamW(warmup=0.1)
+    Traceback (most recent call last):
+    posjax.errors.InputError: AdamW got warmup=0.1: that field has moved; write AdamW(schedule=Cosine(warmup=...))
+    """
+
+    def decorated(kind: type[Kind]) -> type[Kind]:
+        construct = kind.__init__
+
+        @functools.wraps(construct)
+        def constructor(self: Any, *given: Any, **fields: Any) -> None:
+            for name in now.keys() & fields.keys():
+                raise InputError(
+                    f"{kind.__name__} got {name}={_shown(fields[name])}: that field has moved; "
+                    f"write {kind.__name__}({now[name]})"
+                )
+            construct(self, *given, **fields)
+
+        kind.__init__ = constructor
+        return kind
+
+    return decorated
 
 
 def _check_field(value: Any, field: dataclasses.Field[Any], hint: Any) -> None:

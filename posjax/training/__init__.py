@@ -5,19 +5,29 @@ from posjax.training.checkpoints import Checkpoints, begun, restore as restored
 from posjax.training.loop import fit
 from posjax.training.mesh import Devices, Places
 from posjax.training.objectives import CausalLM, Classification, MaskedLM, Objective, SeqToSeq
-from posjax.training.optimizer import AdamW
+from posjax.training.optimizers import Adafactor, AdamW, Lion, Muon, Optimizer
 from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
+from posjax.training.schedules import WSD, Constant, Cosine, LearningRateSchedule, Linear
 from posjax.training.step import State, Trainer
 
 __all__ = [
+    "WSD",
+    "Adafactor",
     "AdamW",
     "CausalLM",
     "Checkpoints",
     "Classification",
+    "Constant",
+    "Cosine",
     "Devices",
+    "LearningRateSchedule",
+    "Linear",
+    "Lion",
     "MaskedLM",
+    "Muon",
     "Objective",
+    "Optimizer",
     "Places",
     "SeqToSeq",
     "State",

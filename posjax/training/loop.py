@@ -168,7 +168,7 @@ class _Session:
         # A clock that stands still, as in some sandboxes, divides nothing by zero.
         seconds = max(now - clock, 1e-9) / len(fetched)
         tokens = self.train.batch * self.train.length
-        schedule = self.train.optimizer.schedule(self.train.steps)
+        schedule = self.train.optimizer.rate(self.train.steps)
         for step, metrics in fetched:
             line = {
                 **self._sound(step, metrics),

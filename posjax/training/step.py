@@ -17,7 +17,7 @@ from posjax.models import Architecture, Compute, Transformer, build
 from posjax.models.folding import fold, unfold
 from posjax.training.mesh import BATCH_LETTERS, Places, shared
 from posjax.training.objectives import Batch, CausalLM, Objective
-from posjax.training.optimizer import AdamW, norm
+from posjax.training.optimizers import Optimizer, norm
 
 ASKED = "asked"
 """Under which name a batch and the metrics say that a process was asked to stop."""
@@ -44,7 +44,7 @@ class Trainer:
 
     model: Architecture
     vocabulary: int
-    optimizer: AdamW
+    optimizer: Optimizer
     steps: int
     places: Places
     compute: Compute = Compute()  # noqa: RUF009

@@ -19,7 +19,7 @@ from rich.console import Console
 from posjax.errors import Busy, Diverged, InputError, Stopped, StorageError
 from posjax.files import owned
 from posjax.lines import read
-from posjax.training import AdamW, Checkpoints, Devices, Train, TrainingProgress, fit, restored
+from posjax.training import AdamW, Checkpoints, Cosine, Devices, Train, TrainingProgress, fit, restored
 from posjax.training.loop import Interrupts
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, patch_optax, train  # noqa: F401
 
@@ -82,7 +82,7 @@ def test_every_step_is_logged_once_with_what_it_cost(straight):
     lines = read(folder / "metrics.jsonl").steps
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert int(state.step) == 6
-    schedule = AdamW(learning_rate=1e-2).schedule(6)
+    schedule = AdamW(learning_rate=1e-2).rate(6)
     for line in lines:
         assert set(line) == {"step", "loss", "gradient_norm", "learning_rate", "tokens_per_second", "seconds"}
         assert line["learning_rate"] == pytest.approx(float(schedule(line["step"] - 1)))
@@ -160,7 +160,7 @@ def test_the_second_signal_ends_at_once():
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path, data):
-    wild = train(steps=40, optimizer=AdamW(learning_rate=1e30, warmup=1.0), checkpoint_every=1, log_every=1)
+    wild = train(steps=40, optimizer=AdamW(1e30, Cosine(warmup=1.0)), checkpoint_every=1, log_every=1)
     with pytest.raises(Diverged) as stop:
         fit(wild, wild.trainer(decoder(), 257), data, SEED, tmp_path)
     said = str(stop.value)
@@ -176,7 +176,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path, 
 
 
 def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, data):
-    wild = train(steps=20, optimizer=AdamW(learning_rate=1e30, warmup=0.0), checkpoint_every=20)
+    wild = train(steps=20, optimizer=AdamW(1e30, Cosine(warmup=0.0)), checkpoint_every=20)
     with pytest.raises(Diverged, match="no checkpoint was saved before it"):
         fit(wild, wild.trainer(decoder(), 257), data, SEED, tmp_path)
 

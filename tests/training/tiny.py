@@ -15,6 +15,7 @@ from posjax.evaluation import Extrapolation
 from posjax.models import Architecture
 from posjax.runs import Run
 from posjax.training import AdamW, Devices, Train
+from posjax.training.optimizers import muon as optimizers_muon
 from tests.small import small
 
 ROPE = Rope()
@@ -29,9 +30,12 @@ def optax_promotes(monkeypatch):
 
 def patch_optax(monkeypatch: pytest.MonkeyPatch) -> None:
     """optax mixes a float with an int32 count: let it; everything of ours stays under strict promotion."""
-    real = optax.adamw
+    for place, name in ((optax, "adamw"), (optax, "adafactor"), (optax, "lion"), (optimizers_muon, "muon")):
+        monkeypatch.setattr(place, name, _promoting(getattr(place, name)))
 
-    def adamw(*args, **kwargs):
+
+def _promoting(real):
+    def build(*args, **kwargs):
         transform = real(*args, **kwargs)
 
         def update(*inner, **more):
@@ -40,7 +44,7 @@ def patch_optax(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return optax.GradientTransformationExtraArgs(transform.init, update)
 
-    monkeypatch.setattr(optax, "adamw", adamw)
+    return build
 
 
 def corpus(folder: Path) -> Text:
