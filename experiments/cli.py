@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,8 @@ import tyro
 from jax.dtypes import TypePromotionError
 from rich.console import Console
 
+from experiments import sweeps
+from experiments.choices import with_chosen
 from experiments.loading import load
 from experiments.option_names import option_names
 from posjax.errors import InputError, Stopped, StorageError
@@ -41,7 +43,11 @@ class Common:
     work: Path | None = None
     """The folder of the results; runs/NAME of the config unless given."""
     only: tuple[str, ...] = ()
-    """Names of runs: only these."""
+    """Names of runs: only these, of a sweep all or one."""
+    sweep: tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]] = ()
+    """A field of the runs and values for it, such as train.optimizer.learning-rate 1e-3,3e-3; once for each field."""
+    seeds: str | None = None
+    """Seeds that every run is repeated with, such as 0,1,2."""
 
     @property
     def folder(self) -> Path:
@@ -83,16 +89,22 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
         return chosen
 
     experiment, source = load(options.config, of_config)
-    every = []
+    axes = sweeps.axes(options.sweep, options.seeds)
+    sweeps.require_free(axes, rest)
+
+    def override(run: Run, words: Sequence[str]) -> tuple[Run, tuple[str, ...]]:
+        return _override(run, program, [*rest, *words])
+
+    every: dict[Run, str] = {}
     # Runs may have other encodings, and so other options: wrong is what none of them knows.
-    unknown_to_all = set(rest)
+    unknown_to_all = None
     for run in experiment.runs:
-        changed, unknown = _override(run, program, rest)
-        every.append(changed)
-        unknown_to_all &= set(unknown)
-    _refuse_unknown(kinds, experiment.runs, unknown_to_all, rest)
-    chosen = _choose(tuple(every), options.only)
-    cut = replace(experiment, runs=tuple(chosen))
+        made, unknown = sweeps.expanded(run, axes, override)
+        every |= dict.fromkeys(made, run.name)
+        unknown_to_all = sweeps.in_both(unknown_to_all, unknown)
+    asked = [*rest, *(axis.option for axis in axes)]
+    _refuse_unknown(kinds, experiment.runs, unknown_to_all or set(), asked)
+    cut = replace(experiment, runs=tuple(_choose(every, options.only)))
     return options, Request(cut, tuple(everything), source, tuple(every), experiment.runs)
 
 
@@ -146,7 +158,9 @@ def _reason(box: str) -> str:
 
 
 def _override(run: Run, program: str, arguments: Sequence[str]) -> tuple[Run, tuple[str, ...]]:
-    changed, unknown = parse(Run, program, arguments, default=run)
+    # Which kinds first: their fields are options of what was chosen.
+    chosen, rest = with_chosen(run, arguments)
+    changed, unknown = parse(Run, program, rest, default=chosen)
     # One value for all runs, where each needs its own: two would share a folder.
     for field in ("name", "label"):
         if getattr(changed, field) != getattr(run, field):
@@ -171,14 +185,15 @@ def _refuse_unknown(kinds: Sequence[type], runs: Sequence[Run], unknown: set[str
         raise InputError(f"unknown option {option}{nearest}; --help lists them all")
 
 
-def _choose(runs: tuple[Run, ...], only: tuple[str, ...]) -> list[Run]:
-    names = [run.name for run in runs]
+def _choose(runs: Mapping[Run, str], only: tuple[str, ...]) -> list[Run]:
+    """The runs that are named, of which each is told with its name in the config, where a sweep has made many of it."""
+    names = list(dict.fromkeys([*runs.values(), *(run.name for run in runs)]))
     # Each name given must be one: a run that is left out by a slip would be missed in a table only.
     for name in only:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
             raise InputError(f"there is no run {name!r}: the nearest is {near!r}, of {', '.join(names)}")
-    return [run for run in runs if not only or run.name in only]
+    return [run for run, of in runs.items() if not only or {run.name, of} & set(only)]
 
 
 def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:

@@ -1,6 +1,7 @@
 """Train, evaluate and report every run of a config; what is done already is not done again.
 
 python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N]
+python -m experiments.run configs/quickstart.py --sweep train.optimizer.learning-rate 1e-3,3e-3 --seeds 0,1,2 [--list]
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cli
+from experiments import cli, sweeps
 from posjax import report, runs, workfolder
 from posjax.data import Documents, Needles
 from posjax.encodings.traits import advice
@@ -39,7 +40,7 @@ class RunOptions(cli.Common):
     """Train, evaluate and report. Safe to stop and to start again: it goes on where it was."""
 
     list: bool = False
-    """Show what would run and what it costs, and end."""
+    """Show what would run and what it costs, and end; of a sweep the commands, one for each run."""
     smoke: bool = False
     """Two steps of everything, in a temporary folder: does this config work here?"""
 
@@ -47,7 +48,9 @@ class RunOptions(cli.Common):
 def command(arguments: Sequence[str]) -> None:
     options, request = cli.read(RunOptions, "experiments.run", arguments)
     console = cli.console()
-    if options.list:
+    if options.list and (options.sweep or options.seeds is not None):
+        show_commands(request, options, cli.console(cli.Product))
+    elif options.list:
         show_list(request, console)
     elif options.smoke:
         with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +254,17 @@ def spelled(options: cli.Common, request: cli.Request) -> str:
     only: tuple[str, ...] = ()
     if options.only:
         only = ("--only", *options.only)
-    return shlex.join(["python", "-m", "experiments.run", str(options.config), *only, *request.overrides])
+    swept = sweeps.spelled(options.sweep, options.seeds)
+    return shlex.join(["python", "-m", "experiments.run", str(options.config), *only, *swept, *request.overrides])
+
+
+def show_commands(request: cli.Request, options: RunOptions, console: Console) -> None:
+    """One command for each run, a line each, which a cluster can run apart: together they fill the same folder."""
+    for run in request.experiment.runs:
+        line = spelled(replace(options, only=(run.name,)), request)
+        if options.work is not None:
+            line += f" --work {shlex.quote(str(options.work))}"
+        cli.teller(console)(line)
 
 
 def commands(path: Path) -> dict[str, str]:

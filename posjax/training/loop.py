@@ -206,7 +206,7 @@ class _Session:
             kept = "no checkpoint was saved before it"
         return (
             f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
-            "raise its warmup, and use another folder with --work"
+            "raise its schedule.warmup, and use another folder with --work"
         )
 
 

@@ -13,7 +13,7 @@ from posjax.models import Architecture, Compute
 from posjax.training.mesh import Devices, Places
 from posjax.training.metrics import Sink
 from posjax.training.objectives import CausalLM, Objective
-from posjax.training.optimizers import AdamW, Optimizer
+from posjax.training.optimizers import Adafactor, AdamW, Lion, Muon, Optimizer
 from posjax.training.step import Trainer
 
 
@@ -32,7 +32,7 @@ class Train:
     steps: int = 400
     length: int = 64
     batch: int = 32
-    optimizer: Optimizer = AdamW()  # noqa: RUF009
+    optimizer: AdamW | Adafactor | Lion | Muon | Optimizer = AdamW()  # noqa: RUF009
     """How the parameters follow their gradients."""
     devices: Devices = Devices()  # noqa: RUF009
     """Over how many devices batches and parameters are split."""

@@ -10,7 +10,7 @@ import optax
 from posjax.errors import InputError
 from posjax.fields import Above, check_fields
 from posjax.training.optimizers import matrices
-from posjax.training.schedules import Cosine, LearningRateSchedule
+from posjax.training.schedules import WSD, Constant, Cosine, LearningRateSchedule, Linear
 
 LearningRate = Annotated[float, Above(0)]
 
@@ -28,7 +28,7 @@ class Optimizer:
 
     learning_rate: LearningRate = 3e-3
     """The peak."""
-    schedule: LearningRateSchedule = Cosine()  # noqa: RUF009
+    schedule: Constant | Cosine | Linear | WSD | LearningRateSchedule = Cosine()  # noqa: RUF009
     """How the learning rate runs over the steps: Constant, Cosine, Linear or WSD."""
     clip: Annotated[float, Above(0, "; a large norm switches it off")] = 1.0
     """The largest norm that all gradients may have together."""
