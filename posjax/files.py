@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import socket
 import sys
@@ -16,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -255,6 +257,8 @@ def _take(folder: Path, handles: contextlib.ExitStack, until: float) -> None:
                     stacklevel=5,
                 )
             _sign(handle)
+            # Given back, it names nobody: what a reader finds there is of a process that holds it, or was killed.
+            mine.callback(_unsign, handle)
             handles.push(mine.pop_all())
             return
 
@@ -291,6 +295,51 @@ def _sign(handle: int) -> None:
     with contextlib.suppress(OSError):  # Who it is helps the next one; the lock itself holds without it.
         os.ftruncate(handle, 0)
         os.pwrite(handle, told.encode(errors="replace"), 0)
+
+
+def _unsign(handle: int) -> None:
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who signed a folder's lock: a process, its machine, and whether it lives; `None` where that cannot be seen."""
+
+    process: int
+    machine: str
+    is_alive: bool | None
+
+
+def owner(folder: Path) -> Owner | None:
+    """Who owns a folder, or was killed as its owner; `None` where nobody does. The lock itself is left alone."""
+    try:
+        told = (folder / "owner.lock").read_bytes()[:500].decode(errors="replace")
+    except OSError:
+        return None
+    signed = SIGNATURE.match(told)
+    if signed is None:
+        return None
+    process = int(signed["process"])
+    is_alive = None
+    # A number counts on one machine, and in one container of it.
+    if signed["machine"] == socket.gethostname() and signed["place"] == _place():
+        is_alive = _lives(process)
+    return Owner(process, signed["machine"], is_alive)
+
+
+SIGNATURE = re.compile(r"process (?P<process>\d+) on (?P<machine>\S+) (?P<place>(?:\([0-9a-f]{8}\) )?)since ")
+
+
+def _lives(process: int) -> bool:
+    try:
+        # Sends nothing.
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # Of another user.
+        return True
+    return True
 
 
 def _place() -> str:
