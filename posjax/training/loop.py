@@ -68,7 +68,7 @@ def fit(
             return state
         with (
             progress,
-            _metrics(folder / "metrics.jsonl", done, train, training) as metrics,
+            _metrics(folder / "metrics.jsonl", done, train, mine) as metrics,
             Interrupts() as interrupts,
         ):
             session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
@@ -96,9 +96,9 @@ def _gaps(path: Path, done: int, training: str) -> list[str]:
     ]
 
 
-def _metrics(path: Path, done: int, train: Train, training: str) -> Metrics | NoMetrics:
+def _metrics(path: Path, done: int, train: Train, mine: dict[str, Any]) -> Metrics | NoMetrics:
     if first():
-        return Metrics(path, done, train.sinks, training)
+        return Metrics(path, done, train.sinks, fingerprint(mine), mine)
     return NoMetrics()
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from posjax.errors import InputError, StorageError
 from posjax.files import refused, write_whole
+from posjax.identity import tree
 
 Sink = Literal["tensorboard", "wandb"]
 
@@ -29,16 +32,20 @@ class Metrics:
     `posjax.lines.read` has it.
 
     `training`: the fingerprint of the run, which each line then carries: a file may be put into another run's folder.
+    `config`: what the run depends on, which sinks show beside its curves.
 
     Errors: `StorageError` for a disk that refuses.
     """
 
-    def __init__(self, path: Path, step: int, sinks: tuple[Sink, ...] = (), training: str | None = None):
+    def __init__(
+        self, path: Path, step: int, sinks: tuple[Sink, ...] = (), training: str | None = None, config: Any = None
+    ):
         self._path = path
         self._mark = {}
         if training is not None:
             self._mark = {"run": training}
-        self._sinks = [_sink(name, path.parent) for name in sinks]
+        session = Session(path.parent, step, training, tree(config))
+        self._sinks = [_sink(name, session) for name in sinks]
         try:
             if path.is_file() and path.stat().st_nlink > 1:
                 # A copy by hard links is somebody's backup, which must not grow with this one.
@@ -108,13 +115,27 @@ class NoMetrics:
         """Keeps nothing."""
 
 
+@dataclass(frozen=True)
+class Session:
+    """What a sink is told as a run begins or goes on: its folder, the steps done, its fingerprint, its config."""
+
+    folder: Path
+    step: int
+    training: str | None
+    config: Any
+
+
 class _TensorBoard:
-    def __init__(self, folder: Path):
+    def __init__(self, session: Session):
         try:
             from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError("the sink 'tensorboard' is not installed: pip install 'posjax[tensorboard]'") from error
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        # What a killed process wrote past its last checkpoint comes again: it would else be in the curve twice.
+        self._writer = SummaryWriter(str(session.folder / "tensorboard"), purge_step=session.step + 1)
+        # Indented, which is code there.
+        text = textwrap.indent(json.dumps(session.config, indent=1), "    ")
+        self._writer.add_text("config", text, session.step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         for name, number in numbers.items():
@@ -125,14 +146,23 @@ class _TensorBoard:
 
 
 class _WandB:
-    def __init__(self, folder: Path):
+    def __init__(self, session: Session):
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise InputError("the sink 'wandb' is not installed: pip install 'posjax[wandb]'") from error
-        name = folder.name
-        # The same name and number at each start, so that a run which goes on is one curve there.
-        self._run = wandb.init(project="posjax", name=name, dir=str(folder), resume="allow", id=name)
+        name = session.folder.name
+        # The same at each start, so that a run which goes on is one curve there; and another for each configuration,
+        # since runs of two experiments may have one name.
+        known_as = "-".join(filter(None, (name, session.training)))
+        self._run = wandb.init(
+            project="posjax",
+            name=name,
+            dir=str(session.folder),
+            resume="allow",
+            id=known_as,
+            config=session.config,
+        )
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         self._run.log(numbers, step=step)
@@ -141,7 +171,7 @@ class _WandB:
         self._run.finish()
 
 
-def _sink(name: Sink, folder: Path) -> Writer:
+def _sink(name: Sink, session: Session) -> Writer:
     if name == "tensorboard":
-        return _TensorBoard(folder)
-    return _WandB(folder)
+        return _TensorBoard(session)
+    return _WandB(session)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import sys
+import types
 
 import pytest
 
+from posjax import Rope
 from posjax.errors import InputError, StorageError
 from posjax.lines import read
 from posjax.training import metrics
@@ -102,7 +106,64 @@ def test_a_sink_gets_the_same_numbers(tmp_path, monkeypatch):
             self.append("closed")
 
     recorder = Recorder()
-    monkeypatch.setattr(metrics, "_sink", lambda name, folder: recorder)
+    monkeypatch.setattr(metrics, "_sink", lambda name, session: recorder)
     with Metrics(tmp_path / "metrics.jsonl", 0, ("wandb",)) as lines:
         lines.write(1, {"loss": 0.5})
     assert recorder == [(1, {"loss": 0.5}), "closed"]
+
+
+class Recorded(types.ModuleType):
+    """A stand-in for a sink's package: every call with what it was given."""
+
+    def __init__(self, name, maker):
+        super().__init__(name)
+        self.calls = []
+        setattr(self, maker, lambda *given, **named: self.noted(maker, *given, **named) or self.made())
+
+    def noted(self, name, /, *given, **named):
+        self.calls.append((name, given, named))
+
+    def made(self):
+        record = types.SimpleNamespace()
+        for name in ("add_scalar", "add_text", "log", "close", "finish"):
+            setattr(record, name, functools.partial(self.noted, name))
+        return record
+
+
+def sessions(monkeypatch, tmp_path, sink, module, maker):
+    """What a sink's package is told by a run that is killed at step 3, and goes on from step 2."""
+    package = Recorded(module, maker)
+    monkeypatch.setitem(sys.modules, module, package)
+    path = tmp_path / "rope" / "metrics.jsonl"
+    path.parent.mkdir()
+    for after, steps in ((0, (1, 2, 3)), (2, (3,))):
+        with Metrics(path, after, (sink,), "f00d", {"model": Rope(base=500.0), "steps": 3}) as metrics:
+            for step in steps:
+                metrics.write(step, {"loss": step / 10})
+    return package.calls
+
+
+def test_tensorboard_gets_the_config_and_one_curve(tmp_path, monkeypatch):
+    calls = sessions(monkeypatch, tmp_path, "tensorboard", "tensorboardX", "SummaryWriter")
+    folder = str(tmp_path / "rope/tensorboard")
+    makers = [call for call in calls if call[0] == "SummaryWriter"]
+    # What lies at that step and behind it is not shown any more.
+    assert makers == [("SummaryWriter", (folder,), {"purge_step": step}) for step in (1, 3)]
+    texts = [given for name, given, _ in calls if name == "add_text"]
+    assert [given[0] for given in texts] == ["config"] * 2 and all(
+        line[:4] == "    " for line in texts[0][1].split("\n")
+    )
+    assert json.loads(texts[0][1])["model"]["base"] == 500.0
+    scalars = [given for name, given, _ in calls if name == "add_scalar"]
+    assert scalars == [("loss", step / 10, step) for step in (1, 2, 3, 3)]
+
+
+def test_wandb_gets_the_config_and_goes_on_in_the_same_run(tmp_path, monkeypatch):
+    calls = sessions(monkeypatch, tmp_path, "wandb", "wandb", "init")
+    (first, again) = (named for name, _, named in calls if name == "init")
+    assert first == again
+    assert (first["id"], first["resume"], first["name"]) == ("rope-f00d", "allow", "rope")
+    assert first["config"]["model"] == {**first["config"]["model"], "is": "Rope", "base": 500.0}
+    logged = [(given, named) for name, given, named in calls if name == "log"]
+    assert logged == [(({"loss": step / 10},), {"step": step}) for step in (1, 2, 3, 3)]
+    assert [name for name, _, _ in calls if name == "finish"] == ["finish"] * 2
