@@ -65,6 +65,7 @@ def _kinds(value: Any, path: Sequence[str]) -> dict[str, type]:
     # A place in a tuple is no field, and keeps the kind that it has.
     if not dataclasses.is_dataclass(holder):
         return {}
+    # Where the class stands, since annotations are texts here.
     hint = typing.get_type_hints(type(holder)).get(last)
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return {}
@@ -97,6 +98,7 @@ def _chosen(option: str, text: str, kinds: dict[str, type]) -> type:
 def _with_kind(value: Any, path: Sequence[str], kind: type) -> Any:
     """A value whose part at a path is of a kind: a new one, unless it is of that kind already."""
     if not path:
+        # Not at its defaults then: what the config says of it was not taken back.
         if type(value) is kind:
             return value
         try:

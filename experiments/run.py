@@ -261,6 +261,7 @@ def spelled(options: cli.Common, request: cli.Request) -> str:
 def show_commands(request: cli.Request, options: RunOptions, console: Console) -> None:
     """One command for each run, a line each, which a cluster can run apart: together they fill the same folder."""
     for run in request.experiment.runs:
+        # With the whole sweep, from which the name of the run, and so its folder, follows.
         line = spelled(replace(options, only=(run.name,)), request)
         if options.work is not None:
             line += f" --work {shlex.quote(str(options.work))}"

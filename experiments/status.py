@@ -69,6 +69,7 @@ def _runs_of(folder: Path) -> list[Path]:
     asked: list[str] = []
     if (folder / "experiment.json").is_file():
         asked = [str(name) for name in read_json(folder / "experiment.json").get("runs", ())]
+    # Of another sweep, say, which the last command did not ask for.
     there = sorted(path.parent.name for path in folder.glob("*/run.json"))
     names = list(dict.fromkeys([*asked, *there]))
     if not names:
@@ -91,6 +92,7 @@ def status(folder: Path) -> RunStatus:
     age = None
     if written:
         last = written[-1]
+        # A clock may have been set back since.
         age = max(time.time() - (folder / "metrics.jsonl").stat().st_mtime, 0.0)
     state = _state(folder, last["step"], steps)
     left = None
@@ -113,6 +115,7 @@ def _steps(manifest: dict[str, Any]) -> int | None:
 
 
 def _state(folder: Path, step: int, steps: int | None) -> str:
+    # Ends first: a process that goes on to the next run may still own the folder of one that has ended.
     if workfolder.finished(folder):
         return "evaluated"
     if (folder / "diverged.json").is_file():
@@ -145,6 +148,7 @@ def _left(written: Sequence[dict[str, Any]], steps: int) -> float | None:
 
 def _counted(shown: Sequence[RunStatus]) -> str:
     """How many runs there are in each state."""
+    # Without the process or the machine, which are another for each.
     states = [run.state.partition(",")[0].partition(" on ")[0] for run in shown]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return ", ".join(counts)
@@ -152,6 +156,7 @@ def _counted(shown: Sequence[RunStatus]) -> str:
 
 def _table(shown: Sequence[RunStatus]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    # Folded and never cut: the end of a swept run's name is what tells it apart.
     table.add_column("run", overflow="fold")
     table.add_column("state", overflow="fold")
     for column in ("step", "loss", "tok/s", "left", "last line"):

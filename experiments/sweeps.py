@@ -45,6 +45,7 @@ def axes(sweep: Sequence[tuple[str, str]], seeds: str | None) -> tuple[Axis, ...
         pairs.append(("seed", seeds))
     found = []
     for field, text in pairs:
+        # Words as of a shell: a field of several, such as a tuple, takes them quoted.
         values = tuple(tuple(shlex.split(value)) for value in text.split(","))
         if not all(values):
             raise InputError(
@@ -74,6 +75,7 @@ def expanded(run: Run, axes: Sequence[Axis], override: Override) -> tuple[list[R
     """
     made: dict[str, Run] = {}
     unknown_to_all = None
+    # The last field fastest: runs that differ in the seed alone stand together.
     for values in itertools.product(*(axis.values for axis in axes)):
         words: list[str] = []
         for axis, value in zip(axes, values, strict=True):
@@ -96,6 +98,7 @@ def in_both(before: set[str] | None, now: set[str]) -> set[str]:
 
 def _named(run: Run, axes: Sequence[Axis]) -> Run:
     """A run under the name of its values; nothing is added where nothing is swept."""
+    # A path's end is what a reader calls the field; all of it would be most of a name.
     leaves = [axis.path[-1] for axis in axes]
     name, label = run.name, run.label
     for axis in axes:
@@ -103,6 +106,7 @@ def _named(run: Run, axes: Sequence[Axis]) -> Run:
         # Fields of one name lie at two paths, of which the whole is told.
         if leaves.count(axis.path[-1]) > 1:
             short = ".".join(axis.path)
+        # As the run has it, and not as it was typed: 1e-3 and 0.001 are one folder.
         value = at(run, axis.path)
         name += f"-{short}{_in_name(value)}"
         label += f" {short}={_shown(value)}"

@@ -126,6 +126,7 @@ def moved(**now: str) -> Callable[[type[Kind]], type[Kind]]:
     def decorated(kind: type[Kind]) -> type[Kind]:
         construct = kind.__init__
 
+        # Its signature stays that of the fields, which command lines and editors read.
         @functools.wraps(construct)
         def constructor(self: Any, *given: Any, **fields: Any) -> None:
             for name in now.keys() & fields.keys():

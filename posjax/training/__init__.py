@@ -10,6 +10,7 @@ from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
 from posjax.training.schedules import WSD, Constant, Cosine, LearningRateSchedule, Linear
 from posjax.training.step import State, Trainer
+from posjax.training.stopping import EarlyStop
 
 __all__ = [
     "WSD",
@@ -21,6 +22,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Devices",
+    "EarlyStop",
     "LearningRateSchedule",
     "Linear",
     "Lion",

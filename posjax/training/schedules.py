@@ -97,6 +97,7 @@ class Linear(LearningRateSchedule):
 
     def build(self, peak: float, steps: int) -> optax.Schedule:
         warmup = self.warm_steps(steps)
+        # A line of no steps would divide by zero where the warm-up is all of the run.
         down = optax.linear_schedule(peak, self.final * peak, max(steps - warmup, 1))
         return _counted(_then(peak, warmup, down, warmup))
 
@@ -134,6 +135,7 @@ class WSD(LearningRateSchedule):
         warmup = self.warm_steps(steps)
         # As many as are left, where rounding gave the warm-up the half of a step that both would have.
         decay = min(round(self.decay * steps), steps - warmup)
+        # Too short a run to have one: its peak is then its end.
         if decay < 1:
             return Constant(self.warmup).build(peak, steps)
         return _counted(_then(peak, warmup, self._down(peak, decay), steps - decay))
@@ -145,6 +147,7 @@ class WSD(LearningRateSchedule):
             return optax.linear_schedule(peak, last, steps)
         if self.shape == "cosine":
             return optax.cosine_decay_schedule(peak, steps, self.final)
+        # optax has no root: it counts the way, and stops at its end, where a root of more would go on.
         share = optax.linear_schedule(0.0, 1.0, steps)
         return lambda step: peak - (peak - last) * jnp.sqrt(share(step))
 

@@ -57,13 +57,18 @@ class EarlyStop:
         A function of the history alone, which a training that goes on reads from its lines: so it decides as one that
         was never interrupted. A loss that is not a number is never better.
         """
-        best_step, best_loss, waited = None, math.inf, 0
+        best_step = None
+        best_loss = math.inf
+        waited = 0
         for step, loss in history:
             # Once it has stopped, nothing is measured: lines behind that are of a longer patience, and count no more.
             if waited >= self.patience:
                 break
             if loss < best_loss - self.least:
-                best_step, best_loss, waited = step, loss, 0
+                best_step = step
+                best_loss = loss
+                waited = 0
+            # Not a number, too: of a comparison with it nothing is true.
             else:
                 waited += 1
         return Verdict(waited >= self.patience, best_step, best_loss, waited)

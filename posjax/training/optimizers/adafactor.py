@@ -54,6 +54,7 @@ class Adafactor(Optimizer):
             return inner.init(self._factored(params))
 
         def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            # The parameters too: the learning rate is a share of their size.
             changed, state = inner.update(self._factored(updates), state, self._factored(params))
             return jax.tree.map(lambda new, old: new.reshape(old.shape), changed, updates), state
 

@@ -41,6 +41,7 @@ def as_matrix(path: Any, kernel: jax.Array) -> jax.Array:
 
 def matrix_axes(path: Any, kernel: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Which axes of a kernel are the rows of that matrix, which it sums over, and which its columns."""
+    # The same split as `as_matrix`, for who reshapes by itself.
     axes = tuple(range(kernel.ndim))
     if _leads_back(path):
         return axes[:-1], axes[-1:]
@@ -64,6 +65,7 @@ def decaying(params: Any) -> Any:
 def is_hidden(path: Any) -> bool:
     """Whether a parameter is a map between hidden layers: not one from tokens, to tokens, or of an encoding."""
     names = _names(path)
+    # By place and not by shape: a table of tokens is a matrix too, whose rows have nothing to do with each other.
     return "kernel" in names and not names & {"embedding", "head", "encodings"}
 
 

@@ -57,6 +57,7 @@ class Muon(Optimizer):
     def _adam_rate(self, rate: optax.Schedule) -> optax.Schedule:
         if self.adam_learning_rate is None:
             return rate
+        # One shape over the steps for both: only the peaks differ.
         share = self.adam_learning_rate / self.learning_rate
         return lambda step: share * rate(step)
 
@@ -76,6 +77,7 @@ def _dimensions(kernels: Any) -> Any:
     """Of each kernel, the axes that its matrix sums over and those that it makes."""
 
     def dimensions(path: Any, kernel: jax.Array) -> MuonDimensionNumbers:
+        # Told and not reshaped, so that the moment keeps the kernel's own shape and place.
         rows, columns = matrix_axes(path, kernel)
         return MuonDimensionNumbers(rows, columns)
 
