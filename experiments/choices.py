@@ -69,12 +69,16 @@ def _kinds(value: Any, path: Sequence[str]) -> dict[str, type]:
     hint = typing.get_type_hints(type(holder)).get(last)
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return {}
-    every = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind) or kind is type(None)]
+    every = [kind for kind in typing.get_args(hint) if isinstance(kind, type) and _is_choice(kind)]
     # A base stands for the kinds that users write, and is none itself.
     kinds = [kind for kind in every if not any(issubclass(other, kind) and other != kind for other in every)]
     if not any(map(dataclasses.is_dataclass, kinds)):
         return {}
     return {_name(kind): kind for kind in kinds}
+
+
+def _is_choice(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) or kind is type(None)
 
 
 def _name(kind: type) -> str:

@@ -113,7 +113,10 @@ class Places:
         A variable lies by its letters. So does what an optimiser holds of it: moments are variables of its kind.
         """
 
-        def sharding(part: Any) -> NamedSharding:
+        def sharding(part: Any) -> Any:
+            # An optimiser of some parameters alone keeps empty variables for the others, which lie nowhere.
+            if not jax.tree.leaves(part):
+                return part
             return NamedSharding(self.mesh, self._spec(part))
 
         return jax.tree.map(sharding, state, is_leaf=_is_variable)
