@@ -1,5 +1,7 @@
 """Positive random features: the kernel that they estimate, and the attention that comes of it, at once and in steps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,12 @@ Q, KEYS, V = (
     0.5 * jax.random.normal(key, (B, T, heads, size))
     for key, heads, size in zip(jax.random.split(jax.random.key(0), 3), (N, K, K), (H, H, 6), strict=True)
 )
+
+
+@partial(jax.jit, static_argnames=("encoding", "feature"))
+def linear(*arrays, **given):
+    """Compiled whole: one operation after the other, each would be compiled by itself."""
+    return linear_attend(*arrays, **given)
 
 
 def test_directions_are_orthogonal_in_blocks_and_as_long_as_gaussian_ones():
@@ -46,7 +54,7 @@ def test_with_more_features_it_comes_to_softmax_attention(mask):
     exact = attend(Q, KEYS, V, encoding=Rope(50.0), mask=mask)
 
     def error(features):
-        out, _ = linear_attend(Q, KEYS, V, encoding=Rope(50.0), mask=mask, feature=Favor(features))
+        out, _ = linear(Q, KEYS, V, encoding=Rope(50.0), mask=mask, feature=Favor(features))
         return float(jnp.sqrt(jnp.mean(jnp.square(out - exact))))
 
     assert error(8192) < 0.03 and error(8192) < error(64) / 4
@@ -56,12 +64,12 @@ def test_with_more_features_it_comes_to_softmax_attention(mask):
 def test_steps_equal_one_call(features):
     mask = Causal() & Segments(jnp.array([[1, 1, 1, 2, 2, 2, 0, 2, 2], [3] * 9]))
     run = {"encoding": Rope(50.0), "feature": Favor(features)}
-    whole, last = linear_attend(Q, KEYS, V, mask=mask, **run)
+    whole, last = linear(Q, KEYS, V, mask=mask, **run)
     state, outs = None, []
     for n in range(T):
         part = slice(n, n + 1)
         own = Causal() & Segments(mask.second.queries[:, part])
-        out, state = linear_attend(Q[:, part], KEYS[:, part], V[:, part], mask=own, state=state, **run)
+        out, state = linear(Q[:, part], KEYS[:, part], V[:, part], mask=own, state=state, **run)
         outs.append(out)
     np.testing.assert_allclose(np.concatenate(outs, 1), whole, atol=1e-5)
     assert last.products.shape == (B, K, features, V.shape[-1])
@@ -77,7 +85,7 @@ def test_nothing_overflows(head_size, size):
     def loss(q, k, v):
         return jnp.sum(jnp.sin(linear_attend(q, k, v, feature=Favor(32))[0]))
 
-    value, gradients = jax.value_and_grad(loss, (0, 1, 2))(q, k, v)
+    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(q, k, v)
     assert all(jnp.isfinite(x).all() for x in (value, *gradients))
     assert size > 1 or all(jnp.abs(x).max() > 0 for x in gradients)
 
@@ -92,8 +100,11 @@ def test_gradients_are_those_of_the_sums_written_out():
         total = jnp.einsum("BNTS,BSNU->BTNU", weights, v)
         return jnp.sum(jnp.sin(total / weights.sum(-1).swapaxes(1, 2)[..., None]))
 
-    got = jax.grad(lambda *qkv: jnp.sum(jnp.sin(linear_attend(*qkv, feature=feature)[0])), (0, 1, 2))(Q, KEYS, V)
-    for a, b in zip(got, jax.grad(pairs, (0, 1, 2))(Q, KEYS, V), strict=True):
+    def at_once(*qkv):
+        return jnp.sum(jnp.sin(linear_attend(*qkv, feature=feature)[0]))
+
+    got, wanted = (jax.jit(jax.grad(run, (0, 1, 2)))(Q, KEYS, V) for run in (at_once, pairs))
+    for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 

@@ -1,5 +1,7 @@
 """Linear attention: RoFormer's equation pair by pair, in both directions, packed, and as a recurrence."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from posjax import Causal, Full, InputError, NoPE, Rope, Segments, Window
 from posjax.attention import linear_attention
 from posjax.attention.linear_attention import linear_attend
 from tests import content_oracles as content
+from tests.cases import wide
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +27,12 @@ def qkv(length=11, heads=6, kv_heads=3, dtype="float32"):
     ]
 
 
+@partial(jax.jit, static_argnames="encoding")
+def linear(*arrays, **given):
+    """Compiled whole, in chunks of four: one operation after the other, each would be compiled by itself."""
+    return linear_attend(*arrays, **given)
+
+
 def lower(length: int) -> np.ndarray:
     return np.tril(np.ones((1, length, length), bool))
 
@@ -33,13 +42,16 @@ def apart(segments: np.ndarray) -> np.ndarray:
     return lower(segments.shape[1]) & same & (segments != 0)[:, None, :]
 
 
-@pytest.mark.parametrize("base", [None, 100.0])
-@pytest.mark.parametrize("mask", [Causal(), Full()], ids=repr)
-@pytest.mark.parametrize("length", [1, 4, 11])
-def test_equals_the_equation(mask, base, length):
+CASES = [(mask, base, length) for mask in (Causal(), Full()) for base in (None, 100.0) for length in (1, 4, 11)]
+FEW = [(Causal(), 100.0, 1), (Causal(), 100.0, 4), (Causal(), 100.0, 11), (Full(), 100.0, 11), (Causal(), None, 11)]
+
+
+@pytest.mark.parametrize("case", wide(CASES, FEW), ids=str)
+def test_equals_the_equation(case):
+    mask, base, length = case
     q, k, v = qkv(length)
     encoding = NoPE() if base is None else Rope(base)
-    out, state = linear_attend(q, k, v, encoding=encoding, mask=mask)
+    out, state = linear(q, k, v, encoding=encoding, mask=mask)
     allowed = lower(length) if mask.causal else None
     expected = content.linear_attention(q, k, v, [np.arange(length)] * 2, base, allowed)
     np.testing.assert_allclose(out, expected, atol=3e-6)
@@ -49,11 +61,11 @@ def test_equals_the_equation(mask, base, length):
 @pytest.mark.parametrize("pieces", [[11], [3, 1, 7], [4, 4, 3], [1] * 11])
 def test_a_sequence_in_pieces_equals_the_whole(pieces):
     q, k, v = qkv()
-    whole, _ = linear_attend(q, k, v, encoding=Rope())
+    whole, _ = linear(q, k, v, encoding=Rope())
     state, outs, first = None, [], 0
     for size in pieces:
         part = [x[:, first : first + size] for x in (q, k, v)]
-        out, state = linear_attend(*part, encoding=Rope(), state=state)
+        out, state = linear(*part, encoding=Rope(), state=state)
         outs.append(out)
         first += size
     np.testing.assert_allclose(jnp.concatenate(outs, 1), whole, atol=3e-6)
@@ -80,7 +92,7 @@ def test_a_document_goes_on_after_padding_and_after_a_call():
     state, outs = None, []
     for part in (slice(0, 7), slice(7, 11)):
         mask = Causal() & Segments(jnp.asarray(segments[:, part]))
-        out, state = linear_attend(q[:, part], k[:, part], v[:, part], encoding=Rope(50.0), mask=mask, state=state)
+        out, state = linear(q[:, part], k[:, part], v[:, part], encoding=Rope(50.0), mask=mask, state=state)
         outs.append(out)
     real = segments != 0
     np.testing.assert_allclose(np.concatenate(outs, 1)[real], expected[real], atol=3e-6)
@@ -93,7 +105,7 @@ def test_an_id_that_comes_back_is_a_new_document_in_one_call_and_in_steps():
 
     def run(ids, part=slice(None), state=None):
         mask = Causal() & Segments(jnp.asarray(ids[:, part]))
-        return linear_attend(q[:, part], k[:, part], v[:, part], encoding=Rope(50.0), mask=mask, state=state)
+        return linear(q[:, part], k[:, part], v[:, part], encoding=Rope(50.0), mask=mask, state=state)
 
     wanted, _ = run(runs)
     whole, last = run(ids)
@@ -110,11 +122,11 @@ def test_an_id_that_comes_back_is_a_new_document_in_one_call_and_in_steps():
 @pytest.mark.parametrize("mask", [Causal(), Full()], ids=repr)
 def test_values_may_have_a_head_size_of_their_own(mask):
     q, k, v = qkv()
-    wide = jnp.concatenate([v, 2 * v[..., :3]], -1)
-    out, state = linear_attend(q, k, wide, encoding=Rope(50.0), mask=mask)
-    plain, _ = linear_attend(q, k, v, encoding=Rope(50.0), mask=mask)
+    wider = jnp.concatenate([v, 2 * v[..., :3]], -1)
+    out, state = linear(q, k, wider, encoding=Rope(50.0), mask=mask)
+    plain, _ = linear(q, k, v, encoding=Rope(50.0), mask=mask)
     np.testing.assert_allclose(out, jnp.concatenate([plain, 2 * plain[..., :3]], -1), atol=1e-6)
-    assert state.products.shape == (*v.shape[:1], *v.shape[2:], wide.shape[-1])
+    assert state.products.shape == (*v.shape[:1], *v.shape[2:], wider.shape[-1])
 
 
 @pytest.mark.parametrize("mask", [Causal(), Full()], ids=repr)
@@ -133,7 +145,7 @@ def test_gradients_equal_those_of_the_pairs(mask):
         return jnp.einsum("bnts,bsnh->btnh", above / below.sum(-1, keepdims=True), v)
 
     got, want = (
-        jax.vjp(f, q, k, v)[1](cotangent)
+        jax.jit(lambda *x, f=f: jax.vjp(f, *x)[1](cotangent))(q, k, v)
         for f in (lambda *x: linear_attend(*x, encoding=Rope(), mask=mask)[0], pairwise)
     )
     for a, b in zip(got, want, strict=True):
@@ -153,10 +165,10 @@ def test_memory_grows_with_the_length(monkeypatch):
 
 def test_bfloat16_in_and_out_with_float32_inside():
     narrow = qkv(dtype="bfloat16")
-    out, state = linear_attend(*narrow, encoding=Rope())
-    wide, _ = linear_attend(*(x.astype(jnp.float32) for x in narrow), encoding=Rope())
+    out, state = linear(*narrow, encoding=Rope())
+    exact, _ = linear(*(x.astype(jnp.float32) for x in narrow), encoding=Rope())
     assert out.dtype == jnp.bfloat16 and state.products.dtype == jnp.float32
-    np.testing.assert_array_equal(out, wide.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A mark is never a number: what is not finite or stands nowhere is told to whoever sees it, and to nobody else."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,12 @@ BOTH = pytest.mark.parametrize("backend", ["reference", "chunked"])
 PADDED = Causal() & Segments(jnp.array([[0, 0, 1, 1, 1, 1]]))
 
 
+@partial(jax.jit, static_argnames="encoding")
+def linear(*arrays, **given):
+    """Compiled whole: one operation after the other, each would be compiled by itself."""
+    return linear_attend(*arrays, **given)
+
+
 def log_sums(params, backend, k=K, mask=PADDED):
     return attention(
         Q, k, V, bias=describe(Forgetting(), params, 2, None, None, (6, 6), 0), mask=mask, backend=backend
@@ -40,7 +48,8 @@ def test_rows_without_a_meaning_give_a_forgetting_bias_no_gradient_by_their_sum(
     def loss(params, backend):
         return jnp.sum(log_sums(params, backend, k, mask) * jnp.arange(6.0)[None, None])
 
-    got, wanted = (jax.grad(loss)(FADING, backend) for backend in ("chunked", "reference"))
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    got, wanted = (gradient(FADING, backend) for backend in ("chunked", "reference"))
     for a, b in zip(*map(jax.tree.leaves, (got, wanted)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -50,7 +59,8 @@ def test_the_second_derivative_of_a_forgetting_bias_counts_each_sum_once():
     def bent(b, backend):
         return jnp.sum(jnp.sin(log_sums({**FADING, "b": b}, backend, mask=Causal())))
 
-    got, wanted = (jax.jacrev(jax.grad(bent))(FADING["b"], backend) for backend in ("chunked", "reference"))
+    second = jax.jit(jax.jacrev(jax.grad(bent)), static_argnums=1)
+    got, wanted = (second(FADING["b"], backend) for backend in ("chunked", "reference"))
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
@@ -79,7 +89,8 @@ def test_a_query_of_nan_in_padding_leaves_a_trained_temperature_alone(backend):
         return attend(q, K, V, encoding=ScalableSoftmax(), params=params, mask=PADDED, backend=backend)[:, 2:].sum()
 
     params = {"scale": jnp.array([0.4, 0.5])}
-    got, wanted = (jax.grad(loss)(params, q)["scale"] for q in (Q.at[:, 0].set(jnp.nan), Q))
+    gradient = jax.jit(jax.grad(loss))
+    got, wanted = (gradient(params, q)["scale"] for q in (Q.at[:, 0].set(jnp.nan), Q))
     np.testing.assert_array_equal(got, wanted)
 
 
@@ -88,15 +99,15 @@ def test_a_query_of_nan_in_padding_leaves_a_trained_temperature_alone(backend):
 def test_linear_attention_tells_a_mark_to_those_who_see_it(mark, length):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, length, 2, 4))
     at = jnp.arange(length)
-    clean = linear_attend(q, k, v, encoding=Rope())[0]
+    clean = linear(q, k, v, encoding=Rope(), positions=at)[0]
     place = length // 2
     if mark == "position":
         at = at.at[place].set(-1)
     k, v = (x.at[:, place].set(jnp.nan) if mark == name else x for x, name in ((k, "key"), (v, "value")))
-    out, state = linear_attend(q, k, v, encoding=Rope(), positions=at)
+    out, state = linear(q, k, v, encoding=Rope(), positions=at)
     np.testing.assert_allclose(out[:, :place], clean[:, :place], atol=1e-5)
     assert np.isnan(out[:, place:]).all() and np.isfinite(state.products).all()
-    later = linear_attend(q[:, :1], k[:, :1], v[:, :1], encoding=Rope(), state=state)[0]
+    later = linear(q[:, :1], k[:, :1], v[:, :1], encoding=Rope(), state=state)[0]
     assert np.isnan(later).all()  # The state remembers what its document holds.
 
 
@@ -107,8 +118,9 @@ def test_padding_reaches_no_row_of_linear_attention_forward_or_backward():
         return jnp.sum(linear_attend(q, k, v, encoding=Rope(), **more)[0][:, -4:] ** 2)
 
     dirty = [x.at[:, :2].set(jnp.nan) for x in (Q, K, V)]
-    got = jax.grad(loss, (0, 1, 2))(*dirty, positions=at, mask=PADDED)
-    wanted = jax.grad(loss, (0, 1, 2))(*(x[:, 2:] for x in (Q, K, V)))
+    gradients = jax.jit(jax.grad(loss, (0, 1, 2)))
+    got = gradients(*dirty, positions=at, mask=PADDED)
+    wanted = gradients(*(x[:, 2:] for x in (Q, K, V)))
     for a, b in zip(got, wanted, strict=True):
         assert (np.asarray(a)[:, :2] == 0).all()
         np.testing.assert_allclose(a[:, 2:], b, atol=1e-5)
