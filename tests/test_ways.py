@@ -79,13 +79,13 @@ def test_under_vmap_checkpoint_and_scan(encoding, backend):
     plain = partial(run, backend=backend)
     wanted = jax.jit(plain)(trained, *arrays)
     rows = [x[:, None] for x in arrays]
-    assert_close(jax.vmap(plain, (None, 0, 0, 0))(trained, *rows)[:, 0], wanted)
+    assert_close(jax.jit(jax.vmap(plain, (None, 0, 0, 0)))(trained, *rows)[:, 0], wanted)
     many = jax.tree.map(lambda x: jnp.stack([x, x]), trained)
     if jax.tree.leaves(trained):
-        assert_close(jax.vmap(plain, (0, None, None, None))(many, *arrays)[1], wanted)
-    assert_close(jax.checkpoint(plain)(trained, *arrays), wanted)
-    _, scanned = jax.lax.scan(lambda carry, row: (carry, plain(trained, *row)), 0, tuple(rows))
-    assert_close(scanned[:, 0], wanted)
+        assert_close(jax.jit(jax.vmap(plain, (0, None, None, None)))(many, *arrays)[1], wanted)
+    assert_close(jax.jit(jax.checkpoint(plain))(trained, *arrays), wanted)
+    scanned = jax.jit(lambda rows: jax.lax.scan(lambda carry, row: (carry, plain(trained, *row)), 0, rows)[1])
+    assert_close(scanned(tuple(rows))[:, 0], wanted)
 
 
 @each_backend
@@ -115,7 +115,8 @@ def test_nothing_that_is_right_trips_the_debug_flags(encoding, backend):
     trained, arrays, run = setting(encoding, 6)
     padded = jnp.array([[0, 0, 1, 1, 1, 1]])
     with jax.debug_nans(True), jax.debug_infs(True):
-        pulled(run, trained, arrays, backend=backend, mask=Causal() & Segments(padded))
+        # Of what is compiled whole, the flags would see the results alone.
+        pulled(run, trained, arrays, compiled=False, backend=backend, mask=Causal() & Segments(padded))
 
 
 @each_backend
@@ -205,8 +206,8 @@ def test_padding_at_minus_one_reaches_no_real_token_forward_or_backward(encoding
 def test_what_a_mask_hides_may_be_anything(backend, mark):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 8))
     run = partial(attend, encoding=Alibi(), mask=Causal() & Segments(PADDED[:1]), backend=backend)
-    wanted = jax.grad(lambda *x: run(*x)[:, 2:].sum(), (0, 1, 2))(q, k, v)
-    got = jax.grad(lambda *x: run(*x)[:, 2:].sum(), (0, 1, 2))(q, k.at[:, :2].set(mark), v.at[:, :2].set(mark))
+    gradients = jax.jit(jax.grad(lambda *x: run(*x)[:, 2:].sum(), (0, 1, 2)))
+    wanted, got = gradients(q, k, v), gradients(q, k.at[:, :2].set(mark), v.at[:, :2].set(mark))
     assert_close(run(q, k.at[:, :2].set(mark), v.at[:, :2].set(mark)), run(q, k, v))
     assert_close(got, wanted)
     assert np.isnan(attend(q, k, v.at[:, :2].set(mark), backend=backend)[:, 2:]).all()  # Seen, it is told.
@@ -221,21 +222,13 @@ def test_a_context_is_as_long_as_its_largest_position(encoding):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 32, 2, 16))
     ids = jnp.repeat(jnp.arange(1, 5), 8)[None]
     at = posjax.positions.packed(ids)
-    packed = attend(q, k, v, encoding=encoding, q_positions=at, k_positions=at, mask=Causal() & Segments(ids))
-    alone = attend(q[:, :8], k[:, :8], v[:, :8], encoding=encoding)
+    run = partial(attend, encoding=encoding)
+    packed = jax.jit(partial(run, q_positions=at, k_positions=at, mask=Causal() & Segments(ids)))(q, k, v)
+    alone = jax.jit(run)(q[:, :8], k[:, :8], v[:, :8])
     assert_close(packed[:, :8], alone)
     # One query at place 7 of a roomy cache.
-    roomy = attend(
-        q[:, 7:8],
-        k,
-        v,
-        encoding=encoding,
-        q_positions=jnp.array([7]),
-        k_positions=jnp.arange(32),
-        mask=(jnp.arange(32) <= 7)[None],
-        length=8,
-    )
-    assert_close(roomy, alone[:, 7:])
+    places = dict(q_positions=jnp.array([7]), k_positions=jnp.arange(32), mask=(jnp.arange(32) <= 7)[None])
+    assert_close(jax.jit(partial(run, **places, length=8))(q[:, 7:8], k, v), alone[:, 7:])
     with pytest.raises(posjax.InputError, match="pass length="):
         jax.jit(lambda at: attend(q, k, v, encoding=encoding, q_positions=at, k_positions=at))(at)
 

@@ -42,14 +42,17 @@ def setting(encoding, T, S=None, dtype="float32"):
     return trained, (q, k, v), run
 
 
-def pulled(run, trained, arrays, **more):
-    """The output, and the gradients of the sum of its squares."""
+def pulled(run, trained, arrays, *, compiled=True, **more):
+    """The output, and the gradients of the sum of its squares: compiled whole, or one operation after the other."""
 
     def loss(trained, q, k, v):
         out = run(trained, q, k, v, **more)
         return jnp.sum(jnp.square(out.astype(jnp.float32))), out
 
-    gradients, out = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(trained, *arrays)
+    gradient = jax.grad(loss, (0, 1, 2, 3), has_aux=True)
+    if compiled:
+        gradient = jax.jit(gradient)
+    gradients, out = gradient(trained, *arrays)
     return out, gradients
 
 
