@@ -9,6 +9,7 @@ import pytest
 
 from posjax import Causal, Dims, Full, InputError, Pairs, attend
 from tests.cases import params_of
+from tests.laws import attend as compiled_attend
 
 Expect = Callable[..., np.ndarray]
 """Scores `[N, T, S]` from parameters, q, k and both positions, by an oracle."""
@@ -34,7 +35,7 @@ def assert_scores(encoding, expect: Expect, sizes: tuple[int, int], offset: int)
     """One row of scores, wherever it begins: what is asked are the oracle's, at keys that the encoding is for."""
     params, joined, q, k, _ = setting(encoding, *sizes)
     places, index = jnp.asarray(AT + offset, jnp.int32), jnp.arange(len(AT))
-    got = encoding.score(joined, jnp.asarray(q[0]), jnp.asarray(k[0]), Pairs(places, places, index, index))
+    got = jax.jit(lambda q, k: encoding.score(joined, q, k, Pairs(places, places, index, index)))(q[0], k[0])
     seen = np.tril(np.ones((len(AT), len(AT)), bool)) if encoding.causal else np.ones((len(AT), len(AT)), bool)
     expected = expect(params, q[0], k[0], AT, AT)
     np.testing.assert_allclose(np.asarray(got)[:, seen], expected[:, seen], atol=1e-5, rtol=1e-5)
@@ -44,7 +45,8 @@ def assert_later_scores(encoding, expect: Expect) -> None:
     """Later queries alone score as they do in the whole."""
     params, joined, q, k, _ = setting(encoding, 3, 8)
     places, index = jnp.asarray(AT), jnp.arange(len(AT))
-    got = encoding.score(joined, jnp.asarray(q[0, 7:]), jnp.asarray(k[0]), Pairs(places[7:], places, index[7:], index))
+    pairs = Pairs(places[7:], places, index[7:], index)
+    got = jax.jit(lambda q, k: encoding.score(joined, q, k, pairs))(q[0, 7:], k[0])
     seen = np.tril(np.ones((len(AT), len(AT)), bool))[7:]
     expected = expect(params, q[0], k[0], AT, AT)[:, 7:]
     np.testing.assert_allclose(np.asarray(got)[:, seen], expected[:, seen], atol=1e-5, rtol=1e-5)
@@ -54,7 +56,7 @@ def assert_attention(encoding, expect: Expect, backend: str) -> None:
     """Attention is the softmax of the scores, with grouped queries."""
     params, joined, q, k, v = setting(encoding, 6, 8, rows=2)
     k, v = k[:, :, :3], v[:, :, :3]
-    got = attend(
+    got = compiled_attend(
         jnp.asarray(q),
         jnp.asarray(k),
         jnp.asarray(v),

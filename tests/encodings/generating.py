@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from posjax.models import Compute, build, generate
 from tests.small import small
@@ -22,6 +23,7 @@ def tokens_of(B: int, T: int) -> jax.Array:
 def expect_greedy_to_follow_the_full_pass(*encodings):
     model, prompt = model_of(*encodings), tokens_of(2, 4)
     out = generate(model, prompt, 5)
-    logits = model(jnp.concatenate([prompt, out], 1))[:, 3:-1]
+    whole = nnx.jit(lambda model, tokens: model(tokens))
+    logits = whole(model, jnp.concatenate([prompt, out], 1))[:, 3:-1]
     chosen = jnp.take_along_axis(logits, out[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, logits.max(-1), atol=2e-5)

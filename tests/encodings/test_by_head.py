@@ -16,12 +16,12 @@ from posjax import (
     Shaw,
     T5Bias,
     XPos,
-    attend,
     by_head,
     chain,
 )
 from tests.cases import wide
 from tests.encodings.generating import expect_greedy_to_follow_the_full_pass
+from tests.laws import attend
 
 GROUPS = (
     (Rope(), NoPE()),

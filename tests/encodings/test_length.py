@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, attend, by_head, chain
+from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, by_head, chain
 from posjax.encodings import Alibi
 from posjax.models import Compute, build, constants_of
 from tests import oracles
 from tests.cases import wide
+from tests.laws import attend
 from tests.small import small
 
 TRAINED = 8
