@@ -164,10 +164,10 @@ wrong_decoding = pytest.mark.parametrize(
 @each_backend
 @wrong_decoding
 def test_law_3_finds_wrong_decoding(encoding, fault, backend, monkeypatch):
-    test_laws.test_one_token_at_a_time_equals_the_full_pass(encoding, backend)
+    test_laws.test_one_token_at_a_time_equals_the_full_pass(encoding, backend, 8)
     plant(monkeypatch, fault)
     with found():
-        test_laws.test_one_token_at_a_time_equals_the_full_pass(encoding, backend)
+        test_laws.test_one_token_at_a_time_equals_the_full_pass(encoding, backend, 8)
 
 
 @wrong_decoding
@@ -182,7 +182,7 @@ def test_assert_decode_finds_wrong_decoding(encoding, fault, monkeypatch):
 @each_backend
 def test_stale_keys_are_no_fault_where_frequencies_stay(backend, monkeypatch):
     plant(monkeypatch, attends_with_stale_keys)
-    test_laws.test_one_token_at_a_time_equals_the_full_pass(Rope(), backend)
+    test_laws.test_one_token_at_a_time_equals_the_full_pass(Rope(), backend, 8)
 
 
 # 11 Precision ---------------------------------------------------------------------------------------------------------
