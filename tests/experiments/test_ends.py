@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.cases import wide
+
 ROOT = Path(__file__).resolve().parents[2]
 
 OWN = """from __future__ import annotations
@@ -262,7 +264,9 @@ def test_generated_text_that_a_full_disk_did_not_take_is_an_error(finished):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("more", "code"), [("--list", 0), ("--train.steps 0", 2), ("", 0)])
+@pytest.mark.parametrize(
+    ("more", "code"), [pytest.param("--list", 0, marks=pytest.mark.exhaustive), ("--train.steps 0", 2), ("", 0)]
+)
 def test_closed_streams_get_no_text_into_files(home, more, code):
     arguments, given = command("run", "tiny.py", "--only", "rope", *more.split(), cwd=home, timeout=120)
     shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *arguments]
@@ -273,7 +277,7 @@ def test_closed_streams_get_no_text_into_files(home, more, code):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"])
+@pytest.mark.parametrize("variable", wide(["JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"], ["JAX_ENABLE_X64"]))
 def test_a_setting_that_jax_cannot_read_is_one_line(home, variable):
     arguments, more = command("run", "tiny.py", "--list", cwd=home, capture_output=True, text=True, timeout=120)
     more["env"][variable] = "abc"
@@ -305,7 +309,9 @@ def test_metrics_that_are_no_file_are_one_line(shell, home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{"PYTHONIOENCODING": "latin-1"}, {"COLUMNS": "0"}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{"PYTHONIOENCODING": "latin-1"}, pytest.param({"COLUMNS": "0"}, marks=pytest.mark.exhaustive)], ids=str
+)
 def test_odd_surroundings_are_no_traceback(finished, more):
     arguments, given = command("report", "runs/tiny", cwd=finished, capture_output=True, timeout=120)
     given["env"] |= more

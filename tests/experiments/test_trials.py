@@ -87,7 +87,7 @@ def disk(tmp_path):
 
 
 @each_try
-def test_a_full_disk_ends_in_one_line_and_soon(trial, disk, home, finished_once):
+def test_a_full_disk_ends_in_one_line_and_soon(trial, disk, home, finished_once, shell, monkeypatch):
     for name in ("tiny.py", "text"):
         source = home / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, disk / name)
@@ -104,9 +104,9 @@ def test_a_full_disk_ends_in_one_line_and_soon(trial, disk, home, finished_once)
         assert process.returncode == 74 and said.startswith("posjax: ") and rest == "", (said, rest)
         assert time.monotonic() - told < 5
     filler.unlink()
-    again = started("run", disk, "tiny.py", "--only", "rope")
-    _, err = again.communicate(timeout=200)
-    assert again.returncode == 0, err
+    monkeypatch.chdir(disk)
+    again = shell("run", "tiny.py", "--only", "rope")
+    assert again.code == 0, again.err
     assert_as_if_alone(disk, finished_once)
 
 
@@ -125,7 +125,7 @@ FAILURES = (
 
 
 @pytest.mark.parametrize("point", range(1, 50, 8))
-def test_a_disk_that_is_full_from_any_point_on(point, home, finished_once):
+def test_a_disk_that_is_full_from_any_point_on(point, home, finished_once, shell):
     _, more = command("run", cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     arguments = [sys.executable, "-c", FAILURES, str(point), "tiny.py", "--only", "rope"]
     process = subprocess.Popen(arguments, **more)
@@ -138,9 +138,8 @@ def test_a_disk_that_is_full_from_any_point_on(point, home, finished_once):
     if process.returncode:
         assert process.returncode == 74 and said.startswith("posjax: ") and rest == "", (said, rest)
         assert time.monotonic() - told < 5
-    again = started("run", home, "tiny.py", "--only", "rope")
-    _, err = again.communicate(timeout=200)
-    assert again.returncode == 0, err
+    again = shell("run", "tiny.py", "--only", "rope")
+    assert again.code == 0, again.err
     assert_as_if_alone(home, finished_once)
 
 
