@@ -195,12 +195,12 @@ def _behaviour(encoding: Encoding) -> list[jax.Array]:
     params, at = params_of(encoding), jnp.arange(40)
     x = jax.random.normal(jax.random.key(3), (1, 40, DIMS.model_size))
     heads = x.reshape(1, 40, DIMS.heads, DIMS.head_size)
-    biases = jax.vmap(lambda n: encoding.bias(params, at, at, Head(n, DIMS.heads)))(jnp.arange(DIMS.heads))
+    biases = [encoding.bias(params, at, at, Head(n, DIMS.heads)) for n in range(DIMS.heads)]
     corner = jnp.stack([at // (a + 1) for a in range(encoding.coordinates)], -1)[None]
     turned = encoding.rotate(params, heads, corner if encoding.coordinates > 1 else at, "query")
     scored = encoding.score(params, heads[0], heads[0], Pairs(at, at, at, at))
     placed = encoding.move(params, at, jax.random.key(1))
-    return [encoding.embed(params, x, at), turned, scored, placed, biases]
+    return [encoding.embed(params, x, at), turned, scored, placed, *biases]
 
 
 @each_single
