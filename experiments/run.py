@@ -2,6 +2,8 @@
 
 python -m experiments.run configs/quickstart.py [--work DIR] [--list] [--smoke] [--only NAME ...] [--train.steps N]
 python -m experiments.run configs/quickstart.py --sweep train.optimizer.learning-rate 1e-3,3e-3 --seeds 0,1,2 [--list]
+python -m experiments.run configs/quickstart.py --distributed
+python -m experiments.run configs/quickstart.py --coordinator HOST:PORT --processes 4 --process 0
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, sweeps
+from experiments.processes import together
 from posjax import report, runs, workfolder
 from posjax.data import Documents, Needles
 from posjax.encodings.traits import advice
@@ -32,7 +35,7 @@ from posjax.models import build
 from posjax.models.parts import sizes
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
-from posjax.training import Train
+from posjax.training import Train, launch
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,15 @@ class RunOptions(cli.Common):
 
 
 def command(arguments: Sequence[str]) -> None:
+    with together(arguments) as rest:
+        _command(rest)
+
+
+def _command(arguments: Sequence[str]) -> None:
     options, request = cli.read(RunOptions, "experiments.run", arguments)
     console = cli.console()
+    # Of many processes one speaks.
+    console.quiet = not launch.first()
     if options.list and (options.sweep or options.seeds is not None):
         show_commands(request, options, cli.console(cli.Product))
     elif options.list:
@@ -76,7 +86,9 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     # All before the first is trained: a mistake in the last run would else show after hours.
     for run in request.experiment.runs:
         runs.check(run, documents.get(run.data))
-    write_experiment(request, options)
+    if launch.first():
+        write_experiment(request, options)
+    launch.meet("what was asked is written")
     work = identity_of(options.folder)
     say = cli.teller(console)
     trained_on = {run.data for run in request.experiment.runs if isinstance(run.train, Train)}
@@ -94,7 +106,8 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
             say(f"{title}: diverged, {why}")
             diverged.append(run.name)
     require_unmoved(options.folder, work)
-    finish(options.folder, console, keep)
+    if launch.first():
+        finish(options.folder, console, keep)
     if diverged:
         raise Diverged(
             f"of {len(request.experiment.runs)} runs {len(diverged)} diverged, {', '.join(diverged)}: the "
@@ -120,6 +133,8 @@ def _told_of(text: Documents, is_trained_on: bool) -> list[str]:
 def _one(run: Run, folder: Path, title: str, console: Console, documents: Documents | None) -> None:
     """Trains and evaluates one run, unless that is done, as the one that writes to its folder."""
     say = cli.teller(console)
+    # The first may still be evaluating the run before, and what it finishes all must see alike.
+    launch.meet(f"before {run.name}")
     if (folder / "run.json").exists() and workfolder.finished(folder):
         workfolder.hold(run, folder)
         say(f"{title}: done before{_of_another_text(folder, documents)}")
@@ -127,7 +142,8 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
     if (folder / "run.json").exists():
         workfolder.hold(run, folder)
         workfolder.require_undiverged(folder)
-    with owned(folder):
+    launch.meet(f"{run.name} is looked at")
+    with launch.owned_by_first(folder):
         if isinstance(run.train, Train):
             say(f"{title}: training {run.train.steps} steps")
         else:
@@ -136,6 +152,8 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
             say(f"note: {sentence}")
         material = runs.Material.open(run, documents)
         trained_model = runs.train(run, folder, cli.progress_from(run, console), material, say)
+        if not launch.first():
+            return
         say(f"{title}: evaluating")
         runs.evaluate(run, folder, trained_model, material, say=say)
 

@@ -8,16 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments import cli
+from experiments.processes import together
 from experiments.run import write_experiment
 from posjax import runs
 from posjax.errors import Diverged
+from posjax.training import launch
 
 
 def command(arguments: Sequence[str]) -> None:
+    with together(arguments) as rest:
+        _command(rest)
+
+
+def _command(arguments: Sequence[str]) -> None:
     options, request = cli.read(cli.Common, "experiments.train", arguments)
     console = cli.console()
+    console.quiet = not launch.first()
     # Before the first run: a folder of another config is refused while nothing is spent.
-    write_experiment(request, options)
+    if launch.first():
+        write_experiment(request, options)
+    launch.meet("what was asked is written")
     say = cli.teller(console)
     # One that diverges is told of at the end: the others can be trained without it.
     diverged = []

@@ -1,0 +1,55 @@
+"""The options by which a command becomes one of many processes.
+
+... --distributed                                            where a cluster says which process this is
+... --coordinator HOST:PORT --processes N --process I        where none does
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from posjax.errors import InputError, Stopped, StorageError
+from posjax.training import launch
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}: give --coordinator host:port --processes N --process I, or --distributed")
+
+
+def _parser() -> _Parser:
+    # The other options are the command's own: none of them may be taken for the beginning of one of these.
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--distributed", action="store_true")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--heartbeat", type=int, default=launch.HEARTBEAT)
+    return parser
+
+
+@contextlib.contextmanager
+def together(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The other arguments of a command, once this is one of the processes that the arguments speak of, if they do.
+
+    At its end it leaves the others, unless it broke alone: then they must learn that it is gone.
+    """
+    given, rest = _parser().parse_known_args(list(arguments))
+    named = launch.Processes(given.coordinator, given.processes, given.process, given.heartbeat)
+    if not given.distributed and named.coordinator is None:
+        yield rest
+        return
+    launch.start(named)
+    try:
+        yield rest
+    except StorageError:
+        raise
+    except Stopped:
+        launch.stop()
+        raise
+    launch.stop()
