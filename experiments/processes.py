@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from posjax.errors import InputError, Stopped, StorageError
+from posjax.errors import InputError, Stopped
 from posjax.training import launch
 
 
@@ -47,7 +47,8 @@ def together(arguments: Sequence[str]) -> Iterator[list[str]]:
     launch.start(named)
     try:
         yield rest
-    except StorageError:
+    except InputError:
+        launch.part()
         raise
     except Stopped:
         launch.stop()

@@ -211,9 +211,10 @@ def _hold_published(run: Run, weights: Pretrained) -> None:
 def _backend(run: Run) -> tuple[Mesh, Choice]:
     """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
     # What is only evaluated is evaluated on one.
-    mesh = Devices(data=1).mesh(1)
     if isinstance(run.train, Train):
         mesh = run.train.mesh()
+    else:
+        mesh = Devices(data=1).mesh(1)
     try:
         # Under the mesh, which decides what some backends can do.
         with jax.set_mesh(mesh):

@@ -93,6 +93,17 @@ def stop() -> None:
     jax.distributed.shutdown()
 
 
+def part() -> None:
+    """Leaves after an error, which most of them make alike: the first gives the others a moment to say so too.
+
+    Where they meet, the first takes it along as it ends, and they would be ended by that.
+    """
+    client = distributed.global_state.client
+    if client is not None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            client.wait_at_barrier("posjax: an error", 5000)
+
+
 def _line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -71,11 +71,12 @@ def train(count: int, folder: Path, mesh: tuple[int, int]) -> float:
     return digests.pop()
 
 
-def struck(count: int, folder: Path, mesh: tuple[int, int], number: int, after: int) -> list[tuple[int, str]]:
-    """How processes end whose last one gets a signal once that many steps are told."""
+def struck(count: int, folder: Path, mesh: tuple[int, int], number: int) -> list[tuple[int, str]]:
+    """How processes end whose last one gets a signal once they have told a step."""
+    before = len(losses(folder))
     processes = start(count, folder, mesh, pause=0.5)
     until = time.monotonic() + 240
-    while len(losses(folder)) < after and time.monotonic() < until:
+    while len(losses(folder)) == before and time.monotonic() < until:
         time.sleep(0.1)
     processes[-1].send_signal(number)
     return ended(processes)
@@ -96,7 +97,7 @@ def hold(folder: Path, got: float, alone: tuple[float, list[float]]) -> None:
 
 
 def test_a_signal_to_one_of_two_stops_both_and_one_goes_on_elsewhere(tmp_path, alone):
-    found = struck(2, tmp_path, (2, 2), signal.SIGTERM, after=2)
+    found = struck(2, tmp_path, (2, 2), signal.SIGTERM)
     assert [code for code, _ in found] == [75, 75], found
     assert all("the checkpoint is kept, and the same command goes on from there" in words for _, words in found)
     hold(tmp_path, train(1, tmp_path, (4, 1)), alone)
@@ -104,15 +105,15 @@ def test_a_signal_to_one_of_two_stops_both_and_one_goes_on_elsewhere(tmp_path, a
 
 @pytest.mark.exhaustive
 def test_four_processes_to_two_to_one_on_other_meshes(tmp_path, alone):
-    assert [code for code, _ in struck(4, tmp_path, (4, 1), signal.SIGTERM, after=1)] == [75] * 4
-    assert [code for code, _ in struck(2, tmp_path, (1, 2), signal.SIGTERM, after=3)] == [75] * 2
+    assert [code for code, _ in struck(4, tmp_path, (4, 1), signal.SIGTERM)] == [75] * 4
+    assert [code for code, _ in struck(2, tmp_path, (1, 2), signal.SIGTERM)] == [75] * 2
     hold(tmp_path, train(1, tmp_path, (1, 4)), alone)
 
 
 @pytest.mark.exhaustive
 def test_a_killed_process_ends_the_others_and_loses_nothing_that_was_kept(tmp_path, alone):
     began = time.monotonic()
-    found = struck(2, tmp_path, (2, 2), signal.SIGKILL, after=3)
+    found = struck(2, tmp_path, (2, 2), signal.SIGKILL)
     assert found[1][0] == -signal.SIGKILL and found[0][0] != 0
     # The heartbeat of the program is 10 s.
     assert time.monotonic() - began < 120
