@@ -12,11 +12,12 @@ from flax import nnx
 
 from posjax import attention
 from posjax.attention import Prepared
+from posjax.attention.over_cache import attention_over, folded, kept, unfolded
 from posjax.errors import InputError
 from posjax.models.cache import KeysValues
 from posjax.models.compute import Compute
 from posjax.models.modules import DenseLayer, NormLayer, marked, rowwise
-from posjax.models.parts import Attention, Scores, sizes
+from posjax.models.parts import Attention, Scores, key_value_heads, sizes
 from posjax.models.projections import Projections
 
 Probe = Callable[[jax.Array, jax.Array, Prepared], Any]
@@ -80,16 +81,19 @@ class AttentionLayer(Projections):
             q_BTNH = rowwise(self.query_norm, q_BTNH, may_end)
         q_BTNH = prepared.encoding.rotate(prepared.params, q_BTNH, prepared.tokens.q_positions, "query")
         if self.config.keys_from == "memory":
-            k_BSKH, v_BSKH, cached = self._of_memory(call)
+            keys, values, cached = self._of_memory(call)
         else:
-            k_BSKH, v_BSKH, cached = self._of_stream(x_BTD, call)
-        out_BTNH = self._attended(q_BTNH, k_BSKH, v_BSKH, call)
+            keys, values, cached = self._of_stream(x_BTD, call)
+        out_BTNH = self._attended(q_BTNH, keys, values, call)
         # A gate reads the stream, not what attention made of it.
         if self.gate is not None:
             gate_BTNH = rowwise(self.gate, x_BTD, may_end)
             out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
         seen = None
         if call.probe is not None:
+            k_BSKH = keys
+            if call.cached is not None:
+                k_BSKH = unfolded(keys, rows=len(x_BTD))
             seen = call.probe(q_BTNH, k_BSKH, prepared)
         out_BTD = rowwise(self.out, out_BTNH, may_end)
         return out_BTD, cached, seen
@@ -104,53 +108,48 @@ class AttentionLayer(Projections):
 
     def _of_memory(self, call: Call) -> tuple[jax.Array, jax.Array, KeysValues | None]:
         """The keys and values of an encoder's tokens, from the cache where they are made already."""
-        if call.cached is not None:
-            k_BSKH, v_BSKH = call.cached
-        else:
-            k_BSKH, v_BSKH = self.keys_values(_expected(call))
         # Rotated here and not in the cache: a schedule that follows the length would turn them anew.
-        return call.prepared.rotate(k_BSKH, "key"), v_BSKH, call.cached
+        if call.cached is not None:
+            keys, values = call.cached
+            return self._late(keys, call), values, call.cached
+        k_BSKH, v_BSKH = self.keys_values(_expected(call))
+        return call.prepared.rotate(k_BSKH, "key"), v_BSKH, None
 
     def _of_stream(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, jax.Array, KeysValues | None]:
         """The keys and values of the tokens so far, and what the cache holds of them afterwards."""
         prepared = call.prepared
-        k_BSKH, v_BSKH = self.keys_values(x_BTD, call.may_end)
+        k_BTKH, v_BTKH = self.keys_values(x_BTD, call.may_end)
         # A cache of an encoding that depends on the length holds keys that are not rotated yet.
         late = call.cached is not None and prepared.encoding.length_dependent
         if not late:
             positions = prepared.tokens.q_positions
-            k_BSKH = prepared.encoding.rotate(prepared.params, k_BSKH, positions, "key")
+            k_BTKH = prepared.encoding.rotate(prepared.params, k_BTKH, positions, "key")
         if prepared.void is not None:  # Whoever sees such a key says so, by NaN.
             void = prepared.void[..., None, None]
-            k_BSKH = marked(k_BSKH, void)
-        cached = call.cached
-        if cached is not None:
-            earlier_keys, earlier_values = cached
-            k_BSKH, kept_keys = _append(earlier_keys, k_BSKH, call)
-            v_BSKH, kept_values = _append(earlier_values, v_BSKH, call)
-            cached = kept_keys, kept_values
+            k_BTKH = marked(k_BTKH, void)
+        if call.cached is None:
+            return k_BTKH, v_BTKH, None
+        keys, values, cached = _appended(call.cached, k_BTKH, v_BTKH, call)
         if late:
-            k_BSKH = prepared.rotate(k_BSKH, "key")
-        return k_BSKH, v_BSKH, cached
+            keys = self._late(keys, call)
+        return keys, values, cached
 
-    def _attended(self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, call: Call) -> jax.Array:
+    def _late(self, keys: jax.Array, call: Call) -> jax.Array:
+        """Keys of a cache, rotated as they are looked at."""
+        rows = len(keys) // key_value_heads(self.config)
+        k_BSKH = call.prepared.rotate(unfolded(keys, rows), "key")
+        return folded(k_BSKH)
+
+    def _attended(self, q_BTNH: jax.Array, keys: jax.Array, values: jax.Array, call: Call) -> jax.Array:
         """What the queries see, `[B, T, N, H]`."""
         prepared = call.prepared
-        # A step over a cache is another job than the pass that the backend was named for: there the table chooses.
-        backend = self.backend
+        told = {"bias": prepared.bias, "mask": prepared.mask, "q_offset": prepared.q_offset, **self._more(call.key)}
+        # A step over a cache is another job than the pass that the backend was named for.
         if call.cached is not None:
-            backend = "auto"
-        out_BTNH, _ = attention.attention(
-            q_BTNH,
-            k_BSKH,
-            v_BSKH,
-            bias=prepared.bias,
-            mask=prepared.mask,
-            q_offset=prepared.q_offset,
-            backend=backend,
-            with_lse=False,
-            **self._more(call.key),
-        )
+            out_BTNH = attention_over(q_BTNH, keys, values, **told)
+        else:
+            backend = self.backend
+            out_BTNH, _ = attention.attention(q_BTNH, keys, values, backend=backend, with_lse=False, **told)
         if prepared.void is None:
             return out_BTNH
         # Padding sees itself, so its own results are NaN: in the stream they would reach every weight's gradient.
@@ -198,20 +197,32 @@ def _expected(call: Call) -> jax.Array:
     return call.memory
 
 
-def _append(old: jax.Array, new: jax.Array, call: Call) -> tuple[jax.Array, jax.Array]:
-    """The keys or values of a step, and those that are kept for the next."""
+def _appended(
+    old: KeysValues, k_BTKH: jax.Array, v_BTKH: jax.Array, call: Call
+) -> tuple[jax.Array, jax.Array, KeysValues]:
+    """The keys and values of a step, and those that are kept for the next."""
     tokens = call.prepared.tokens
+    earlier_keys, earlier_values = old
+    slots = earlier_keys.shape[1]
+    if not call.windowed and not isinstance(tokens.q_offset, int):
+        # Known only now that there is no room: the last place would be overwritten, and nobody told.
+        end = tokens.q_offset + tokens.queries
+        k_BTKH = marked(k_BTKH, end > slots)
+    new_keys, new_values = kept(k_BTKH, v_BTKH)
     if call.windowed:
         # The first tokens of all see themselves alone; later ones what was kept too.
-        together = jnp.concatenate([old, new.astype(old.dtype)], axis=1)
-        slots = old.shape[1]
-        kept = together[:, -slots:]
-        return together[:, -tokens.keys :], kept
-    if not isinstance(tokens.q_offset, int):
-        # Known only now that there is no room: the last place would be overwritten, and nobody told.
-        end = tokens.q_offset + new.shape[1]
-        room = end <= old.shape[1]
-        new = jnp.where(room, new, jnp.nan)
-    new = new.astype(old.dtype)
-    extended = jax.lax.dynamic_update_slice_in_dim(old, new, tokens.q_offset, 1)
-    return extended, extended
+        keys = _joined(earlier_keys, new_keys)
+        values = _joined(earlier_values, new_values)
+        moved_on = keys[:, -slots:], values[:, -slots:]
+        return keys[:, -tokens.keys :], values[:, -tokens.keys :], moved_on
+    keys = _put(earlier_keys, new_keys, tokens.q_offset)
+    values = _put(earlier_values, new_values, tokens.q_offset)
+    return keys, values, (keys, values)
+
+
+def _joined(old: jax.Array, new: jax.Array) -> jax.Array:
+    return jnp.concatenate([old, new.astype(old.dtype)], axis=1)
+
+
+def _put(old: jax.Array, new: jax.Array, at: Any) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), at, 1)

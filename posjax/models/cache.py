@@ -17,7 +17,8 @@ from posjax.models.memory import Memory
 
 KeysValues = tuple[jax.Array, jax.Array]
 Entry = KeysValues | LinearState | None
-"""What one sublayer keeps: keys and values `[B, S, K, H]`, the sums of linear attention, or nothing."""
+"""What one sublayer keeps: keys and values as `attention.over_cache` reads them, `[B K, S, H]`; the sums of linear
+attention; or nothing."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from posjax.arguments import whole
 from posjax.attention import Favor
 from posjax.attention.linear_attention import empty_state
+from posjax.attention.over_cache import kept
 from posjax.errors import InputError
 from posjax.models.architecture import Architecture
 from posjax.models.attention_layer import AttentionLayer
@@ -78,9 +79,9 @@ def _entry(sublayer: Sublayer, module: Any, width: int, compute: Compute, room: 
 def _keys_values(sublayer: Attention, module: AttentionLayer, width: int, compute: Compute, room: Room) -> Entry:
     if sublayer.keys_from == "memory":
         assert room.memory is not None  # An architecture that reads one has been refused without.
-        return module.keys_values(room.memory.stream)
+        return kept(*module.keys_values(room.memory.stream))
     _, K, H = sizes(sublayer, width)
-    shape = (room.rows, slots_of(sublayer.mask, room.size), K, H)
+    shape = (room.rows * K, slots_of(sublayer.mask, room.size), H)
     keys = jnp.zeros(shape, compute.dtype)
     values = jnp.zeros(shape, compute.dtype)
     return keys, values
@@ -132,7 +133,7 @@ def _wanted(sublayers: tuple[Sublayer, ...], width: int, cache: Cache) -> list[A
             # The cache of a model that reads none has no keys of one.
             if cache.memory is not None:
                 held = cache.memory.tokens
-        wanted.append((cache.rows, held, K, H))
+        wanted.append((cache.rows * K, held, H))
     return wanted
 
 

@@ -1,0 +1,116 @@
+"""Attention of the tokens that come over those that a cache keeps: a step of decoding, in one pass.
+
+A cache's keys and values lie as `[B K, S, H]`, a line for each row of the batch and each key-value head: as the
+products of a step read them. In any other order each step would turn the whole cache around, or copy it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from posjax.attention.attend import attention
+from posjax.attention.biases import Bias, ByContent, kind_of
+from posjax.attention.given_masks import held
+from posjax.attention.jobs import context
+from posjax.attention.masks import Mask, indices_to
+from posjax.attention.meshes import explicit_axes
+from posjax.attention.reference import LOWEST, MASKED, log_sum, mark_keys, mark_rows, settled
+from posjax.attention.scoring import Scoring, given_scoring, with_sinks
+from posjax.positions import Index
+
+FEW = 16
+"""Up to so many queries meet all keys at once, since there the keys are what is large; more are cut into blocks."""
+
+
+def kept(k_BSKH: jax.Array, v_BSKU: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys and values as a cache keeps them, `[B K, S, H]`, with marks on keys alone.
+
+    Looked for once, as tokens come: a step that looked for marks among all it may see would read everything twice.
+    """
+    k_BSKH, v_BSKU = mark_keys(k_BSKH, v_BSKU)
+    return folded(k_BSKH), folded(v_BSKU)
+
+
+def folded(x_BSKH: jax.Array) -> jax.Array:
+    """Keys or values in the order of a cache, `[B K, S, H]`."""
+    B, S, K, H = x_BSKH.shape
+    x_BKSH = x_BSKH.swapaxes(1, 2)
+    return x_BKSH.reshape(B * K, S, H)
+
+
+def unfolded(kept: jax.Array, rows: int) -> jax.Array:
+    """The keys or values of a cache as `[B, S, K, H]`."""
+    lines, S, H = kept.shape
+    per_row = kept.reshape(rows, lines // rows, S, H)
+    return per_row.swapaxes(1, 2)
+
+
+def attention_over(
+    q_BTNH: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    *,
+    bias: Bias,
+    mask: Mask,
+    q_offset: Index,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: jax.Array | None = None,
+) -> jax.Array:
+    """As `attention`, of queries `[B, T, N, H]` over keys and values that `kept` made: the output `[B, T, N, U]`."""
+    B, T, N, _ = q_BTNH.shape
+    more: dict[str, Any] = {"bias": bias, "mask": mask, "q_offset": q_offset}
+    # An encoding that scores content, and a mesh that splits sequences, have ways of their own.
+    is_split = context() > 1 or bool(explicit_axes())
+    if T > FEW or isinstance(bias, ByContent) or is_split:
+        k_BSKH = unfolded(keys, B)
+        v_BSKU = unfolded(values, B)
+        more |= {"scale": scale, "softcap": softcap, "sinks": sinks}
+        out, _ = attention(q_BTNH, k_BSKH, v_BSKU, with_lse=False, **more)
+        return out
+    lines, S, _ = keys.shape
+    K = lines // B
+    sizes = {"B": B, "T": T, "S": S, "N": N, "K": K}
+    scoring = given_scoring(scale, softcap, kind_of(bias))
+    seen = held(mask, sizes, q_offset).allowed(q_offset + indices_to(T), indices_to(S))
+    l_BNTS = _logits(q_BTNH, keys, scoring)
+    if bias is not None:
+        l_BNTS = l_BNTS + bias.tile(0, 0, T, S)
+    if seen is not None:
+        l_BNTS = jnp.where(seen[:, None], l_BNTS, MASKED)
+    out_BTNU, lse_BNT = _softmax(l_BNTS, values)
+    out_BTNU, _ = with_sinks(out_BTNU, lse_BNT, sinks)
+    return out_BTNU.astype(q_BTNH.dtype)
+
+
+def _logits(q_BTNH: jax.Array, keys: jax.Array, scoring: Scoring) -> jax.Array:
+    """Scaled products `[B, N, T, S]`, NaN where a query or a key has no meaning."""
+    B, T, N, H = q_BTNH.shape
+    lines, S, _ = keys.shape
+    q_BNTH = mark_rows(q_BTNH).swapaxes(1, 2)
+    # The queries of a group of heads meet their keys in one product.
+    grouped = q_BNTH.reshape(lines, B * N * T // lines, H)
+    products = jnp.einsum("LRH,LSH->LRS", grouped, keys, preferred_element_type=jnp.float32)
+    scaled = products * scoring.factor(H)
+    capped, _ = scoring.capped(scaled)
+    return settled(capped).reshape(B, N, T, S)
+
+
+def _softmax(l_BNTS: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The output `[B, T, N, U]` and the log-sum-exp; a row that sees NaN is NaN, since nothing here hides one."""
+    B, N, T, S = l_BNTS.shape
+    lines, _, U = values.shape
+    # From `LOWEST` on: in a row that sees nothing the exponentials are 0 then, and so is what comes out.
+    largest = jnp.max(l_BNTS, axis=-1, keepdims=True)
+    highest = jnp.maximum(largest, LOWEST)
+    p_BNTS = jnp.exp(l_BNTS - highest)
+    total = jnp.sum(p_BNTS, axis=-1, keepdims=True)
+    grouped = p_BNTS.reshape(lines, N * B * T // lines, S).astype(values.dtype)
+    summed = jnp.einsum("LRS,LSU->LRU", grouped, values, preferred_element_type=jnp.float32)
+    divisor = jnp.where(total == 0, 1.0, total)
+    out_BNTU = summed.reshape(B, N, T, U) / divisor
+    lse_BNT1 = log_sum(highest, total)
+    return out_BNTU.swapaxes(1, 2), lse_BNT1[..., 0]
