@@ -142,6 +142,21 @@ def moved(**now: str) -> Callable[[type[Kind]], type[Kind]]:
     return decorated
 
 
+def brief(value: Any) -> str:
+    """The call that makes a value, without the fields that are at their defaults: a `__repr__` of nested values.
+
+    >>> from posjax.models import Norm
+    >>> Norm(kind="layer")
+    Norm(kind='layer')
+    """
+    told = []
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name)
+        if held != field.default:
+            told.append(f"{field.name}={held!r}")
+    return f"{type(value).__name__}({', '.join(told)})"
+
+
 def _check_field(value: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     hint, extras = _taken_apart(hint)
     given = _plain(getattr(value, field.name))

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from posjax.encodings.base import Dims, Encoding
 from posjax.encodings.traits import moves_tokens
 from posjax.errors import InputError
-from posjax.fields import Above, AtLeast, check_fields
+from posjax.fields import Above, AtLeast, brief, check_fields
 from posjax.models.parts import NORM, Activation, Attending, Attention, LinearAttention, Norm, Sublayer, dims
 
 StackName = Literal["decoder", "encoder"]
@@ -39,6 +39,8 @@ class Layer:
     parallel: bool = False
     shared_norm: bool = False
     multiplier: float = 1.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -91,6 +93,8 @@ class Stack:
     final_norm: Norm | None = NORM
     norm_first: bool = True
     share_encodings: bool = True
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -150,6 +154,8 @@ class Embedding:
     norm: Norm | None = None
     types: Annotated[int, AtLeast(0)] = 0
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         check_fields(self)
 
@@ -161,6 +167,8 @@ class Hidden:
     activation: Activation = "gelu"
     norm: Norm | None = NORM
     bias: bool = True
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -183,6 +191,8 @@ class Output:
     hidden: Hidden | None = None
     classes: Annotated[int | None, AtLeast(1)] = None
     pool: Literal["first", "last", "mean"] = "first"
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -221,6 +231,8 @@ class DropoutRates:
     feed_forward: float = 0.0
     attention: float = 0.0
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         check_fields(self)
         for name in ("embedding", "residual", "feed_forward", "attention"):
@@ -257,6 +269,8 @@ class Architecture:
     embedding: Embedding = EMBEDDING
     output: Output = OUTPUT
     dropout: DropoutRates = NO_DROPOUT
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)

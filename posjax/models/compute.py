@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posjax import attention
 from posjax.errors import InputError
-from posjax.fields import check_fields
+from posjax.fields import brief, check_fields
 from posjax.models.architecture import Architecture
 from posjax.models.parts import Attention, dims, key_value_heads
 
@@ -36,6 +36,8 @@ class Compute:
     def loops(self) -> bool:
         """Whether layers that are alike are a loop."""
         return self.scan or self.remat != "none"
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)

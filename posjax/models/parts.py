@@ -12,7 +12,7 @@ from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.encodings.traits import embeds, moves_tokens, scores_content
 from posjax.errors import InputError
-from posjax.fields import Above, AtLeast, check_fields
+from posjax.fields import Above, AtLeast, brief, check_fields
 
 LARGEST_HEAD = 2**16
 """What an encoding computes for one head is computed at once, on the host."""
@@ -40,6 +40,8 @@ class Norm:
     bias: bool = False
     offset: float = 0.0
     scaled: bool = True
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -79,6 +81,8 @@ class Scores:
     sink: bool = False
     gate: Literal["none", "head", "channel"] = "none"
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         check_fields(self)
 
@@ -106,6 +110,8 @@ class Attention:
     keys_from: Source = "stream"
     biases: tuple[Projection, ...] = ()
     scores: Scores = SCORES
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -148,6 +154,8 @@ class LinearAttention:
     biases: tuple[Projection, ...] = ()
     features: Literal["elu"] | Favor = "elu"
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         check_fields(self)
         check_heads(self)
@@ -173,6 +181,8 @@ class FeedForward:
     activation: Activation = "silu"
     gated: bool = True
     bias: bool = False
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""Folders that transformers wrote, with the logits that it computes: four of them here, and others where they are."""
+"""Folders that transformers wrote, with the logits that it computes: some of them here, and others where they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from posjax.models import Architecture, Compute, Transformer, build
 from tests import golden
 
 HERE = golden.HERE / "published"
-"""What the checkout holds: one family for RoPE, partial RoPE, ALiBi and T5's bias."""
+"""What the checkout holds."""
+QUICK = ("llama", "gpt-neox", "bloom", "t5-v1-0")
+"""One family for RoPE, partial RoPE, ALiBi and T5's bias: what every run of the tests reads."""
 OUTSIDE = Path(os.environ.get("POSJAX_CHECKPOINTS", golden.HERE.parents[2] / "shared" / "checkpoints"))
 """The rest of them, and two trained models."""
 REFUSED = "deepseek-v3-dense-yarn"
@@ -40,11 +42,16 @@ FOLDERS = _all()
 READ = [name for name in FOLDERS if name != REFUSED]
 
 
+def marks(name: str) -> tuple[Any, ...]:
+    """None for the quick ones, and for the rest that they are exhaustive."""
+    if name in QUICK:
+        return ()
+    return (pytest.mark.exhaustive,)
+
+
 def wide(names: list[str]) -> list[Any]:
-    """Those of the checkout, and as exhaustive ones the rest."""
-    return [
-        name if FOLDERS[name].parent == HERE else pytest.param(name, marks=pytest.mark.exhaustive) for name in names
-    ]
+    """Each name with its marks."""
+    return [pytest.param(name, marks=marks(name)) for name in names]
 
 
 def need(name: str) -> Path:

@@ -9,7 +9,7 @@ import pytest
 
 from posjax import Alibi, Causal, Chunked, Full, Learned, NoPE, Rope, StepTemperature, T5Bias, Window, chain
 from posjax.models import Attention, Compute, FeedForward, Layer, Norm, Scores, Stack
-from tests.interop.checkpoints import HERE, as_another, loaded, logits
+from tests.interop.checkpoints import as_another, loaded, logits, marks
 
 Change = Callable[[Any], Any]
 
@@ -117,14 +117,24 @@ SWITCHES: list[tuple[str, str, Change]] = [
     ("llama-4-text-dense", "unit queries and keys", scored(norm=None)),
     ("llama-4-text-dense", "temperature", everywhere(StepTemperature, shift=0)),
     ("ministral-3", "temperature", attending(encoding=lambda parts: parts.parts[0])),
+    ("starcoder2", "window", attending(mask=Causal())),
+    ("starcoder2", "biases", without("query", "key", "value", "out")),
+    ("stablelm", "fraction", rotated(fraction=1.0)),
+    ("stablelm", "biases", without("query", "key", "value")),
+    ("olmo-3", "windows", attending(mask=Causal())),
+    ("olmo-3", "qk norm over all", scored(norm_over="each")),
+    ("gemma-1", "offset", everywhere(Norm, offset=0.0)),
+    ("gemma-1", "embedding", of("embedding", multiplier=1.0)),
+    ("cohere-qk-norm", "qk norm", scored(norm=None)),
+    ("mt5", "gate", everywhere(FeedForward, gated=False)),
+    ("mt5", "scale", scored(scale=None)),
 ]
 
 
 def _cases() -> list[Any]:
     found = []
     for name, switch, change in SWITCHES:
-        marks = () if (HERE / name).is_dir() else (pytest.mark.exhaustive,)
-        found.append(pytest.param(name, change, id=f"{name}: {switch}", marks=marks))
+        found.append(pytest.param(name, change, id=f"{name}: {switch}", marks=marks(name)))
     return found
 
 

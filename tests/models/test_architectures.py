@@ -145,6 +145,13 @@ def test_a_size_is_what_the_model_has(name):
     assert hash(architecture) == hash(replace(architecture))
 
 
+def test_a_value_is_told_by_what_differs_from_the_defaults():
+    small = Architecture(8, Stack(1, (Layer((Attention(2, biases=("out",)), FeedForward(4))),), norm_first=False))
+    attention = "Attention(heads=2, biases=('out',))"
+    layer = f"Layer(sublayers=({attention}, FeedForward(size=4)))"
+    assert repr(small) == f"Architecture(width=8, decoder=Stack(layers=1, pattern=({layer},), norm_first=False))"
+
+
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_learns_everywhere_and_decodes_as_it_reads(name):
     model = randomised(SWITCHES[name])

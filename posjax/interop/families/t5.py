@@ -41,8 +41,10 @@ def _architecture(config: Config) -> Architecture:
 
 def _output(config: Config, width: int) -> Output:
     tied = config.flag("tie_word_embeddings", default=True)
-    # Older configurations mean by tied that the stream is scaled too.
-    scaled = config.flag("scale_decoder_outputs", default=tied)
+    # Older configurations mean by tied that the stream is scaled too; of mT5 none is, and no key of it says so.
+    scaled = False
+    if config.family == "t5":
+        scaled = config.flag("scale_decoder_outputs", default=tied)
     if scaled:
         return Output(tied=tied, multiplier=width**-0.5)
     return Output(tied=tied)
