@@ -324,6 +324,17 @@ def rules(mask: Mask) -> tuple[Mask, ...]:
     return (mask,)
 
 
+def counts_tokens(mask: Mask) -> bool:
+    """Whether it depends on where the first token is, and not only on how far apart two are.
+
+    >>> counts_tokens(Causal() & Window(4))
+    False
+    """
+    if isinstance(mask, Both | Either):
+        return counts_tokens(mask.first) or counts_tokens(mask.second)
+    return not isinstance(mask, Full | Causal | Window)
+
+
 def as_mask(given: MaskLike) -> Mask:
     """The mask itself, or a boolean array `[T, S]` or `[B, T, S]`, true where a query may see a key, as a mask.
 

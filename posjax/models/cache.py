@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,8 @@ class Cache:
     `layers`: for each layer what each of its sublayers keeps. Keys are as they were rotated when they came, or not yet
     rotated where the encoding depends on the length; those of a layer that sees a window are the window's alone, and
     those of cross attention the memory's. `positions [B, size]`, with the encodings' coordinates as a last axis, or
-    `None` where they are 0, 1, 2, ….
+    `None` where they are 0, 1, 2, …. `first_read`: how many tokens the first pass read; that there are no fewer is
+    known even where `length` is traced.
     """
 
     layers: tuple[tuple[Entry, ...], ...]
@@ -37,6 +39,7 @@ class Cache:
     memory: Memory | None
     rows: int
     size: int
+    first_read: int = 0
 
     @property
     def begun(self) -> Any:
@@ -86,11 +89,30 @@ class Cache:
         positions = None
         if self.positions is not None:
             positions = jnp.broadcast_to(k_positions, self.positions.shape)
-        return replace(self, layers=layers, length=self.length + count, positions=positions)
+        first_read = self.first_read
+        # Set once: a number that changed with every step would compile each of them.
+        if not isinstance(self.length, core.Tracer) and int(self.length) == 0:
+            first_read = count
+        return replace(self, layers=layers, length=self.length + count, positions=positions, first_read=first_read)
+
+    def looks_past(self, mask: Mask, count: int) -> bool:
+        """Whether any of the next `count` tokens may see one that comes after them, under a mask."""
+        if mask.causal:
+            return False
+        begins: Iterable[int] = (self.begun,)
+        if isinstance(self.length, core.Tracer):
+            begins = range(self.first_read, self.size - count + 1)
+        last = self.size - 1
+        for first in begins:
+            end = first + count
+            # Of a cache that is full nothing more is asked.
+            if end <= last and mask.may_see(first, end - 1, end, last):
+                return True
+        return False
 
 
 jax.tree_util.register_dataclass(
-    Cache, data_fields=["layers", "length", "positions", "memory"], meta_fields=["rows", "size"]
+    Cache, data_fields=["layers", "length", "positions", "memory"], meta_fields=["rows", "size", "first_read"]
 )
 
 

@@ -14,6 +14,7 @@ from flax import nnx
 from jax import core
 
 from posjax.arguments import integers, whole
+from posjax.attention.masks import counts_tokens
 from posjax.errors import InputError
 from posjax.models.cache import Cache
 from posjax.models.lengths import Lengths, lengths
@@ -60,7 +61,8 @@ def generate(
 
     `real [B, T]` bool marks the tokens of rows that are padded, on the left or the right: each row gives what it alone
     would. A row that draws the token `stop` goes on with nothing but that, and when all have, the loop ends. `memory`
-    is what an encoder made of the source, `model.encode(source)`, for a decoder that reads one.
+    is what an encoder made of the source, `model.encode(source)`, for a decoder that reads one. The prompt is read in
+    one pass: it has to hold all of a prefix whose tokens see each other.
 
     The continuation equals the one without a cache. The exception is an encoding that depends on the length of the
     context, past the length where it changes: its keys are rotated anew for every length, but in deeper layers they
@@ -68,7 +70,8 @@ def generate(
     but not read, so the context is T + new - 1 long.
 
     Errors: `InputError` for a prompt without tokens, `new` below 1, a context longer than the encoding's table, a
-    `real` of another shape or with a row of padding alone or in between, or a memory that is missing.
+    `real` of another shape or with a row of padding alone or in between, a `real` beside a mask that counts tokens from
+    the first on, a mask that looks ahead of the prompt, or a memory that is missing.
     """
     asked = _asked(model, prompt, new, sampling, seed, real, stop, memory)
     tokens = _generate(asked.graph, asked.state, asked.prompt, memory, asked.key, asked.numbers, asked.plan)
@@ -150,6 +153,8 @@ def _asked(
     if stop is not None and not 0 <= whole(stop, "stop") < model.vocabulary:
         raise InputError(f"generate got stop={stop}: needed is a token of the vocabulary, 0 to {model.vocabulary - 1}")
     given = prompt_of(prompt, real)
+    if given.real is not None:
+        _expect_no_counting(model)
     # The last token is drawn and never read.
     length = given.longest + new - 1
     architecture = model.architecture
@@ -163,6 +168,16 @@ def _asked(
     # On the host, and exact: inside the loop they would be computed in float32.
     numbers = lengths(architecture, given.longest, length)
     return Asked(graph, state, given, jax.random.key(seed), numbers, Continuation(new, sampling, stop))
+
+
+def _expect_no_counting(model: Transformer) -> None:
+    """Errors: `InputError` for a mask that counts a row's tokens, padding among them."""
+    for attending in model.architecture.main_stack.attentions():
+        if counts_tokens(attending.mask):
+            raise InputError(
+                f"generate got real, and the mask {attending.mask!r} counts the tokens of a row, padding among them: "
+                "generate rows of one length together, without real"
+            )
 
 
 def _expect_numbers(tokens: jax.Array | np.ndarray) -> None:

@@ -181,9 +181,10 @@ def _call(kind: Kind, given: Pass, tokens: Tokens, raw: Params) -> tuple[Prepare
         mask = kind.mask & narrow.mask(called)
     check_causal(kind.encoding, mask)
     # Keys of later tokens are not in the cache, so a row that is to see them would be wrong in silence.
-    if given.cache is not None and not mask.causal:
+    if given.cache is not None and given.cache.looks_past(mask, given.count):
         raise InputError(
-            f"the mask {mask!r} lets tokens look ahead, and a cache has none there yet: intersect it with Causal()"
+            f"the mask {mask!r} lets tokens look ahead, past the {given.count} that come now, and a cache has none "
+            "there yet: let all that a prefix sees come in the first pass, or intersect the mask with Causal()"
         )
     q_positions = first_coordinate(kind.encoding, where.q_positions)
     k_positions = first_coordinate(kind.encoding, where.k_positions)
