@@ -95,6 +95,7 @@ def _continue_published(options: GenerateOptions, source: str) -> None:
     if options.source is None:
         given = _with_publishers_tokens(_prompt(options), reader)
     else:
+        # First, since it may be refused, and an encoder takes its time.
         given = _answer(options.prompt or "", reader, config)
         memory = model.encode(jnp.asarray(_with_publishers_tokens(options.source, reader))[None])
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
@@ -122,6 +123,7 @@ def _expect_source(model: Transformer, options: GenerateOptions, name: str) -> N
     """Errors: `InputError` for a model that does not write, and a source that goes with another one."""
     if model.architecture.decoder is None:
         raise InputError(f"{name} is an encoder alone: needed is a model that continues what it reads, with a decoder")
+    # Either would be left out in silence.
     has_encoder = model.architecture.encoder is not None
     if has_encoder and options.source is None:
         raise InputError(f"{name} has an encoder, and nothing for it to read: give --source TEXT")

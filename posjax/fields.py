@@ -152,6 +152,7 @@ def brief(value: Any) -> str:
     told = []
     for field in dataclasses.fields(value):
         held = getattr(value, field.name)
+        # A field without a default differs from the mark that stands for none.
         if held != field.default:
             told.append(f"{field.name}={held!r}")
     return f"{type(value).__name__}({', '.join(told)})"

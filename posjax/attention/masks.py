@@ -332,6 +332,7 @@ def counts_tokens(mask: Mask) -> bool:
     """
     if isinstance(mask, Both | Either):
         return counts_tokens(mask.first) or counts_tokens(mask.second)
+    # Of a rule that is not known here, the worse is assumed.
     return not isinstance(mask, Full | Causal | Window)
 
 

@@ -50,8 +50,7 @@ def unfolded(kept: jax.Array, rows: int) -> jax.Array:
 
 def attention_over(
     q_BTNH: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
+    cached: tuple[jax.Array, jax.Array],
     *,
     bias: Bias,
     mask: Mask,
@@ -61,7 +60,8 @@ def attention_over(
     sinks: jax.Array | None = None,
 ) -> jax.Array:
     """As `attention`, of queries `[B, T, N, H]` over keys and values that `kept` made: the output `[B, T, N, U]`."""
-    B, T, N, _ = q_BTNH.shape
+    B, T, _, _ = q_BTNH.shape
+    keys, values = cached
     more: dict[str, Any] = {"bias": bias, "mask": mask, "q_offset": q_offset}
     # An encoding that scores content, and a mesh that splits sequences, have ways of their own.
     is_split = context() > 1 or bool(explicit_axes())
@@ -71,14 +71,15 @@ def attention_over(
         more |= {"scale": scale, "softcap": softcap, "sinks": sinks}
         out, _ = attention(q_BTNH, k_BSKH, v_BSKU, with_lse=False, **more)
         return out
-    lines, S, _ = keys.shape
-    K = lines // B
-    sizes = {"B": B, "T": T, "S": S, "N": N, "K": K}
+    S = keys.shape[1]
+    sizes = {"B": B, "T": T, "S": S}
     scoring = given_scoring(scale, softcap, kind_of(bias))
     seen = held(mask, sizes, q_offset).allowed(q_offset + indices_to(T), indices_to(S))
     l_BNTS = _logits(q_BTNH, keys, scoring)
+    # All pairs of a step are one tile.
     if bias is not None:
         l_BNTS = l_BNTS + bias.tile(0, 0, T, S)
+    # By where: a NaN of what is hidden is not the row's.
     if seen is not None:
         l_BNTS = jnp.where(seen[:, None], l_BNTS, MASKED)
     out_BTNU, lse_BNT = _softmax(l_BNTS, values)
@@ -95,6 +96,7 @@ def _logits(q_BTNH: jax.Array, keys: jax.Array, scoring: Scoring) -> jax.Array:
     grouped = q_BNTH.reshape(lines, B * N * T // lines, H)
     products = jnp.einsum("LRH,LSH->LRS", grouped, keys, preferred_element_type=jnp.float32)
     scaled = products * scoring.factor(H)
+    # The cap's derivative is for those who go backward by hand.
     capped, _ = scoring.capped(scaled)
     return settled(capped).reshape(B, N, T, S)
 
@@ -110,6 +112,7 @@ def _softmax(l_BNTS: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array
     total = jnp.sum(p_BNTS, axis=-1, keepdims=True)
     grouped = p_BNTS.reshape(lines, N * B * T // lines, S).astype(values.dtype)
     summed = jnp.einsum("LRS,LSU->LRU", grouped, values, preferred_element_type=jnp.float32)
+    # After the product, whose result is smaller than the weights are.
     divisor = jnp.where(total == 0, 1.0, total)
     out_BNTU = summed.reshape(B, N, T, U) / divisor
     lse_BNT1 = log_sum(highest, total)

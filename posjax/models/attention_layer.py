@@ -138,6 +138,7 @@ class AttentionLayer(Projections):
         """Keys of a cache, rotated as they are looked at."""
         rows = len(keys) // key_value_heads(self.config)
         k_BSKH = call.prepared.rotate(unfolded(keys, rows), "key")
+        # Back in lines, since that is how all of a cache is read.
         return folded(k_BSKH)
 
     def _attended(self, q_BTNH: jax.Array, keys: jax.Array, values: jax.Array, call: Call) -> jax.Array:
@@ -146,7 +147,7 @@ class AttentionLayer(Projections):
         told = {"bias": prepared.bias, "mask": prepared.mask, "q_offset": prepared.q_offset, **self._more(call.key)}
         # A step over a cache is another job than the pass that the backend was named for.
         if call.cached is not None:
-            out_BTNH = attention_over(q_BTNH, keys, values, **told)
+            out_BTNH = attention_over(q_BTNH, (keys, values), **told)
         else:
             backend = self.backend
             out_BTNH, _ = attention.attention(q_BTNH, keys, values, backend=backend, with_lse=False, **told)
@@ -208,6 +209,7 @@ def _appended(
         # Known only now that there is no room: the last place would be overwritten, and nobody told.
         end = tokens.q_offset + tokens.queries
         k_BTKH = marked(k_BTKH, end > slots)
+    # Marks of a value go to its key here, once and for all steps that follow.
     new_keys, new_values = kept(k_BTKH, v_BTKH)
     if call.windowed:
         # The first tokens of all see themselves alone; later ones what was kept too.

@@ -172,6 +172,7 @@ def _asked(
 
 def _expect_no_counting(model: Transformer) -> None:
     """Errors: `InputError` for a mask that counts a row's tokens, padding among them."""
+    # Moved to the left, a row's first token has another number than it has alone.
     for attending in model.architecture.main_stack.attentions():
         if counts_tokens(attending.mask):
             raise InputError(

@@ -33,7 +33,7 @@ def test_it_is_the_definition(mask, queries, marks):
     for bias, more in ((slopes, {}), (None, {"softcap": 3.0, "sinks": jnp.arange(float(N))})):
         told = {"bias": bias, "mask": mask, "q_offset": first} | more
         wanted, _ = attention(q, k, v, backend="reference", **told)
-        np.testing.assert_allclose(attention_over(q, *kept(k, v), **told), wanted, atol=1e-6)
+        np.testing.assert_allclose(attention_over(q, kept(k, v), **told), wanted, atol=1e-6)
 
 
 def test_keys_lie_in_lines_and_come_back():
