@@ -32,12 +32,12 @@ class Compute:
     scan: bool = False
     backend: str = "auto"
 
+    __repr__ = brief
+
     @property
     def loops(self) -> bool:
         """Whether layers that are alike are a loop."""
         return self.scan or self.remat != "none"
-
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_fields(self)
