@@ -10,14 +10,18 @@ import pytest
 from posjax import (
     Alibi,
     Causal,
+    Chunked,
     Dims,
     DynamicNTK,
     Fire,
+    First,
     Forgetting,
     Full,
+    Global,
     InputError,
     Learned,
     LogN,
+    Mask,
     NoPE,
     PoSE,
     Randomized,
@@ -269,6 +273,58 @@ def test_a_rule_that_derives_from_another_is_not_taken_for_it():
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     with pytest.raises(NotImplementedError, match="cannot follow"):
         linear_attend(q, k, v, mask=Even())
+
+
+def derived(kind):
+    """A rule that derives from one of the library's: it hides odd keys, and shows the first two."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Own(kind):
+        def allowed(self, q_index, k_index):
+            even = (k_index % 2 == 0)[None, None, :]
+            return (super().allowed(q_index, k_index) & even) | (k_index < 2)[None, None, :]
+
+    fields = [field.name for field in dataclasses.fields(kind)]
+    return jax.tree_util.register_dataclass(Own, data_fields=fields, meta_fields=[])
+
+
+RULES = {
+    Segments: jnp.array([[1] * 5 + [2] * 5, [1] * 10]),
+    Global: jnp.arange(20).reshape(2, 10) % 3 == 0,
+    First: jnp.array([4, 9]),
+    Window: 3,
+    Chunked: 3,
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.__name__)
+def test_a_rule_that_derives_from_one_with_arrays_or_sizes_keeps_its_own(monkeypatch, kind, backend):
+    monkeypatch.setattr("posjax.attention.blocks.BLOCK", 4)
+    x = normal(2, 10, 2, 4)
+    at = np.arange(10)
+    plain = np.broadcast_to(kind(RULES[kind]).allowed(jnp.arange(10), jnp.arange(10)), (2, 10, 10))
+    shown = (plain & (at % 2 == 0)) | (at < 2)
+    got = attend(x, x, x, mask=derived(kind)(RULES[kind]), backend=backend)
+    np.testing.assert_allclose(got, attend(x, x, x, mask=shown, backend="reference"), atol=1e-5)
+
+
+def test_a_rule_of_another_is_not_known_by_the_name_of_ours():
+    x = jnp.ones((1, 4, 2, 4))
+    named = dataclasses.dataclass(frozen=True)(type("Causal", (Mask,), {"allowed": lambda self, q, k: None}))
+    mask = jax.tree_util.register_dataclass(named, data_fields=[], meta_fields=[])()
+    assert not explain(x, mask=mask).job.knows_mask and explain(x, mask=Causal() & Window(2)).job.knows_mask
+
+
+def test_a_layer_with_a_window_keeps_all_keys_for_a_rule_that_may_ask_for_them():
+    model = model_of(NoPE(), mask=Window(3) & Even())
+    cache = model.cache(1, 4)
+    for t in range(4):
+        logits, cache = step(model, cache, TOKENS[:, t : t + 1])
+    np.testing.assert_allclose(logits[:, 0], model(TOKENS)[:, 3], atol=1e-5)
+    model = model_of(NoPE(), mask=Window(3) & Causal())
+    with pytest.raises(InputError, match="keeps? a window alone"):
+        step(model, model.cache(1, 4), mask=Even())
 
 
 @pytest.mark.parametrize("other", [Alibi(), Rope(), Learned(8), by_head(Rope(), NoPE())], ids=repr)

@@ -22,6 +22,8 @@ LARGEST_SIZE = 2**31
 def held(mask: MaskLike, sizes: dict[str, int], q_offset: Index) -> Mask:
     """The mask, its arrays held to the batch B, the T queries from `q_offset` on and the S keys of a call.
 
+    A rule that derives from one of ours has its arrays, and remains what it is.
+
     Errors: `InputError` names the rule, the shape that it has, and the one that is needed.
     """
     mask = as_mask(mask)
@@ -55,7 +57,7 @@ def _held_array(mask: Dense, sizes: dict[str, int], q_offset: Index) -> Dense:
             f"mask is an array of shape {mask.pairs.shape} for {B} rows of {T} queries and {S} keys: "
             f"needed is [{T}, {S}] or [{B}, {T}, {S}]"
         )
-    return Dense(mask.pairs, q_offset)
+    return replace(mask, first=q_offset)
 
 
 def _size(mask: Window | First | Chunked, least: int, rows: int = 0) -> Any:
@@ -106,7 +108,7 @@ def _held_tokens(mask: Global, sizes: dict[str, int], q_offset: Index) -> Global
             f"Global got tokens of {tokens.dtype} and shape {tokens.shape} for {T} queries among {S} keys: needed are "
             f"booleans [{B}, {S}] or [1, {S}], of keys that the queries are among"
         )
-    return Global(jnp.asarray(tokens))
+    return replace(mask, tokens=jnp.asarray(tokens))
 
 
 def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Index) -> Segments:
@@ -130,8 +132,8 @@ def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Index) -> Se
         room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
         queries = lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
     if mask.keys is None:
-        return Segments(queries)
-    return Segments(queries, keys)
+        return replace(mask, queries=queries)
+    return replace(mask, queries=queries, keys=keys)
 
 
 def ids_of(ids: Any, name: str, batch: int) -> jax.Array:

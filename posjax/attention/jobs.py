@@ -98,7 +98,7 @@ def job(
         key_heads=k.shape[2],
         head_size=q.shape[3],
         bias=kind_of(bias),
-        mask=tuple(type(rule).__name__ for rule in every),
+        mask=tuple(map(_name, every)),
         causal=any(isinstance(rule, Causal) for rule in every),
         window=_smallest_window(every),
         q_offset=known_offset,
@@ -113,9 +113,17 @@ def job(
     )
 
 
+def _name(rule: Mask) -> str:
+    """A rule's name, by which a backend knows it: that of another's class says whose it is, lest it be taken for ours."""
+    kind = type(rule)
+    if kind.__module__.partition(".")[0] == "posjax":
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _smallest_window(every: Sequence[Mask]) -> int | None:
     """The smallest window of a mask; `None` without one, and -1 where one of them is known at run time only."""
-    sizes = [rule.size for rule in every if isinstance(rule, Window)]
+    sizes = [rule.size for rule in every if type(rule) is Window]
     if not sizes:
         return None
     # One that is traced may be the smallest, so the others decide nothing.

@@ -23,6 +23,15 @@ from posjax.positions import Index
 class Mask:
     """A rule. `allowed` is the definition; `may_see` and `visible` say what may be skipped, before and at run time."""
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "allowed" not in vars(cls):
+            return
+        # A rule that derives from another and sees other pairs may neither skip the other's blocks nor become it.
+        for name in ("may_see", "visible", "part"):
+            if name not in vars(cls):
+                setattr(cls, name, getattr(Mask, name))
+
     def allowed(self, q_index: jax.Array, k_index: jax.Array) -> jax.Array | None:
         """Whether query `q_index[t]` may see key `k_index[s]`: bool `[b, T, S]`, with b the
         batch or 1; `None`: everything."""

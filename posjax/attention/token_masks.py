@@ -5,7 +5,7 @@ They are made to be joined to others: `Causal() & (Window(8) | First(4))` is a w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -71,9 +71,9 @@ class Segments(Mask):
     def part(self, first: Index, count: int) -> Mask:
         queries = _rows_of(self.queries, first, count)
         if self.keys is None:
-            return Segments(queries)
+            return replace(self, queries=queries)
         keys = _rows_of(self.keys, first, count)
-        return Segments(queries, keys)
+        return replace(self, queries=queries, keys=keys)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class First(Mask):
     def part(self, first: Index, count: int) -> Mask:
         if jnp.ndim(self.size) == 0:
             return self
-        return First(_rows_of(self.size, first, count))
+        return replace(self, size=_rows_of(self.size, first, count))
 
     def _sizes(self) -> jax.Array:
         return jnp.asarray(self.size, jnp.int32).reshape(-1)
@@ -192,7 +192,7 @@ class Global(Mask):
         return some(q_blocks)[:, None] | some(k_blocks)[None, :]
 
     def part(self, first: Index, count: int) -> Mask:
-        return Global(_rows_of(self.tokens, first, count))
+        return replace(self, tokens=_rows_of(self.tokens, first, count))
 
 
 def _settle_size(mask: First | Chunked, least: int) -> None:

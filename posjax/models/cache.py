@@ -122,9 +122,9 @@ def window_of(mask: Mask) -> int | None:
     >>> window_of(Causal() & Window(8))
     8
     """
-    sizes = [rule.size for rule in rules(mask) if isinstance(rule, Window) and isinstance(rule.size, int)]
+    sizes = [rule.size for rule in rules(mask) if type(rule) is Window and isinstance(rule.size, int)]
     # A window alone looks ahead too, and other rules may ask for a token's number, which a moving window does not tell.
-    is_plain = all(isinstance(rule, Causal | Window) for rule in rules(mask))
+    is_plain = all(type(rule) in (Causal, Window) for rule in rules(mask))
     if not sizes or not mask.causal or not is_plain:
         return None
     return min(sizes)

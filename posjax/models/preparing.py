@@ -213,7 +213,7 @@ def _of_step(called: Mask, given: Pass) -> Mask:
         return called
     found: Mask = attention.Full()
     for rule in rules(called):
-        if isinstance(rule, Segments):
+        if type(rule) is Segments:
             ids = jnp.asarray(rule.queries)
             own = lax.dynamic_slice_in_dim(ids, given.cache.begun, given.count, 1)
             rule = Segments(jnp.broadcast_to(own, (given.cache.rows, given.count)))

@@ -77,10 +77,11 @@ class Windowed:
         found: Mask = Full()
         is_hidden = self.is_first  # No place is empty.
         for rule in rules(called):
-            if isinstance(rule, Segments):
+            # The types themselves: a class that derives from one may look at tokens' numbers.
+            if type(rule) is Segments:
                 found = found & self._segments(rule)
                 is_hidden = True
-            elif isinstance(rule, Causal | Window):
+            elif type(rule) in (Causal, Window):
                 found = found & rule
             else:
                 raise InputError(
