@@ -40,6 +40,21 @@ def whole(given: Any, name: str, least: int = 0) -> int:
     return int(known)
 
 
+def one_key(given: Any, name: str) -> Any:
+    """A key of `jax.random`, new or old, as it is.
+
+    Errors: `InputError` names it where it is a number, several keys, or something else.
+    """
+    shape = getattr(given, "shape", None)
+    dtype = getattr(given, "dtype", None)
+    fits = dtype == jnp.uint32 and shape == (2,)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        fits = shape == ()
+    if not fits:
+        raise InputError(f"{name}={given!r}: needed is one key, such as jax.random.key(0)")
+    return given
+
+
 def integers(given: Any, name: str, ranks: tuple[int, ...], need: str, boolean: bool = False) -> Any:
     """An array of integers, or of booleans where those are meant, as it is; lists become arrays of numpy.
 

@@ -8,6 +8,11 @@ class InputError(ValueError):
 
     code = 2
 
+    def __init__(self, message: str) -> None:
+        # What was given may show itself over several lines, as arrays do.
+        lines = [line.strip() for line in message.splitlines()]
+        super().__init__(" ".join(lines))
+
 
 class StorageError(InputError):
     """A disk that is full, gone, or may not be written: with room made, the same command goes on."""

@@ -11,6 +11,7 @@ from posjax import (
     Alibi,
     Causal,
     Chunked,
+    Chunks,
     Dims,
     DynamicNTK,
     Fire,
@@ -25,12 +26,14 @@ from posjax import (
     NoPE,
     PoSE,
     Randomized,
+    Regrouped,
     Rope,
     ScalableSoftmax,
     Segments,
     Shaw,
     Sinusoidal,
     Window,
+    Wrapped,
     XPos,
     attend,
     by_head,
@@ -42,7 +45,7 @@ from posjax import (
     to_rope_parameters,
 )
 from posjax.attention import attention, describe, explain
-from posjax.encodings import AxialRope, Head
+from posjax.encodings import AxialRope, Head, Pairs
 from posjax.models import Sampling, build, generate
 from tests.small import small
 
@@ -81,6 +84,9 @@ def step(model, cache, tokens=TOKENS, **given):
     return model.logits(x), cache
 
 
+AT_COORDINATES = jnp.zeros((1, 4, 2), jnp.int32)
+
+
 # Refused by name --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("call", "named"), [
     (lambda: attention(normal(1, 4, 3, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4)), "q has 3 heads and k has 2"),
@@ -112,6 +118,8 @@ def step(model, cache, tokens=TOKENS, **given):
     (lambda: convert_layout(jnp.arange(4), 0, "split"), "heads is 0"),
     (lambda: convert_layout(jnp.arange(4), 2.0, "split"), "heads is 2.0"),
     (lambda: convert_layout(jnp.array(4), 1, "split"), "0 channels"),
+    (lambda: Randomized(64).move({}, AT_COORDINATES, jax.random.key(0)), "(1, 4, 2) are to be moved"),
+    (lambda: PoSE(64).move({}, AT_COORDINATES, jax.random.key(0)), "(1, 4, 2) are to be moved"),
     (lambda: to_rope_parameters(XPos()), "needed is a Rope"),
     (lambda: to_rope_parameters(None), "needed is a Rope"),
     (lambda: attend(normal(1, 4, 2, 4), normal(1, 4, 2, 4), normal(1, 4, 2, 4), encoding=Alibi(learned=True),
@@ -123,6 +131,12 @@ def test_it_is_refused_by_name(call, named):
     with pytest.raises(InputError) as caught:
         call()
     assert named in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+def test_an_array_is_shown_on_one_line():
+    with pytest.raises(InputError) as caught:
+        positions.contiguous(np.eye(3))
+    assert "\n" not in str(caught.value) and "[0., 1., 0.]" in str(caught.value)
 
 
 @pytest.mark.parametrize(("encoding", "x"), [(XPos(), 4), (AxialRope((1, 1)), 4), (Rope(), 4), (LogN(2), 4)], ids=str)
@@ -139,6 +153,21 @@ def test_embeddings_refuse_floats_and_narrow_positions_do_not_wrap():
         params = encoding.init(jax.random.key(0), Dims(heads=2))
         got, wanted = (encoding.bias(params, jnp.array([q], t), jnp.array([k], t), Head(0, 2)) for t in (kind, "int32"))
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("hook", [
+    lambda at: Learned(250, offset=10).embed({"table": jnp.arange(260.0)[:, None]}, jnp.zeros((1, 1, 1)), at),
+    lambda at: Wrapped(Rope(), 200, shift=100).rotate({}, jnp.ones((1, 1, 1, 4)), at, "query"),
+    lambda at: Regrouped(Rope(), 1, shift=100).rotate({}, jnp.ones((1, 1, 1, 4)), at, "query"),
+    lambda at: Chunks(2).near(at, at - at),
+    lambda at: Pairs(at - at, at, at, at).distance,
+    lambda at: Randomized(300).move({}, at, jax.random.key(0)),
+    lambda at: PoSE(1000, 9).move({}, jnp.concatenate([at - at, at]), jax.random.key(0)),
+])  # fmt: skip
+def test_no_hook_takes_floats_or_wraps_narrow_positions(hook):
+    np.testing.assert_array_equal(hook(jnp.array([200], jnp.uint8)), hook(jnp.array([200])))
+    with pytest.raises(InputError, match="exact integers"):
+        hook(jnp.array([0.5]))
 
 
 # A context's length -------------------------------------------------------------------------------------------------
@@ -323,7 +352,7 @@ def test_a_layer_with_a_window_keeps_all_keys_for_a_rule_that_may_ask_for_them()
         logits, cache = step(model, cache, TOKENS[:, t : t + 1])
     np.testing.assert_allclose(logits[:, 0], model(TOKENS)[:, 3], atol=1e-5)
     model = model_of(NoPE(), mask=Window(3) & Causal())
-    with pytest.raises(InputError, match="keeps? a window alone"):
+    with pytest.raises(InputError, match="a window alone"):
         step(model, model.cache(1, 4), mask=Even())
 
 

@@ -7,7 +7,6 @@ backend, block size and mesh drops the same pairs, and no T x S array of bits is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import numpy as np
 from jax import core, lax
 from jax.sharding import AxisType
 
+from posjax.arguments import one_key
 from posjax.attention.meshes import kinds_of_axes, varies_over
 from posjax.axes import Shaped
 from posjax.errors import InputError
@@ -113,22 +113,13 @@ def given_dropout(dropout: Dropout | None, q: Shaped) -> Dropping | None:
         return None
     if not isinstance(dropout, Dropout):
         raise InputError(f"dropout is {dropout!r}: needed is Dropout(rate, key), or None")
-    if not _is_key(dropout.key):
-        raise InputError(f"Dropout got key={dropout.key!r}: needed is one key, such as jax.random.key(0)")
+    one_key(dropout.key, "Dropout got key")
     if dropout.rate == 0:
         return None
     words = jax.random.bits(dropout.key, (2,), jnp.uint32)
     first_row = _place(BATCH, q) * q.shape[0]
     first_head = _place((HEADS,), q) * q.shape[2]
     return Dropping(dropout.rate, words, first_row, first_head)
-
-
-def _is_key(key: Any) -> bool:
-    if not hasattr(key, "dtype"):
-        return False
-    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key.shape == ()
-    return key.dtype == jnp.uint32 and key.shape == (2,)
 
 
 def _place(axes: tuple[str, ...], q: Shaped) -> Index:

@@ -114,7 +114,7 @@ def job(
 
 
 def _name(rule: Mask) -> str:
-    """A rule's name, by which a backend knows it: that of another's class says whose it is, lest it be taken for ours."""
+    """A rule's name, by which a backend knows it; a user's class says whose it is, lest it be taken for ours."""
     kind = type(rule)
     if kind.__module__.partition(".")[0] == "posjax":
         return kind.__name__

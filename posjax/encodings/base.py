@@ -123,8 +123,8 @@ class Pairs:
     @property
     def distance(self) -> jax.Array:
         """`q_position - k_position`, int32 `[T, S]`."""
-        query = self.q_positions[:, None]
-        key = self.k_positions[None, :]
+        query = exact(self.q_positions)[:, None]
+        key = exact(self.k_positions)[None, :]
         return query - key
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from posjax.encodings.arrays import exact
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -33,7 +34,7 @@ class Chunks:
 
     def near(self, q_positions: jax.Array, k_positions: jax.Array) -> jax.Array:
         """Which pairs are near, `[T]` and `[S]` -> bool `[T, S]`."""
-        q_chunks = q_positions[:, None] // self.size
-        k_chunks = k_positions[None, :] // self.size
+        q_chunks = exact(q_positions)[:, None] // self.size
+        k_chunks = exact(k_positions)[None, :] // self.size
         # On either side: without a causal mask a key may be ahead.
         return jnp.abs(q_chunks - k_chunks) < self.count

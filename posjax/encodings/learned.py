@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from posjax.axes import expand_rank
-from posjax.encodings.arrays import held
+from posjax.encodings.arrays import exact, held
 from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.ranges import Deviation
 from posjax.errors import InputError
@@ -61,6 +61,7 @@ class Learned(Encoding):
         return {"table": self.deviation * drawn}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+        positions = exact(positions)
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
         table = held(self, "table", params["table"], self.rows, x.shape[-1])

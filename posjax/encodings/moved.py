@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role
 
 
@@ -43,6 +44,7 @@ class Moved(Encoding):
         return positions
 
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+        positions = exact(positions)
         # A negative position marks padding, and floors or remainders would make an ordinary one of it.
         moved = self.moved(positions, role)
         at = jnp.where(positions < 0, -1, moved)

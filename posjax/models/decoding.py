@@ -166,7 +166,7 @@ def _asked(
         )
     graph, state = nnx.split(model)
     # On the host, and exact: inside the loop they would be computed in float32.
-    numbers = lengths(architecture, given.longest, length)
+    numbers = lengths(architecture, given.longest, length, memory)
     return Asked(graph, state, given, jax.random.key(seed), numbers, Continuation(new, sampling, stop))
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from posjax.attention import context_length
 from posjax.encodings.base import Params
 from posjax.models.architecture import Architecture
+from posjax.models.memory import Memory
 from posjax.models.plans import plan
 
 
@@ -35,14 +37,23 @@ class Lengths:
 jax.tree_util.register_dataclass(Lengths, data_fields=["first", "later"], meta_fields=[])
 
 
-def lengths(architecture: Architecture, prompt: int, most: int) -> Lengths:
-    """For contexts from the prompt's length to the longest one."""
+def lengths(architecture: Architecture, prompt: int, most: int, memory: Memory | None = None) -> Lengths:
+    """For contexts from the prompt's length to the longest one.
+
+    Cross attention sees the memory's tokens too, so its context is no shorter than they reach.
+    """
     name = architecture.main
     first, later = {}, {}
-    for owner, (encoding, sizes) in plan(architecture.main_stack, architecture.width).owners.items():
-        first[owner] = encoding.at_length(prompt).constants(sizes)
+    layers = plan(architecture.main_stack, architecture.width)
+    for owner, (encoding, sizes) in layers.owners.items():
+        least = 1
+        if memory is not None and owner in layers.crossing:
+            least = context_length(encoding, None, memory.k_positions)
+        begun = max(prompt, least)
+        first[owner] = encoding.at_length(begun).constants(sizes)
         if encoding.length_dependent and most > prompt:
-            each = [encoding.at_length(length).constants(sizes) for length in range(prompt + 1, most + 1)]
+            contexts = [max(length, least) for length in range(prompt + 1, most + 1)]
+            each = [encoding.at_length(length).constants(sizes) for length in contexts]
             # Stacked, so that the loop over tokens takes them as data and is compiled once.
             later[owner] = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     return Lengths({name: first}, {name: later})

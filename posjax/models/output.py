@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posjax.axes import expand_rank
+from posjax.errors import InputError
 from posjax.mesh import split_here
 from posjax.models.architecture import Hidden, Output
 from posjax.models.compute import Compute
@@ -75,6 +76,8 @@ class OutputLayer(nnx.Module):
     def pooled(self, x_BTD: jax.Array, real_BT: jax.Array | None) -> jax.Array:
         """One token's stream for each row, `[B, 1, D]`: its first, its last, or the mean of those that are real."""
         B, T, _ = x_BTD.shape
+        if not T:
+            raise InputError("classes are of a row's tokens and there are none: give rows of one token or more")
         if real_BT is None:
             real_BT = jnp.ones((1, T), bool)
         real_BT = jnp.broadcast_to(real_BT, (B, T))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import jax
-
-from posjax.attention import Causal, Favor, Mask
+from posjax.attention import Causal, Favor, First, Full, Mask
+from posjax.attention.masks import Both, Either
 from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.encodings.traits import embeds, moves_tokens, scores_content
@@ -95,11 +94,11 @@ class Attention:
     """A sublayer of softmax attention with an encoding and a mask of its own.
 
     `key_value_heads` and `head_size` default to `heads` and to the width divided by the heads. Keys and values come
-    from the stream that is worked on, or from the "memory" that an encoder made. `biases` names the projections that
-    have one.
+    from the stream that is worked on, or from the "memory" that an encoder made, of which all queries see the same:
+    give `mask=Full()`. `biases` names the projections that have one.
 
     Errors: `InputError` for heads that do not divide, an encoding that is no value, and one that looks back alone under
-    a mask that looks ahead.
+    a mask that looks ahead, or one over a memory that compares places of tokens.
     """
 
     heads: Annotated[int, AtLeast(1)]
@@ -118,10 +117,17 @@ class Attention:
         check_heads(self)
         check_causal(self.encoding, self.mask)
         # They would be compared and hashed by every lookup of the architecture, and arrays do neither.
-        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(self.mask)):
+        try:
+            hash(self.mask)
+        except TypeError:
             raise InputError(
                 f"Attention got mask={self.mask!r}, which holds arrays: an architecture's mask is a rule such as "
                 "Causal() & Window(128); arrays of a batch are given to the model's call"
+            ) from None
+        if self.keys_from == "memory" and not _by_keys(self.mask):
+            raise InputError(
+                f"Attention got keys_from='memory' and mask={self.mask!r}, which compares places of tokens: those "
+                "of two sequences tell nothing of each other, so needed is Full() or First(n)"
             )
         if self.keys_from == "memory" and (embeds(self.encoding) or moves_tokens(self.encoding)):
             raise InputError(
@@ -200,6 +206,13 @@ class FeedForward:
 
 Attending = Attention | LinearAttention
 Sublayer = Attention | LinearAttention | FeedForward
+
+
+def _by_keys(mask: Mask) -> bool:
+    """Whether a mask lets all queries see the same keys."""
+    if isinstance(mask, Both | Either):
+        return _by_keys(mask.first) and _by_keys(mask.second)
+    return type(mask) in (Full, First)
 
 
 def check_heads(attention: Attending) -> None:

@@ -40,6 +40,11 @@ class StackPlan:
         """Each encoding that learns for itself, with its sizes, by its name."""
         return {kind.owner: (kind.encoding, kind.dims) for _, kind in self.kinds}
 
+    @property
+    def crossing(self) -> frozenset[str]:
+        """The names of those that see an encoder's tokens too."""
+        return frozenset(kind.owner for _, kind in self.kinds if kind.keys_from == "memory")
+
 
 def plan(stack: Stack, width: int) -> StackPlan:
     """What a stack's sublayers share.

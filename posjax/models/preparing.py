@@ -21,6 +21,7 @@ from posjax.encodings.several import first_coordinate
 from posjax.errors import InputError
 from posjax.models.architecture import Architecture, StackName
 from posjax.models.cache import Cache
+from posjax.models.given import given_memory
 from posjax.models.memory import Memory
 from posjax.models.plans import Kind, StackPlan, plan
 from posjax.models.windows import Windowed, windowed
@@ -107,6 +108,10 @@ def prepare(architecture: Architecture, name: StackName, learned: Mapping[str, P
     """
     stack = architecture.stacks[name]
     layers = plan(stack, architecture.width)
+    if given.memory is not None:
+        if not layers.crossing:
+            raise InputError(f"memory was given and no layer of the {name} reads one: leave it out")
+        given_memory(given.memory, architecture.width)
     at = _checked(given.positions, given.count, layers)
     tokens = _tokens(at, given)
     # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
@@ -166,8 +171,11 @@ def _call(kind: Kind, given: Pass, tokens: Tokens, raw: Params) -> tuple[Prepare
                 "the decoder reads an encoder's memory and none was given: pass memory=model.encode(source), or make "
                 "the cache with model.cache(..., memory=memory)"
             )
+        memory = given_memory(memory, kind.dims.model_size)
         # Two sequences: the first query has no place among the keys, and their indices tell no distance.
-        where = Tokens.at(tokens.queries, memory.tokens, 0, tokens.q_positions, memory.k_positions)
+        q_positions = first_coordinate(kind.encoding, tokens.q_positions)
+        k_positions = first_coordinate(kind.encoding, memory.k_positions)
+        where = Tokens.at(tokens.queries, memory.tokens, 0, q_positions, k_positions)
         mask = kind.mask & memory.mask(tokens.queries)
         return attention.gather(kind.encoding, raw, kind.dims, where, mask), False
     called = _called(given)
@@ -244,7 +252,11 @@ def _constants(name: StackName, layers: StackPlan, given: Pass, tokens: Tokens) 
             end = tokens.keys
             if given.cache is not None and isinstance(q_offset, int):
                 end = q_offset + tokens.queries  # A roomy cache is no longer context.
-        context = attention.context_length(encoding, given.length, end)
+        ends = [end]
+        # Cross attention sees the memory's tokens too, which may reach further.
+        if given.memory is not None and owner in layers.crossing:
+            ends.append(given.memory.k_positions)
+        context = attention.context_length(encoding, given.length, *ends)
         found[owner] = encoding.at_length(context).constants(sizes)
     return found
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import core
 
-from posjax.arguments import LARGEST, integers, whole
+from posjax.arguments import LARGEST, integers, one_key, whole
 from posjax.attention import Full, Mask, Segments, meshes
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.traits import moves_tokens
@@ -24,6 +24,7 @@ from posjax.models.block import Block
 from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
+from posjax.models.given import given_types, real_tokens
 from posjax.models.looping import Training, looped, stacked, through
 from posjax.models.memory import Memory
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
@@ -126,6 +127,8 @@ class Transformer(nnx.Module):
         is random.
         """
         tokens = self._checked(tokens)
+        if key is not None:
+            one_key(key, "the model got key")
         given = Pass(tokens.shape[1], positions, mask, constants, length, None, memory)
         if meshes.explicit_axes():
             return self._by_compiler(tokens, given, types, key)
@@ -134,9 +137,7 @@ class Transformer(nnx.Module):
         if self.architecture.output.classes is None:
             return self.logits(stream, may_end=prepared.may_end)
         # Padding has no part in what a row is about.
-        real = None
-        if prepared.void is not None:
-            real = ~prepared.void
+        real = real_tokens(prepared.void, mask, tokens.shape)
         pooled = self.head.pooled(stream, real)
         return self.logits(pooled, may_end=prepared.may_end)[:, 0]
 
@@ -156,6 +157,8 @@ class Transformer(nnx.Module):
         if self.architecture.encoder is None:
             raise InputError("encode: the architecture has no encoder; call the model itself")
         source = self._checked(source)
+        if key is not None:
+            one_key(key, "encode got key")
         seen = mask
         if real is not None:
             given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
@@ -197,7 +200,8 @@ class Transformer(nnx.Module):
             return positions
         if positions is None:
             positions = contiguous(tokens.shape[1])
-        positions = jnp.broadcast_to(positions, tokens.shape)
+        if positions.ndim == 1:
+            positions = jnp.broadcast_to(positions, tokens.shape)
         # All layers see the same tokens, so there is one that moves them at most.
         owner, encoding = moving[0]
         params = self.encodings[name][owner].get_value()
@@ -343,14 +347,10 @@ class Transformer(nnx.Module):
         x_BTD = self.embedding(indices)
         if config.multiplier != 1:
             x_BTD = x_BTD * config.multiplier
-        if self.token_types is not None:
-            # Most texts have one kind of token, and their models are called without.
-            if types is None:
-                types = jnp.zeros_like(tokens)
+        types = given_types(types, tokens.shape, config.types)
+        if self.token_types is not None and types is not None:
             table = self.token_types.get_value().astype(x_BTD.dtype)
-            x_BTD = x_BTD + table[types]
-        elif types is not None:
-            raise InputError("types were given and the architecture knows none: set Embedding(types=2), or leave them")
+            x_BTD = x_BTD + table.at[types].get(mode="fill", fill_value=jnp.nan)
         # Once for each encoding, however many layers take it.
         for kind in prepared.embedding:
             call = prepared.kinds[kind]

@@ -323,7 +323,7 @@ def forgotten(memory):
         (lambda: Layer(()), "no sublayers"),
         (lambda: Stack(1, ()), "a pattern of 0"),
         (lambda: layered(Layer((FED,))), "has no attention"),
-        (lambda: layered(Layer((attention(keys_from="memory"), FED))), "there is no encoder"),
+        (lambda: layered(Layer((attention(mask=Full(), keys_from="memory"), FED))), "there is no encoder"),
         (lambda: replace(PAIR, encoder=PAIR.decoder), "belongs to the decoder"),
         (lambda: replace(PAIR, decoder=decoder(width=24, heads=4).decoder), "no layer of the decoder reads"),
         (lambda: attention(encoding=Alibi(), mask=Full()), "intersect it with Causal"),

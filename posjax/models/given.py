@@ -1,0 +1,77 @@
+"""Small arrays that a caller hands a model, held to its tokens: kinds of tokens, and a memory that others made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import core
+
+from posjax.arguments import integers
+from posjax.attention import Segments, as_mask
+from posjax.attention.masks import MaskLike, rules
+from posjax.errors import InputError
+from posjax.models.memory import Memory
+from posjax.positions import check
+
+
+def given_types(types: Any, shape: tuple[int, ...], count: int) -> jax.Array | None:
+    """The kinds of tokens `[B, T]`, of `count` that there are; `None` where an architecture knows none.
+
+    One that is known at run time only, and is none of them, comes out as `count`, past the table.
+
+    Errors: `InputError` for kinds that are not known, of other tokens, or no whole numbers.
+    """
+    if types is None:
+        if not count:
+            return None
+        # Most texts have one kind of token, and their models are called without.
+        return jnp.zeros(shape, jnp.int32)
+    if not count:
+        raise InputError("types were given and the architecture knows none: set Embedding(types=2), or leave them")
+    need = f"needed are integers {list(shape)}, one for each token"
+    held = integers(types, "types", (2,), need)
+    if held.shape != shape:
+        raise InputError(f"types have shape {held.shape}: {need}")
+    if not isinstance(held, core.Tracer) and held.size:
+        low, high = int(np.min(np.asarray(held))), int(np.max(np.asarray(held)))
+        if low < 0 or high >= count:
+            raise InputError(f"types reach from {low} to {high}: the architecture has {count}, 0 to {count - 1}")
+    held = jnp.asarray(held)
+    # An index below 0 would count from the end of the table, and one past it be clamped.
+    outside = (held < 0) | (held >= count)
+    return jnp.where(outside, count, held).astype(jnp.int32)
+
+
+def given_memory(memory: Any, width: int) -> Memory:
+    """A memory, its positions held to its tokens.
+
+    Errors: `InputError` for what is none, a stream of another width, and positions of other tokens.
+    """
+    if not isinstance(memory, Memory):
+        raise InputError(f"memory is a {type(memory).__name__}: needed is model.encode(source), or Memory(stream)")
+    shape = jnp.shape(memory.stream)
+    if len(shape) != 3 or shape[2] != width:
+        raise InputError(f"memory has a stream of shape {shape}: needed is [B, S, {width}], as wide as the model's")
+    if memory.positions is None:
+        return memory
+    coordinates = 1
+    if jnp.ndim(memory.positions) == 3:
+        coordinates = jnp.shape(memory.positions)[2]
+    at = check(memory.positions, "the memory's positions", coordinates, shape[:2])
+    return replace(memory, positions=at)
+
+
+def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) -> jax.Array | None:
+    """Which tokens of a call are no padding, bool `[B, T]`: neither `void` nor of segment 0; `None` for all of them."""
+    real = None
+    if void is not None:
+        real = jnp.broadcast_to(~void, shape)
+    for rule in rules(as_mask(mask)):
+        if isinstance(rule, Segments):
+            own = jnp.broadcast_to(jnp.asarray(rule.queries) != 0, shape)
+            real = own if real is None else real & own
+    return real

@@ -1,0 +1,93 @@
+"""Kinds of tokens, memories, padding and keys as callers hand them to a model: right, or refused by name."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import AxialRope, Causal, DynamicNTK, First, Full, InputError, NoPE, PoSE, Rope, Segments, chain
+from posjax.models import Attention, Embedding, Memory, build, decoder, encoder, encoder_decoder, generate
+from tests.small import small
+
+TOKENS = jnp.array([[1, 2, 3, 4, 5, 6]])
+SIZES = {"layers": 1, "width": 8, "heads": 2}
+LARGE = Embedding(1.0)
+
+
+def typed():
+    return build(replace(small(), embedding=replace(LARGE, types=2)), 7, 0)
+
+
+NOPE = NoPE()
+
+
+def crossing(encoding=NOPE):
+    return build(replace(encoder_decoder(NoPE(), NoPE(), encoding, **SIZES), embedding=LARGE), 7, 0)
+
+
+def reading(*memory):
+    return crossing(Rope())(TOKENS, memory=Memory(*memory))
+
+
+STREAM = jnp.ones((1, 5, 8))
+MOVED = chain(PoSE(64), AxialRope((1, 1)))
+
+
+@pytest.mark.parametrize(("call", "named"), [
+    (lambda: typed()(TOKENS, types=jnp.full((1, 6), 2)), "types reach from 2 to 2"),
+    (lambda: typed()(TOKENS, types=jnp.full((1, 6), -1)), "types reach from -1 to -1"),
+    (lambda: typed()(TOKENS, types=jnp.ones((1, 1), jnp.int32)), "types have shape (1, 1)"),
+    (lambda: typed()(TOKENS, types=jnp.ones((1, 6))), "types are float32"),
+    (lambda: typed()(TOKENS, types=jnp.ones((1, 6), bool)), "types are bool"),
+    (lambda: reading(STREAM, jnp.arange(1)), "positions have shape (1,)"),
+    (lambda: reading(STREAM, jnp.arange(5.0)), "positions are float32"),
+    (lambda: reading(STREAM[..., :6]), "needed is [B, S, 8]"),
+    (lambda: crossing()(TOKENS, memory=STREAM), "memory is a ArrayImpl"),
+    (lambda: build(small(), 7, 0)(TOKENS, memory=Memory(STREAM)), "no layer of the decoder reads one"),
+    (lambda: Attention(2, keys_from="memory"), "mask=Causal(), which compares places"),
+    (lambda: Attention(2, mask=First(2) & Causal(), keys_from="memory"), "compares places"),
+    (lambda: Attention(2, mask=Segments(np.ones((1, 4), int))), "holds arrays"),
+    (lambda: build(encoder(**SIZES, classes=3), 7, 0)(TOKENS[:, :0]), "there are none"),
+    (lambda: build(small(), 7, 0)(TOKENS, key=3), "key=3"),
+    (lambda: build(small(), 7, 0)(TOKENS, key=jax.random.split(jax.random.key(0))), "needed is one key"),
+    (lambda: crossing().encode(TOKENS, key="a"), "key='a'"),
+    (lambda: build(decoder(MOVED, **SIZES), 7, 0)(TOKENS, jnp.zeros((1, 6, 2), int), key=jax.random.key(0)),
+     "(1, 6, 2) are to be moved"),
+])  # fmt: skip
+def test_it_is_refused_by_name(call, named):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert named in str(caught.value) and "\n" not in str(caught.value), str(caught.value)
+
+
+def test_a_traced_kind_that_is_none_is_a_mark():
+    model = typed()
+    logits = jax.jit(lambda types: model(TOKENS, types=types))(jnp.array([[0, 1, 0, 1, 0, 2]]))
+    assert np.isnan(logits[0, 5]).all() and np.isfinite(logits[0, :5]).all()
+
+
+@pytest.mark.parametrize("pool", ["first", "last", "mean"])
+@pytest.mark.parametrize("real", [[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], ids=str)
+def test_what_a_mask_hides_as_padding_has_no_part_in_a_rows_class(pool, real):
+    made = encoder(NoPE(), **SIZES, classes=3)
+    model = build(replace(made, output=replace(made.output, pool=pool), embedding=LARGE), 7, 0)
+    kept = TOKENS[:, np.flatnonzero(real)]
+    np.testing.assert_allclose(model(TOKENS, mask=Segments(jnp.array([real]))), model(kept), atol=1e-5)
+
+
+def test_a_context_reaches_as_far_as_the_memory_that_it_sees():
+    model = crossing(Rope(schedule=DynamicNTK(8.0, 2)))
+    memory = model.encode(TOKENS)
+    wanted = model(TOKENS[:, :3], memory=memory, length=6)
+    np.testing.assert_array_equal(model(TOKENS[:, :3], memory=memory), wanted)
+    assert np.abs(wanted - model(TOKENS[:, :3], memory=memory, length=3)).max() > 1e-3
+    first = generate(model, TOKENS[:, :3], 1, memory=memory)
+    assert first[0, 0] == wanted[0, 2].argmax()
+
+
+def test_all_queries_may_see_the_first_of_a_memory():
+    layer = encoder_decoder(NoPE(), NoPE(), NoPE(), **SIZES).decoder.pattern[0]
+    crosses = replace(layer.sublayers[1], mask=First(2) & Full())
+    assert crosses.mask == First(2) & Full()
