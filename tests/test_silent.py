@@ -280,6 +280,18 @@ def test_tokens_without_ids_go_on_with_the_document_of_the_state():
     np.testing.assert_allclose(rest, linear_attend(x, x, x)[0][:, 3:], atol=1e-5)
 
 
+def test_a_state_of_zeros_is_one_of_no_token():
+    x = normal(2, 6, 2, 4)
+    _, state = linear_attend(x, x, x)
+    zeros = jax.tree.map(jnp.zeros_like, state)
+    for mask in (Causal(), Causal() & Segments(jnp.array([[0, 0, 3, 3, 3, 3]] * 2))):
+        got, after = linear_attend(x, x, x, mask=mask, state=zeros)
+        wanted, expected = linear_attend(x, x, x, mask=mask)
+        jax.tree.map(np.testing.assert_array_equal, (got, after), (wanted, expected))
+    with pytest.raises(InputError, match="products='bfloat16"):
+        linear_attend(x, x, x, state=jax.tree.map(lambda sums: sums.astype(jnp.bfloat16), state))
+
+
 # Masks of a user's own ----------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class Even(Causal):

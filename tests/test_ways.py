@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import posjax
-from posjax import Alibi, Causal, Full, Rope, Segments, Window, attend
-from posjax.attention import blocks
+from posjax import Alibi, Causal, Dims, Full, Rope, Segments, Window, attend
+from posjax.attention import attention, blocks
 from posjax.encodings.traits import moves_tokens
 from tests.cases import INTERPRETED
 from tests.ways import FEW, assert_close, each_backend, every, pulled, setting
@@ -69,6 +69,22 @@ def test_linear_attention_inside_a_shard_map():
 
     split = jax.shard_map(run, mesh=mesh, in_specs=PartitionSpec("data"), out_specs=PartitionSpec("data"))
     assert_close(jax.jit(split)(x), run(x))
+
+
+def test_linear_attention_with_constants_of_each_device():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 2, 8))
+    constants = [Rope(base).constants(Dims(2, 8)) for base in (1e4, 1e2)]
+    apart = jax.tree.map(lambda *each: jnp.stack(each), *constants)
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
+
+    def run(x, own):
+        own = jax.tree.map(lambda leaf: leaf[0], own)
+        return posjax.attention.linear_attend(x, x, x, encoding=Rope(), params=own)[0][None]
+
+    rows = PartitionSpec("data")
+    split = jax.shard_map(run, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows)
+    got = jax.jit(split)(x, apart)
+    assert_close(got[1], posjax.attention.linear_attend(x, x, x, encoding=Rope(1e2))[0])
 
 
 # Transforms -----------------------------------------------------------------------------------------------------------
@@ -135,6 +151,35 @@ def test_forward_mode_works_by_the_reference_and_others_name_it():
     jax.jvp(lambda q: attend(q, q, q, backend="reference"), (q,), (q,))
     with pytest.raises(NotImplementedError, match="backend='reference'"):
         jax.jvp(lambda q: attend(q, q, q, backend="chunked"), (q,), (q,))
+
+
+def test_a_gradient_of_fire_has_a_forward_mode_and_its_bias_says_that_it_has_none():
+    q = jax.random.normal(jax.random.key(0), (1, 4, 1, 4))
+    encoding = posjax.Fire(2)
+    trained = encoding.init(jax.random.key(0), Dims(1, 4))
+
+    def run(trained):
+        out = attend(q, q, q, encoding=encoding, params=trained, backend="reference")
+        return jnp.sum(jnp.square(out))
+
+    along = jax.tree.map(jnp.ones_like, trained)
+    _, forward = jax.jvp(jax.grad(run), (trained,), (along,))
+    reverse = jax.grad(lambda x: sum(map(jnp.sum, jax.tree.leaves(jax.grad(run)(x)))))(trained)
+    assert_close(forward, reverse)
+    with pytest.raises(NotImplementedError, match="the encoding has a derivative of its own"):
+        jax.jvp(run, (trained,), (along,))
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_a_traced_first_index_may_be_of_any_whole_type(backend):
+    x = jax.random.normal(jax.random.key(0), (1, 5, 2, 8))
+
+    def run(first):
+        return attention(x[:, :2], x, x, q_offset=first, backend=backend)[0]
+
+    for kind in ("int8", "uint32", "int64"):
+        with jax.enable_x64(True):
+            assert_close(jax.jit(run)(jnp.asarray(2, kind)), run(2))
 
 
 # Sizes and ranges -----------------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def _index(q_offset: Index) -> Any:
     if not is_whole:
         raise InputError(f"q_offset is {q_offset!r}: needed is the first query's index among the keys, a whole number")
     if isinstance(q_offset, core.Tracer):
-        return q_offset
+        return q_offset.astype(jnp.int32)
     return int(q_offset)
 
 
@@ -130,6 +130,11 @@ def _without_forward_mode(name: str) -> Callable[..., Any]:
         except TypeError as error:
             if "forward-mode" not in str(error):
                 raise
+            if name == "reference":
+                raise NotImplementedError(
+                    "the encoding has a derivative of its own, for reverse mode alone: jax.grad and jax.vjp can, "
+                    "jax.jvp and jax.jacfwd with respect to its parameters cannot"
+                ) from None
             raise NotImplementedError(
                 f"backend={name!r} has no forward-mode derivative (jax.jvp, jax.jacfwd): "
                 "backend='reference' can, and reverse mode works with every backend"

@@ -36,7 +36,8 @@ def documents(mask: Mask, sizes: dict[str, int], last: jax.Array | None) -> jax.
         # Without ids the tokens go on with the state's own document.
         document = jnp.ones((B,), jnp.int32)
         if last is not None:
-            document = last
+            # A state of zeros is one of no token, and not of padding, whose number 0 is.
+            document = jnp.where(last == 0, 1, last)
         return jnp.broadcast_to(document[:, None], (B, T))
     packed = named[0]
     ids = ids_of(packed.queries, "queries", B)

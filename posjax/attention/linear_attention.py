@@ -107,9 +107,9 @@ def linear_attend(
     before = state
     if before is None:
         before = empty_state(sizes)
-    # Inside a shard_map what a loop carries differs between devices from its first round on.
-    before = vary_alike(before, q, k, v, segments, positions)
     params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
+    # Inside a shard_map what a loop carries differs between devices from its first round on.
+    before = vary_alike(before, q, k, v, segments, positions, params)
     if positions is None:
         at = contiguous(sizes["T"], before.count)
     else:
@@ -245,12 +245,17 @@ def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int])
         return
     have: Any = type(state).__name__
     if isinstance(state, LinearState):
-        have = jax.tree.map(jnp.shape, state)
-    need = jax.tree.map(jnp.shape, jax.eval_shape(lambda: empty_state(sizes)))
+        have = jax.tree.map(_sort, state)
+    need = jax.tree.map(_sort, jax.eval_shape(lambda: empty_state(sizes)))
     if have != need:
         raise InputError(
             f"linear attention got the state {have}: needed is one that it returned for as many rows and heads, {need}"
         )
+
+
+def _sort(array: Any) -> str:
+    """The type and the shape of an array, in words."""
+    return f"{jnp.result_type(array)}{list(jnp.shape(array))}"
 
 
 def _features_of(

@@ -87,8 +87,7 @@ class Fire(Encoding):
         return total + own["shift"]
 
 
-@jax.custom_vjp
-def _network(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Array) -> jax.Array:
+def _summed(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Array) -> jax.Array:
     """`sum_m out_m relu(scale_m share + shift_m)`, one hidden unit at a time: `share [T, S]`, the others `[M]`."""
 
     # By hand, since a [T, S, M] array of all hidden units would be M times as large as the scores.
@@ -100,6 +99,9 @@ def _network(share: jax.Array, scale: jax.Array, shift: jax.Array, out: jax.Arra
     nothing = jnp.zeros_like(share)
     total, _ = jax.lax.scan(unit, nothing, (scale, shift, out))
     return total
+
+
+_network = jax.custom_vjp(_summed)
 
 
 def _network_back(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, ...]:
@@ -119,4 +121,5 @@ def _network_back(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[ja
     )
 
 
-_network.defvjp(lambda *given: (_network(*given), given), _network_back)
+# The plain sum, so that a gradient may be differentiated in forward mode.
+_network.defvjp(lambda *given: (_summed(*given), given), _network_back)
