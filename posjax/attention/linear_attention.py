@@ -233,7 +233,8 @@ def _nowhere(at: jax.Array) -> jax.Array:
     return jnp.atleast_2d(at < 0)[..., None]
 
 
-def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
+def check_rotates(encoding: Encoding) -> None:
+    """Errors: `InputError` for an encoding that does more than to rotate."""
     does_more = encoding.bias_kind != "none" or scores_content(encoding) or encoding.length_dependent
     # What scales queries by their position is a temperature of the softmax, and here would multiply the output.
     if does_more or not encoding.relative:
@@ -241,6 +242,10 @@ def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int])
             f"linear attention got {encoding!r}: needed is an encoding that rotates, and no more, such as "
             "Rope(); there are no scores here for a bias or a temperature to join"
         )
+
+
+def _check(encoding: Encoding, state: LinearState | None, sizes: dict[str, int]) -> None:
+    check_rotates(encoding)
     if state is None:
         return
     have: Any = type(state).__name__

@@ -13,9 +13,10 @@ from posjax.attention.features import elu_plus_one
 from posjax.attention.linear_attention import FeatureMap
 from posjax.models.attention_layer import Call
 from posjax.models.compute import Compute
-from posjax.models.modules import rowwise
+from posjax.models.modules import marked, rowwise
 from posjax.models.parts import LinearAttention
 from posjax.models.projections import Projections
+from posjax.models.rotating import rotating
 
 
 def feature_map(config: LinearAttention) -> FeatureMap:
@@ -37,14 +38,18 @@ class LinearLayer(Projections):
         q_BTNH = rowwise(self.query, x_BTD, may_end)
         k_BTKH = rowwise(self.key, x_BTD, may_end)
         v_BTKH = rowwise(self.value, x_BTD, may_end)
+        # Whoever sees padding says so, by NaN, as in softmax attention; under Segments nobody does.
+        if prepared.void is not None:
+            k_BTKH = marked(k_BTKH, prepared.void[..., None, None])
+        # Not those prepared: features are rotated there, not queries.
+        encoding, params = rotating(prepared.encoding, prepared.raw)
         out_BTNH, state = linear_attend(
             q_BTNH,
             k_BTKH,
             v_BTKH,
             positions=prepared.tokens.q_positions,
-            encoding=prepared.encoding,
-            # Not those prepared: features are rotated there, not queries.
-            params=prepared.raw,
+            encoding=encoding,
+            params=params,
             mask=prepared.mask,
             state=call.cached,
             feature=feature_map(self.config),

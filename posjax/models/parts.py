@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from posjax.attention import Causal, Favor, First, Full, Mask
-from posjax.attention.masks import Both, Either
+from posjax.attention.linear_attention import check_rotates
+from posjax.attention.masks import Both, Either, rules
 from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Dims, Encoding, NoPE
 from posjax.encodings.traits import embeds, moves_tokens, scores_content
 from posjax.errors import InputError
 from posjax.fields import Above, AtLeast, brief, check_fields
+from posjax.models.rotating import rotating
 
 LARGEST_HEAD = 2**16
 """What an encoding computes for one head is computed at once, on the host."""
@@ -116,6 +118,12 @@ class Attention:
         check_fields(self)
         check_heads(self)
         check_causal(self.encoding, self.mask)
+        scaled = self.scores.scale is not None or self.scores.cap is not None
+        if scaled and scores_content(self.encoding):
+            raise InputError(
+                f"Attention got scores with a scale or a cap and {self.encoding!r}, which puts a score of its own in "
+                "the product's place: leave them out, or take an encoding that rotates or adds a bias"
+            )
         # They would be compared and hashed by every lookup of the architecture, and arrays do neither.
         try:
             hash(self.mask)
@@ -149,7 +157,8 @@ class LinearAttention:
     Source: Su et al. 2021, arXiv:2104.09864, equation 19 (rotated); Choromanski et al. 2020, arXiv:2009.14794
     (random features).
 
-    Errors: `InputError` for heads that do not divide, and an encoding that scores content.
+    Errors: `InputError` for heads that do not divide, an encoding that does more than to rotate and embed, and a mask that is
+    not `Causal()` or `Full()`.
     """
 
     heads: Annotated[int, AtLeast(1)]
@@ -169,6 +178,12 @@ class LinearAttention:
             raise InputError(
                 f"LinearAttention got encoding={self.encoding!r}: it has no scores to add a bias to; needed is an "
                 "encoding that rotates or embeds, such as Rope()"
+            )
+        within, _ = rotating(self.encoding)
+        check_rotates(within)
+        if any(type(rule) is not Causal for rule in rules(self.mask)):
+            raise InputError(
+                f"LinearAttention got mask={self.mask!r}: needed is Causal() or Full(), which sums can follow"
             )
 
     def parameters(self, width: int) -> int:
@@ -216,7 +231,7 @@ def _by_keys(mask: Mask) -> bool:
 
 
 def check_heads(attention: Attending) -> None:
-    """Errors: `InputError` for key-value heads that do not divide the query heads, and for too large a head."""
+    """Errors: `InputError` for key-value heads that do not divide the query heads, a bias named twice, too large a head."""
     # Each key-value head serves a group of as many query heads.
     shared = key_value_heads(attention)
     if attention.heads % shared:
@@ -225,6 +240,10 @@ def check_heads(attention: Attending) -> None:
         raise InputError(
             f"{type(attention).__name__} got heads={attention.heads} and key_value_heads={shared}: needed is a number "
             f"of key-value heads that divides the query heads, one of {fit}"
+        )
+    if len(set(attention.biases)) < len(attention.biases):
+        raise InputError(
+            f"{type(attention).__name__} got biases={attention.biases}: needed is each projection that has one, once"
         )
     if (attention.head_size or 1) > LARGEST_HEAD:
         raise InputError(

@@ -7,8 +7,40 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import AxialRope, Causal, DynamicNTK, First, Full, InputError, NoPE, PoSE, Rope, Segments, chain
-from posjax.models import Attention, Embedding, Memory, build, decoder, encoder, encoder_decoder, generate
+from posjax import (
+    AxialRope,
+    Causal,
+    DynamicNTK,
+    First,
+    Full,
+    InputError,
+    Learned,
+    LogN,
+    NoPE,
+    PoSE,
+    Rope,
+    Segments,
+    Shaw,
+    Sinusoidal,
+    Window,
+    chain,
+)
+from posjax.models import (
+    Architecture,
+    Attention,
+    Embedding,
+    FeedForward,
+    Layer,
+    LinearAttention,
+    Memory,
+    Scores,
+    Stack,
+    build,
+    decoder,
+    encoder,
+    encoder_decoder,
+    generate,
+)
 from tests.small import small
 
 TOKENS = jnp.array([[1, 2, 3, 4, 5, 6]])
@@ -49,6 +81,11 @@ MOVED = chain(PoSE(64), AxialRope((1, 1)))
     (lambda: Attention(2, keys_from="memory"), "mask=Causal(), which compares places"),
     (lambda: Attention(2, mask=First(2) & Causal(), keys_from="memory"), "compares places"),
     (lambda: Attention(2, mask=Segments(np.ones((1, 4), int))), "holds arrays"),
+    (lambda: Attention(2, biases=("key", "query", "key")), "each projection that has one, once"),
+    (lambda: Attention(2, encoding=Shaw(2), scores=Scores(cap=5.0)), "a score of its own"),
+    (lambda: LinearAttention(2, encoding=chain(Rope(), LogN(4))), "rotates, and no more"),
+    (lambda: LinearAttention(2, encoding=Rope(schedule=DynamicNTK(2.0, 4))), "rotates, and no more"),
+    (lambda: LinearAttention(2, mask=Causal() & Window(2)), "which sums can follow"),
     (lambda: build(encoder(**SIZES, classes=3), 7, 0)(TOKENS[:, :0]), "there are none"),
     (lambda: build(small(), 7, 0)(TOKENS, key=3), "key=3"),
     (lambda: build(small(), 7, 0)(TOKENS, key=jax.random.split(jax.random.key(0))), "needed is one key"),
@@ -85,6 +122,33 @@ def test_a_context_reaches_as_far_as_the_memory_that_it_sees():
     assert np.abs(wanted - model(TOKENS[:, :3], memory=memory, length=3)).max() > 1e-3
     first = generate(model, TOKENS[:, :3], 1, memory=memory)
     assert first[0, 0] == wanted[0, 2].argmax()
+
+
+def linear(encoding):
+    layer = Layer((LinearAttention(2, encoding=encoding), FeedForward(8)))
+    return build(Architecture(8, decoder=Stack(1, (layer,)), embedding=LARGE), 7, 0)
+
+
+@pytest.mark.parametrize(
+    "encoding", [Sinusoidal(), Learned(8), chain(Learned(8), Rope(), Sinusoidal(), Rope())], ids=repr
+)
+def test_linear_attention_takes_what_is_embedded_and_turns_the_rest(encoding):
+    model = linear(encoding)
+    logits = model(TOKENS)
+    cache = model.cache(1, 6)
+    for t in range(6):
+        stream, cache, _ = model.hidden(TOKENS[:, t : t + 1], model.prepare(1, cache=cache), cache)
+        np.testing.assert_allclose(model.logits(stream)[:, 0], logits[:, t], atol=1e-5)
+    # What is embedded tells equal tokens apart.
+    alike = model(jnp.full((1, 3), 2))
+    assert np.abs(alike[0, 0] - alike[0, 2]).max() > 1e-4
+
+
+def test_linear_attention_says_that_it_sees_padding_unless_a_mask_hides_it():
+    model, at = linear(Rope()), jnp.array([-1, -1, 0, 1, 2, 3])
+    assert np.isnan(model(TOKENS, at)[:, 2:]).all()
+    hidden = model(TOKENS, at, mask=Segments(jnp.array([[0, 0, 1, 1, 1, 1]])))
+    np.testing.assert_allclose(hidden[:, 2:], model(TOKENS[:, 2:]), atol=1e-5)
 
 
 def test_all_queries_may_see_the_first_of_a_memory():
