@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from posjax.arguments import LARGEST
 from posjax.errors import InputError
 
 _IDLE = """
@@ -61,11 +62,15 @@ class Config:
             return default
         return self.values[found]
 
-    def whole(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number of `least` or more."""
+    def whole(self, *names: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
+        """A whole number of `least` or more, and `most` at most."""
         given = self.get(*names, default=default)
-        if not isinstance(given, int) or isinstance(given, bool) or given < least:
+        is_whole = isinstance(given, int) and not isinstance(given, bool)
+        if not is_whole or given < least:
             raise self.refusal(names, f"a whole number, {least} or more")
+        # Before anything is made of that size: a machine would run out of memory, and not say why.
+        if given > most:
+            raise self.refusal(names, f"a whole number, {most} at most")
         return given
 
     def number(self, *names: str, default: float | None = None) -> float:
@@ -74,6 +79,13 @@ class Config:
         if not isinstance(given, int | float) or isinstance(given, bool) or not math.isfinite(given):
             raise self.refusal(names, "a finite number")
         return float(given)
+
+    def positive(self, *names: str, default: float | None = None) -> float:
+        """A finite number above 0, as what divides is."""
+        given = self.number(*names, default=default)
+        if given <= 0:
+            raise self.refusal(names, "a number above 0")
+        return given
 
     def flag(self, *names: str, default: bool | None = None) -> bool:
         """True or false."""

@@ -157,8 +157,8 @@ class LinearAttention:
     Source: Su et al. 2021, arXiv:2104.09864, equation 19 (rotated); Choromanski et al. 2020, arXiv:2009.14794
     (random features).
 
-    Errors: `InputError` for heads that do not divide, an encoding that does more than to rotate and embed, and a mask that is
-    not `Causal()` or `Full()`.
+    Errors: `InputError` for heads that do not divide, an encoding that does more than to rotate and embed, and a mask
+    that is not `Causal()` or `Full()`.
     """
 
     heads: Annotated[int, AtLeast(1)]
@@ -231,7 +231,7 @@ def _by_keys(mask: Mask) -> bool:
 
 
 def check_heads(attention: Attending) -> None:
-    """Errors: `InputError` for key-value heads that do not divide the query heads, a bias named twice, too large a head."""
+    """Errors: `InputError` for heads that do not divide, a bias that is named twice, and too large a head."""
     # Each key-value head serves a group of as many query heads.
     shared = key_value_heads(attention)
     if attention.heads % shared:

@@ -24,6 +24,7 @@ from posjax.models.block import Block
 from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
+from posjax.models.explicit import by_compiler, memory_specs
 from posjax.models.given import given_types, real_tokens
 from posjax.models.looping import Training, looped, stacked, through
 from posjax.models.memory import Memory
@@ -131,7 +132,15 @@ class Transformer(nnx.Module):
             one_key(key, "the model got key")
         given = Pass(tokens.shape[1], positions, mask, constants, length, None, memory)
         if meshes.explicit_axes():
-            return self._by_compiler(tokens, given, types, key)
+            more = {
+                "mask": mask,
+                "memory": memory,
+                "types": types,
+                "constants": constants,
+                "key": key,
+                "length": length,
+            }
+            return by_compiler(self, "__call__", meshes.spec_of(tokens), tokens, positions, **more)
         name = self.architecture.main
         stream, prepared = self._stream(name, tokens, given, types, key)
         if self.architecture.output.classes is None:
@@ -163,6 +172,9 @@ class Transformer(nnx.Module):
         if real is not None:
             given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
             seen = _segments(given_real, mask)
+        if meshes.explicit_axes():
+            more = {"real": real, "mask": mask, "types": types, "constants": constants, "key": key, "length": length}
+            return by_compiler(self, "encode", memory_specs(source, positions, real), source, positions, **more)
         given = Pass(source.shape[1], positions, seen, constants, length)
         stream, prepared = self._stream("encoder", source, given, types, key)
         if prepared.void is None:
@@ -208,26 +220,6 @@ class Transformer(nnx.Module):
         never_negative = jnp.maximum(positions, 0)
         moved = encoding.move(params, never_negative, key)
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.
-
-    def _by_compiler(self, tokens: jax.Array, given: Pass, types: jax.Array | None, key: jax.Array | None) -> jax.Array:
-        """The logits on a mesh of Explicit axes, which lie as the tokens do; within, the compiler places everything."""
-        graph, state = nnx.split(self)
-
-        def run(state: Any, tokens: jax.Array, given: Pass, types: Any, key: Any) -> jax.Array:
-            model: Transformer = nnx.merge(graph, state)
-            return model(
-                tokens,
-                given.positions,
-                mask=given.mask,
-                memory=given.memory,
-                types=types,
-                constants=given.constants,
-                key=key,
-                length=given.length,
-            )
-
-        spec = meshes.spec_of(tokens)
-        return meshes.by_compiler(run, spec, state, tokens, given, types, key)
 
     def prepare(
         self,

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posjax import Alibi, Rope, Segments, T5Bias, chain
 from posjax.attention import Causal, linear_attend
-from posjax.models import build, cross_entropy
+from posjax.models import build, cross_entropy, encoder_decoder
 from tests.cases import short
 from tests.small import small
 from tests.ways import assert_close
@@ -38,6 +38,26 @@ def test_logits_and_gradients_are_those_of_one_device(encoding):
         eager = build(config, 7, 0)(spread(tokens))
     assert_close(got, wanted)
     assert jax.typeof(eager).sharding.spec[0] == "data"
+
+
+@pytest.mark.parametrize(
+    "at", [None, jnp.arange(4), jnp.array([[0, 1, 2, -1], [0, 1, -1, -1]])], ids=["none", "T", "BT"]
+)
+def test_an_encoder_and_what_reads_it(at):
+    model = build(encoder_decoder(layers=1, width=8, heads=2), 7, 0)
+    source = jnp.asarray(TOKENS[:, :4], jnp.int32)
+
+    def run(source):
+        real = None
+        if at is not None:
+            real = jnp.broadcast_to(at >= 0, source.shape)
+        memory = model.encode(source, at, real=real)
+        return model(source, memory=memory)
+
+    wanted = run(source)
+    with jax.set_mesh(MESH):
+        got = jax.jit(run)(spread(source))
+    assert_close(got, wanted)
 
 
 def test_linear_attention_and_its_state():

@@ -74,7 +74,7 @@ def _described(
 
 
 def _scale(config: Config) -> float:
-    return config.number("query_pre_attn_scalar", default=256) ** -0.5
+    return config.positive("query_pre_attn_scalar", default=256) ** -0.5
 
 
 def _cap(config: Config, key: str, default: float | None) -> float | None:

@@ -24,7 +24,7 @@ def _architecture(config: Config) -> Architecture:
     )
     embedding = Embedding(multiplier=config.number("embedding_multiplier", default=1.0))
     # Logits are divided by what is called a scaling.
-    output = values.tied(config, False, multiplier=1 / config.number("logits_scaling", default=1.0))
+    output = values.tied(config, False, multiplier=1 / config.positive("logits_scaling", default=1.0))
     return values.decoder(config, values.alike(config, layer), values.rms(config), output, embedding)
 
 

@@ -61,6 +61,8 @@ def _temperature(config: Config) -> Encoding:
     if not config.get("attn_temperature_tuning", default=True):
         return NO_POSITIONS
     floor = config.number("floor_scale", default=8192)
+    if floor != int(floor):
+        raise config.refusal(("floor_scale",), "a whole number of tokens")
     return StepTemperature(config.number("attn_scale", default=0.1), int(floor), 1)
 
 

@@ -29,8 +29,8 @@ def _architecture(config: Config) -> Architecture:
     seen = _attention(config, replace(bias, bidirectional=True), Full())
     heard = _attention(config, bias)
     crossing = _attention(config, NO_POSITIONS, Full(), "memory")
-    count = config.whole("num_layers")
-    writing = config.whole("num_decoder_layers", default=count)
+    count = config.whole("num_layers", most=values.MOST_LAYERS)
+    writing = config.whole("num_decoder_layers", default=count, most=values.MOST_LAYERS)
     return Architecture(
         width,
         decoder=values.stack([Layer((heard, crossing, inner), norm)] * writing, norm),

@@ -34,6 +34,8 @@ ACTIVATIONS: MappingProxyType[str, Activation] = MappingProxyType(
 )
 """The names that transformers has for them."""
 
+MOST_LAYERS = 2**14
+"""Far above every model's: each layer is looked at, and a number past it is a mistake."""
 BY_FAMILY = ("no_rope_layers", "no_rope_layer_interval", "alibi", "alibi_bias_max", "use_logn_attn")
 """Keys about rotation that say which layers turn: each family reads them, or they are refused."""
 
@@ -91,7 +93,7 @@ def layer_norm(config: Config, *names: str, bias: bool = True, default: float = 
 
 def layer_count(config: Config) -> int:
     """How many layers there are."""
-    return config.whole("num_hidden_layers", "n_layer", "n_layers")
+    return config.whole("num_hidden_layers", "n_layer", "n_layers", most=MOST_LAYERS)
 
 
 def width(config: Config) -> int:
