@@ -296,7 +296,10 @@ def test_a_temperature_is_described():
         (llama(64, 96, 2, 4, 40, rope_scaling={"type": "spiral"}), "spiral"),
         (sized("gemma2", 64, 96, 2, 4, 40, **{**GEMMA, "query_pre_attn_scalar": 0}), "=0: needed is a number above 0"),
         (llama(64, 96, 10**12, 4, 40), "num_hidden_layers=1000000000000: needed is a whole number, 16384 at most"),
-        (gpt("gpt2", 64, 10**12, 4, 40), "n_layer=1000000000000: needed is a whole number, 16384 at most"),
+        (
+            gpt("gpt2", 64, 10**12, 4, 40, n_positions=64),
+            "n_layer=1000000000000: needed is a whole number, 16384 at most",
+        ),
         ({**T5, "num_decoder_layers": 10**12}, "16384 at most"),
         (llama(2**31, 96, 2, 4, 40), "hidden_size=2147483648: needed is a whole number, 2147483647 at most"),
         (llama(64, 96, 2, 4, 40, num_local_experts=8), "num_local_experts=8, which may change the computation"),
