@@ -26,7 +26,8 @@ def by_compiler(model: nnx.Module, method: str, specs: Any, *arguments: Any, **g
 def memory_specs(source: jax.Array, positions: Any, real: Any) -> Any:
     """How a memory of a source `[B, S]` lies: its rows as those of the source."""
     rows: Any = meshes.spec_of(source)
-    at, held = None, None
+    at: Any = None
+    held: Any = None
     if positions is not None:
         at = rows
         # The same for every row.
