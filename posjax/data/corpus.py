@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
-from posjax.data.paths import not_there, read_named
+from posjax.data.found import binary, border, found_files, held_out, read_text, walk
+from posjax.data.paths import read_named
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
 from posjax.errors import InputError
 from posjax.fields import check_fields
-
-SNIFFED = 2**16
-"""How much of a file tells whether it is text, before the rest is read."""
 
 # What is no part of the library's own source, or differs between distributions of the same Python.
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "pydoc_data", "__pycache__"}
@@ -63,7 +60,7 @@ class StandardLibrary:
         """Reads and splits the files."""
         root = Path(sysconfig.get_path("stdlib"))
         files = []
-        for key, path in _walk(root, _is_library_folder):
+        for key, path in walk(root, _is_library_folder):
             if not key.endswith(".py"):
                 continue
             content = read_named(path)
@@ -159,54 +156,15 @@ class Text:
 
     def _files(self) -> list[_File]:
         """The files that count, each once."""
-        seen: set[Path] = set()
         files = []
-        for key, path, named in self._candidates():
-            # By where it lies in the end, so that a link and its target count once.
-            if path.resolve() in seen:
-                continue
-            seen.add(path.resolve())
-            if named and not path.is_file():
-                raise InputError(f"{path} is no regular file, and might never end: name a file or a folder")
+        for file in found_files(self.paths):
             # What was named must be text; what lies in a folder is passed over where it is none.
-            content = read_named(path) if named else _read_text(path)
-            if named and b"\0" in content:
-                raise InputError(
-                    f"{path} is binary (it has a NUL byte), but text is needed: leave it out or convert it"
-                )
+            content = read_named(file.path) if file.named else read_text(file.path)
+            if file.named and b"\0" in content:
+                raise binary(file.path)
             if content:
-                files.append((key, content))
+                files.append((file.key, content))
         return files
-
-    def _candidates(self) -> Iterator[tuple[str, Path, bool]]:
-        """The key of each file in order, its path, and whether the user named it himself."""
-        for path in map(Path, self.paths):
-            if path.is_dir():
-                yield from ((key, file, False) for key, file in _walk(path, _is_visible) if _is_visible(file.name))
-            elif path.exists():
-                yield path.name, path, True
-            else:
-                raise InputError(not_there(path))
-
-
-def _walk(root: Path, enter: Callable[[str], bool]) -> list[tuple[str, Path]]:
-    """(relative posix path, path) of the regular files below `root`, in order, entering the folders that pass."""
-    found = []
-    for folder, folders, names in os.walk(root):
-        # In place, which is how os.walk is told not to go there.
-        folders[:] = [name for name in folders if enter(name) and not _holds_runs(Path(folder, name))]
-        # Regular files alone: a pipe or a device might never end.
-        for name in names:
-            path = Path(folder, name)
-            if path.is_file():
-                key = path.relative_to(root).as_posix()
-                found.append((key, path))
-    return sorted(found)
-
-
-def _holds_runs(folder: Path) -> bool:
-    """Whether a folder is what posjax itself writes: a work folder or a run's, whose files change while one trains."""
-    return any((folder / name).exists() for name in ("experiment.json", "run.json", "owner.lock"))
 
 
 def _is_library_folder(name: str) -> bool:
@@ -214,33 +172,9 @@ def _is_library_folder(name: str) -> bool:
     return name not in _LEFT_OUT and not is_build
 
 
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".")
-
-
-def _read_text(path: Path) -> bytes:
-    """The content, or nothing if the file cannot be read or is binary."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(SNIFFED)
-            if b"\0" not in content:  # Else the rest, which may be gigabytes, is not even read.
-                content += file.read()
-    except OSError:
-        return b""
-    if b"\0" in content:
-        return b""
-    return content
-
-
 def _split_files(files: Sequence[_File], share: float) -> tuple[list[_File], list[_File]]:
     """Files whose hash lies below the share are validation; neither side stays empty."""
-    hashes = [_hash(key) for key, _ in files]
-    # In the order of their hashes: where a side would be empty, the nearest to the threshold moves over.
-    by_hash = sorted(range(len(files)), key=lambda index: (hashes[index], index))
-    below = sum(value < share for value in hashes)
-    most = len(files) - 1
-    held_out = min(max(below, 1), most)
-    chosen = set(by_hash[:held_out])
+    chosen = held_out([key for key, _ in files], share)
     train = [file for index, file in enumerate(files) if index not in chosen]
     validation = [file for index, file in enumerate(files) if index in chosen]
     return train, validation
@@ -249,28 +183,8 @@ def _split_files(files: Sequence[_File], share: float) -> tuple[list[_File], lis
 def _split_bytes(files: Sequence[_File], share: float, whole_characters: bool) -> tuple[list[_File], list[_File]]:
     """The last part of the only file is validation; neither side stays empty, of bytes or of `whole_characters`."""
     ((key, content),) = files
-    wanted = round(share * len(content))
-    most = len(content) - 1
-    cut = len(content) - min(max(wanted, 1), most)
-    if whole_characters:
-        cut = _between_characters(content, cut)
+    cut = border(content, share, whole_characters)
     return [(key, content[:cut])], [(key, content[cut:])]
-
-
-def _between_characters(content: bytes, cut: int) -> int:
-    """The last border of two characters at or before `cut`, or the first behind it if that leaves nothing before."""
-
-    def inside(place: int) -> bool:
-        # Bytes of UTF-8 that go on with a character are 10xxxxxx.
-        return 0 < place < len(content) and content[place] & 0xC0 == 0x80
-
-    while inside(cut):
-        cut -= 1
-    if cut == 0:
-        cut = 1
-        while inside(cut):
-            cut += 1
-    return cut
 
 
 def _encoded(train: Sequence[_File], validation: Sequence[_File], reader: Tokenizer) -> DocumentTokens:
@@ -305,15 +219,6 @@ def _decoded(key: str, content: bytes) -> str:
             f"{key} is not UTF-8 at byte {error.start:,}, and a tokenizer reads characters: convert it, leave it out, "
             "or read bytes without a tokenizer"
         ) from error
-
-
-def _hash(key: str) -> float:
-    """The first 32 bits of SHA-256 as a fraction in [0, 1)."""
-    # A name is bytes to the file system, and need not be text.
-    encoded = key.encode("utf-8", "surrogateescape")
-    digest = hashlib.sha256(encoded).digest()
-    number = int.from_bytes(digest[:4], "big")
-    return number / 2**32
 
 
 def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -> Documents:
