@@ -4,6 +4,8 @@ from posjax.data.batches import Batches
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
 from posjax.data.needles import Needles
+from posjax.data.prepared import StoredDocuments, Tokens
+from posjax.data.preparing import prepare
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
 from posjax.data.windows import begun, target_bytes, training_windows, validation_windows
 
@@ -14,9 +16,12 @@ __all__ = [
     "Documents",
     "Needles",
     "StandardLibrary",
+    "StoredDocuments",
     "Text",
     "Tokenizer",
+    "Tokens",
     "begun",
+    "prepare",
     "read_tokenizer",
     "target_bytes",
     "training_windows",

@@ -15,6 +15,7 @@ from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
 from posjax.data.found import binary, border, found_files, held_out, read_text, walk
 from posjax.data.paths import read_named
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
+from posjax.data.utf8 import decoded
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -194,11 +195,11 @@ def _encoded(train: Sequence[_File], validation: Sequence[_File], reader: Tokeni
     width = np.promote_types(smallest, np.uint16)
     train_tokens = []
     for key, content in train:
-        tokens, _ = reader.encode(_decoded(key, content))
+        tokens, _ = reader.encode(decoded(key, content))
         train_tokens.append(tokens.astype(width))
     validation_tokens, sizes = [], []
     for key, content in validation:
-        tokens, bytes_of_tokens = reader.encode(_decoded(key, content))
+        tokens, bytes_of_tokens = reader.encode(decoded(key, content))
         validation_tokens.append(tokens.astype(width))
         sizes.append(bytes_of_tokens)
     return DocumentTokens(
@@ -209,16 +210,6 @@ def _encoded(train: Sequence[_File], validation: Sequence[_File], reader: Tokeni
         begin=reader.begin,
         vocabulary=reader.vocabulary,
     )
-
-
-def _decoded(key: str, content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{key} is not UTF-8 at byte {error.start:,}, and a tokenizer reads characters: convert it, leave it out, "
-            "or read bytes without a tokenizer"
-        ) from error
 
 
 def _documents(name: str, train: Sequence[_File], validation: Sequence[_File]) -> Documents:

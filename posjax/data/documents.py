@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 SEPARATOR = 256
 """The token between two files of bytes; the tokens below it are the bytes."""
 
-Files = tuple[np.ndarray, ...]
-"""An array for each file, integers `[tokens of it]`."""
+
+class FileTokens(Protocol):
+    """The tokens of a file, integers `[tokens of it]`: an array, or what is read by slices as one is."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
+Files = Sequence[FileTokens]
+"""The tokens of each file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +31,7 @@ class DocumentTokens:
     `train` and `validation` hold the tokens of each file, and `validation_bytes` how many bytes of text each of the
     latter stands for, `None` where that is one everywhere. Files are told apart in one of two ways: by `separator`
     between neighbours, or by `begin`, the token that each file and each window begins with. The other one is `None`.
+    `joined` is the whole of `train`, separators and all, where it lies so on a disk.
     """
 
     train: Files
@@ -28,6 +40,7 @@ class DocumentTokens:
     separator: int | None
     begin: int | None
     vocabulary: int
+    joined: FileTokens | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +49,7 @@ class Documents:
 
     `name` is for people. `fingerprint` is 16 hex digits of a SHA-256 over paths, contents and split, equal exactly
     for equal corpora; a tokenizer adds a hyphen and its own. `encoded` is what a tokenizer, called `tokenizer`, makes
-    of the files; without one the tokens are the bytes.
+    of the files; without one the tokens are the bytes. `packed`: rows to train on are whole files, see `Packed`.
     """
 
     name: str
@@ -45,6 +58,7 @@ class Documents:
     fingerprint: str
     encoded: DocumentTokens | None = None
     tokenizer: str = ""
+    packed: bool = False
 
     @property
     def tokens(self) -> DocumentTokens:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from posjax.data.paths import not_there
 from posjax.errors import InputError
@@ -15,6 +16,14 @@ SNIFFED = 2**16
 """How much of a file tells whether it is text, before the rest is read."""
 OURS = ("experiment.json", "run.json", "owner.lock", "prepared.json")
 """What marks a folder that posjax itself writes: a work folder, a run's, a prepared text."""
+
+
+class ByteArray(Protocol):
+    """Bytes in memory, or a mapped file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def held_out(keys: Sequence[str], share: float) -> set[int]:
     return set(by_hash[:count])
 
 
-def border(content: Sequence[int], share: float, whole_characters: bool) -> int:
+def border(content: ByteArray, share: float, whole_characters: bool) -> int:
     """Where the only file is cut in two; neither side stays empty, of bytes or of `whole_characters`."""
     wanted = round(share * len(content))
     most = len(content) - 1
@@ -116,7 +125,7 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _between_characters(content: Sequence[int], cut: int) -> int:
+def _between_characters(content: ByteArray, cut: int) -> int:
     """The last border of two characters at or before `cut`, or the first behind it if that leaves nothing before."""
 
     def inside(place: int) -> bool:

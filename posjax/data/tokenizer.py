@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,18 @@ MARGIN = 2**10
 """Characters that are encoded again at either side of a block, since a token there depends on its neighbours."""
 FALLBACK = re.compile(r"<0x[0-9A-F]{2}>")
 """How a token for a single byte is spelled, where a vocabulary lacks the character."""
+
+
+class Characters(Protocol):
+    """A text, or what is read by slices as one is."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> str: ...
+
+
+class _BordersDiffer(Exception):
+    """Two neighbouring blocks of a text do not agree about its tokens around their border."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,37 +73,51 @@ class Tokenizer:
         # Not how many there are: a vocabulary may have gaps.
         return max(self.rules.get_vocab(with_added_tokens=True).values()) + 1
 
-    def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, text: Characters) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of a text, and how many bytes of it in UTF-8 each stands for, two arrays of int32.
 
         The bytes add up to the text's, exactly: what a tokenizer drops, such as a space, counts to the token behind
         it, and tokens that share a character share its bytes. No special token is added, apart from `begin`, and
         none is read out of the text, where `<s>` is three characters.
         """
+        tokens: list[np.ndarray] = []
+        sizes: list[np.ndarray] = []
+        for part in self.blocks(text):
+            if part is None:
+                tokens.clear()
+                sizes.clear()
+                continue
+            tokens.append(part[0])
+            sizes.append(part[1])
+        return _together(tokens), _together(sizes)
+
+    def blocks(self, text: Characters) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
+        """What `encode` returns, block by block, of a text that need not be in memory.
+
+        `None` says to forget what came so far: two blocks differed about the text that both read, and larger ones
+        begin anew. In the end there is one block.
+        """
         block, margin = BLOCK, MARGIN
         while True:
-            parts = self._parts(text, block, margin)
-            if parts is not None:
-                break
-            # Two blocks differed about the text that both read. In the end there is one block.
+            if self.begin is not None:
+                yield np.array([self.begin], np.int32), np.zeros(1, np.int32)
+            try:
+                yield from self._parts(text, block, margin)
+                return
+            except _BordersDiffer:
+                yield None
             block *= 4
             margin *= 4
-        tokens, sizes = parts
-        if self.begin is not None:
-            tokens.insert(0, np.array([self.begin], np.int32))
-            sizes.insert(0, np.zeros(1, np.int32))
-        return _together(tokens), _together(sizes)
 
     def decode(self, tokens: np.ndarray) -> str:
         """The text of tokens, without the special ones."""
         return self.rules.decode([int(token) for token in tokens], skip_special_tokens=True)
 
-    def _parts(self, text: str, block: int, margin: int) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
-        """Tokens and sizes block by block; `None` where two neighbours differ about the text around their border."""
-        all_tokens: list[np.ndarray] = []
-        all_sizes: list[np.ndarray] = []
+    def _parts(self, text: Characters, block: int, margin: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Tokens and sizes block by block. Errors: `_BordersDiffer`."""
         done = 0
         seam = None
+        held = None
         for start in range(0, len(text), block):
             stop = start + block
             pieces = self._pieces(text, max(start - margin, 0), stop + margin)
@@ -98,29 +125,30 @@ class Tokenizer:
                 same = _around(pieces, start, margin)
                 # Without a token that begins there, one may be cut off by either end of what was encoded.
                 if not len(seam) or not np.array_equal(seam, same):
-                    return None
+                    raise _BordersDiffer
             seam = _around(pieces, stop, margin)
             mine = pieces[_first_lead(pieces, start) :]
             if stop < len(text):
                 mine = mine[: _first_lead(mine, stop)]
             if not len(mine):
                 continue
-            all_tokens.append(mine[:, 0].astype(np.int32))
-            all_sizes.append(self._sizes(text, done, mine))
+            if held is not None:
+                yield held
+            held = mine[:, 0].astype(np.int32), self._sizes(text, done, mine)
             done = max(done, int(mine[:, 2].max()))
-        if all_sizes:
+        if held is not None:
             # What the tokenizer drops at the end has no token behind it.
-            all_sizes[-1][-1] += len(text[done:].encode())
-        return all_tokens, all_sizes
+            held[1][-1] += len(text[done : len(text)].encode())
+            yield held
 
-    def _pieces(self, text: str, start: int, stop: int) -> np.ndarray:
+    def _pieces(self, text: Characters, start: int, stop: int) -> np.ndarray:
         """The tokens of a part of the text, and the characters each spans: integers `[n, (token, first, end)]`."""
         encoding = self.rules.encode(text[start:stop], add_special_tokens=False)
         tokens = np.array(encoding.ids, np.int64)
         spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         return np.column_stack([tokens, spans + start])
 
-    def _sizes(self, text: str, done: int, pieces: np.ndarray) -> np.ndarray:
+    def _sizes(self, text: Characters, done: int, pieces: np.ndarray) -> np.ndarray:
         """The bytes of each of `pieces [n, 3]`, whose text up to the character `done` is counted already."""
         ends = np.maximum.accumulate(np.maximum(pieces[:, 2], done))
         # Bytes up to each character, since tokens are told in characters.
@@ -181,9 +209,14 @@ def read_tokenizer(path: Path, begin: str | None = None) -> Tokenizer:
         number = rules.token_to_id(begin)
         if number is None:
             raise InputError(f"{path} has no token {begin!r} to begin texts with{_special(rules)}")
+    return Tokenizer(path, rules, number, tokenizer_fingerprint(content, begin))
+
+
+def tokenizer_fingerprint(content: bytes, begin: str | None) -> str:
+    """What tells a tokenizer from another one: its file, and the spelling of the token that texts begin with."""
     digest = hashlib.sha256(content)
     digest.update(b"\0" + (begin or "").encode())
-    return Tokenizer(path, rules, number, digest.hexdigest()[:16])
+    return digest.hexdigest()[:16]
 
 
 def _package() -> Any:

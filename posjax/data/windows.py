@@ -31,7 +31,9 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
     _check_length(length)
     read = documents.tokens
     # Once, and not for each row: rows are views of it until they are widened.
-    tokens = _joined(read.train, read.separator)
+    tokens = read.joined
+    if tokens is None:
+        tokens = _joined(read.train, read.separator)
     starts = len(tokens) - length
     if starts < 1:
         units = f"{documents.unit}s"
@@ -145,7 +147,7 @@ def _distinct(total: int, count: int, seed: int) -> np.ndarray:
 def _joined(files: Files, separator: int | None) -> np.ndarray:
     """The files as one array, a separator between neighbours where there is one."""
     if separator is None:
-        return np.concatenate(files)
+        return np.concatenate([file[:] for file in files])
     separators = max(len(files) - 1, 0)
     size = sum(map(len, files)) + separators
     # Separators everywhere, and then the files over them; two bytes a token where that is enough.
@@ -154,7 +156,7 @@ def _joined(files: Files, separator: int | None) -> np.ndarray:
     start = 0
     for file in files:
         end = start + len(file)
-        tokens[start:end] = file
+        tokens[start:end] = file[:]
         start = end + 1
     return tokens
 
