@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import cli
 from posjax import runs
-from posjax.data import SEPARATOR, Needles, Text, Tokenizer
+from posjax.data import SEPARATOR, Needles, Tokenizer
 from posjax.data.tokenizer import read_tokenizer
 from posjax.errors import InputError
 from posjax.interop import configuration, read
@@ -153,9 +153,9 @@ def _answer(begun: str, reader: Tokenizer, config: Mapping[str, Any]) -> np.ndar
 
 def _reader(run: runs.Run) -> Tokenizer | None:
     """The tokenizer of a run's text; `None` where it reads bytes."""
-    if isinstance(run.data, Text):
-        return run.data.reader()
-    return None
+    if isinstance(run.data, Needles):
+        return None
+    return run.data.reader()
 
 
 def _encoded(prompt: str, reader: Tokenizer | None) -> np.ndarray:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from posjax.arguments import LARGEST
 from posjax.attention import Choice
-from posjax.data import Batches, Documents, Needles, StandardLibrary, Text, training_windows, validation_windows
+from posjax.data import Batches, Documents, Needles, TextData, training_rows, validation_windows
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
@@ -56,7 +56,7 @@ class Run:
     name: str
     label: str
     model: Architecture
-    data: StandardLibrary | Text | Needles
+    data: TextData | Needles
     train: Train | Pretrained
     evaluation: Extrapolation | Retrieval
     seed: int = 0
@@ -151,7 +151,7 @@ class Material:
         # A text that is measured on alone may be shorter than a window of training on either side.
         if isinstance(run.train, Pretrained):
             return cls(None, documents)
-        rows = training_windows(documents, run.train.length, run.seed)
+        rows = training_rows(documents, run.train.length, run.seed)
         return cls(Batches(rows, run.train.batch), documents)
 
     @property
@@ -186,7 +186,7 @@ def check(run: Run, documents: Documents | None = None) -> None:
             documents = run.data.load()
         # One window of each kind tells whether the text has room for it.
         if isinstance(run.train, Train):
-            training_windows(documents, run.train.length, run.seed)
+            training_rows(documents, run.train.length, run.seed)
         validation_windows(documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
     run.evaluation.rehearse(run.model, run.data.vocabulary, run.train.length)
 
@@ -304,7 +304,7 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
 
 def _hold_tokenizer(run: Run, folder: Path, corpus: str | None) -> None:
     """Errors: `InputError` for a tokenizer that is another than when the run was trained."""
-    if not isinstance(run.data, Text):
+    if isinstance(run.data, Needles):
         return
     reader = run.data.reader()
     # A model's tokens would mean other text, and nothing in its numbers would tell.

@@ -3,10 +3,13 @@
 from posjax.data.batches import Batches
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
+from posjax.data.mixture import Mixture, mixed
 from posjax.data.needles import Needles
+from posjax.data.packing import Packed, packed_rows
 from posjax.data.prepared import StoredDocuments, Tokens
 from posjax.data.preparing import prepare
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
+from posjax.data.training import TextData, training_rows
 from posjax.data.windows import begun, target_bytes, training_windows, validation_windows
 
 __all__ = [
@@ -14,16 +17,22 @@ __all__ = [
     "Batches",
     "DocumentTokens",
     "Documents",
+    "Mixture",
     "Needles",
+    "Packed",
     "StandardLibrary",
     "StoredDocuments",
     "Text",
+    "TextData",
     "Tokenizer",
     "Tokens",
     "begun",
+    "mixed",
+    "packed_rows",
     "prepare",
     "read_tokenizer",
     "target_bytes",
+    "training_rows",
     "training_windows",
     "validation_windows",
 ]

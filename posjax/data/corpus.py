@@ -57,6 +57,10 @@ class StandardLibrary:
         """256 bytes and the separator."""
         return SEPARATOR + 1
 
+    def reader(self) -> Tokenizer | None:
+        """No tokenizer: bytes are read."""
+        return None
+
     def load(self) -> Documents:
         """Reads and splits the files."""
         root = Path(sysconfig.get_path("stdlib"))

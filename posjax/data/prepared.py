@@ -43,7 +43,7 @@ class Tokens:
     ...     _ = prepare(Text(paths=(str(source),)), made)
     ...     windows = training_windows(Tokens(str(made)).load(), length=4, seed=0)
     ...     bytes(windows[0]["inputs"].tolist())
-    b'e or'
+    b'o be'
     """
 
     folder: str

@@ -53,8 +53,10 @@ def same(one, other, length: int) -> None:
     for seed in (0, 3):
         ours, theirs = training_windows(one, length, seed), training_windows(other, length, seed)
         for index in (0, 1, 77, 2**30):
-            for name, array in ours[index].items():
-                np.testing.assert_array_equal(array, theirs[index][name], strict=True)
+            mine, its = ours[index], theirs[index]
+            assert mine is not None and its is not None
+            for name, array in mine.items():
+                np.testing.assert_array_equal(array, its[name], strict=True)
         for cut in (validation_windows, target_bytes):
             np.testing.assert_array_equal(cut(one, length, 9, seed), cut(other, length, 9, seed), strict=True)
     windows = validation_windows(one, length, 5, 0)
@@ -198,10 +200,9 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):
 
 def test_one_process_at_a_time_prepares_a_folder(tmp_path):
     text = Text((str(story(tmp_path / "story")),))
-    with owned(tmp_path / "made"):
-        # Another thread is refused as another process is.
-        with ThreadPoolExecutor(1) as other, pytest.raises(Busy):
-            other.submit(prepare, text, tmp_path / "made").result()
+    # Another thread is refused as another process is.
+    with owned(tmp_path / "made"), ThreadPoolExecutor(1) as other, pytest.raises(Busy):
+        other.submit(prepare, text, tmp_path / "made").result()
     prepare(text, tmp_path / "made")
 
 
