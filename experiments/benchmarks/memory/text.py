@@ -71,8 +71,12 @@ def peak(folder: Path, steps: int) -> int:
     """Bytes of resident memory at the peak of one command. Errors: `InputError` where it failed."""
     config = folder / "memory.py"
     config.write_text(CONFIG.format(path=str(folder / "text"), steps=steps))
-    work = folder / "work"
-    command = [sys.executable, "-m", "experiments.run", str(config), "--work", str(work)]
+    return spawned_peak(["experiments.run", str(config), "--work", str(folder / "work")])
+
+
+def spawned_peak(module: Sequence[str]) -> int:
+    """Bytes of resident memory at the peak of `python -m` this. Errors: `InputError` where it failed."""
+    command = [sys.executable, "-m", *module]
     # By hand and not by subprocess, which does not tell what the process took.
     child = os.posix_spawn(sys.executable, command, os.environ)
     _, status, used = os.wait4(child, 0)
