@@ -3,11 +3,16 @@
 from posjax.data.batches import Batches
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
+from posjax.data.examples import Examples
+from posjax.data.labelled import Labelled
+from posjax.data.masking import masked
 from posjax.data.mixture import Mixture, mixed
 from posjax.data.needles import Needles
 from posjax.data.packing import Packed, packed_rows
+from posjax.data.pairs import Pairs
 from posjax.data.prepared import StoredDocuments, Tokens
 from posjax.data.preparing import prepare
+from posjax.data.reversal import Reversal
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
 from posjax.data.training import TextData, training_rows
 from posjax.data.windows import begun, target_bytes, training_windows, validation_windows
@@ -17,9 +22,13 @@ __all__ = [
     "Batches",
     "DocumentTokens",
     "Documents",
+    "Examples",
+    "Labelled",
     "Mixture",
     "Needles",
     "Packed",
+    "Pairs",
+    "Reversal",
     "StandardLibrary",
     "StoredDocuments",
     "Text",
@@ -27,6 +36,7 @@ __all__ = [
     "Tokenizer",
     "Tokens",
     "begun",
+    "masked",
     "mixed",
     "packed_rows",
     "prepare",

@@ -43,3 +43,15 @@ def stacked(items: Sequence[Row]) -> Row:
         arrays = [item[name] for item in items]
         together[name] = np.stack(arrays)
     return together
+
+
+def target_row(tokens: np.ndarray, begin: int, end: int, length: int) -> Row:
+    """What a decoder reads and foretells of a target: `begin` in front of it, and `end` behind it."""
+    count = len(tokens)
+    row: Row = {"inputs": np.zeros(length, np.int32), "targets": np.zeros(length, np.int32)}
+    row["inputs"][0] = begin
+    row["inputs"][1 : count + 1] = tokens
+    row["targets"][:count] = tokens
+    row["targets"][count] = end
+    row["weights"] = (np.arange(length) <= count).astype(np.float32)
+    return row
