@@ -1,4 +1,4 @@
-"""Make a text into tokens on a disk, once, which `posjax.data.Tokens(folder)` then reads as it is needed.
+"""Make a text into tokens on a disk, once, which `posjax.data.StoredText(folder)` then reads as it is needed.
 
 python -m experiments.prepare a/folder another.txt --to corpora/mine
 python -m experiments.prepare stories.txt --to corpora/stories --tokenizer tokenizer.json --begin "<s>"

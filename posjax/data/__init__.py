@@ -9,8 +9,8 @@ from posjax.data.masking import masked
 from posjax.data.mixture import Mixture, mixed
 from posjax.data.needles import Needles
 from posjax.data.packing import Packed, packed_rows
-from posjax.data.pairs import Pairs
-from posjax.data.prepared import StoredDocuments, Tokens
+from posjax.data.pairs import TextPairs
+from posjax.data.prepared import StoredDocuments, StoredText
 from posjax.data.preparing import prepare
 from posjax.data.reversal import Reversal
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
@@ -27,14 +27,14 @@ __all__ = [
     "Mixture",
     "Needles",
     "Packed",
-    "Pairs",
     "Reversal",
     "StandardLibrary",
     "StoredDocuments",
+    "StoredText",
     "Text",
     "TextData",
+    "TextPairs",
     "Tokenizer",
-    "Tokens",
     "begun",
     "masked",
     "mixed",

@@ -35,6 +35,7 @@ class ColumnWriter:
         self._name = name
         # The bytes are the same on a machine that has them in the other order.
         self._dtype = np.dtype(dtype).newbyteorder("<")
+        # Less than a block, which has no checksum yet.
         self._pending = bytearray()
         self._checks: list[int] = []
         self._file: BinaryIO | None = None
@@ -59,6 +60,7 @@ class ColumnWriter:
         self._write(self._pending)
         self._keep()
         checks = np.array(self._checks, "<u4").tobytes()
+        # Last: without it the column does not open.
         self._file = (self._folder / f"{self._name}.crc").open("wb")
         self._file.write(checks)
         self._keep()
@@ -67,6 +69,7 @@ class ColumnWriter:
     def _write(self, content: bytearray) -> None:
         for start in range(0, len(content), BLOCK):
             block = content[start : start + BLOCK]
+            # A shard has whole blocks, so that none lies in two files.
             number, place = divmod(len(self._checks) * BLOCK, SHARD)
             if place == 0:
                 self._keep()
@@ -79,6 +82,7 @@ class ColumnWriter:
         """Ends a file, if one is open."""
         if self._file is not None:
             self._file.flush()
+            # After a power cut a header might else vouch for empty files.
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
@@ -121,6 +125,7 @@ class Column:
         if stop <= start:
             return np.empty(0, self.dtype)
         width = self.dtype.itemsize
+        # Whole blocks, since a checksum is of one.
         first = start * width // BLOCK
         last = (stop * width - 1) // BLOCK
         content = b"".join(self._blocks(first, last + 1))
@@ -141,6 +146,7 @@ class Column:
             number = first // in_shard
             end = min(last, (number + 1) * in_shard)
             path = shard(self.folder, self.name, number)
+            # A file that ends too early gives fewer bytes, which their checksum does not fit.
             content = _part(path, first % in_shard * BLOCK, (end - first) * BLOCK)
             for block in range(first, end):
                 place = (block - first) * BLOCK

@@ -113,9 +113,11 @@ def read_lines(path: Path, form: str) -> list[TsvLine]:
         if not any(sides) and len(sides) == 1:
             continue
         if len(sides) != 2 or not all(sides):
+            # Enough to find it by, of a line that may be very long.
             shown = line[:40].decode(errors="replace")
             raise InputError(f"{path} line {number} is {shown!r}: needed is {form}, neither side empty")
         lines.append(TsvLine(path, number, *sides))
+    # One for each side.
     if len(lines) < 2:
         raise InputError(
             f"{path} has {len(lines)} examples, and one side of the split would be empty: give two or more"
@@ -132,6 +134,7 @@ def split_examples(
     row: Callable[[Example, int], Row],
 ) -> Examples:
     """All examples, split by what their lines hold."""
+    # By what a line says and not where it stands, so that it stays on its side when others come before it.
     keys = [f"{line.first!r}\t{line.second!r}" for line in lines]
     chosen = held_out(keys, share)
     sides: tuple[list[Example], list[Example]] = ([], [])
@@ -139,6 +142,7 @@ def split_examples(
     for index, line in enumerate(lines):
         is_validation = index in chosen
         sides[is_validation].append(example(line))
+        # With its side: the same lines split in another way train another model.
         digest.update(f"{is_validation:d} {keys[index]}\n".encode())
     fingerprint = digest.hexdigest()[:16]
     if reader is not None:

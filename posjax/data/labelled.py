@@ -30,13 +30,13 @@ from posjax.fields import check_fields
 class Labelled:
     r"""Texts with a label from a file, a line each: the label, a tab, the text; for classification.
 
-    Blank lines are passed over, the split and the tokens are those of `Pairs`, and `begin` those of `Text`. A label is
-    any text; its class is its place among all labels of the file in order.
+    Blank lines are passed over; the split and the tokens are as of `TextPairs`, and `begin` as of `Text`. A label is
+    any text, and its class is its place among all labels of the file in order.
 
     Rows of `load().rows(length, seed)` are `{"inputs": int32[length], "positions": int32[length], "classes": int32}`,
     where positions count from 0 and are -1 behind the text's end.
 
-    Errors: `InputError` as `Pairs`, and by `load` and `classes` for fewer than two labels.
+    Errors: `InputError` as `TextPairs`, and by `load` and `classes` for fewer than two labels.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -78,6 +78,7 @@ class Labelled:
         """Reads the file, splits and encodes it."""
         reader = self.reader()
         lines = read_lines(Path(self.path), "label, tab, text")
+        # Of the lines at hand: another reading might find another file.
         numbers = {label: number for number, label in enumerate(self._classes(lines))}
 
         def example(line: TsvLine) -> Example:
@@ -87,6 +88,7 @@ class Labelled:
         return split_examples(Path(self.path), self.validation_share, reader, lines, example, self._row)
 
     def _classes(self, lines: Sequence[TsvLine]) -> tuple[str, ...]:
+        # Sorted, so that a class does not depend on the order of the lines.
         labels = tuple(sorted({_label(line) for line in lines}))
         if len(labels) < 2:
             alone = ", ".join(labels)
@@ -100,6 +102,7 @@ class Labelled:
                 f"{self.path} line {example.line} has a text of {size:,} tokens, but there is room for {length:,}: "
                 "raise the length, or leave it out"
             )
+        # What is behind the end is told by positions: any token may be part of a text.
         inputs = np.zeros(length, np.int32)
         inputs[:size] = example.second
         places = np.arange(length, dtype=np.int32)

@@ -45,10 +45,13 @@ def masked(rows: grain.MapDataset, share: float, mask_token: int, vocabulary: in
         real = np.flatnonzero(_is_real(given))
         if not len(real):
             raise InputError(f"row {index} is all padding, and has no token to mask: leave such rows out")
+        # By the row's number: each time a text comes again, other tokens are masked.
         generator = rng(seed, "mask", index)
+        # Exactly as many in every row, so that no row counts more than another.
         count = max(1, round(share * len(real)))
         chosen = generator.choice(real, count, replace=False)
         lots = generator.random(count)
+        # The row that came may be kept by whoever made it.
         inputs = tokens.copy()
         inputs[chosen[lots < MASKED]] = mask_token
         swapped = chosen[lots >= 1 - SWAPPED]
@@ -61,6 +64,7 @@ def masked(rows: grain.MapDataset, share: float, mask_token: int, vocabulary: in
 
 
 def _is_real(row: Row) -> np.ndarray:
+    # Either says it alone, and rows may have both.
     real = np.ones(len(row["inputs"]), bool)
     if "segments" in row:
         real &= row["segments"] > 0

@@ -14,7 +14,7 @@ import grain
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import Documents, DocumentTokens, Files
 from posjax.data.packing import Packed
-from posjax.data.prepared import Tokens
+from posjax.data.prepared import StoredText
 from posjax.data.randomness import rng
 from posjax.data.source import Row, endless
 from posjax.data.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ class Mixture:
     257
     """
 
-    parts: tuple[tuple[StandardLibrary | Text | Tokens | Packed, float], ...]
+    parts: tuple[tuple[StandardLibrary | Text | StoredText | Packed, float], ...]
 
     def __post_init__(self):
         check_fields(self)
@@ -49,6 +49,7 @@ class Mixture:
     @property
     def vocabulary(self) -> int:
         """That of all parts."""
+        # Before any text is read, which may take a minute.
         sizes = [data.vocabulary for data, _ in self.parts]
         for number, size in enumerate(sizes):
             if size != sizes[0]:
@@ -67,6 +68,7 @@ class Mixture:
             self._check_tokens(number, loaded[0], documents)
         weights = tuple(weight for _, weight in self.parts)
         told = [f"{documents.fingerprint} {weight!r}" for documents, weight in zip(loaded, weights, strict=True)]
+        # With the weights: other shares train another model.
         digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
         together = [documents.tokens for documents in loaded]
         tokens = replace(
@@ -74,6 +76,7 @@ class Mixture:
             train=_chained([part.train for part in together]),
             validation=_chained([part.validation for part in together]),
             validation_bytes=_chained_bytes(together),
+            # Each part's own rows are cut from its own stream.
             joined=None,
         )
         encoded = None
@@ -99,6 +102,7 @@ class Mixture:
         # As many tokens may still be others.
         if (_of_tokenizer(first), here.begin) != (_of_tokenizer(other), there.begin):
             raise _differ(self.parts, number, "one tokenizer", "another one")
+        # Rows of one batch need the same arrays.
         if first.packed != other.packed:
             raise _differ(self.parts, number, _kind(first), _kind(other))
 
@@ -141,6 +145,7 @@ def mixed(parts: Sequence[grain.MapDataset], weights: Sequence[float], seed: int
     if len(parts) != len(weights):
         raise InputError(f"{len(parts)} parts have {len(weights)} weights: give one for each")
     _check_weights(weights)
+    # Random access to each part: a row that was drawn before is not gone through again.
     schedule = MixtureSchedule.of(weights, seed)
 
     def row(index: int) -> Row:
@@ -168,6 +173,7 @@ class MixtureSchedule:
         exact = [Fraction(weight) for weight in weights]
         # The last part takes all that is left.
         shares = [exact[part] / sum(exact[part:]) for part in range(len(exact))]
+        # Else every mixture would begin with the same part, whatever the seed.
         drawn = [rng(seed, "mixture", part).integers(2**32) for part in range(len(exact))]
         return cls(tuple(shares), tuple(Fraction(int(number), 2**32) for number in drawn))
 

@@ -12,7 +12,7 @@ import numpy as np
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import Documents, DocumentTokens, FileTokens
 from posjax.data.order import Shuffled
-from posjax.data.prepared import Tokens
+from posjax.data.prepared import StoredText
 from posjax.data.randomness import rng
 from posjax.data.source import Row, endless
 from posjax.data.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ class Packed:
     `data`: the text. See `packed_rows` for the rows.
     """
 
-    data: StandardLibrary | Text | Tokens
+    data: StandardLibrary | Text | StoredText
 
     def __post_init__(self):
         check_fields(self)
@@ -94,6 +94,7 @@ def packed_rows(documents: Documents, length: int, seed: int) -> grain.MapDatase
     if not pieces:
         raise InputError(f"no training file of {documents.name} has two tokens to pack: add text")
     rows = _rows(pieces, length, seed)
+    # What shares a row stays together: only then is it known how many rows an epoch has, and where row i begins.
     order = Shuffled(len(rows), seed, "packed-row")
 
     def row(index: int) -> Row:
@@ -107,6 +108,7 @@ def _pieces(read: DocumentTokens, length: int) -> list[_Piece]:
     """All that is packed, in the order of the files."""
     separators = int(read.separator is not None)
     pieces = []
+    # Lengths alone: of a text on a disk, no token is read here.
     for file, tokens in enumerate(read.train):
         size = len(tokens) + separators
         for start in range(0, size, length):
@@ -136,6 +138,7 @@ def _best_fit(chosen: Sequence[int], pieces: Sequence[_Piece], length: int) -> l
     for index in chosen:
         size = pieces[index].size
         place = bisect_left(free, (size, -1))
+        # A row of its own, where none has room.
         left, row = length, len(rows)
         if place < len(free):
             left, row = free.pop(place)
@@ -148,6 +151,7 @@ def _best_fit(chosen: Sequence[int], pieces: Sequence[_Piece], length: int) -> l
 
 def _row(pieces: Sequence[_Piece], read: DocumentTokens, length: int) -> Row:
     row: Row = {name: np.zeros(length, np.int32) for name in ("inputs", "targets", "segments")}
+    # 0 is a place: what is none says so.
     row["positions"] = np.full(length, -1, np.int32)
     row["weights"] = np.zeros(length, np.float32)
     start = 0
@@ -161,6 +165,7 @@ def _row(pieces: Sequence[_Piece], read: DocumentTokens, length: int) -> Row:
         if read.begin is not None:
             row["inputs"][start] = read.begin
         row["targets"][start : start + len(targets)] = targets
+        # The last token of a file has no target, and its weight stays 0.
         row["weights"][start : start + len(targets)] = 1
         row["segments"][start:stop] = number + 1
         row["positions"][start:stop] = np.arange(piece.size)

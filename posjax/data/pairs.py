@@ -1,4 +1,4 @@
-"""Pairs of texts from a file, a source and its target."""
+"""TextPairs of texts from a file, a source and its target."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from posjax.fields import check_fields
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TextPairs:
     r"""Sources and targets from a file, a pair a line with a tab between them, for an encoder and a decoder.
 
     Blank lines are passed over. A pair is validation when the hash of its line lies below `validation_share`, as
@@ -43,7 +43,7 @@ class Pairs:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "pairs.tsv")
     ...     _ = path.write_text("ab\tcde\nxy\tz\n")
-    ...     examples = Pairs(str(path), source_length=3).load()
+    ...     examples = TextPairs(str(path), source_length=3).load()
     >>> row = examples.validation_rows(length=5, count=1, seed=0)
     >>> bytes(row["source"][0, :2].tolist()), row["targets"][0].tolist()
     (b'ab', [99, 100, 101, 256, 0])
@@ -72,6 +72,7 @@ class Pairs:
         reader = self.reader()
         lines = read_lines(Path(self.path), "source, tab, target")
 
+        # Once: a tokenizer's file is not read again for each row.
         between = vocabulary_of(reader) - 1
 
         def example(line: TsvLine) -> Example:
@@ -91,6 +92,7 @@ class Pairs:
                 f"there is room for {self.source_length:,} and {length - 1:,}: raise source_length or the length, or "
                 "leave it out"
             )
+        # What `real` does not cover is never attended to.
         source = np.zeros(self.source_length, np.int32)
         source[:size] = example.first
         row = target_row(example.second, between, between, length)

@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Tokens:
+class StoredText:
     """A folder that `python -m experiments.prepare SOURCE... --to FOLDER` has made of a text.
 
     The same windows as `Text` gives for the same paths, share and tokenizer, to the bit, and the same fingerprint. The
@@ -41,7 +41,7 @@ class Tokens:
     ...     source, made = pathlib.Path(folder, "source.txt"), pathlib.Path(folder, "made")
     ...     _ = source.write_text("to be or not to be")
     ...     _ = prepare(Text(paths=(str(source),)), made)
-    ...     windows = training_windows(Tokens(str(made)).load(), length=4, seed=0)
+    ...     windows = training_windows(StoredText(str(made)).load(), length=4, seed=0)
     ...     bytes(windows[0]["inputs"].tolist())
     b'o be'
     """
@@ -51,7 +51,7 @@ class Tokens:
     def __post_init__(self):
         check_fields(self)
         if not self.folder:
-            raise InputError("Tokens got folder='': needed is a folder that experiments.prepare has made")
+            raise InputError("StoredText got folder='': needed is a folder that experiments.prepare has made")
 
     @property
     def vocabulary(self) -> int:
@@ -63,6 +63,7 @@ class Tokens:
         header = read_header(Path(self.folder))
         if not header["tokenizer"]:
             return None
+        # The copy in the folder, so that the two go together wherever the folder goes.
         _check_tokenizer(Path(self.folder), header)
         return read_tokenizer(Path(self.folder, TOKENIZER), header["begins"])
 
@@ -70,6 +71,7 @@ class Tokens:
         """Opens the folder; the text stays where it is."""
         folder = Path(self.folder)
         header = read_header(folder)
+        # All of them now, so that what is missing is told before anything is trained.
         columns = {name: Column.open(folder, name, kept) for name, kept in header["columns"].items()}
         gap = 1
         # Where files begin with a token of their own, nothing stands between them.
@@ -163,6 +165,7 @@ class StoredFiles(Sequence[StoredFile]):
 
 def read_header(folder: Path) -> dict[str, Any]:
     """What a prepared folder says of itself. Errors: `InputError` for one that is missing, not whole, or changed."""
+    # A name that is wrong, before what may be wrong within.
     if not folder.is_dir():
         raise InputError(not_there(folder))
     path = folder / HEADER
@@ -197,6 +200,7 @@ def _files(columns: Mapping[str, Column], side: str, kind: str, gap: int) -> Sto
 
 def _check_tokenizer(folder: Path, header: Mapping[str, Any]) -> None:
     """Errors: `InputError` for a copy of the tokenizer that is another than the text was read by."""
+    # Its tokens would mean other text, and nothing in their numbers would tell.
     path = folder / TOKENIZER
     found = tokenizer_fingerprint(read_named(path), header["begins"])
     if not header["fingerprint"].endswith(f"-{found}"):

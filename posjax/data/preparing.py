@@ -32,7 +32,7 @@ SPOOL = 2**22
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _FilePart:
     """Bytes `start` up to `stop` of a file: all of it, unless it is the only one."""
 
     key: str
@@ -42,7 +42,7 @@ class _Piece:
 
 
 def prepare(text: Text, folder: Path) -> dict[str, Any]:
-    """Writes a text into a folder that `Tokens(folder)` reads, and returns its header, which is written last.
+    """Writes a text into a folder that `StoredText(folder)` reads, and returns its header, which is written last.
 
     Until then the folder is not whole, and says so to whoever reads it; the same call begins it anew. Where it is whole
     already and was made of the same files, nothing is done. Memory does not grow with the text.
@@ -64,6 +64,7 @@ def prepare(text: Text, folder: Path) -> dict[str, Any]:
                     "one first"
                 )
             return header
+        # Begun anew, and not gone on with: files may have changed since.
         try:
             _clear(folder)
             if reader is not None:
@@ -71,6 +72,7 @@ def prepare(text: Text, folder: Path) -> dict[str, Any]:
             header = _written(text, reader, _split(text, found, reader), folder)
         except OSError as error:
             raise refused(folder, error) from error
+        # The one file that makes the folder whole, and the last.
         header["source"] = source
         header["seal"] = seal(header)
         write_json(folder / HEADER, header)
@@ -83,6 +85,7 @@ def _require_ours(folder: Path) -> None:
         raise InputError(f"{folder} is a file: name a folder, which is made")
     if not folder.is_dir() or (folder / HEADER).exists():
         return
+    # A name that was typed wrong must not cost anybody a file.
     for path in sorted(folder.iterdir()):
         if not MADE.fullmatch(path.name) and path.name != "owner.lock":
             raise InputError(f"{folder} holds {path.name}: name a folder that is empty or not there yet")
@@ -99,6 +102,7 @@ def _source(text: Text, reader: Tokenizer | None, found: Sequence[FoundFile]) ->
     """What a text is prepared from, as far as it is known without reading it."""
     listed = hashlib.sha256()
     for file in found:
+        # Enough to tell an edit by, and nothing is read.
         about = file.path.stat()
         listed.update(f"{file.key!r} {about.st_size} {about.st_mtime_ns}\n".encode("utf-8", "backslashreplace"))
     tokenizer = None
@@ -107,13 +111,14 @@ def _source(text: Text, reader: Tokenizer | None, found: Sequence[FoundFile]) ->
     return {"files": listed.hexdigest()[:16], "share": text.validation_share, "tokenizer": tokenizer}
 
 
-def _split(text: Text, found: Sequence[FoundFile], reader: Tokenizer | None) -> dict[str, list[_Piece]]:
+def _split(text: Text, found: Sequence[FoundFile], reader: Tokenizer | None) -> dict[str, list[_FilePart]]:
     """The pieces of both sides, as `Text.load` has them. Errors: `InputError`."""
+    # All files are read twice: where each goes depends on which of them are text.
     whole = []
     for file in found:
         size = _size_of_text(file)
         if size:
-            whole.append(_Piece(file.key, file.path, 0, size))
+            whole.append(_FilePart(file.key, file.path, 0, size))
     size = sum(piece.stop for piece in whole)
     if size < 2:
         raise InputError(
@@ -125,11 +130,11 @@ def _split(text: Text, found: Sequence[FoundFile], reader: Tokenizer | None) -> 
         # Mapped, since a few bytes of it are looked at.
         content = np.memmap(only.path, np.uint8, "r", shape=(only.stop,))
         cut = border(content, text.validation_share, whole_characters=reader is not None)
-        first = _Piece(only.key, only.path, 0, cut)
-        last = _Piece(only.key, only.path, cut, only.stop)
+        first = _FilePart(only.key, only.path, 0, cut)
+        last = _FilePart(only.key, only.path, cut, only.stop)
         return {"train": [first], "validation": [last]}
     chosen = held_out([piece.key for piece in whole], text.validation_share)
-    sides: dict[str, list[_Piece]] = {side: [] for side in SIDES}
+    sides: dict[str, list[_FilePart]] = {side: [] for side in SIDES}
     for index, piece in enumerate(whole):
         side = SIDES[index in chosen]
         sides[side].append(piece)
@@ -153,14 +158,18 @@ def _size_of_text(file: FoundFile) -> int:
     return size
 
 
-def _written(text: Text, reader: Tokenizer | None, sides: dict[str, list[_Piece]], folder: Path) -> dict[str, Any]:
+def _written(text: Text, reader: Tokenizer | None, sides: dict[str, list[_FilePart]], folder: Path) -> dict[str, Any]:
     """Writes both sides, and returns the header without its seal."""
-    vocabulary, separator, begin, suffix, name = SEPARATOR + 1, SEPARATOR, None, "", ""
+    vocabulary, separator = SEPARATOR + 1, SEPARATOR
+    begin = None
+    suffix, name = "", ""
     if reader is not None:
-        vocabulary, separator, begin = reader.vocabulary, reader.separator, reader.begin
+        vocabulary = reader.vocabulary
+        separator, begin = reader.separator, reader.begin
         suffix, name = f"-{reader.fingerprint}", reader.path.name
     # Two bytes a token where that is enough.
     width = np.promote_types(np.min_scalar_type(vocabulary - 1), np.uint16)
+    # The sides in order, as `Text` takes them into its fingerprint.
     digest = hashlib.sha256()
     columns: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -210,7 +219,7 @@ class _Side(ExitStack):
             self._columns["bytes"] = self._column("bytes", np.uint32)
         self._files = 0
 
-    def add(self, piece: _Piece, digest: Any) -> None:
+    def add(self, piece: _FilePart, digest: Any) -> None:
         """One file, encoded by itself; `digest` takes in what `Text` takes into its fingerprint."""
         if self._files:
             self._append(self._gap, np.zeros(len(self._gap)))
@@ -218,6 +227,7 @@ class _Side(ExitStack):
         start = tokens.count
         self._columns["starts"].append(np.array([start]))
         self._files += 1
+        # A name is bytes to the file system, and need not be text.
         key = piece.key.encode("utf-8", "surrogateescape")
         digest.update(f"{self._side} {len(key)} {piece.stop - piece.start}\n".encode() + key)
         for content in chunks(piece.path, piece.start, piece.stop):
@@ -243,7 +253,7 @@ class _Side(ExitStack):
         if "bytes" in self._columns:
             self._columns["bytes"].append(sizes)
 
-    def _encode(self, reader: Tokenizer, piece: _Piece) -> None:
+    def _encode(self, reader: Tokenizer, piece: _FilePart) -> None:
         text = Utf8File.open(piece.path, piece.key, piece.start, piece.stop)
         # Blocks may turn out to be too short, at the end of a long file: until then nothing is appended.
         with tempfile.SpooledTemporaryFile(SPOOL, dir=str(self._folder)) as spool:

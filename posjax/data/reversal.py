@@ -74,6 +74,7 @@ class Reversal:
 
         def row(index: int) -> Row:
             generator = rng(seed, "reversal", index)
+            # Several lengths with one static shape.
             count = int(generator.integers((most + 1) // 2, most + 1))
             return self._row(generator, length, count)
 
@@ -93,6 +94,7 @@ class Reversal:
 
     def _row(self, generator: np.random.Generator, length: int, count: int) -> Row:
         symbols = generator.integers(self.symbols, size=count, dtype=np.int32)
+        # 0 fills up on both sides: it is a symbol too, which `real` and the weights tell apart.
         backwards = symbols[::-1]
         source = np.zeros(length - 1, np.int32)
         source[:count] = symbols

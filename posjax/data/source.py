@@ -52,6 +52,7 @@ def target_row(tokens: np.ndarray, begin: int, end: int, length: int) -> Row:
     row["inputs"][0] = begin
     row["inputs"][1 : count + 1] = tokens
     row["targets"][:count] = tokens
+    # Where a target ends is foretold too, or nothing would stop a decoder.
     row["targets"][count] = end
     row["weights"] = (np.arange(length) <= count).astype(np.float32)
     return row

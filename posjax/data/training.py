@@ -8,10 +8,10 @@ from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import Documents
 from posjax.data.mixture import MixedDocuments, Mixture, mixed
 from posjax.data.packing import Packed, packed_rows
-from posjax.data.prepared import Tokens
+from posjax.data.prepared import StoredText
 from posjax.data.windows import training_windows
 
-TextData = StandardLibrary | Text | Tokens | Packed | Mixture
+TextData = StandardLibrary | Text | StoredText | Packed | Mixture
 """What has `vocabulary`, `reader()` and `load()`, whose documents are trained and measured on."""
 
 
@@ -25,6 +25,7 @@ def training_rows(documents: Documents, length: int, seed: int) -> grain.MapData
     ['inputs', 'positions', 'segments', 'targets', 'weights']
     """
     if isinstance(documents, MixedDocuments):
+        # The same seed for each, so that a part's rows are those of the part alone.
         parts = [training_rows(part, length, seed) for part in documents.parts]
         return mixed(parts, documents.weights, seed)
     if documents.packed:

@@ -46,6 +46,7 @@ class Utf8File:
         """Errors: `InputError` where the bytes are not UTF-8; the file is called `key` then."""
         marks = [(0, start)]
         characters = 0
+        # The beginning of a character whose end is in the next piece.
         left = b""
         for piece in chunks(path, start, stop):
             content = left + piece
@@ -67,6 +68,7 @@ class Utf8File:
             return ""
         first = bisect_right(self.marks, start, key=_characters_before) - 1
         last = bisect_right(self.marks, stop - 1, key=_characters_before)
+        # From the mark before to the mark behind: characters differ in size, and there is no other way to find one.
         skipped, begin = self.marks[first]
         _, end = self.marks[last]
         text = b"".join(chunks(self.path, begin, end)).decode()

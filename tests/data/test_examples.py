@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posjax.data import Batches, Labelled, Pairs
+from posjax.data import Batches, Labelled, TextPairs
 from posjax.errors import InputError
 from tests.data.tokenizers_of_tests import by_bytes, by_words
 
@@ -17,8 +17,8 @@ def written(folder: Path, text: str) -> str:
     return str(path)
 
 
-def pairs(folder: Path, **fields) -> Pairs:
-    return Pairs(written(folder, "\n".join(LINES) + "\n\r\n"), source_length=12, validation_share=0.3, **fields)
+def pairs(folder: Path, **fields) -> TextPairs:
+    return TextPairs(written(folder, "\n".join(LINES) + "\n\r\n"), source_length=12, validation_share=0.3, **fields)
 
 
 def labelled(folder: Path, **fields) -> Labelled:
@@ -109,7 +109,7 @@ WRONG = {
 def test_a_wrong_line_is_told_by_its_number(tmp_path, what):
     text, told = WRONG[what]
     path = written(tmp_path, text)
-    for data in (Pairs(path, source_length=9), Labelled(path)):
+    for data in (TextPairs(path, source_length=9), Labelled(path)):
         with pytest.raises(InputError, match=told) as refused:
             data.load().rows(8, 0)
         assert "\n" not in str(refused.value) and path in str(refused.value)
@@ -120,17 +120,17 @@ def test_mistakes_are_refused(tmp_path):
     with pytest.raises(InputError, match="one label 'a'"):
         Labelled(path).load()
     with pytest.raises(InputError, match="did you mean"):
-        Pairs(path[:-1], source_length=9).load()
+        TextPairs(path[:-1], source_length=9).load()
     with pytest.raises(InputError, match="no tokenizer"):
         Labelled(path, begin="<s>")
     with pytest.raises(InputError, match=r"validation_share=0\.0"):
         Labelled(path, validation_share=0.0)
     with pytest.raises(InputError, match="source_length=0"):
-        Pairs(path, source_length=0)
+        TextPairs(path, source_length=0)
     with pytest.raises(InputError, match="path=''"):
-        Pairs("", source_length=1)
+        TextPairs("", source_length=1)
     with pytest.raises(InputError, match="ask for 1 or more"):
-        Pairs(path, source_length=1).load().validation_rows(8, 0, 0)
+        TextPairs(path, source_length=1).load().validation_rows(8, 0, 0)
     spaces = written(tmp_path, "a\tonce\nb\t  \n")
     with pytest.raises(InputError, match="line 2 has a side without a token"):
         Labelled(spaces, tokenizer=str(by_words(tmp_path))).load()

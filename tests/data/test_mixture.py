@@ -4,7 +4,7 @@ import grain
 import numpy as np
 import pytest
 
-from posjax.data import Batches, Mixture, Packed, StandardLibrary, Text, Tokens, mixed, prepare, training_rows
+from posjax.data import Batches, Mixture, Packed, StandardLibrary, StoredText, Text, mixed, prepare, training_rows
 from posjax.data.mixture import MixtureSchedule
 from posjax.errors import InputError
 from tests.data.test_corpus import fill
@@ -65,7 +65,7 @@ def test_any_split_of_a_batch_is_the_batch(tmp_path):
     one, two = texts(tmp_path)
     prepare(two, tmp_path / "made")
     for packed in (False, True):
-        parts = [Packed(data) if packed else data for data in (one, Tokens(str(tmp_path / "made")))]
+        parts = [Packed(data) if packed else data for data in (one, StoredText(str(tmp_path / "made")))]
         rows = training_rows(Mixture(((parts[0], 1.0), (parts[1], 2.0))).load(), 8, 5)
         for step in (0, 7, 3, 10**9):
             whole = Batches(rows, 6).batch(step)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from posjax.data import SEPARATOR, Documents, Mixture, Needles, Packed, StandardLibrary, Text, Tokens, prepare
+from posjax.data import SEPARATOR, Documents, Mixture, Needles, Packed, StandardLibrary, StoredText, Text, prepare
 from posjax.data.packing import packed_rows
 from posjax.errors import InputError
 from tests.data.test_corpus import fill
@@ -102,7 +102,7 @@ def test_a_prepared_text_packs_as_the_text_itself(tmp_path, begin):
     source = fill(tmp_path / "story", {f"{n}.txt": b"It was old, and it stood. " * n for n in range(1, 9)})
     text = Text((str(source),), 0.3, str(by_bytes(tmp_path)), begin)
     prepare(text, tmp_path / "made")
-    ours, theirs = Packed(text).load(), Packed(Tokens(str(tmp_path / "made"))).load()
+    ours, theirs = Packed(text).load(), Packed(StoredText(str(tmp_path / "made"))).load()
     assert ours.describe() == theirs.describe() and ours.fingerprint.startswith("packed+")
     one, other = packed_rows(ours, 16, 0), packed_rows(theirs, 16, 0)
     number = ours.tokens.begin

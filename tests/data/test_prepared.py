@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from posjax.data import (
+    StoredText,
     Text,
-    Tokens,
     columns,
     prepare,
     prepared,
@@ -77,8 +77,8 @@ def test_a_prepared_text_is_read_as_the_text_itself(tmp_path, kind, single):
         text = Text((str(source),), 0.3, reader, start)
         made = tmp_path / f"made {start}"
         prepare(text, made)
-        assert Tokens(str(made)).vocabulary == text.vocabulary
-        same(text.load(), Tokens(str(made)).load(), length=11)
+        assert StoredText(str(made)).vocabulary == text.vocabulary
+        same(text.load(), StoredText(str(made)).load(), length=11)
         assert len(list(made.glob("train-tokens-*.bin"))) > 1
 
 
@@ -89,7 +89,7 @@ def test_blocks_that_differ_begin_a_file_anew(tmp_path):
     reader = text.reader()
     assert reader is not None and None in list(reader.blocks("x" * 700))
     prepare(text, tmp_path / "made")
-    same(text.load(), Tokens(str(tmp_path / "made")).load(), length=1)
+    same(text.load(), StoredText(str(tmp_path / "made")).load(), length=1)
 
 
 def test_the_tokenizer_goes_with_the_folder(tmp_path):
@@ -97,10 +97,10 @@ def test_the_tokenizer_goes_with_the_folder(tmp_path):
     text = Text((str(story(tmp_path / "story")),), 0.3, str(path), "<s>")
     prepare(text, tmp_path / "made")
     path.unlink()
-    reader = Tokens(str(tmp_path / "made")).reader()
+    reader = StoredText(str(tmp_path / "made")).reader()
     assert reader is not None and reader.decode(reader.encode("It was")[0]) == "It was"
     prepare(Text((str(tmp_path / "story"),)), tmp_path / "bytes")
-    assert Tokens(str(tmp_path / "bytes")).reader() is None
+    assert StoredText(str(tmp_path / "bytes")).reader() is None
 
 
 def made_of(tmp_path: Path) -> Path:
@@ -150,7 +150,7 @@ def test_damage_is_told_in_one_line_and_never_read(tmp_path, what):
     name, damage, told = DAMAGE[what]
     damage(made / name)
     with pytest.raises(InputError, match=told) as refused:
-        documents = Tokens(str(made)).load()
+        documents = StoredText(str(made)).load()
         windows = training_windows(documents, 50, 0)
         for index in range(400):
             windows[index]
@@ -163,12 +163,12 @@ def test_a_changed_tokenizer_is_refused(tmp_path):
     prepare(text, tmp_path / "made")
     flip(tmp_path / "made/tokenizer.json")
     with pytest.raises(InputError, match="not what was prepared"):
-        Tokens(str(tmp_path / "made")).load()
+        StoredText(str(tmp_path / "made")).load()
 
 
 def test_a_shard_that_is_cut_off_while_it_is_read_is_told(tmp_path):
     made = made_of(tmp_path)
-    windows = training_windows(Tokens(str(made)).load(), 600, 0)
+    windows = training_windows(StoredText(str(made)).load(), 600, 0)
     os.truncate(made / "train-tokens-001.bin", 0)
     with pytest.raises(InputError, match="not what was prepared"):
         for index in range(100):
@@ -222,13 +222,13 @@ def test_a_preparation_killed_anywhere_leaves_nothing_that_looks_whole(tmp_path,
         with pytest.raises(KeyboardInterrupt):
             prepare(text, tmp_path / "made")
         with pytest.raises(InputError, match="being prepared, or that was interrupted"):
-            Tokens(str(tmp_path / "made")).load()
+            StoredText(str(tmp_path / "made")).load()
     monkeypatch.setattr(columns.ColumnWriter, "_write", write)
     # What a larger text has left behind goes too.
     fill(tmp_path / "made", {"train-tokens-099.bin": b"old"})
     prepare(text, tmp_path / "made")
     assert not (tmp_path / "made/train-tokens-099.bin").exists()
-    same(text.load(), Tokens(str(tmp_path / "made")).load(), length=11)
+    same(text.load(), StoredText(str(tmp_path / "made")).load(), length=11)
 
 
 def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
@@ -272,11 +272,11 @@ def test_characters_are_found_by_their_number(tmp_path):
 def test_mistakes_are_refused(tmp_path):
     with pytest.raises(InputError, match="did you mean"):
         (tmp_path / "folder").mkdir()
-        Tokens(str(tmp_path / "foldr")).load()
+        StoredText(str(tmp_path / "foldr")).load()
     with pytest.raises(InputError, match="2 or more are needed"):
         prepare(Text((str(fill(tmp_path / "none", {"a.txt": b"a", "b": b"\0"})),)), tmp_path / "made")
-    with pytest.raises(InputError, match="Tokens got folder=''"):
-        Tokens("")
+    with pytest.raises(InputError, match="StoredText got folder=''"):
+        StoredText("")
     named = fill(tmp_path / "none", {"b": b"\0"}) / "b"
     with pytest.raises(InputError, match="is binary"):
         prepare(Text((str(named),)), tmp_path / "made")
@@ -286,6 +286,6 @@ def test_opening_reads_no_token(tmp_path, monkeypatch):
     made = made_of(tmp_path)
     read, original = [], columns._part
     monkeypatch.setattr(columns, "_part", lambda path, *at: read.append(path.name) or original(path, *at))
-    documents = Tokens(str(made)).load()
+    documents = StoredText(str(made)).load()
     training_windows(documents, 11, 0)
     assert {name.rpartition("-")[0] for name in read} == {"train-starts", "validation-starts"}

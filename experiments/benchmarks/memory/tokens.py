@@ -20,7 +20,7 @@ from experiments import cli
 from experiments.benchmarks.common.machine import machine
 from experiments.benchmarks.common.pages import command_line, folders
 from experiments.benchmarks.memory.text import MB, spawned_peak, write_text
-from posjax.data import Batches, Tokens, training_rows
+from posjax.data import Batches, StoredText, training_rows
 from posjax.errors import InputError
 from posjax.files import write_json
 
@@ -31,7 +31,7 @@ LENGTH, ROWS = 1024, 16
 """Of the batches that are read."""
 PEAKS = ("prepared", "opened", "read", "run")
 CONFIG = """from posjax import Rope
-from posjax.data import Tokens
+from posjax.data import StoredText
 from posjax.evaluation import Extrapolation
 from posjax.models import decoder
 from posjax.runs import Experiment, Run
@@ -42,7 +42,7 @@ EVALUATION = Extrapolation(multiples=(1, 2, 4), windows=16)
 
 
 def experiment():
-    run = Run("rope", "RoPE", MODEL, Tokens({path!r}), Train(steps=4), EVALUATION)
+    run = Run("rope", "RoPE", MODEL, StoredText({path!r}), Train(steps=4), EVALUATION)
     return Experiment("Memory", "How much?", (run,))
 """
 
@@ -63,6 +63,7 @@ class TokensMemoryOptions:
 
 def resident_peak() -> int:
     """Bytes of resident memory at the peak of this process, without what its parent had."""
+    # Not getrusage, which on Linux counts what the parent had when it began this process.
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             _, kib, _ = line.split()
@@ -73,11 +74,12 @@ def resident_peak() -> int:
 def read(folder: Path, batches: int) -> None:
     """Prints the seconds to the first batch, and the peaks at that point and after all batches."""
     began = time.perf_counter()
-    rows = training_rows(Tokens(str(folder)).load(), LENGTH, seed=0)
+    rows = training_rows(StoredText(str(folder)).load(), LENGTH, seed=0)
     cut = Batches(rows, ROWS)
     cut.batch(0)
     seconds = time.perf_counter() - began
     opened = resident_peak()
+    # As many as make a leak of a page a row visible.
     for step in range(1, batches):
         cut.batch(step)
     print(seconds, opened, resident_peak())
@@ -91,6 +93,7 @@ def measured(folder: Path, size: int, batches: int) -> dict[str, float]:
     command = ["experiments.prepare", str(folder / "text"), "--to", str(made)]
     row["prepared"] = spawned_peak(command)
     arguments = ["--reads", str(made), "--batches", str(batches)]
+    # A process of its own for each point: memory that was taken once is seldom given back.
     child = subprocess.run([sys.executable, "-m", PROGRAM, *arguments], capture_output=True, text=True, check=True)
     seconds, opened, after = child.stdout.split()
     row |= {"first_batch_s": float(seconds), "opened": int(opened), "read": int(after)}
@@ -98,6 +101,12 @@ def measured(folder: Path, size: int, batches: int) -> dict[str, float]:
     config.write_text(CONFIG.format(path=str(made)))
     row["run"] = spawned_peak(["experiments.run", str(config), "--work", str(folder / "work")])
     return row
+
+
+def _say(row: dict[str, float]) -> None:
+    each = [f"{point} {row[point] / MB:,.0f} MB" for point in PEAKS]
+    peaks = ", ".join(each)
+    print(f"{row['bytes']:,} bytes of text: {peaks}; first batch {row['first_batch_s']:.2f} s")
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -110,8 +119,8 @@ def command(arguments: Sequence[str]) -> None:
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measured(Path(folder), megabytes * MB, options.batches))
-        told = [f"{point} {rows[-1][point] / MB:,.0f} MB" for point in PEAKS]
-        print(f"{rows[-1]['bytes']:,} bytes of text: {', '.join(told)}; first batch {rows[-1]['first_batch_s']:.2f} s")
+        _say(rows[-1])
+    # Against a text that is next to nothing: the interpreter and JAX take most.
     more = [row[point] - rows[0][point] for row in rows[1:] for point in PEAKS]
     met = max(more, default=0) <= REACH * MB
     print(f"to reach: {REACH} MB more than the smallest; {met=}")
