@@ -33,8 +33,9 @@ class Labelled:
     Blank lines are passed over; the split and the tokens are as of `TextPairs`, and `begin` as of `Text`. A label is
     any text, and its class is its place among all labels of the file in order.
 
-    Rows of `load().rows(length, seed)` are `{"inputs": int32[length], "positions": int32[length], "classes": int32}`,
-    where positions count from 0 and are -1 behind the text's end.
+    Rows of `load().rows(length, seed)` are `{"inputs": int32[length], "positions": int32[length], "segments":
+    int32[length], "classes": int32}`. Positions count from 0 and segments are 1; behind the text's end they are -1 and
+    0, so that nothing there is seen by a model that looks both ways.
 
     Errors: `InputError` as `TextPairs`, and by `load` and `classes` for fewer than two labels.
 
@@ -106,7 +107,13 @@ class Labelled:
         inputs = np.zeros(length, np.int32)
         inputs[:size] = example.second
         places = np.arange(length, dtype=np.int32)
-        return {"inputs": inputs, "positions": np.where(places < size, places, -1), "classes": example.first}
+        real = places < size
+        return {
+            "inputs": inputs,
+            "positions": np.where(real, places, -1),
+            "segments": real.astype(np.int32),
+            "classes": example.first,
+        }
 
 
 def _label(line: TsvLine) -> str:

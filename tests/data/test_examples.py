@@ -71,6 +71,7 @@ def test_labels_are_classes_in_order(tmp_path):
     data = labelled(tmp_path)
     assert data.classes == ("bad", "good")
     rows = data.load().validation_rows(10, 9, 0)
+    np.testing.assert_array_equal(rows["segments"], rows["positions"] >= 0)
     assert rows["classes"].shape == (9,) and rows["classes"].dtype == np.int32
     for tokens, positions, number in zip(rows["inputs"], rows["positions"], rows["classes"], strict=True):
         size = int((positions >= 0).sum())
