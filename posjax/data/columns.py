@@ -130,6 +130,7 @@ class Column:
         last = (stop * width - 1) // BLOCK
         content = b"".join(self._blocks(first, last + 1))
         values = np.frombuffer(content, self.dtype)
+        # The first block begins before the slice does.
         skipped = first * BLOCK // width
         return values[start - skipped : stop - skipped]
 

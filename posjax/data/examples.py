@@ -61,6 +61,7 @@ class Examples:
         """
         if count < 1:
             raise InputError(f"{count} validation rows were asked for: ask for 1 or more")
+        # Drawn, since neighbours in a file are often alike.
         order = Shuffled(len(self.validation), seed, "validation-example")
         return stacked([self.row(self.validation[order[index]], length) for index in range(count)])
 

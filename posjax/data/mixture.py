@@ -70,6 +70,7 @@ class Mixture:
         told = [f"{documents.fingerprint} {weight!r}" for documents, weight in zip(loaded, weights, strict=True)]
         # With the weights: other shares train another model.
         digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+        # Of one kind, as was just held: the first one's separator and size are those of all.
         together = [documents.tokens for documents in loaded]
         tokens = replace(
             together[0],

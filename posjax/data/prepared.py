@@ -159,6 +159,7 @@ class StoredFiles(Sequence[StoredFile]):
         if not 0 <= index < len(self):
             # How Python's own loop over a sequence learns of its end.
             raise IndexError(index)
+        # The end of the last one is kept too, as the start of a file behind it.
         start, after = self.starts[index : index + 2]
         return StoredFile(self.column, int(start), int(after) - self.gap)
 

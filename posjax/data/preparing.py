@@ -254,6 +254,7 @@ class _Side(ExitStack):
             self._columns["bytes"].append(sizes)
 
     def _encode(self, reader: Tokenizer, piece: _FilePart) -> None:
+        # By characters, since a tokenizer's blocks are of these.
         text = Utf8File.open(piece.path, piece.key, piece.start, piece.stop)
         # Blocks may turn out to be too short, at the end of a long file: until then nothing is appended.
         with tempfile.SpooledTemporaryFile(SPOOL, dir=str(self._folder)) as spool:

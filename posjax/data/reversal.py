@@ -90,6 +90,7 @@ class Reversal:
         if count < 1:
             raise InputError(f"{count} rows of queries were asked for: ask for 1 or more")
         generators = (rng(seed, "reversal-query", index) for index in range(count))
+        # All of one length: what is measured is how far a model reaches.
         return stacked([self._row(generator, length, length - 1) for generator in generators])
 
     def _row(self, generator: np.random.Generator, length: int, count: int) -> Row:

@@ -50,7 +50,8 @@ def test_an_untrained_model_guesses_blindly():
         objective.require(architecture)
         batch = batch_of(rows)
         value = objective.total(build(architecture, vocabulary, 0), batch, KEY) / objective.weight(batch)
-        assert abs(float(value) - np.log(vocabulary)) < 0.3, objective
+        # Logits of a random model have a variance of about 1, which costs half a nat.
+        assert abs(float(value) - np.log(vocabulary)) < 1, objective
 
 
 @pytest.mark.exhaustive
