@@ -140,7 +140,18 @@ def test_the_list_of_a_sweep_is_a_command_for_each_run(shell, home):
 
 
 def test_a_sweep_goes_on_where_it_was_and_past_what_diverges(shell, home):
-    few = ("--train.steps", "2", "--evaluation.windows", "1", "--evaluation.multiples", "1", "--only", "alibi")
+    few = (
+        "--train.steps",
+        "2",
+        "--train.skips",
+        "1",
+        "--evaluation.windows",
+        "1",
+        "--evaluation.multiples",
+        "1",
+        "--only",
+        "alibi",
+    )
     sweep = ("--sweep", RATE, "1e-2,1e30")
     first, *_ = shell("run", "tiny.py", *few, *sweep, "--list").out.splitlines()
     # As a cluster would: one of the commands alone, then all of it.
