@@ -15,6 +15,7 @@ from optax.contrib import muon
 from posjax import Learned, identity
 from posjax.errors import InputError
 from posjax.models import Compute, build
+from posjax.models.folding import fold, unfold
 from posjax.training import Adafactor, AdamW, Constant, Cosine, Lion, Muon
 from tests.training.tiny import batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
@@ -178,6 +179,27 @@ def test_state_of_a_parameter_s_shape_has_its_path(optimizer, moments):
             wanted = 1 if "'blocks'" in name and "'kernel'" in name else 2
         # Beside it Adafactor has two places for the sums that it does not keep here.
         assert held == wanted and all(math.prod(shape) == 1 for shape in shapes if shape != parameter.shape), name
+
+
+@pytest.mark.parametrize("optimizer", [*EVERY, Adafactor(factor_from=8)], ids=repr)
+def test_layers_that_are_held_as_one_move_as_they_do_apart(optimizer):
+    looped = Compute(scan=True)
+    apart, held = (build(decoder(Learned(8), layers=3), 11, 0, looped) for _ in range(2))
+    moved = []
+    for params in (nnx.state(apart), nnx.state(fold(held))):
+        # Of each number by itself, and so the same however the layers lie; each layer's is of another size.
+        gradient = jax.tree.map(lambda x: jnp.sin(7 * x) * (x + 0.1), params)
+        transform = optimizer.build(5)
+        state = transform.init(params)
+        for _ in range(2):
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = transform.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        moved.append(params)
+    nnx.update(held, moved[1])
+    one_by_one = nnx.state(unfold(held))
+    for mine, plain in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(moved[0]), strict=True):
+        np.testing.assert_allclose(mine, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_a_factored_kernel_keeps_a_row_and_a_column():

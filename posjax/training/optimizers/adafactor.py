@@ -10,7 +10,7 @@ import optax
 
 from posjax.fields import Above, AtLeast
 from posjax.training.optimizers.base import LearningRate, Optimizer
-from posjax.training.optimizers.matrices import as_matrix
+from posjax.training.optimizers.matrices import as_matrix, each, stacked
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Adafactor(Optimizer):
             multiply_by_parameter_scale=self.relative,
             clipping_threshold=self.threshold,
         )
-        return self._of_matrices(adafactor)
+        return _by_layer(self._of_matrices(adafactor))
 
     def _of_matrices(self, inner: optax.GradientTransformation) -> optax.GradientTransformation:
         """A transformation that sees kernels as the matrices that they multiply by.
@@ -71,3 +71,34 @@ class Adafactor(Optimizer):
             return matrix
 
         return jax.tree_util.tree_map_with_path(seen, params)
+
+
+def _by_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transformation that sees layers which are held as one as the layers that they are.
+
+    Its sizes are those of a parameter: over all layers together they would be other ones.
+    """
+
+    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        return inner.update(updates, state, params)
+
+    each_layer = optax.GradientTransformation(jax.vmap(inner.init), jax.vmap(update))
+    both = optax.partition({"layers": each_layer, "one": inner}, _labels)
+
+    def chosen(params: Any) -> optax.GradientTransformation:
+        # Nothing can be mapped over where no layer is held with others.
+        if stacked(params):
+            return both
+        return inner
+
+    def init(params: Any) -> Any:
+        return chosen(params).init(params)
+
+    def change(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return chosen(updates).update(updates, state, params)
+
+    return optax.GradientTransformation(init, change)
+
+
+def _labels(params: Any) -> Any:
+    return each(lambda path, parameter, layers: ("one", "layers")[layers], params)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 
 def norm(gradients: Any) -> jax.Array:
@@ -15,7 +17,7 @@ def norm(gradients: Any) -> jax.Array:
     A sum rounds by the axes that it runs over: so a norm, and a run that it clips, is the same whether a kernel keeps
     heads and their channels apart or not.
     """
-    return optax.tree.norm(jax.tree_util.tree_map_with_path(as_matrix, gradients))
+    return optax.tree.norm(each(as_matrix, gradients))
 
 
 def clip(largest: float) -> optax.GradientTransformation:
@@ -29,20 +31,45 @@ def clip(largest: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.init_empty_state, update)
 
 
-def as_matrix(path: Any, kernel: jax.Array) -> jax.Array:
-    """A kernel of more than two axes as the matrix that it multiplies by; others as they are."""
-    if kernel.ndim <= 2:
+def each(change: Callable[[Any, jax.Array, int], Any], params: Any) -> Any:
+    """Maps over parameters by path, value, and how many leading axes count layers that are held as one: 0 or 1."""
+    held = stacked(params)
+
+    def changed(path: Any, parameter: jax.Array) -> Any:
+        # A variable's value lies one step below the variable.
+        return change(path, parameter, int(path[:-1] in held))
+
+    return jax.tree_util.tree_map_with_path(changed, params)
+
+
+def stacked(params: Any) -> set[Any]:
+    """The paths of those variables that hold many layers as one, as their letters say."""
+    found = set()
+    for path, part in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_variable):
+        if _is_variable(part) and (part.get_metadata().get("letters") or "").startswith("L"):
+            found.add(path)
+    return found
+
+
+def _is_variable(part: Any) -> bool:
+    return isinstance(part, nnx.Variable)
+
+
+def as_matrix(path: Any, kernel: jax.Array, layers: int = 0) -> jax.Array:
+    """A kernel of more than two axes as the matrix that it multiplies by; others as they are. Axes of layers stay."""
+    if kernel.ndim - layers <= 2:
         return kernel
+    before, own = kernel.shape[:layers], kernel.shape[layers:]
     # What leads back to the stream ends in its axis, and all others begin with it.
     if _leads_back(path):
-        return kernel.reshape(-1, kernel.shape[-1])
-    return kernel.reshape(kernel.shape[0], -1)
+        return kernel.reshape(*before, -1, own[-1])
+    return kernel.reshape(*before, own[0], -1)
 
 
-def matrix_axes(path: Any, kernel: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def matrix_axes(path: Any, kernel: jax.Array, layers: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Which axes of a kernel are the rows of that matrix, which it sums over, and which its columns."""
     # The same split as `as_matrix`, for who reshapes by itself.
-    axes = tuple(range(kernel.ndim))
+    axes = tuple(range(layers, kernel.ndim))
     if _leads_back(path):
         return axes[:-1], axes[-1:]
     return axes[:1], axes[1:]
@@ -55,11 +82,11 @@ def _leads_back(path: Any) -> bool:
 def decaying(params: Any) -> Any:
     """For each parameter whether it is pulled to zero: maps and tables are."""
 
-    def decays(path: Any, parameter: jax.Array) -> bool:
+    def decays(path: Any, parameter: jax.Array, layers: int) -> bool:
         # Scales of norms and biases have a size of their own, also where they have one for each head and channel.
-        return parameter.ndim >= 2 and not _names(path) & {"scale", "bias"}
+        return parameter.ndim - layers >= 2 and not _names(path) & {"scale", "bias"}
 
-    return jax.tree_util.tree_map_with_path(decays, params)
+    return each(decays, params)
 
 
 def is_hidden(path: Any) -> bool:

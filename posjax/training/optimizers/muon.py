@@ -11,7 +11,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from posjax.fields import Above, AtLeast
 from posjax.training.optimizers.base import Optimizer
-from posjax.training.optimizers.matrices import decaying, is_hidden, matrix_axes
+from posjax.training.optimizers.matrices import decaying, each, is_hidden, matrix_axes
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def _labels(params: Any) -> Any:
 def _dimensions(kernels: Any) -> Any:
     """Of each kernel, the axes that its matrix sums over and those that it makes."""
 
-    def dimensions(path: Any, kernel: jax.Array) -> MuonDimensionNumbers:
+    def dimensions(path: Any, kernel: jax.Array, layers: int) -> MuonDimensionNumbers:
         # Told and not reshaped, so that the moment keeps the kernel's own shape and place.
-        rows, columns = matrix_axes(path, kernel)
+        rows, columns = matrix_axes(path, kernel, layers)
         return MuonDimensionNumbers(rows, columns)
 
-    return jax.tree_util.tree_map_with_path(dimensions, kernels)
+    return each(dimensions, kernels)
