@@ -80,6 +80,7 @@ def expanded(run: Run, axes: Sequence[Axis], override: Override) -> tuple[list[R
         words: list[str] = []
         for axis, value in zip(axes, values, strict=True):
             words += [axis.option, *value]
+        # All at once: a field may be there by the kind that another axis chooses.
         changed, unknown = override(run, words)
         unknown_to_all = in_both(unknown_to_all, set(unknown))
         one = _named(changed, [axis for axis in axes if axis.option not in unknown])

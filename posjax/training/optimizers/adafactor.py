@@ -79,7 +79,8 @@ def _by_layer(inner: optax.GradientTransformation) -> optax.GradientTransformati
     Its sizes are those of a parameter: over all layers together they would be other ones.
     """
 
-    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        # By position, which is what is mapped over.
         return inner.update(updates, state, params)
 
     each_layer = optax.GradientTransformation(jax.vmap(inner.init), jax.vmap(update))

@@ -44,6 +44,7 @@ def each(change: Callable[[Any, jax.Array, int], Any], params: Any) -> Any:
 
 def stacked(params: Any) -> set[Any]:
     """The paths of those variables that hold many layers as one, as their letters say."""
+    # By letters and not by shape: three axes are a map of heads as well.
     found = set()
     for path, part in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_variable):
         if _is_variable(part) and (part.get_metadata().get("letters") or "").startswith("L"):
@@ -59,6 +60,7 @@ def as_matrix(path: Any, kernel: jax.Array, layers: int = 0) -> jax.Array:
     """A kernel of more than two axes as the matrix that it multiplies by; others as they are. Axes of layers stay."""
     if kernel.ndim - layers <= 2:
         return kernel
+    # Each layer's matrix is one of its own.
     before, own = kernel.shape[:layers], kernel.shape[layers:]
     # What leads back to the stream ends in its axis, and all others begin with it.
     if _leads_back(path):
