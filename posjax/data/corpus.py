@@ -94,6 +94,8 @@ class Text:
     tokenizer has it, such as "<s>": it begins each file and each window. Without it one token of our own, behind the
     tokenizer's, stands between two files. Losses are in nats per byte either way, so that vocabularies compare.
 
+    All of it is held in memory: what is larger is prepared once, and read by `StoredText`.
+
     Errors: `InputError` if there are no paths, the share lies outside, or there is a `begin` and no tokenizer; by
     `load`, if a path is missing, a file that was named is unreadable or binary, there is nothing to split, or a file
     is not UTF-8 and a tokenizer is to read it; by `load` and `vocabulary`, what `read_tokenizer` raises.

@@ -96,6 +96,7 @@ def held_out(keys: Sequence[str], share: float) -> set[int]:
 
 def border(content: ByteArray, share: float, whole_characters: bool) -> int:
     """Where the only file is cut in two; neither side stays empty, of bytes or of `whole_characters`."""
+    # From the end: what is written last is what a model has not seen.
     wanted = round(share * len(content))
     most = len(content) - 1
     cut = len(content) - min(max(wanted, 1), most)

@@ -25,6 +25,7 @@ class Shuffled:
     purpose: str
 
     def __getitem__(self, place: int) -> int:
+        # Each epoch is drawn by its own number, so that none before it has to be gone through.
         epoch, within = divmod(place, self.count)
         generator = rng(self.seed, self.purpose, epoch)
         # Grain takes a seed of 32 bits, while a run's may be any number.

@@ -179,6 +179,7 @@ def _written(text: Text, reader: Tokenizer | None, sides: dict[str, list[_FilePa
                 writer.add(piece, digest)
             columns |= writer.close()
         counts[side] = writer.of_text
+    # In the words in which `Text` describes itself, so that reports of both are one.
     sizes: dict[str, str | int] = {}
     for side, pieces in sides.items():
         sizes[f"{side}_bytes"] = sum(piece.stop - piece.start for piece in pieces)

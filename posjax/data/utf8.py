@@ -21,6 +21,7 @@ def chunks(path: Path, start: int, stop: int) -> Iterator[bytes]:
             file.seek(start)
             while done < stop:
                 piece = file.read(min(CHUNK, stop - done))
+                # What is appended meanwhile is not read; what is cut off is missed below.
                 if not piece:
                     break
                 done += len(piece)
