@@ -293,20 +293,16 @@ class Transformer(nnx.Module):
         if memory is not None:
             stream = memory.stream
         blocks = self.blocks[name]
-        stack = self.architecture.stacks[name]
         # Split for all layers at once, so that a loop over them draws what layers one by one do.
         keys = None
         if key is not None and self.architecture.dropout.drops:
-            keys = jax.random.split(key, stack.layers)
+            keys = jax.random.split(key, self.architecture.stacks[name].layers)
         # With a cache or a probe nothing is trained, and each layer gives more than its stream.
-        if self.folded and (cache is not None or probe is not None):
+        plain = cache is None and probe is None
+        if self.folded and not plain:
             raise InputError("the model's layers are stacked for training: unfold(model) has each of them again")
-        if self.folded:
-            turns = stacked(blocks, dict(self.folded)[name])
-            x_BTD = through(turns, x_BTD, Training(prepared, stream, keys), self.compute)
-            return self._normed(name, x_BTD, prepared), None, []
-        if self.compute.loops and cache is None and probe is None:
-            x_BTD = looped(blocks, x_BTD, Training(prepared, stream, keys), len(stack.pattern), self.compute)
+        if self.folded or (self.compute.loops and plain):
+            x_BTD = self._looped(name, x_BTD, Training(prepared, stream, keys))
             return self._normed(name, x_BTD, prepared), None, []
         seen, layers = [], []
         for i, block in enumerate(blocks):
@@ -323,6 +319,14 @@ class Transformer(nnx.Module):
         if cache is not None:
             cache = cache.extended(tuple(layers), prepared.tokens.queries, prepared.tokens.k_positions)
         return self._normed(name, x_BTD, prepared), cache, seen
+
+    def _looped(self, name: StackName, x_BTD: jax.Array, given: Training) -> jax.Array:
+        """The stream after the layers of a stack, by a loop over those that are alike."""
+        blocks = self.blocks[name]
+        if self.folded:
+            return through(stacked(blocks, dict(self.folded)[name]), x_BTD, given, self.compute)
+        pattern = self.architecture.stacks[name].pattern
+        return looped(blocks, x_BTD, given, len(pattern), self.compute)
 
     def _normed(self, name: StackName, x_BTD: jax.Array, prepared: PreparedLayers) -> jax.Array:
         if name not in self.norms:
