@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-from flax import nnx
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -31,11 +29,9 @@ from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
 from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
-from posjax.models import build
-from posjax.models.parts import sizes
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
-from posjax.training import Train, launch
+from posjax.training import Train, launch, speed
 
 
 @dataclass(frozen=True)
@@ -345,37 +341,13 @@ def tokens(run: Run) -> int:
 
 def work(run: Run) -> float:
     """The floating-point operations of training, in units of 1e12."""
-    model = run.model
-    stack = model.main_stack
-    channels = 0
-    for attention in stack.attentions():
-        heads, _, size = sizes(attention, model.width)
-        channels += heads * size
-    turns = stack.layers / len(stack.pattern)
-    # Six operations a parameter and token, and twelve a layer, channel and key that attention sees on average.
-    attending = 6 * turns * channels * run.train.length
-    return tokens(run) * (6 * multiplied(run) + attending) / 1e12
+    each = speed.operations(run.model, run.data.vocabulary, run.train.length)
+    return tokens(run) * each / 1e12
 
 
 def parameters(run: Run) -> int:
     """The number of trained numbers, from shapes alone."""
-    return sum(_sizes(run).values())
-
-
-def multiplied(run: Run) -> int:
-    """Of these, how many are factors of matrix products: rows of a table are looked up, which costs no product."""
-    counts = _sizes(run)
-    counts.pop("encodings", None)
-    # A tied table is the last layer's matrix too.
-    if not run.model.output.tied:
-        counts.pop("embedding")
-    return sum(counts.values())
-
-
-def _sizes(run: Run) -> dict[str, int]:
-    """The trained numbers in each part of a model, by its name."""
-    state = jax.eval_shape(lambda: nnx.state(build(run.model, run.data.vocabulary, 0)))
-    return {str(name): sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in state.items()}
+    return sum(speed.trained(run.model, run.data.vocabulary).values())
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ def _flat(told: dict[str, Any]) -> dict[str, Any]:
         flat["devices"] = len(told["devices"])
     for name in ("versions", "flags"):
         flat |= told.get(name) or {}
+    if "mesh" in told:
+        # Axes of one device split nothing.
+        flat["mesh"] = {axis: size for axis, size in told["mesh"].items() if size > 1}
     for name in ("device_kind", "backend", "commit"):
         if name in told:
             flat[name] = told[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ from posjax.files import REMEDY, json_bytes, read_json, require_owned, write_jso
 from posjax.identity import differences, fingerprint, tree
 from posjax.surroundings import changes
 from posjax.training import begun
+
+HOW = re.compile(r"train\.(stages\.\d+\.train\.)?(devices|log_every|sinks|profile|check)\b")
+"""Where configs may differ and a run be the same: how it is computed and shown, and not what."""
 
 BEFORE = "results_before"
 """Under which name a manifest keeps the fingerprint of results that are being replaced."""
@@ -64,7 +68,8 @@ def hold(run: RunConfiguration, folder: Path) -> dict[str, Any]:
     kept = read_json(path)
     if not {"config_tree", "corpus"} <= set(kept):
         raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
-    _refuse_another(folder, differences(kept["config_tree"], run))
+    different = [line for line in differences(kept["config_tree"], run) if not HOW.match(line)]
+    _refuse_another(folder, different)
     # The text is not compared here: to use a trained model nobody needs to have it.
     return kept
 

@@ -48,7 +48,7 @@ def test_a_folder_is_claimed_by_writing_what_repeats_the_run(tmp_path, mine):
     assert found["config_tree"] == json.loads(json.dumps(tree(mine)))
     assert found["versions"]["jax"] == jax.__version__ and set(PACKAGES) < set(found["versions"])
     assert found["versions"]["python"].startswith("3.")
-    assert found["devices"] == [str(jax.devices()[0])] and found["mesh"] == {"data": 1}
+    assert found["devices"] == [str(jax.devices()[0])] and found["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1, "context": 1}
     assert found["device_kind"] == "cpu" and found["backend"] == "chunked"
     assert found["attention"].startswith("chunked, for float32 on cpu") and "bias: " in found["attention"]
     assert found["corpus"] == material
@@ -96,7 +96,7 @@ def test_another_config_is_refused_and_nothing_is_changed(tmp_path, mine, change
 
 def test_many_differences_are_counted(tmp_path, mine):
     workfolder.claim(mine, tmp_path / "run", fingerprint(mine))
-    other = replace(mine, seed=1, train=replace(mine.train, steps=1, batch=8, length=4, log_every=1))
+    other = replace(mine, seed=1, train=replace(mine.train, steps=1, batch=8, length=4, accumulate=2))
     with pytest.raises(InputError, match="and 2 more"):
         workfolder.hold(other, tmp_path / "run")
 

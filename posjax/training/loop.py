@@ -28,6 +28,7 @@ from posjax.training.mesh import load
 from posjax.training.metrics import Metrics, NoMetrics
 from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
+from posjax.training.speed import Pace, Tracing, operations, peak
 from posjax.training.step import ASKED, State, Trainer
 
 
@@ -52,6 +53,7 @@ def fit(
     """
     mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
     with owned_by_first(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
+        pace = Pace()
         found = checkpoints.restore(trainer.abstract())
         done = found.step
         state = found.state
@@ -71,7 +73,7 @@ def fit(
             _metrics(folder / "metrics.jsonl", done, train, mine) as metrics,
             Interrupts() as interrupts,
         ):
-            session = _Session(train, trainer, checkpoints, metrics, progress, interrupts)
+            session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace)
             state = session.to_the_end(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
         if session.asked():
@@ -116,6 +118,7 @@ class _Session:
     metrics: Metrics | NoMetrics
     progress: TrainingProgress
     interrupts: Interrupts
+    pace: Pace
     skipped: int = 0
     """How many steps in a row changed nothing, up to the last that was reported."""
     told: Any = False
@@ -127,12 +130,18 @@ class _Session:
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
         together = jax.process_count() > 1
+        tracing = Tracing(train.profile, self.checkpoints.folder.with_name("profile"))
+        self.pace.mark("the state")
         for step in range(done + 1, train.steps + 1):
             # Batches count from 0 and depend on nothing else, so that a run which goes on reads what it would have.
+            tracing.before(step)
             batch = load(batches, step - 1, self.trainer.mesh)
+            self.pace.mark("the batch")
             if together:
                 batch[ASKED] = flags(self.trainer.mesh, self.interrupts.asked)
             state, metrics = advance(state, batch)
+            self.pace.mark("compiling")
+            tracing.after(step, metrics)
             waiting.append((step, metrics))
             # Read once a step: what is asked for later is for the next step to see.
             asked = self.asked()
@@ -152,7 +161,14 @@ class _Session:
             if asked:
                 self.checkpoints.wait()
                 raise Stopped(_stopped(step, train.steps))
+        # Most of the first step's time is compiling, which is told apart.
+        self._tell_pace(train.steps - done)
         return state
+
+    def _tell_pace(self, steps: int) -> None:
+        train, trainer = self.train, self.trainer
+        each = operations(trainer.model, trainer.vocabulary, train.length)
+        self.progress.say(self.pace.told(steps, train.batch * train.length, each, peak(trainer.mesh)))
 
     def asked(self) -> bool:
         """Whether to stop: of many processes by what the last step told all, as none knows of another's signal."""

@@ -14,6 +14,7 @@ from posjax.training.mesh import Devices, Places
 from posjax.training.metrics import Sink
 from posjax.training.objectives import CausalLM, Objective
 from posjax.training.optimizers import Adafactor, AdamW, Lion, Muon, Optimizer
+from posjax.training.speed import Tracing
 from posjax.training.step import Trainer
 
 
@@ -44,11 +45,15 @@ class Train:
     skips: int = 3
     checkpoint_every: int = 100
     log_every: int = 10
+    profile: str = ""
+    """Steps to trace for a profiler, such as 10:13, into the folder's `profile`."""
     sinks: tuple[Sink, ...] = ()
 
     def __post_init__(self) -> None:
         counts = ("steps", "length", "batch", "accumulate", "skips", "checkpoint_every", "log_every")
         check_fields(self, positive=counts)
+        # Read now: a mistake would else show at that step.
+        Tracing.steps(self.profile)
 
     def trainer(self, model: Architecture, vocabulary: int) -> Trainer:
         """What makes and advances the state of such a training."""

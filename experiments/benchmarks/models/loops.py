@@ -16,6 +16,7 @@ from experiments.benchmarks.common.tables import TextTable
 from experiments.benchmarks.common.timing import Stopwatch, Timed, sample
 from posjax import Rope
 from posjax.models import Compute, build, cross_entropy, decoder
+from posjax.models.folding import fold
 
 COMPILED = 0.2
 """Of the compile time of layers that are written out one after the other, what a loop may take."""
@@ -59,7 +60,11 @@ def measure(case: LoopsCase) -> list[LoopsRow]:
 
 def _measured(way: str, compute: Compute, case: LoopsCase) -> LoopsRow:
     architecture = decoder(Rope(), case.layers, case.width, case.heads)
-    graph, state = nnx.split(build(architecture, VOCABULARY, 0, compute))
+    model = build(architecture, VOCABULARY, 0, compute)
+    if compute.loops:
+        # As a training holds it.
+        model = fold(model)
+    graph, state = nnx.split(model)
     tokens = jax.random.randint(jax.random.key(0), (case.rows, case.length + 1), 0, VOCABULARY)
 
     def loss(state: Any, tokens: jax.Array) -> jax.Array:
