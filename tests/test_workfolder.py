@@ -48,7 +48,12 @@ def test_a_folder_is_claimed_by_writing_what_repeats_the_run(tmp_path, mine):
     assert found["config_tree"] == json.loads(json.dumps(tree(mine)))
     assert found["versions"]["jax"] == jax.__version__ and set(PACKAGES) < set(found["versions"])
     assert found["versions"]["python"].startswith("3.")
-    assert found["devices"] == [str(jax.devices()[0])] and found["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1, "context": 1}
+    assert found["devices"] == [str(jax.devices()[0])] and found["mesh"] == {
+        "data": 1,
+        "fsdp": 1,
+        "tensor": 1,
+        "context": 1,
+    }
     assert found["device_kind"] == "cpu" and found["backend"] == "chunked"
     assert found["attention"].startswith("chunked, for float32 on cpu") and "bias: " in found["attention"]
     assert found["corpus"] == material

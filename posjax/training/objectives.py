@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 
 from posjax.attention import Full, Mask, Segments
+from posjax.data import masked
 from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.models import Architecture, Transformer, cross_entropy
@@ -88,11 +90,15 @@ class CausalLM(TokenLoss):
 class MaskedLM(TokenLoss):
     """Tokens that were hidden, from all others: of each row a `share` is to be predicted.
 
-    Of the tokens that are chosen 80 % are replaced by a mask, a token of its own after the vocabulary, 10 % by a random
-    one, and 10 % stay, as BERT has it.
+    `rows` hides them, behind a token of its own: the model's vocabulary has one more than the text's.
 
     Errors: `InputError` for a share outside (0, 1).
     Source: Devlin et al. 2018, arXiv:1810.04805, section 3.1.
+
+    >>> from posjax.data import Reversal
+    >>> row = MaskedLM(share=0.5).rows(Reversal().rows(9, 0), vocabulary=32, seed=0)[0]
+    >>> bool((row["inputs"] == 32).any()), float(row["weights"].sum())
+    (True, 4.0)
     """
 
     share: float = 0.15
@@ -101,6 +107,10 @@ class MaskedLM(TokenLoss):
         super().__post_init__()
         if not 0 < self.share < 1:
             raise InputError(f"MaskedLM got share={self.share}: needed is a share in (0, 1), about 0.15")
+
+    def rows(self, rows: grain.MapDataset, vocabulary: int, seed: int) -> grain.MapDataset:
+        """Rows of a text of that vocabulary, a share of whose tokens is hidden, as `posjax.data.masked` has it."""
+        return masked(rows, self.share, vocabulary, vocabulary, seed)
 
     def require(self, model: Architecture) -> None:
         """Errors: `InputError` for a model that does not see all tokens."""

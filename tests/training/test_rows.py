@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax.data import Batches, Documents, Labelled, Reversal, masked, packed_rows, training_rows
+from posjax.data import Batches, Documents, Labelled, Reversal, packed_rows, training_rows
 from posjax.encodings import Rope
 from posjax.models import build, decoder, encoder, encoder_decoder
 from posjax.training import CausalLM, Classification, MaskedLM, SeqToSeq
@@ -42,7 +42,7 @@ def test_an_untrained_model_guesses_blindly():
     sizes = {"layers": 1, "width": 16, "heads": 2}
     reversal = Reversal()
     cases = (
-        (MaskedLM(), encoder(Rope(), **sizes), 258, masked(windows, 0.3, 257, 257, 0)),
+        (MaskedLM(), encoder(Rope(), **sizes), 258, MaskedLM(share=0.3).rows(windows, 257, 0)),
         (SeqToSeq(), encoder_decoder(Rope(), **sizes), reversal.vocabulary, reversal.rows(9, 0)),
         (CausalLM(), decoder(Rope(), **sizes), 257, windows),
     )
