@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -59,6 +60,8 @@ def _command(arguments: Sequence[str]) -> None:
     elif options.list:
         show_list(request, console)
     elif options.smoke:
+        if jax.process_count() > 1:
+            raise InputError("--smoke works in a temporary folder of one process: leave it, or start one alone")
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             small = replace(request.experiment, runs=tuple(map(smaller, request.experiment.runs)))
