@@ -21,7 +21,7 @@ import tyro
 from jax.dtypes import TypePromotionError
 from rich.console import Console
 
-from experiments import sweeps
+from experiments import compiling, sweeps
 from experiments.choices import with_chosen
 from experiments.loading import load
 from experiments.option_names import option_names
@@ -311,6 +311,7 @@ def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A letter that a terminal lacks is no reason to end.
             stream.reconfigure(errors="replace")
+    compiling.keep()
     try:
         with _listening():
             command(sys.argv[1:])

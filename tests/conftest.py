@@ -1,10 +1,10 @@
 """Bad weather for every test: strict dtypes and ranks, two host devices, warnings as errors."""
 
-import hashlib
 import importlib.metadata
 import os
-import platform
 from pathlib import Path
+
+from experiments.compiling import machine
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Small functions run once: compiling them fast matters, running them fast does not.
@@ -20,16 +20,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # Later ones have 
 os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
 
 
-def _machine() -> str:
-    """What compiled code depends on: the processor's own flags and the compiler's version."""
-    path = Path("/proc/cpuinfo")
-    told = path.read_text() if path.exists() else platform.processor()
-    flags = sorted({line for line in told.splitlines() if line.startswith(("flags", "model name", "Features"))})
-    return hashlib.sha256("".join(flags or [told]).encode()).hexdigest()[:12]
-
-
 # Most of the suite's time is compiling the same small functions: the workers share what one of them has compiled.
-_folder = Path(__file__).resolve().parents[1] / ".cache" / f"{importlib.metadata.version('jaxlib')}-{_machine()}"
+_folder = Path(__file__).resolve().parents[1] / ".cache" / machine()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_folder))
 # Commands that tests start read the folder too, while another process may be writing there: setup.cfg says why.
 os.environ.setdefault(

@@ -131,12 +131,12 @@ class _Session:
         clock = time.perf_counter()
         together = jax.process_count() > 1
         tracing = Tracing(train.profile, self.checkpoints.folder.with_name("profile"))
-        self.pace.mark("the state")
+        self.pace.mark("state")
         for step in range(done + 1, train.steps + 1):
             # Batches count from 0 and depend on nothing else, so that a run which goes on reads what it would have.
             tracing.before(step)
             batch = load(batches, step - 1, self.trainer.mesh)
-            self.pace.mark("the batch")
+            self.pace.mark("batch")
             if together:
                 batch[ASKED] = flags(self.trainer.mesh, self.interrupts.asked)
             state, metrics = advance(state, batch)
@@ -168,7 +168,8 @@ class _Session:
     def _tell_pace(self, steps: int) -> None:
         train, trainer = self.train, self.trainer
         each = operations(trainer.model, trainer.vocabulary, train.length)
-        self.progress.say(self.pace.told(steps, train.batch * train.length, each, peak(trainer.mesh)))
+        told = self.pace.told(steps, train.batch * train.length, each, peak(trainer.mesh))
+        self.progress.say(f"{self.progress.label}: {told}")
 
     def asked(self) -> bool:
         """Whether to stop: of many processes by what the last step told all, as none knows of another's signal."""

@@ -17,7 +17,7 @@ class TrainingProgress:
 
     def __init__(self, label: str, steps: int, start: int, console: Console | None = None):
         self.console = console or Console()
-        self._label = label
+        self.label = label
         self._steps = steps
         self._start = start
         self._began = self._spoke = time.perf_counter()
@@ -38,7 +38,7 @@ class TrainingProgress:
             # It goes away at its end, since a line about the run is printed then.
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.__enter__()
-            self._task = self._bar.add_task(self._label, total=self._steps, completed=self._start, loss=0.0, speed=0.0)
+            self._task = self._bar.add_task(self.label, total=self._steps, completed=self._start, loss=0.0, speed=0.0)
         return self
 
     def __exit__(self, *kind: Any) -> None:
@@ -56,7 +56,7 @@ class TrainingProgress:
             seconds_a_step = (now - self._began) / max(step - self._start, 1)
             left = seconds_a_step * (self._steps - step)
             self._spoke = now
-            where = f"{self._label}: step {step}/{self._steps}"
+            where = f"{self.label}: step {step}/{self._steps}"
             self.say(f"{where}  loss {loss:.3f}  {speed:,.0f} tok/s  {left:.0f} s left")
 
     def say(self, line: str) -> None:

@@ -151,5 +151,5 @@ class Pace:
         rate = steps * tokens / max(seconds, 1e-9)
         share = ""
         if most is not None:
-            share = f", {rate * per_token / most:.0%} of what the devices can multiply"
-        return f"{rate:,.0f} tokens/s{share}; before: {parts}"
+            share = f", {rate * per_token / most:.0%} of peak"
+        return f"{rate:,.0f} tokens/s{share}; {parts}"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.benchmarks.common.timing import Timed
+from experiments.benchmarks.common.timing import Stopwatch, Timed
 from posjax import Alibi, Fire, Kerple, NoPE, Rope, T5Bias
 from posjax.encodings import Encoding
 from posjax.models import decoder
-from posjax.training import AdamW, Devices, Train, Trainer
+from posjax.training import AdamW, Checkpoints, Devices, Train, Trainer
 from posjax.training.mesh import place
 from posjax.training.speed import operations
 
@@ -118,3 +119,20 @@ def product(size: int = 1024) -> tuple[Timed, float]:
     matrix = jax.numpy.ones((size, size), jax.numpy.float32)
     multiply: Callable[..., Any] = jax.jit(jax.numpy.matmul)
     return Timed(lambda: multiply(matrix, matrix), jax.block_until_ready), 2.0 * size**3
+
+
+def saving(case: StepCase, folder: Path) -> list[float]:
+    """For how many seconds a checkpoint holds up the step that it falls on, a few times."""
+    plan = Train(steps=1000, length=case.length, batch=case.rows, devices=Devices(data=1))
+    model = decoder(ENCODINGS["rope"], LAYERS, WIDTH, HEADS, feed_forward=FEED_FORWARD)
+    state = plan.trainer(model, VOCABULARY).start(0)
+    taken = []
+    with Checkpoints(folder) as checkpoints:
+        for step in range(1, 6):
+            jax.block_until_ready(state)
+            watch = Stopwatch()
+            checkpoints.save(step, state)
+            taken.append(watch.taken()[1])
+            # What is written in the background is no part of it, but for the cores that it takes.
+            checkpoints.wait()
+    return taken
