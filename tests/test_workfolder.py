@@ -17,6 +17,7 @@ from posjax.files import read_json
 from posjax.identity import differences, tree
 from posjax.models import DropoutRates
 from posjax.surroundings import PACKAGES, commit
+from posjax.training import Devices
 from tests.training.tiny import corpus, optax_promotes, run  # noqa: F401
 
 
@@ -167,3 +168,11 @@ def test_going_on_elsewhere_is_told_and_kept(tmp_path, mine, monkeypatch):
     assert said == ["this goes on elsewhere than it was begun: device_kind was cpu and is TPU v9"]
     assert [s["device_kind"] for s in read_json(tmp_path / "run.json")["sessions"]] == ["TPU v9"]
     assert workfolder.claim(mine, tmp_path, fingerprint(mine)) == []
+
+
+def test_how_a_run_is_computed_and_shown_is_no_part_of_what_it_is(tmp_path, mine):
+    workfolder.claim(mine, tmp_path / "run", fingerprint(mine))
+    changed = {"devices": Devices(fsdp=2, tensor=4), "log_every": 1, "profile": "1:2", "sinks": ("tensorboard",)}
+    workfolder.hold(replace(mine, train=replace(mine.train, **changed)), tmp_path / "run")
+    with pytest.raises(InputError, match="accumulate is 1 there and 2 here"):
+        workfolder.hold(replace(mine, train=replace(mine.train, accumulate=2)), tmp_path / "run")

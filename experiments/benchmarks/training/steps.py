@@ -19,7 +19,8 @@ from posjax.training.mesh import place
 from posjax.training.speed import operations
 
 VOCABULARY = 512
-LAYERS, WIDTH, HEADS = 6, 256, 8
+LAYERS = 6
+WIDTH, HEADS = 256, 8
 FEED_FORWARD = 688
 TOKENS = 4096
 """In a batch, whatever the length of its rows."""
