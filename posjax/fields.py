@@ -142,7 +142,7 @@ def moved(**now: str) -> Callable[[type[Kind]], type[Kind]]:
     return decorated
 
 
-def brief(value: Any) -> str:
+def brief(self: Any) -> str:
     """The call that makes a value, without the fields that are at their defaults: a `__repr__` of nested values.
 
     >>> from posjax.models import Norm
@@ -150,12 +150,12 @@ def brief(value: Any) -> str:
     Norm(kind='layer')
     """
     told = []
-    for field in dataclasses.fields(value):
-        held = getattr(value, field.name)
+    for field in dataclasses.fields(self):
+        held = getattr(self, field.name)
         # A field without a default differs from the mark that stands for none.
         if held != field.default:
             told.append(f"{field.name}={held!r}")
-    return f"{type(value).__name__}({', '.join(told)})"
+    return f"{type(self).__name__}({', '.join(told)})"
 
 
 def _check_field(value: Any, field: dataclasses.Field[Any], hint: Any) -> None:
