@@ -21,6 +21,11 @@ from posjax.invariants.attending import (
     packing as packing,
 )
 from posjax.invariants.finding import Finding as Finding, asserting as asserting
+from posjax.invariants.following import (
+    assert_length as assert_length,
+    assert_temperature as assert_temperature,
+    temperature as temperature,
+)
 from posjax.invariants.hooks import (
     OFFSETS as OFFSETS,
     assert_distinct as assert_distinct,

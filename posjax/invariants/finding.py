@@ -35,10 +35,12 @@ class Finding:
         """Errors: `AssertionError` where the law does not hold."""
         # chex decides whether assertions are on, as for its own.
         if not self.holds and asserting():
-            raise AssertionError(
-                f"{encoding!r} breaks the law {self.law!r}: the error is {self.worst:.2g} at "
-                f"{self.where}, and {self.allowed:.2g} is allowed"
-            )
+            raise AssertionError(f"{encoding!r} breaks {self.told}")
+
+    @property
+    def told(self) -> str:
+        """The law, and by how much it is broken."""
+        return f"the law {self.law!r}: the error is {self.worst:.2g} at {self.where}, and {self.allowed:.2g} is allowed"
 
 
 def asserting() -> bool:
