@@ -13,6 +13,7 @@ from posjax.models.attention_layer import Probe as Probe
 from posjax.models.cache import Cache as Cache
 from posjax.models.compute import Compute as Compute, explain as explain
 from posjax.models.decoding import generate as generate, stream as stream
+from posjax.models.holding import assert_model as assert_model
 from posjax.models.losses import cross_entropy as cross_entropy
 from posjax.models.memory import Memory as Memory
 from posjax.models.parameters import EncodingParams as EncodingParams
