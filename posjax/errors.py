@@ -34,3 +34,9 @@ class Diverged(Stopped):
     """Numbers that are not finite: the same command would end the same way."""
 
     code = 3
+
+
+class BrokenLaw(Stopped):
+    """A model that is not what its configuration says: the same command would end the same way until it is mended."""
+
+    code = 3

@@ -2,6 +2,7 @@
 
 from posjax.mesh import Table
 from posjax.training.checkpoints import Checkpoints, begun, restore as restored
+from posjax.training.checks import Check
 from posjax.training.loop import fit
 from posjax.training.mesh import Devices, Places
 from posjax.training.objectives import CausalLM, Classification, MaskedLM, Objective, SeqToSeq
@@ -17,6 +18,7 @@ __all__ = [
     "Adafactor",
     "AdamW",
     "CausalLM",
+    "Check",
     "Checkpoints",
     "Classification",
     "Constant",

@@ -19,10 +19,11 @@ import numpy as np
 from rich.console import Console
 
 from posjax.data import Batches
-from posjax.errors import Diverged, Stopped
+from posjax.errors import BrokenLaw, Diverged, Stopped
 from posjax.identity import fingerprint
 from posjax.lines import read
 from posjax.training.checkpoints import Checkpoints
+from posjax.training.checks import Checks
 from posjax.training.launch import first, flags, owned_by_first
 from posjax.training.mesh import load
 from posjax.training.metrics import Metrics, NoMetrics
@@ -48,8 +49,9 @@ def fit(
     fingerprint: with the configuration it is what each checkpoint says that it is of.
 
     Errors: `Diverged` where a number or the state is not finite, before such a state is kept; `Stopped` after Ctrl-C,
-    SIGTERM or SIGHUP, both with the last step that is kept; `Busy` for a folder that another process trains in;
-    `StorageError` for a disk that refuses; `InputError` for a folder of another configuration.
+    SIGTERM or SIGHUP, both with the last step that is kept; `BrokenLaw` where `train.check` finds a model that breaks
+    one of its laws; `Busy` for a folder that another process trains in; `StorageError` for a disk that refuses;
+    `InputError` for a folder of another configuration.
     """
     mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
     with owned_by_first(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
@@ -73,7 +75,8 @@ def fit(
             _metrics(folder / "metrics.jsonl", done, train, mine) as metrics,
             Interrupts() as interrupts,
         ):
-            session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace)
+            checks = Checks(train.check, trainer, progress.say)
+            session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks)
             state = session.to_the_end(state, done, batches, seed)
         # Whoever asked during the last step did not ask for what comes after the training either.
         if session.asked():
@@ -119,6 +122,7 @@ class _Session:
     progress: TrainingProgress
     interrupts: Interrupts
     pace: Pace
+    checks: Checks
     skipped: int = 0
     """How many steps in a row changed nothing, up to the last that was reported."""
     told: Any = False
@@ -146,6 +150,7 @@ class _Session:
             # Read once a step: what is asked for later is for the next step to see.
             asked = self.asked()
             self.told = metrics.pop(ASKED, False)
+            clock += self._held(step, state, batch)
             keep = asked or step % train.checkpoint_every == 0 or step == train.steps
             # Not at each step, since to fetch a number is to wait for the device.
             if keep or len(waiting) >= train.log_every:
@@ -176,6 +181,24 @@ class _Session:
         if jax.process_count() > 1:
             return bool(self.told)
         return self.interrupts.asked
+
+    def _held(self, step: int, state: State, batch: dict[str, jax.Array]) -> float:
+        """How many seconds a check took, if one is due. Errors: `BrokenLaw`."""
+        if not self.checks.due(step):
+            return 0.0
+        # Of two programs at once, processes would mix up what belongs to which.
+        jax.block_until_ready(state)
+        began = time.perf_counter()
+        broken = self.checks.broken(state.params, batch)
+        if broken is not None:
+            raise BrokenLaw(
+                f"at step {step} {broken}; {self._kept()}. No training mends that: mend the code and use another "
+                "folder with --work, or go on without by --train.check.every 0"
+            )
+        # Tokens a second are those of training.
+        taken = time.perf_counter() - began
+        self.pace.aside(taken)
+        return taken
 
     def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
         """Fetches, checks, writes and shows the numbers of the last few steps."""
@@ -216,13 +239,15 @@ class _Session:
         # No JSON has such numbers.
         return {"skipped": 1.0}
 
-    def _diverged(self, step: int, what: str) -> str:
+    def _kept(self) -> str:
         last = self.checkpoints.latest()
-        kept = f"the last good checkpoint is step {last}"
         if last is None:
-            kept = "no checkpoint was saved before it"
+            return f"no checkpoint was saved before it in {self.checkpoints.folder}"
+        return f"the last good checkpoint is step {last} in {self.checkpoints.folder}"
+
+    def _diverged(self, step: int, what: str) -> str:
         return (
-            f"{what} at step {step}; {kept} in {self.checkpoints.folder}. Lower train.optimizer.learning-rate, or "
+            f"{what} at step {step}; {self._kept()}. Lower train.optimizer.learning-rate, or "
             "raise its schedule.warmup, and use another folder with --work"
         )
 

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.models import Architecture, Compute
+from posjax.training.checks import Check
 from posjax.training.mesh import Devices, Places
 from posjax.training.metrics import Sink
 from posjax.training.objectives import CausalLM, Objective
@@ -41,6 +42,8 @@ class Train:
     """In which dtype, with which attention backend, and what the backward pass computes again."""
     objective: Objective = CausalLM()  # noqa: RUF009
     """What the model is trained to predict, and how its loss is counted."""
+    check: Check = Check()  # noqa: RUF009
+    """How often the laws are asserted on the model itself."""
     accumulate: int = 1
     skips: int = 3
     checkpoint_every: int = 100

@@ -144,6 +144,10 @@ class Pace:
         self._marks[what] = now - self._last
         self._last = now
 
+    def aside(self, seconds: float) -> None:
+        """Leaves out what was no training, as checks."""
+        self._last += seconds
+
     def told(self, steps: int, tokens: int, per_token: float, most: float | None) -> str:
         """One line: the rate of that many steps, its share of a peak, and what came before them."""
         parts = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in self._marks.items())

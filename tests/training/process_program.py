@@ -1,4 +1,5 @@
-"""One of several processes that train together: index, count, port, folder, the mesh's fsdp and tensor, seconds a step.
+"""One of several processes that train together: index, count, port, folder, the mesh's fsdp and tensor, seconds a step,
+and one step in how many is checked, 0 for none.
 
 At the end it prints a digest of all parameters.
 """
@@ -14,7 +15,7 @@ import numpy as np
 
 from posjax.data import Batches
 from posjax.errors import Diverged, InputError, Stopped
-from posjax.training import AdamW, Devices, Train, fit, launch
+from posjax.training import AdamW, Check, Devices, Train, fit, launch
 from tests.training.tiny import batches, corpus, decoder
 
 
@@ -33,6 +34,7 @@ def main() -> int:
     index, count, port = map(int, sys.argv[1:4])
     folder = Path(sys.argv[4])
     fsdp, tensor, pause = int(sys.argv[5]), int(sys.argv[6]), float(sys.argv[7])
+    every = int(sys.argv[8])
     if count > 1:
         launch.start(launch.Processes(f"127.0.0.1:{port}", count, index, heartbeat=10), say=print)
     train = Train(
@@ -43,6 +45,7 @@ def main() -> int:
         devices=Devices(fsdp=fsdp, tensor=tensor),
         checkpoint_every=2,
         log_every=1,
+        check=Check(every=every),
     )
     data = Slow(batches(corpus(folder / f"text{index}"), size=8), pause)
     try:

@@ -24,14 +24,16 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start(count: int, folder: Path, mesh: tuple[int, int], pause: float = 0.0) -> list[subprocess.Popen[str]]:
-    """The processes of one training, four devices in all; `pause`: seconds between steps."""
+def start(
+    count: int, folder: Path, mesh: tuple[int, int], pause: float = 0.0, every: int = 0
+) -> list[subprocess.Popen[str]]:
+    """The processes of one training, four devices in all; `pause`: seconds between steps; `every`: that of `Check`."""
     port = free_port()
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}", "JAX_PLATFORMS": "cpu"}
     environment = {**os.environ, **flags, "PYTHONPATH": str(ROOT)}
     return [
         subprocess.Popen(
-            [sys.executable, PROGRAM, *map(str, (index, count, port, folder, *mesh, pause))],
+            [sys.executable, PROGRAM, *map(str, (index, count, port, folder, *mesh, pause, every))],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,9 +62,9 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in read(folder / "run" / "metrics.jsonl").steps]
 
 
-def train(count: int, folder: Path, mesh: tuple[int, int]) -> float:
+def train(count: int, folder: Path, mesh: tuple[int, int], every: int = 0) -> float:
     """Trains to the last step and returns the digest that all processes found."""
-    found = ended(start(count, folder, mesh))
+    found = ended(start(count, folder, mesh, every=every))
     assert [code for code, _ in found] == [0] * count, found
     digests = {digest(words) for _, words in found}
     assert len(digests) == 1
@@ -121,5 +123,6 @@ def test_a_killed_process_ends_the_others_and_loses_nothing_that_was_kept(tmp_pa
 
 
 @pytest.mark.exhaustive
-def test_four_processes_train_as_one(tmp_path, alone):
-    hold(tmp_path, train(4, tmp_path, (4, 1)), alone)
+def test_four_processes_train_as_one_and_are_checked_as_one(tmp_path, alone):
+    hold(tmp_path, train(4, tmp_path, (4, 1), every=4), alone)
+    hold(tmp_path / "two", train(2, tmp_path / "two", (2, 2), every=4), alone)
