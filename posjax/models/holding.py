@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from posjax.errors import InputError
 from posjax.invariants import Finding, asserting
@@ -99,7 +100,7 @@ def assert_numbers(logits: jax.Array) -> None:
     chex.assert_tree_all_finite({"logits": np.asarray(largest)})
 
 
-def assert_model(model: Transformer, tokens: jax.Array, source: jax.Array | None = None) -> None:
+def assert_model(model: Transformer, tokens: ArrayLike, source: ArrayLike | None = None) -> None:
     """Asserts the laws on a model of one's own, with the parameters it has, on `tokens [B, T]`: in any loop.
 
     `source [B, S]` is for a model that reads an encoder. Laws that say nothing of the model are left out:
@@ -117,8 +118,11 @@ def assert_model(model: Transformer, tokens: jax.Array, source: jax.Array | None
     exact = None
     if model.compute.dtype != "float32":
         exact = nnx.graphdef(nnx.eval_shape(lambda: _in_float32(model)))
-    laws = ModelLaws(graph, exact, model.architecture, tokens.shape[1])
-    sample = LawSample(jnp.asarray(tokens), source=source)
+    rows = jnp.asarray(tokens)
+    if source is not None:
+        source = jnp.asarray(source)
+    laws = ModelLaws(graph, exact, model.architecture, rows.shape[1])
+    sample = LawSample(rows, source=source)
     with precisely(model.compute.dtype):
         logits = laws.forward(params, sample)
         assert_numbers(logits)
