@@ -49,22 +49,22 @@ def _digest(leaves: list[jax.Array]) -> list[jax.Array]:
     return [one(leaf) for leaf in leaves]
 
 
-def fingerprint(tree: Any) -> dict[str, int]:
-    """A number for each leaf, by its path, that changes with any bit of it."""
-    leaves = _by_name(tree)
+def fingerprint(tree: Any, below: str = "") -> dict[str, int]:
+    """A number for each leaf, by its path, that changes with any bit of it. `below`: the path of the tree itself."""
+    leaves = _by_name(tree, below)
     # All leaves in one call: one by one each shape would be compiled by itself.
     digests = jax.device_get(_digest(list(leaves.values())))
     return {name: int(digest) for name, digest in zip(leaves, digests, strict=True)}
 
 
-def _dtypes(tree: Any) -> dict[str, str]:
-    return {name: str(leaf.dtype) for name, leaf in _by_name(tree).items()}
+def _dtypes(tree: Any, below: str = "") -> dict[str, str]:
+    return {name: str(leaf.dtype) for name, leaf in _by_name(tree, below).items()}
 
 
-def _by_name(tree: Any) -> dict[str, Any]:
+def _by_name(tree: Any, below: str = "") -> dict[str, Any]:
     """The leaves of a state by their paths, as text that a JSON file can keep."""
     found = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in found}
+    return {below + jax.tree_util.keystr(path): leaf for path, leaf in found}
 
 
 def _sealed(meta: dict[str, Any]) -> str:
@@ -89,17 +89,20 @@ class Restored(NamedTuple):
         ]
 
 
-def restore(folder: Path, abstract: Any, about: Any = None) -> Restored:
+def restore(folder: Path, abstract: Any, about: Any = None, only: str | None = None, at: int | None = None) -> Restored:
     """The newest sound step in a folder, which is only read. `abstract`: the shapes, types and places of a state.
 
-    `about`: the configuration that it must be of; `None`: any.
+    `about`: the configuration that it must be of; `None`: any. `only`: the field of a state that alone is read, such as
+    "params", and is then found in the state's place. `at`: the step that alone is looked for.
 
     Errors: `InputError` for a step of another configuration or of other leaves, and where every step is damaged.
     """
     refused: list[tuple[int, str]] = []
     for step in _steps(folder):
+        if at not in (None, step):
+            continue
         try:
-            return Restored(step, _read(folder, step, abstract, about), tuple(refused))
+            return Restored(step, _read(folder, step, abstract, about, only), tuple(refused))
         except _Unsound as why:
             refused.append((step, str(why)))
     if refused:
@@ -135,24 +138,41 @@ def _steps(folder: Path) -> list[int]:
     return sorted(steps, reverse=True)
 
 
-def _read(folder: Path, step: int, abstract: Any, about: Any) -> Any:
+def _read(folder: Path, step: int, abstract: Any, about: Any, only: str | None) -> Any:
     path = folder / str(step)
     meta = _meta(path, step)
     # Before any array is read: orbax would tell another config by the first shape that does not fit, or not at all.
     _refuse_another(folder, step, meta, abstract, about)
     _quiet()
+    below = ""
     try:
-        with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
-            state = checkpointer.restore((path / "state").absolute(), args=ocp.args.StandardRestore(abstract))
+        if only is None:
+            state = _arrays(path / "state", ocp.StandardCheckpointHandler(), ocp.args.StandardRestore(abstract))
+        else:
+            below = f".{only}"
+            state = _part(path / "state", only, getattr(abstract, only))
     except MemoryError:  # It may be sound.
         raise
     except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
         raise _Unsound(reason(error.__cause__ or error)) from error
     # Not every flipped bit is noticed by what reads the arrays, and a changed weight looks like any other.
-    for name, digest in fingerprint(state).items():
+    for name, digest in fingerprint(state, below).items():
         if digest != meta["fingerprint"].get(name):
             raise _Unsound(f"the content of {name} differs from what was saved")
     return state
+
+
+def _arrays(path: Path, handler: Any, args: Any) -> Any:
+    with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
+        return checkpointer.restore(path.absolute(), args=args)
+
+
+def _part(path: Path, name: str, abstract: Any) -> Any:
+    """One field of a state that was saved whole: to evaluate takes no moments, which are twice the parameters."""
+    item = {name: abstract}
+    places = ocp.checkpoint_utils.construct_restore_args(item)
+    args = ocp.args.PyTreeRestore(item, restore_args=places, partial_restore=True)
+    return _arrays(path, ocp.PyTreeCheckpointHandler(), args)[name]
 
 
 def _refuse_another(folder: Path, step: int, meta: dict[str, Any], abstract: Any, about: Any) -> None:
@@ -250,10 +270,10 @@ class Checkpoints:
             if kind is None:  # Else the error that ended training is told, as it came first.
                 raise
 
-    def restore(self, abstract: Any) -> Restored:
+    def restore(self, abstract: Any, at: int | None = None) -> Restored:
         """As the function `restore`; steps that are not sound are set aside, named `N.refused`, for whoever can use
         them."""
-        found = restore(self.folder, abstract, self._about)
+        found = restore(self.folder, abstract, self._about, at=at)
         # Each has looked before anything is taken away.
         same(found.step, "newest checkpoints")
         for step, _ in found.refused:

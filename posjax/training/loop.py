@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from posjax.data import Batches
-from posjax.errors import BrokenLaw, Diverged, Stopped
+from posjax.errors import BrokenLaw, Diverged, InputError, Stopped
 from posjax.identity import fingerprint
 from posjax.lines import read
 from posjax.training.checkpoints import Checkpoints
@@ -31,6 +31,25 @@ from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
 from posjax.training.speed import Pace, Tracing, operations, peak
 from posjax.training.step import ASKED, State, Trainer
+from posjax.training.stopping import Verdict
+from posjax.training.validating import BEST, NoWatch, Watch, history
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a training is given beside its rows.
+
+    `start` makes the parameters that it begins from, placed as the trainer's are; it is asked where there is no
+    checkpoint to go on from. `before` says of which training they are, as `about` does, and so does each checkpoint.
+    `validate` measures the loss of a state, for `Train.stop`.
+    """
+
+    start: Callable[[], Any] | None = None
+    before: Any = None
+    validate: Callable[[State], float] | None = None
+
+
+NOTHING = Given()
 
 
 def fit(
@@ -41,8 +60,11 @@ def fit(
     folder: Path,
     progress_from: Callable[[int], TrainingProgress] | None = None,
     corpus: str | None = None,
+    given: Given = NOTHING,
 ) -> State:
     """Trains to the last step, from the newest checkpoint in `folder` if there is one, and returns the final state.
+
+    Where `train.stop` is there, it may end before, and returns the best state.
 
     The result is a function of (train, model, data, seed): a run that was killed and started again ends with the same
     bits, on the same versions and devices. `progress_from(step)` makes what shows the progress. `corpus` is the text's
@@ -53,14 +75,14 @@ def fit(
     one of its laws; `Busy` for a folder that another process trains in; `StorageError` for a disk that refuses;
     `InputError` for a folder of another configuration.
     """
-    mine = about(train, trainer.model, trainer.vocabulary, seed, corpus)
+    mine = about(train, trainer.model, trainer.vocabulary, seed, corpus, given.before)
     with owned_by_first(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
         pace = Pace()
         found = checkpoints.restore(trainer.abstract())
         done = found.step
         state = found.state
         if state is None:
-            state = trainer.start(seed)
+            state = _begun(trainer, seed, given)
         # One process tells and writes what all of them do.
         if not first():
             progress_from = _quiet
@@ -68,21 +90,50 @@ def fit(
         training = fingerprint(mine)
         for note in (*found.told, *_gaps(folder / "metrics.jsonl", done, training)):
             progress.say(note)
-        if done >= train.steps:
-            return state
-        with (
-            progress,
-            _metrics(folder / "metrics.jsonl", done, train, mine) as metrics,
-            Interrupts() as interrupts,
-        ):
-            checks = Checks(train.check, trainer, progress.say)
-            session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks)
-            state = session.to_the_end(state, done, batches, seed)
-        # Whoever asked during the last step did not ask for what comes after the training either.
-        if session.asked():
-            checkpoints.wait()
-            raise Stopped(_stopped(train.steps, train.steps))
+        watch = _watch(train, folder, done, mine, given)
+        if done < train.steps and not watch.is_over:
+            with (
+                progress,
+                _metrics(folder / "metrics.jsonl", done, train, mine) as metrics,
+                Interrupts() as interrupts,
+                watch,
+            ):
+                checks = Checks(train.check, trainer, progress.say)
+                session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks, watch)
+                state = session.to_the_end(state, done, batches, seed)
+            # Whoever asked during the last step did not ask for what comes after the training either.
+            if session.asked():
+                checkpoints.wait()
+                raise Stopped(_stopped(train.steps, train.steps))
+        if isinstance(watch, Watch):
+            progress.say(_best(watch.verdict))
+            return watch.result(trainer.abstract())
         return state
+
+
+def _begun(trainer: Trainer, seed: int, given: Given) -> State:
+    """The state before the first step."""
+    if given.start is None:
+        return trainer.start(seed)
+    return trainer.start_from(given.start())
+
+
+def _watch(train: Train, folder: Path, done: int, mine: dict[str, Any], given: Given) -> Watch | NoWatch:
+    """What early stopping does after each step. Errors: `InputError` where nothing can measure, or lines are lost."""
+    if train.stop is None:
+        return NoWatch()
+    if given.validate is None:
+        raise InputError("Train has stop, and nothing measures the loss: give fit given=Given(validate=...)")
+    path = folder / "metrics.jsonl"
+    lines = read(path, fingerprint(mine))
+    measured = history(train.stop, train.steps, lines, done, path)
+    return Watch(train.stop, train.steps, given.validate, Checkpoints(folder / BEST, mine), measured)
+
+
+def _best(verdict: Verdict) -> str:
+    return (
+        f"the validation loss was lowest after step {verdict.best_step}, {verdict.best_loss:.3f}: that state is taken"
+    )
 
 
 def _gaps(path: Path, done: int, training: str) -> list[str]:
@@ -123,6 +174,7 @@ class _Session:
     interrupts: Interrupts
     pace: Pace
     checks: Checks
+    watch: Watch | NoWatch
     skipped: int = 0
     """How many steps in a row changed nothing, up to the last that was reported."""
     told: Any = False
@@ -152,22 +204,26 @@ class _Session:
             self.told = metrics.pop(ASKED, False)
             clock += self._held(step, state, batch)
             keep = asked or step % train.checkpoint_every == 0 or step == train.steps
+            measures = self.watch.measures(step)
             # Not at each step, since to fetch a number is to wait for the device.
-            if keep or len(waiting) >= train.log_every:
-                clock = self._report(waiting, clock)
+            if keep or measures or len(waiting) >= train.log_every:
+                clock = self._report(waiting, clock, state, measures)
                 waiting = []
-            if keep:
-                # The loss of a step says nothing of its own update: only a finite state may take a good one's place.
-                if not bool(_finite(state)):
-                    raise Diverged(self._diverged(step, "a parameter or a moment of the optimiser is not finite"))
+            # What ends the training is kept as its last step would be.
+            if keep or self.watch.is_over:
+                self._require_finite(step, state)
                 # The lines first: a checkpoint whose lines are lost would leave a gap in the report.
                 self.metrics.keep()
+                # And the best state, which may be this one: no later process would measure it again.
+                self.watch.wait()
                 self.checkpoints.save(step, state)
             if asked:
                 self.checkpoints.wait()
                 raise Stopped(_stopped(step, train.steps))
+            if self.watch.is_over:
+                break
         # Most of the first step's time is compiling, which is told apart.
-        self._tell_pace(train.steps - done)
+        self._tell_pace(step - done)
         return state
 
     def _tell_pace(self, steps: int) -> None:
@@ -175,6 +231,11 @@ class _Session:
         each = operations(trainer.model, trainer.vocabulary, train.length)
         told = self.pace.told(steps, train.batch * train.length, each, peak(trainer.mesh))
         self.progress.say(f"{self.progress.label}: {told}")
+
+    def _require_finite(self, step: int, state: State) -> None:
+        """Errors: `Diverged`. The loss of a step says nothing of its own update: only a finite state may be kept."""
+        if not bool(_finite(state)):
+            raise Diverged(self._diverged(step, "a parameter or a moment of the optimiser is not finite"))
 
     def asked(self) -> bool:
         """Whether to stop: of many processes by what the last step told all, as none knows of another's signal."""
@@ -202,6 +263,10 @@ class _Session:
 
     def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
         """Fetches, checks, writes and shows the numbers of the last few steps."""
+    def _report(
+        self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float, state: State, measures: bool
+    ) -> float:
+        """Fetches, checks, writes and shows the numbers of the last few steps, and measures the state after them."""
         fetched = [(step, _as_floats(metrics)) for step, metrics in waiting]
         # After the numbers are here: until then the device may still be computing them.
         now = time.perf_counter()
@@ -209,16 +274,23 @@ class _Session:
         seconds = max(now - clock, 1e-9) / len(fetched)
         tokens = self.train.batch * self.train.length
         schedule = self.train.optimizer.rate(self.train.steps)
+        last_step, last_metrics = fetched[-1]
         for step, metrics in fetched:
+            numbers = self._sound(step, metrics)
+            if measures and step == last_step:
+                self._require_finite(step, state)
+                numbers |= self.watch.after(step, state)
             line = {
-                **self._sound(step, metrics),
+                **numbers,
                 "learning_rate": float(np.asarray(schedule(step - 1))),
                 "tokens_per_second": tokens / seconds,
                 "seconds": seconds,
             }
             self.metrics.write(step, line)
-        last_step, last_metrics = fetched[-1]
         self.progress.update(last_step, last_metrics["loss"], tokens / seconds)
+        # What it took to measure is no part of the steps that come.
+        if measures:
+            return time.perf_counter()
         return now
 
     def _sound(self, step: int, metrics: dict[str, float]) -> dict[str, float]:

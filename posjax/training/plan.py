@@ -17,6 +17,7 @@ from posjax.training.objectives import CausalLM, Objective
 from posjax.training.optimizers import Adafactor, AdamW, Lion, Muon, Optimizer
 from posjax.training.speed import Tracing
 from posjax.training.step import Trainer
+from posjax.training.stopping import EarlyStop
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Train:
     `accumulate` cuts each batch into that many parts whose gradients are summed, for a batch that the devices cannot
     hold at once. A step whose numbers are not finite is skipped; `skips` of them in a row end the training.
     `checkpoint_every` and `log_every` are in steps: what is logged is one line a step, written in groups so that the
-    device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines.
+    device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines. `stop` measures the validation loss,
+    ends the training where it does not fall any more, and takes the best state for its result.
 
     Errors: `InputError` for a number below 1, or a field of another type.
     """
@@ -51,6 +53,7 @@ class Train:
     profile: str = ""
     """Steps to trace for a profiler, such as 10:13, into the folder's `profile`."""
     sinks: tuple[Sink, ...] = ()
+    stop: EarlyStop | None = None
 
     def __post_init__(self) -> None:
         counts = ("steps", "length", "batch", "accumulate", "skips", "checkpoint_every", "log_every")
@@ -58,15 +61,22 @@ class Train:
         # Read now: a mistake would else show at that step.
         Tracing.steps(self.profile)
 
-    def trainer(self, model: Architecture, vocabulary: int) -> Trainer:
-        """What makes and advances the state of such a training."""
+    @property
+    def tokens(self) -> int:
+        """How many tokens it reads, unless it stops early."""
+        return self.steps * self.batch * self.length
+
+    def trainer(self, model: Architecture, vocabulary: int, places: Places | None = None) -> Trainer:
+        """What makes and advances the state of such a training; on its own mesh, or where another's arrays lie."""
         self.objective.require(model)
+        if places is None:
+            places = Places(self.mesh(), self.devices.table)
         return Trainer(
             model,
             vocabulary,
             self.optimizer,
             self.steps,
-            Places(self.mesh(), self.devices.table),
+            places,
             self.compute,
             self.objective,
             self.accumulate,
@@ -84,9 +94,14 @@ class Train:
         return mesh
 
 
-def about(train: Train, model: Architecture, vocabulary: int, seed: int, corpus: str | None) -> dict[str, Any]:
-    """What the bits of a training depend on: each checkpoint says that it is of this."""
-    return {
+def about(
+    train: Train, model: Architecture, vocabulary: int, seed: int, corpus: str | None, before: Any = None
+) -> dict[str, Any]:
+    """What the bits of a training depend on: each checkpoint says that it is of this.
+
+    `before`: the same of the training whose parameters it begins from.
+    """
+    said = {
         "seed": seed,
         "model": model,
         "vocabulary": vocabulary,
@@ -99,3 +114,9 @@ def about(train: Train, model: Architecture, vocabulary: int, seed: int, corpus:
         "accumulate": train.accumulate,
         "corpus": corpus,
     }
+    # Named only where they are there: trainings of before they could be are still the same ones.
+    if train.stop is not None:
+        said["stop"] = train.stop
+    if before is not None:
+        said["before"] = before
+    return said

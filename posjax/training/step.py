@@ -75,8 +75,14 @@ class Trainer:
         # Compiled with its shardings, so that each device makes its own part and none is sent.
         return jax.jit(lambda: self._begin(seed), out_shardings=self._shardings())()
 
+    def start_from(self, params: Any) -> State:
+        """The state before the first step, of parameters that lie on this mesh already."""
+        return jax.jit(self._of, out_shardings=self._shardings())(params)
+
     def _begin(self, seed: int) -> State:
-        params = nnx.state(self._build(seed))
+        return self._of(nnx.state(self._build(seed)))
+
+    def _of(self, params: Any) -> State:
         optimizer = self.optimizer.build(self.steps).init(params)
         return State(params, optimizer, jnp.zeros((), jnp.int32))
 
