@@ -27,8 +27,8 @@ class Train:
     `accumulate` cuts each batch into that many parts whose gradients are summed, for a batch that the devices cannot
     hold at once. A step whose numbers are not finite is skipped; `skips` of them in a row end the training.
     `checkpoint_every` and `log_every` are in steps: what is logged is one line a step, written in groups so that the
-    device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines. `stop` measures the validation loss,
-    ends the training where it does not fall any more, and takes the best state for its result.
+    device is not waited for. `sinks` adds "tensorboard" or "wandb" to the JSON lines. `stop` measures the validation
+    loss, ends the training where it does not fall any more, and takes the best state for its result.
 
     Errors: `InputError` for a number below 1, or a field of another type.
     """

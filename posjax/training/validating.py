@@ -1,4 +1,4 @@
-"""Early stopping beside a training: the validation loss is measured, the best state is kept apart, and the end found."""
+"""Early stopping beside a training: the loss is measured on held-out text, and the best state is kept apart."""
 
 from __future__ import annotations
 
