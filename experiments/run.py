@@ -12,7 +12,7 @@ import contextlib
 import shlex
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Retrieval
 from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
+from posjax.interop import Pretrained
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
+from posjax.stages import Part, Stages, own_text
 from posjax.training import Train, launch, speed
 
 
@@ -80,17 +82,19 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     # Each text is read once, for all runs that read it: a corpus of many files takes seconds, and might change between.
     documents: dict[Any, Documents] = {}
     for run in request.experiment.runs:
-        if not isinstance(run.data, Needles) and run.data not in documents:
-            documents[run.data] = run.data.load()
+        for data in {part.data: None for part in run.parts()} | {run.data: None}:
+            if not isinstance(data, Needles) and data not in documents:
+                documents[data] = data.load()
     # All before the first is trained: a mistake in the last run would else show after hours.
     for run in request.experiment.runs:
-        runs.check(run, documents.get(run.data))
+        runs.check(run, documents)
     if launch.first():
         write_experiment(request, options)
     launch.meet("what was asked is written")
     work = identity_of(options.folder)
     say = cli.teller(console)
-    trained_on = {run.data for run in request.experiment.runs if isinstance(run.train, Train)}
+    parts = [part for run in request.experiment.runs for part in run.parts()]
+    trained_on = {part.data for part in parts if isinstance(part.train, Train)}
     for data, text in documents.items():
         for line in _told_of(text, data in trained_on):
             say(line)
@@ -100,7 +104,7 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
         title = f"[{number}/{len(request.experiment.runs)}] {run.name}"
         require_unmoved(options.folder, work)
         try:
-            _one(run, request.folder(options, run), title, console, documents.get(run.data))
+            _one(run, request.folder(options, run), title, console, documents)
         except Diverged as why:
             say(f"{title}: diverged, {why}")
             diverged.append(run.name)
@@ -129,24 +133,24 @@ def _told_of(text: Documents, is_trained_on: bool) -> list[str]:
     return lines
 
 
-def _one(run: Run, folder: Path, title: str, console: Console, documents: Documents | None) -> None:
+def _one(run: Run, folder: Path, title: str, console: Console, documents: Mapping[Any, Documents]) -> None:
     """Trains and evaluates one run, unless that is done, as the one that writes to its folder."""
     say = cli.teller(console)
     # The first may still be evaluating the run before, and what it finishes all must see alike.
     launch.meet(f"before {run.name}")
     if (folder / "run.json").exists() and workfolder.finished(folder):
         workfolder.hold(run, folder)
-        say(f"{title}: done before{_of_another_text(folder, documents)}")
+        say(f"{title}: done before{_of_another_text(folder, documents.get(run.data))}")
         return
     if (folder / "run.json").exists():
         workfolder.hold(run, folder)
         workfolder.require_undiverged(folder)
     launch.meet(f"{run.name} is looked at")
     with launch.owned_by_first(folder):
-        if isinstance(run.train, Train):
-            say(f"{title}: training {run.train.steps} steps")
-        else:
+        if isinstance(run.train, Pretrained):
             say(f"{title}: reading {run.train.folder}")
+        else:
+            say(f"{title}: training {run.train.steps} steps")
         for sentence in advice(run.model.encoding, run.train.length):
             say(f"note: {sentence}")
         material = runs.Material.open(run, documents)
@@ -159,7 +163,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Docume
 
 def _of_another_text(folder: Path, documents: Documents | None) -> str:
     """What is told of a finished run whose text has changed since."""
-    was = read_json(folder / "run.json")["corpus"]
+    was = own_text(read_json(folder / "run.json")["corpus"])
     if documents is None or documents.fingerprint == was:
         return ""
     return f", on a text of fingerprint {was}; the text is {documents.fingerprint} now, and losses do not compare"
@@ -300,9 +304,18 @@ def smaller(run: Run) -> Run:
         small = replace(run.evaluation, sequences=2, multiples=run.evaluation.multiples[:2])
     else:
         small = replace(run.evaluation, windows=2, multiples=run.evaluation.multiples[:2])
-    if isinstance(run.train, Train):
-        run = replace(run, train=replace(run.train, steps=2, checkpoint_every=1))
-    return replace(run, evaluation=small)
+    return replace(run, train=_smaller(run.train), evaluation=small)
+
+
+def _smaller(train: Train | Pretrained | Stages) -> Any:
+    if isinstance(train, Stages):
+        return Stages(tuple(replace(stage, train=_smaller(stage.train)) for stage in train.stages))
+    if isinstance(train, Pretrained):
+        return train
+    stop = train.stop
+    if stop is not None:
+        stop = replace(stop, every=1, windows=2)
+    return replace(train, steps=2, checkpoint_every=1, stop=stop)
 
 
 def show_list(request: cli.Request, console: Console) -> None:
@@ -339,18 +352,22 @@ def show_list(request: cli.Request, console: Console) -> None:
 
 def tokens(run: Run) -> int:
     """How many tokens a run trains on."""
-    return run.train.steps * run.train.batch * run.train.length
+    return run.train.tokens
 
 
 def work(run: Run) -> float:
     """The floating-point operations of training, in units of 1e12."""
-    each = speed.operations(run.model, run.data.vocabulary, run.train.length)
-    return tokens(run) * each / 1e12
+    return sum(_work(part) for part in run.parts())
+
+
+def _work(part: Part) -> float:
+    """Of one training."""
+    return part.train.tokens * speed.operations(part.model, part.vocabulary, part.train.length) / 1e12
 
 
 def parameters(run: Run) -> int:
     """The number of trained numbers, from shapes alone."""
-    return sum(speed.trained(run.model, run.data.vocabulary).values())
+    return sum(speed.trained(run.model, run.vocabulary).values())
 
 
 if __name__ == "__main__":

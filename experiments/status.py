@@ -83,17 +83,18 @@ def status(folder: Path) -> RunStatus:
         return RunStatus(folder.name, "never begun")
     try:
         manifest = read_json(folder / "run.json")
-        written = lines.read(folder / "metrics.jsonl", manifest.get("training")).steps
+        parts = [(path, lines.read(path, training)) for path, training in lines.sources(folder, manifest)]
     except InputError:
         # The others are shown all the same; the command that reads it says what to do.
         return RunStatus(folder.name, "damaged")
-    steps = _steps(manifest)
+    written = lines.through(part for _, part in parts)
+    steps = _steps(manifest, [part for _, part in parts])
     last: dict[str, Any] = {"step": 0}
     age = None
     if written:
         last = written[-1]
         # A clock may have been set back since.
-        age = max(time.time() - (folder / "metrics.jsonl").stat().st_mtime, 0.0)
+        age = max(time.time() - max(path.stat().st_mtime for path, part in parts if part.steps), 0.0)
     state = _state(folder, last["step"], steps)
     left = None
     # Of a run that will take no further step nothing is left.
@@ -104,14 +105,18 @@ def status(folder: Path) -> RunStatus:
     )
 
 
-def _steps(manifest: dict[str, Any]) -> int | None:
-    """How many steps a run takes; `None` for a published model, which takes none."""
+def _steps(manifest: dict[str, Any], parts: Sequence[lines.Lines]) -> int | None:
+    """How many steps a run takes, fewer if it stopped early; `None` for a published model, which takes none."""
+    if "stages" in manifest:
+        return sum(part.end(stage["steps"]) for part, stage in zip(parts, manifest["stages"], strict=True))
     found: Any = manifest
     for name in ("config_tree", "train", "steps"):
         if not isinstance(found, dict):
             return None
         found = found.get(name)
-    return found
+    if found is None:
+        return None
+    return parts[0].end(found)
 
 
 def _state(folder: Path, step: int, steps: int | None) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from posjax.errors import InputError
+
+METRICS = "metrics.jsonl"
+"""What the file is called in the folder of a training."""
+STOPPED = "stopped"
+"""Under which name the line of the step that a training stopped early at says so."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,12 @@ class Lines:
     def missing(self, step: int) -> int:
         """How many of the steps up to one are not there."""
         return step - sum(1 <= line["step"] <= step for line in self.steps)
+
+    def end(self, steps: int) -> int:
+        """The last step of a training of so many, which may have stopped early."""
+        if self.steps and STOPPED in self.steps[-1]:
+            return self.steps[-1]["step"]
+        return steps
 
 
 def read(path: Path, training: str | None = None) -> Lines:
@@ -50,6 +61,28 @@ def read(path: Path, training: str | None = None) -> Lines:
         else:
             steps[line["step"]] = line
     return Lines(tuple(steps[step] for step in sorted(steps)), tuple(damaged), tuple(others))
+
+
+def sources(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[Path, str | None]]:
+    """The metrics files of a run's folder, one for each of its stages where it has any, with whose they are."""
+    if "stages" not in manifest:
+        return [(folder / METRICS, manifest.get("training"))]
+    return [(folder / stage["folder"] / METRICS, stage["training"]) for stage in manifest["stages"]]
+
+
+def through(every: Iterable[Lines]) -> tuple[dict[str, Any], ...]:
+    """The lines of several trainings, one after the other, their steps counted through.
+
+    >>> [line["step"] for line in through([Lines(({"step": 1}, {"step": 2})), Lines(({"step": 1},))])]
+    [1, 2, 3]
+    """
+    counted: list[dict[str, Any]] = []
+    for lines in every:
+        before = 0
+        if counted:
+            before = counted[-1]["step"]
+        counted += [{**line, "step": before + line["step"]} for line in lines.steps]
+    return tuple(counted)
 
 
 def _texts(path: Path) -> Iterator[tuple[int, bytes, bool]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 from collections.abc import Callable
@@ -13,11 +12,10 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh
 
+from posjax import feasibility, stages
 from posjax.arguments import LARGEST
-from posjax.attention import Choice
-from posjax.data import Batches, Documents, Needles, TextData, training_rows, validation_windows
+from posjax.data import Needles, TextData, validation_windows
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
 from posjax.fields import check_fields
@@ -25,9 +23,10 @@ from posjax.files import owned
 from posjax.identity import fingerprint
 from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
-from posjax.models import Architecture, explain
+from posjax.models import Architecture
+from posjax.stages import NOTHING_READ, Material, Part, Stage, Stages, Texts
 from posjax.surroundings import surroundings
-from posjax.training import CausalLM, Devices, Train, TrainingProgress, about, fit, launch, restored
+from posjax.training import CausalLM, Train, TrainingProgress, launch
 from posjax.workfolder import (
     check_target,
     claim,
@@ -47,7 +46,8 @@ TAKEN = ("figures", "report.html", "experiment.json", "owner.lock")
 class Run:
     """One model: what it is, what it reads, how it is trained, what is measured. `name` is its folder's.
 
-    Where a publisher has trained it, `train` is `interop.pretrained(folder)` and `model` that one's architecture.
+    Where a publisher has trained it, `train` is `interop.pretrained(folder)` and `model` that one's architecture. With
+    `Stages` several trainings follow each other, and `model` is that of the last.
 
     Errors: `InputError` for a name that is no plain folder name, a field of another type, an evaluation that does not
     fit the data, a length past the encoding's table, or a model that does not predict the next token.
@@ -57,7 +57,7 @@ class Run:
     label: str
     model: Architecture
     data: TextData | Needles
-    train: Train | Pretrained
+    train: Train | Pretrained | Stages
     evaluation: Extrapolation | Retrieval
     seed: int = 0
 
@@ -73,39 +73,73 @@ class Run:
         # numpy draws from no negative seed, and would say so after the text is read.
         if self.seed < 0:
             raise InputError(f"the run {self.name!r} has seed={self.seed}: needed is 0 or more")
-        if isinstance(self.data, Needles) != isinstance(self.evaluation, Retrieval):
+        task = isinstance(self.data, Needles)
+        if task != isinstance(self.evaluation, Retrieval):
             raise InputError(
                 f"the run {self.name!r} evaluates {type(self.data).__name__} by "
                 f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
             )
-        self._require_next_token()
-        # A table may end before the evaluation does, which is then told; training needs all of its length.
-        most = self.model.max_length
-        if most is not None and self.train.length > most:
+        for stage in self._stages():
+            self._require_stage(stage, stage.model or self.model, task)
+
+    def _stages(self) -> tuple[Stage, ...]:
+        """Its trainings, without a look at what lies in folders."""
+        if isinstance(self.train, Stages):
+            return self.train.stages
+        return (Stage(self.train),)
+
+    def _require_stage(self, stage: Stage, model: Architecture, task: bool) -> None:
+        """Errors: `InputError` for a training that this run cannot have."""
+        self._require_next_token(stage.train, model)
+        if stage.data is not None and isinstance(stage.data, Needles) != task:
+            raise InputError(f"the run {self.name!r} reads a task in one stage and text in another: take one of them")
+        if task and getattr(stage.train, "stop", None) is not None:
             raise InputError(
-                f"the run {self.name!r} trains at length {self.train.length} and "
-                f"{self.model.encoding!r} holds {most} positions: lengthen the table"
+                f"the run {self.name!r} stops early on a task, which has no validation text: leave stop out"
+            )
+        # A table may end before the evaluation does, which is then told; training needs all of its length.
+        most = model.max_length
+        if most is not None and stage.train.length > most:
+            raise InputError(
+                f"the run {self.name!r} trains at length {stage.train.length} and "
+                f"{model.encoding!r} holds {most} positions: lengthen the table"
             )
 
-    def _require_next_token(self) -> None:
+    def _require_next_token(self, train: Train | Pretrained, model: Architecture) -> None:
         """Errors: `InputError` for a run of something else than the next token, which its evaluations measure."""
-        objective = getattr(self.train, "objective", CausalLM())
+        objective = getattr(train, "objective", CausalLM())
         if not isinstance(objective, CausalLM):
             raise InputError(f"the run {self.name!r} is not trained on the next token: use posjax.training.fit")
         try:
-            objective.require(self.model)
+            objective.require(model)
         except InputError as why:
             raise InputError(f"the run {self.name!r}: {why}; or build(...) a model for a use of your own") from why
+
+    def parts(self) -> tuple[Part, ...]:
+        """Its trainings, in order: one alone, or its stages."""
+        return stages.parts(self.train, self.model, self.data, self.seed)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens its model knows."""
+        return stages.vocabulary_of(self.train, self.data)
 
     def about(self, corpus: str | None) -> dict[str, Any]:
         """What the bits of the training depend on, with the text's fingerprint."""
         if isinstance(self.train, Pretrained):
             return {"seed": self.seed, "model": self.model, "pretrained": self.train, "corpus": corpus}
-        return about(self.train, self.model, self.data.vocabulary, self.seed, corpus)
+        every = self.parts()
+        return every[-1].about(stages.of_parts(corpus, len(every)))
+
+    def stages(self, corpus: str | None) -> list[dict[str, Any]]:
+        """What a manifest says of its stages, nothing for a run of one training."""
+        every = self.parts()
+        return stages.told(every, stages.of_parts(corpus, len(every)))
 
     def surroundings(self) -> dict[str, Any]:
-        """What the training would run on here, now. Errors: `InputError` for a backend that cannot do it."""
-        return surroundings(*_backend(self))
+        """What the last training would run on here, now. Errors: `InputError` for a backend that cannot do it."""
+        last = self._stages()[-1].train
+        return surroundings(*feasibility.backend(self.name, self.model, last))
 
 
 @dataclass(frozen=True)
@@ -133,39 +167,10 @@ class Experiment:
             )
 
 
-@dataclass(frozen=True)
-class Material:
-    """A run's data, opened: rows to train on, unless that is done, and the documents of a text."""
-
-    batches: Batches | None
-    documents: Documents | None
-
-    @classmethod
-    def open(cls, run: Run, documents: Documents | None = None) -> Material:
-        """`documents`: the run's text, where it is read already."""
-        if isinstance(run.data, Needles):
-            rows = run.data.rows(run.train.length, run.seed)
-            return cls(Batches(rows, run.train.batch), None)
-        if documents is None:
-            documents = run.data.load()
-        # A text that is measured on alone may be shorter than a window of training on either side.
-        if isinstance(run.train, Pretrained):
-            return cls(None, documents)
-        rows = training_rows(documents, run.train.length, run.seed)
-        return cls(Batches(rows, run.train.batch), documents)
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Of the text; `None` for a task, whose rows are a function of the config alone."""
-        if self.documents is None:
-            return None
-        return self.documents.fingerprint
-
-
-def check(run: Run, documents: Documents | None = None) -> None:
+def check(run: Run, read: Texts = NOTHING_READ) -> None:
     """Whether a run can be trained and evaluated here, before hours are spent: its data, its sizes, its backend.
 
-    Errors: `InputError`.
+    `read`: texts that are read already. Errors: `InputError`.
     """
     # What costs nothing to find out comes first: to read a text may take a minute.
     longest = max(run.evaluation.multiples) * run.train.length
@@ -175,74 +180,27 @@ def check(run: Run, documents: Documents | None = None) -> None:
             f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
             "shorter length or smaller multiples"
         )
-    if isinstance(run.train, Pretrained):
-        _hold_published(run, run.train)
-    _room(run, longest)
-    _backend(run)
-    if isinstance(run.data, Needles):
-        run.data.rows(run.train.length, run.seed)
-    elif isinstance(run.evaluation, Extrapolation):
-        if documents is None:
-            documents = run.data.load()
-        # One window of each kind tells whether the text has room for it.
-        if isinstance(run.train, Train):
-            training_rows(documents, run.train.length, run.seed)
-        validation_windows(documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
-    run.evaluation.rehearse(run.model, run.data.vocabulary, run.train.length)
-
-
-def _hold_published(run: Run, weights: Pretrained) -> None:
-    """Errors: `InputError` where a published model is not the one that the run names, or cannot read its text."""
-    # From its configuration: no weights are read yet.
-    found = weights.describe()
-    if found.required() != run.model:
-        raise InputError(
-            f"{run.name}: model is another one than {weights.folder} has: give model=pretrained(folder).architecture; "
-            "other encodings are what the evaluation's extensions are for"
-        )
-    # A text without a token to begin with has a separator behind the tokenizer's, which nobody has trained.
-    if run.data.vocabulary > found.vocabulary:
-        raise InputError(
-            f"{run.name}: the text is read in {run.data.vocabulary:,} tokens and {weights.folder} knows "
-            f"{found.vocabulary:,}: read it by the model's own tokenizer.json, with the token that begins a text"
-        )
-
-
-def _backend(run: Run) -> tuple[Mesh, Choice]:
-    """The mesh of a run, and the backend it takes there. Errors: `InputError` for a named one that cannot do it."""
-    # What is only evaluated is evaluated on one.
-    if isinstance(run.train, Train):
-        mesh = run.train.mesh()
-    else:
-        mesh = Devices(data=1).mesh(1)
-    try:
-        # Under the mesh, which decides what some backends can do.
-        with jax.set_mesh(mesh):
-            return mesh, explain(run.model, run.train.length, run.train.compute)
-    except NotImplementedError as why:
-        raise InputError(f"{run.name}: {why}") from why
-
-
-def _room(run: Run, longest: int) -> None:
-    """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    windows = run.evaluation.windows if isinstance(run.evaluation, Extrapolation) else run.evaluation.sequences
-    # Four bytes a number: parameters, their gradients, and both moments of Adam.
-    parameters = 16 * run.model.size(run.data.vocabulary)
-    # Inputs, targets and weights of each token.
-    batch = 12 * run.train.batch * run.train.length
-    windows_bytes = 12 * windows * longest
-    needs = {
-        "the model's parameters": (parameters, "layers, width and head_size"),
-        "one batch": (batch, "batch and length"),
-        "the windows of the evaluation": (windows_bytes, "windows, or sequences, and multiples"),
-    }
-    for what, (size, fields) in needs.items():
-        if size > memory:
-            raise InputError(
-                f"{run.name}: {what} would take {size / 2**30:,.0f} GiB and this machine has "
-                f"{memory / 2**30:,.0f}: lower {fields}"
-            )
+    every = run.parts()
+    for part in every:
+        train = part.train
+        if isinstance(train, Pretrained):
+            feasibility.hold_published(run.name, part.model, run.data.vocabulary, train)
+        try:
+            part.check()
+        except InputError as why:
+            raise InputError(f"{run.name}: {why}") from why
+        feasibility.room(run.name, part.model.size(part.vocabulary), train, run.evaluation, longest)
+        feasibility.backend(run.name, part.model, train)
+    # One window of each kind tells whether the text has room for it.
+    material = Material.open(run, read)
+    for part, documents in zip(every, material.texts, strict=True):
+        if isinstance(part.train, Train) and part.train.stop is not None:
+            assert documents is not None
+            validation_windows(documents, part.train.length, 1, part.seed)
+    if isinstance(run.evaluation, Extrapolation):
+        assert material.documents is not None
+        validation_windows(material.documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
+    run.evaluation.rehearse(run.model, run.vocabulary, run.train.length)
 
 
 def train(
@@ -270,10 +228,12 @@ def train(
         require_undiverged(folder)
         if isinstance(run.train, Pretrained):
             return TrainedModel(run.train.read(), run.train.length)
-        assert material.batches is not None
-        trainer = run.train.trainer(run.model, run.data.vocabulary)
+        *earlier, last = stages.to_train(run.parts(), folder)
         try:
-            state = fit(run.train, trainer, material.batches, run.seed, folder, progress_from, material.fingerprint)
+            for part in earlier:
+                # What it ends with is read where the next begins, so that no two states are held at once.
+                stages.fitted(run.name, part, folder, material, progress_from, say)
+            trainer, state = stages.fitted(run.name, last, folder, material, progress_from, say)
         except Diverged as why:
             if launch.first():
                 keep_diverged(folder, why)
@@ -284,22 +244,14 @@ def train(
 def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> TrainedModel:
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     kept = hold(run, folder)
-    _hold_tokenizer(run, folder, kept["corpus"])
+    _hold_tokenizer(run, folder, stages.own_text(kept["corpus"]))
     if isinstance(run.train, Pretrained):
         return TrainedModel(run.train.read(), run.train.length)
-    trainer = run.train.trainer(run.model, run.data.vocabulary)
-    found = restored(folder / "checkpoints", trainer.abstract(), run.about(kept["corpus"]))
-    for note in found.told:
-        say(f"{run.name}: {note}")
-    # Half trained, a model has numbers too, and nothing in a table would tell.
-    if found.state is None or found.step < run.train.steps:
-        # An older step may have been taken because a newer one is damaged: then that is the reason.
-        notes = "".join(f" ({note})" for note in found.told)
-        raise InputError(
-            f"{folder} is trained to step {found.step} of {run.train.steps}: run experiments.train first, "
-            f"the same command goes on from there{notes}"
-        )
-    return TrainedModel(trainer.trained(found.state.params), run.train.length)
+    every = run.parts()
+    texts = stages.of_parts(kept["corpus"], len(every))
+    trainer = every[-1].trainer()
+    params = stages.ended(every[-1], folder, texts, trainer, lambda note: say(f"{run.name}: {note}"))
+    return TrainedModel(trainer.trained(params), run.train.length)
 
 
 def _hold_tokenizer(run: Run, folder: Path, corpus: str | None) -> None:
@@ -346,7 +298,8 @@ def evaluate(
         began = time.perf_counter()
         results = _measured(run, trained_model, material)
         # What a table says of a run beside its measurements, so that a report needs no config.
-        seconds = {"train": _seconds(run, folder, kept["corpus"]), "evaluate": time.perf_counter() - began}
+        trained, tokens = _spent(run, folder, kept["corpus"])
+        seconds = {"train": trained, "evaluate": time.perf_counter() - began}
         for variant in results["variants"]:
             variant["label"] = run.label
             if variant["kind"] != "raw":
@@ -357,7 +310,7 @@ def evaluate(
             "label": run.label,
             "parameters": sum(leaf.size for leaf in parameters),
             "seconds": seconds,
-            "tokens": run.train.steps * run.train.batch * run.train.length,
+            "tokens": tokens,
         }
         # All at once and last, so that results which are there are whole.
         write_results(kept, target, results)
@@ -373,13 +326,22 @@ def _measured(run: Run, trained_model: TrainedModel, material: Material) -> dict
     return run.evaluation.evaluate(trained_model, material.documents, run.seed)
 
 
-def _seconds(run: Run, folder: Path, corpus: str | None) -> float:
-    """How long training took; not a number where lines of its metrics are missing."""
-    lines = read_metrics(folder / "metrics.jsonl", fingerprint(run.about(corpus)))
-    # A sum over some of the steps would look like a fast run.
-    if lines.missing(run.train.steps):
-        return math.nan
-    return sum(line.get("seconds", math.nan) for line in lines.steps)
+def _spent(run: Run, folder: Path, corpus: str | None) -> tuple[float, int]:
+    """How many seconds training took, not a number where lines of its metrics are missing; and how many tokens."""
+    seconds, tokens = 0.0, 0
+    every = run.parts()
+    texts = stages.of_parts(corpus, len(every))
+    for part in every:
+        if isinstance(part.train, Pretrained):
+            continue
+        lines = read_metrics(part.folder(folder) / "metrics.jsonl", fingerprint(part.about(texts)))
+        steps = lines.end(part.train.steps)
+        tokens += steps * part.train.batch * part.train.length
+        # A sum over some of the steps would look like a fast run.
+        if lines.missing(steps):
+            seconds = math.nan
+        seconds += sum(line.get("seconds", math.nan) for line in lines.steps)
+    return seconds, tokens
 
 
 TITLES = {

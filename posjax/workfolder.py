@@ -34,6 +34,10 @@ class RunConfiguration(Protocol):
         """What the bits of its training depend on, a text's fingerprint among them."""
         ...
 
+    def stages(self, corpus: str | None) -> list[dict[str, Any]]:
+        """What is kept of its trainings where there are several."""
+        ...
+
     def surroundings(self) -> dict[str, Any]:
         """What it would run on here, now."""
         ...
@@ -94,7 +98,7 @@ def keep_diverged(folder: Path, why: Diverged) -> None:
 
 def manifest(run: RunConfiguration, corpus: str | None) -> dict[str, Any]:
     """What is needed to repeat a run: the config and all that it ran on."""
-    return {
+    kept: dict[str, Any] = {
         "name": run.name,
         "label": run.label,
         "config": repr(run),
@@ -103,6 +107,10 @@ def manifest(run: RunConfiguration, corpus: str | None) -> dict[str, Any]:
         "training": fingerprint(run.about(corpus)),
         **run.surroundings(),
     }
+    stages = run.stages(corpus)
+    if stages:
+        kept["stages"] = stages
+    return kept
 
 
 def _begin(run: RunConfiguration, folder: Path, corpus: str | None) -> list[str]:
@@ -213,7 +221,7 @@ def check_results(folder: Path) -> None:
 
 def check_target(run: RunConfiguration, to: Path) -> None:
     """Errors: `InputError` for a folder that a run was trained in or of another config, whose files would be lost."""
-    if (to / "checkpoints").exists() or (to / "metrics.jsonl").exists():
+    if (to / "checkpoints").exists() or (to / "metrics.jsonl").exists() or (to / "stages").exists():
         raise InputError(f"{to} holds a run of its own: choose another folder with --to for these results")
     if (to / "run.json").exists():
         hold(run, to)

@@ -37,6 +37,8 @@ FLOORS = {
     "interop": 6,
     "report": 7,
     "workfolder": 6,
+    "stages": 7,
+    "feasibility": 7,
     "runs": 8,
 }
 """The rooms of posjax; experiments and configs live above them all."""

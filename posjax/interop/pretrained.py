@@ -11,7 +11,7 @@ from posjax.fields import check_fields
 from posjax.interop.describing import Description, configuration, describe
 from posjax.interop.files import CONFIG, INDEX, Folder
 from posjax.interop.hub import locate
-from posjax.interop.reading import opened, read
+from posjax.interop.reading import Placement, opened, read
 from posjax.models.architecture import Architecture
 from posjax.models.compute import COMPUTE, Compute
 from posjax.models.transformer import Transformer
@@ -47,6 +47,11 @@ class Pretrained:
         return 1
 
     @property
+    def tokens(self) -> int:
+        """As many."""
+        return 0
+
+    @property
     def architecture(self) -> Architecture:
         """What the folder's configuration describes. Errors: `InputError`, those of `describe`."""
         return describe(self.folder).required()
@@ -55,8 +60,11 @@ class Pretrained:
         """As `posjax.interop.describe`."""
         return describe(self.folder)
 
-    def read(self) -> Transformer:
-        """The model. Errors: `InputError` where the files are not those of `content`, and those of `read`."""
+    def read(self, sharding: Placement | None = None) -> Transformer:
+        """The model, on devices as `posjax.interop.read` has it.
+
+        Errors: `InputError` where the files are not those of `content`, and those of `read`.
+        """
         # Again: between the config and this, somebody may have fetched another revision.
         found = content(self.folder)
         if found != self.content:
@@ -65,7 +73,7 @@ class Pretrained:
                 "those back, or evaluate the new ones in another folder with --work"
             )
         # Published in half precision or not: what is compared are methods, not roundings.
-        return read(self.folder, dtype="float32", compute=self.compute)
+        return read(self.folder, dtype="float32", sharding=sharding, compute=self.compute)
 
 
 def pretrained(folder: str | Path, length: int | None = None, compute: Compute = COMPUTE) -> Pretrained:

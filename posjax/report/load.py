@@ -11,7 +11,7 @@ from typing import Any
 
 from posjax.errors import Diverged, InputError
 from posjax.files import REMEDY, damaged, read_json
-from posjax.lines import read
+from posjax.lines import read, sources, through
 from posjax.report import trees
 from posjax.report.values import LanguageRun, Metrics, Report, ReportedRun, RetrievalRun
 
@@ -121,7 +121,7 @@ def _run(folder: Path) -> LanguageRun | RetrievalRun:
     if kind not in builders:
         raise damaged(path, f"its kind is {kind!r}, which is neither language nor retrieval", REMEDY)
     manifest = _manifest(folder / "run.json")
-    shared = {"manifest": manifest, "metrics": _metrics(folder / "metrics.jsonl", manifest.get("training"))}
+    shared = {"manifest": manifest, "metrics": _metrics(folder, manifest)}
     return trees.built(path, lambda: builders[kind](results, shared))
 
 
@@ -134,15 +134,18 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _metrics(path: Path, training: str | None) -> Metrics:
-    """One entry for each step, the latest where a resumed run repeated a step."""
-    lines = read(path, training)
-    if lines.others:
-        raise InputError(
-            f"{path} holds lines of another run (line {lines.others[0]}): put this run's own file in its place, or "
-            "take it away, and curves of training are left out"
-        )
-    # A curve with a hole would look like one without: what is damaged is told, not left out.
-    if lines.damaged:
-        raise damaged(path, f"line {lines.damaged[0]}", "take that line out, or restore the file from a copy")
-    return lines.steps
+def _metrics(folder: Path, manifest: dict[str, Any]) -> Metrics:
+    """One entry for each step, the latest where a resumed run repeated a step; of stages one after the other."""
+    every = []
+    for path, training in sources(folder, manifest):
+        lines = read(path, training)
+        if lines.others:
+            raise InputError(
+                f"{path} holds lines of another run (line {lines.others[0]}): put this run's own file in its place, or "
+                "take it away, and curves of training are left out"
+            )
+        # A curve with a hole would look like one without: what is damaged is told, not left out.
+        if lines.damaged:
+            raise damaged(path, f"line {lines.damaged[0]}", "take that line out, or restore the file from a copy")
+        every.append(lines)
+    return through(every)

@@ -160,3 +160,5 @@ def hold_manifest(manifest: Mapping[str, Any]) -> None:
     list(manifest.get("devices") or ())
     for size in dict(manifest.get("mesh") or {}).values():
         int(size)
+    for stage in manifest.get("stages") or ():
+        str(stage["folder"] + stage["training"])

@@ -16,7 +16,7 @@ from posjax.models.folding import fold
 from posjax.models.plans import plan
 from posjax.training.step import Trainer
 
-Path = tuple[Any, ...]
+Names = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def _bare(model: Architecture) -> Architecture:
     return model.with_encodings(lambda encoding: NoPE())
 
 
-def _shapes(model: Architecture, vocabulary: int) -> dict[Path, tuple[int, ...]]:
+def _shapes(model: Architecture, vocabulary: int) -> dict[Names, tuple[int, ...]]:
     state = nnx.state(nnx.eval_shape(lambda: build(model, vocabulary, 0)))
     return {path: variable.get_value().shape for path, variable in nnx.to_flat_state(state)}
 
 
-def _require_alike(path: Path, there: Any, here: Any, before: Architecture, after: Architecture) -> None:
+def _require_alike(path: Names, there: Any, here: Any, before: Architecture, after: Architecture) -> None:
     """Errors: `InputError` for a parameter of another shape, or that means something else."""
     if there != here:
         raise InputError(
@@ -90,13 +90,13 @@ def _require_alike(path: Path, there: Any, here: Any, before: Architecture, afte
         )
 
 
-def _encoding(path: Path, model: Architecture) -> Any:
+def _encoding(path: Names, model: Architecture) -> Any:
     _, stack, owner, *_ = path
     encoding, _ = plan(model.stacks[stack], model.width).owners[owner]
     return encoding
 
 
-def _named(path: Path) -> str:
+def _named(path: Names) -> str:
     return ".".join(map(str, path))
 
 

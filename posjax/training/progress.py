@@ -59,6 +59,12 @@ class TrainingProgress:
             where = f"{self.label}: step {step}/{self._steps}"
             self.say(f"{where}  loss {loss:.3f}  {speed:,.0f} tok/s  {left:.0f} s left")
 
+    def of_stage(self, title: str, steps: int) -> Self:
+        """The same for one of several trainings, of so many steps."""
+        self._label += title
+        self._steps = steps
+        return self
+
     def say(self, line: str) -> None:
         """Prints a line as it is."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from posjax.errors import InputError
-from posjax.lines import Lines
+from posjax.lines import STOPPED, Lines
 from posjax.models import cross_entropy
 from posjax.training.checkpoints import Checkpoints, Restored
 from posjax.training.mesh import place, shared
@@ -22,8 +22,6 @@ from posjax.training.stopping import EarlyStop, Verdict
 
 LOSS = "validation_loss"
 """Under which name a step's line has what was measured after it."""
-STOPPED = "stopped"
-"""Under which name the line of the step that the training ended at says so."""
 BEST = Path("checkpoints", "best")
 """Where the best state lies in a training's folder, apart from the newest ones."""
 

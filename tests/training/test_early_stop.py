@@ -116,7 +116,7 @@ def test_lines_that_are_lost_are_no_reason_to_take_a_worse_state(tmp_path, train
 
 def test_another_patience_is_another_training(trainer, data, whole):
     other = plan(stop=replace(STOP, patience=3))
-    with pytest.raises(InputError, match="stop.patience is 2 there and 3 here"):
+    with pytest.raises(InputError, match=r"stop\.patience is 2 there and 3 here"):
         fit(other, trainer, data, SEED, whole[0], given=told())
 
 

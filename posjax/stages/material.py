@@ -1,0 +1,87 @@
+"""What the trainings of a run read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from posjax.data import Batches, Documents, Needles, TextData, training_rows
+from posjax.interop import Pretrained
+from posjax.stages.parts import Part, joined
+
+Texts = Mapping[Any, Documents]
+"""Corpora that are read already, by their data."""
+NOTHING_READ: Texts = MappingProxyType({})
+
+
+class OfParts(Protocol):
+    """What has trainings, such as `posjax.runs.Run`."""
+
+    @property
+    def data(self) -> TextData | Needles: ...
+
+    def parts(self) -> tuple[Part, ...]:
+        """Its trainings, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Material:
+    """A run's data, opened: the documents of its text; and for each part rows to train on, unless that is done, and its
+    documents."""
+
+    documents: Documents | None
+    rows: tuple[Batches | None, ...]
+    texts: tuple[Documents | None, ...]
+
+    @classmethod
+    def open(cls, run: OfParts, read: Texts = NOTHING_READ) -> Material:
+        """`read`: texts that are read already."""
+        known = dict(read)
+        every = run.parts()
+        texts = tuple(_read(part.data, known) for part in every)
+        return cls(_read(run.data, known), tuple(map(_rows, every, texts)), texts)
+
+    @property
+    def batches(self) -> Batches | None:
+        """The rows of the last training."""
+        return self.rows[-1]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the text, or texts; `None` for a task, whose rows are a function of the config alone."""
+        return joined(_fingerprint(self.documents), self.fingerprints)
+
+    @property
+    def fingerprints(self) -> list[str | None]:
+        """Of the text of each part."""
+        return list(map(_fingerprint, self.texts))
+
+
+def _fingerprint(documents: Documents | None) -> str | None:
+    if documents is None:
+        return None
+    return documents.fingerprint
+
+
+def _read(data: TextData | Needles, known: dict[Any, Documents]) -> Documents | None:
+    """The documents of a text, read once; `None` for a task."""
+    if isinstance(data, Needles):
+        return None
+    if data not in known:
+        known[data] = data.load()
+    return known[data]
+
+
+def _rows(part: Part, documents: Documents | None) -> Batches | None:
+    # A text that is measured on alone may be shorter than a window of training on either side.
+    if isinstance(part.train, Pretrained) and documents is not None:
+        return None
+    if isinstance(part.data, Needles):
+        rows = part.data.rows(part.train.length, part.seed)
+    else:
+        assert documents is not None
+        rows = training_rows(documents, part.train.length, part.seed)
+    return Batches(rows, part.train.batch)

@@ -1,0 +1,149 @@
+"""Each training of a run with all that it depends on, and what texts they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posjax.data import Needles, TextData
+from posjax.data.randomness import rng
+from posjax.errors import InputError
+from posjax.identity import fingerprint
+from posjax.interop import Pretrained
+from posjax.models import Architecture
+from posjax.stages.values import Stages
+from posjax.training import Places, Train, Trainer, about, carried
+
+FOLDER = "stages"
+"""Where a run's folder has those of its stages, by their numbers from 0."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training of a run with all that it depends on. `before` is the one whose parameters it begins with.
+
+    `number`: which of the stages it is; `None` for the one training of a run without stages.
+    """
+
+    train: Train | Pretrained
+    model: Architecture
+    data: TextData | Needles
+    vocabulary: int
+    seed: int
+    number: int | None = None
+    before: Part | None = None
+
+    def folder(self, of_run: Path) -> Path:
+        """Where its metrics and checkpoints lie in a run's folder."""
+        if self.number is None:
+            return of_run
+        return of_run / FOLDER / str(self.number)
+
+    @property
+    def title(self) -> str:
+        """What is put behind the run's name where it is told of."""
+        if self.number is None:
+            return ""
+        return f", stage {self.number}"
+
+    def about(self, texts: Sequence[str | None]) -> dict[str, Any]:
+        """What its bits depend on, the trainings before it included; `texts` are the fingerprints of each part's."""
+        if isinstance(self.train, Pretrained):
+            return {"model": self.model, "pretrained": self.train}
+        before = None
+        if self.before is not None:
+            before = self.before.about(texts)
+        corpus = texts[self.number or 0]
+        return about(self.train, self.model, self.vocabulary, self.seed, corpus, before)
+
+    def trainer(self, places: Places | None = None) -> Trainer:
+        """What trains it, on its own mesh unless places are given."""
+        # Of a published model only what holds its parameters is needed.
+        train = self.train
+        if isinstance(train, Pretrained):
+            train = Train()
+        return train.trainer(self.model, self.vocabulary, places)
+
+    def check(self) -> None:
+        """Errors: `InputError` where parameters of the training before do not go over."""
+        if self.before is None:
+            return
+        if self.before.data.vocabulary > self.vocabulary or self.data.vocabulary > self.vocabulary:
+            raise InputError(
+                f"stage {self.number} reads {self.data.vocabulary:,} tokens and the model knows {self.vocabulary:,}: "
+                "let all stages read by one tokenizer"
+            )
+        carried(self.before.model, self.model, self.vocabulary)
+
+
+def parts(run_train: Train | Pretrained | Stages, model: Architecture, data: Any, seed: int) -> tuple[Part, ...]:
+    """Each training of a run, in order; one alone where it has no stages."""
+    if not isinstance(run_train, Stages):
+        return (Part(run_train, model, data, data.vocabulary, seed),)
+    vocabulary = vocabulary_of(run_train, data)
+    made: list[Part] = []
+    before = None
+    for number, stage in enumerate(run_train.stages):
+        own = stage.model or model
+        if isinstance(stage.train, Pretrained):
+            own = stage.train.architecture
+        seed_here = _seed(seed, number)
+        before = Part(stage.train, own, stage.data or data, vocabulary, seed_here, number, before)
+        made.append(before)
+    return tuple(made)
+
+
+def vocabulary_of(train: Train | Pretrained | Stages, data: Any) -> int:
+    """How many tokens a run's model knows: those of its data, or of the published model that it goes on from."""
+    if isinstance(train, Stages):
+        first = train.stages[0].train
+        if isinstance(first, Pretrained):
+            return first.describe().vocabulary
+    return data.vocabulary
+
+
+def _seed(seed: int, number: int) -> int:
+    """A stage's seed: with that of another it would read the same rows again, in the same order."""
+    if number == 0:
+        return seed
+    return int(rng(seed, "stage", number).integers(2**31))
+
+
+def joined(own: str | None, texts: Sequence[str | None]) -> str | None:
+    """The fingerprints of a run's own text and of each part's, as one; the first alone where all are that."""
+    if all(text == own for text in texts):
+        return own
+    return ",".join(map(str, (own, *texts)))
+
+
+def of_parts(corpus: str | None, count: int) -> list[str | None]:
+    """The fingerprints of the text of each of so many parts, from `joined`.
+
+    >>> of_parts("ab", 2), of_parts("ab,ab,cd", 2)
+    (['ab', 'ab'], ['ab', 'cd'])
+    """
+    if corpus is None or "," not in corpus:
+        return [corpus] * count
+    return list(corpus.split(",")[1:])
+
+
+def own_text(corpus: str | None) -> str | None:
+    """The fingerprint of a run's own text, from `joined`."""
+    if corpus is None:
+        return None
+    return corpus.partition(",")[0]
+
+
+def told(run_parts: Sequence[Part], texts: Sequence[str | None]) -> list[dict[str, Any]]:
+    """What a manifest says of each stage that trains: where its lines are, of which training, and how many steps."""
+    return [
+        {
+            "folder": str(part.folder(Path())),
+            "training": fingerprint(part.about(texts)),
+            "steps": part.train.steps,
+        }
+        for part in run_parts
+        if part.number is not None and isinstance(part.train, Train)
+    ]
