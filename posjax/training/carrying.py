@@ -40,15 +40,14 @@ class Carried:
 def carried(before: Architecture, after: Architecture, vocabulary: int) -> Carried:
     """Which parameters a model takes from the one before it.
 
-    What an encoding learns may be new, or have no place any more; all else must be there, in the same shape.
+    What an encoding learns goes over to one of its kind; all else must be there, in the same shape.
 
-    Errors: `InputError` for models that differ in more than their encodings, and for a parameter of another shape or of
-    another kind of encoding.
+    Errors: `InputError` for models that differ in more than their encodings, and for a parameter of another shape.
 
     >>> from posjax import Learned, NoPE
     >>> from posjax.models import decoder
     >>> carried(decoder(Learned(length=8), layers=1), decoder(NoPE(), layers=1), vocabulary=257).dropped
-    ('encodings.decoder.0.table',)
+    ('encodings.decoder.0.arrays.table',)
     """
     other = differences(tree(_bare(before)), _bare(after))
     if other:
@@ -56,10 +55,15 @@ def carried(before: Architecture, after: Architecture, vocabulary: int) -> Carri
             f"the model differs from the one before it in more than its encodings: {other[0]}; keep the rest as it was"
         )
     there, here = _shapes(before, vocabulary), _shapes(after, vocabulary)
-    for path in there.keys() & here.keys():
-        _require_alike(path, there[path], here[path], before, after)
-    dropped = tuple(map(_named, sorted(there.keys() - here.keys(), key=str)))
-    drawn = tuple(map(_named, sorted(here.keys() - there.keys(), key=str)))
+    same = {path for path in there.keys() & here.keys() if _kind(path, before) is _kind(path, after)}
+    for path in same:
+        if there[path] != here[path]:
+            raise InputError(
+                f"the parameter {_named(path)} is of shape {list(there[path])} in the model before and "
+                f"{list(here[path])} in this one: keep the sizes of what is learned"
+            )
+    dropped = tuple(sorted(map(_named, there.keys() - same)))
+    drawn = tuple(sorted(map(_named, here.keys() - same)))
     return Carried(dropped, drawn)
 
 
@@ -72,28 +76,13 @@ def _shapes(model: Architecture, vocabulary: int) -> dict[Names, tuple[int, ...]
     return {path: variable.get_value().shape for path, variable in nnx.to_flat_state(state)}
 
 
-def _require_alike(path: Names, there: Any, here: Any, before: Architecture, after: Architecture) -> None:
-    """Errors: `InputError` for a parameter of another shape, or that means something else."""
-    if there != here:
-        raise InputError(
-            f"the parameter {_named(path)} is of shape {list(there)} in the model before and {list(here)} in this one: "
-            "keep the sizes of what is learned, or take an encoding of another kind, which is drawn anew"
-        )
+def _kind(path: Names, model: Architecture) -> type | None:
+    """Of which kind of encoding a parameter is: two may call different things alike."""
     if path[0] != "encodings":
-        return
-    # Named alike in two kinds, numbers would be taken for what they are not.
-    one, other = _encoding(path, before), _encoding(path, after)
-    if type(one) is not type(other):
-        raise InputError(
-            f"the parameter {_named(path)} was learned by {one!r} and would be taken for one of {other!r}: drop the "
-            "encoding in a stage between, by NoPE(), or keep its kind"
-        )
-
-
-def _encoding(path: Names, model: Architecture) -> Any:
+        return None
     _, stack, owner, *_ = path
     encoding, _ = plan(model.stacks[stack], model.width).owners[owner]
-    return encoding
+    return type(encoding)
 
 
 def _named(path: Names) -> str:
@@ -106,12 +95,14 @@ def carry(before: Trainer, after: Trainer, params: Any, seed: int) -> Any:
     Each may hold its layers apart or as one.
     """
 
+    drawn = carried(before.model, after.model, after.vocabulary).drawn
+
     def change(params: Any) -> Any:
         learned = dict(nnx.to_flat_state(nnx.state(before.trained(params))))
         graph, state = nnx.split(build(after.model, after.vocabulary, seed, after.compute))
         flat = []
         for path, variable in nnx.to_flat_state(state):
-            if path in learned:
+            if _named(path) not in drawn:
                 variable = variable.replace(learned[path].get_value())
             flat.append((path, variable))
         model = nnx.merge(graph, nnx.from_flat_state(flat))
