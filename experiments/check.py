@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -85,7 +85,7 @@ def value(text: str) -> Encoding:
     Errors: `InputError` that says what is wrong with it.
     """
     try:
-        found = _value(ast.parse(text.strip(), mode="eval").body)
+        found = built(text, NAMES)
     except (SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError, MemoryError) as error:
         raise InputError(
             f"{text[:200]!r} is not an encoding: {error}; write one as in Python, such as 'Rope(base=5e5)'"
@@ -95,21 +95,26 @@ def value(text: str) -> Encoding:
     return found
 
 
-def _value(node: ast.expr) -> Any:
+def built(text: str, names: Mapping[str, Callable[..., Any]], kind: str = "encoding or schedule") -> Any:
+    """What a text spells by calls of these names. Errors: `InputError` for another name, and those of Python."""
+    return _value(ast.parse(text.strip(), mode="eval").body, names, kind)
+
+
+def _value(node: ast.expr, names: Mapping[str, Callable[..., Any]], kind: str) -> Any:
     if isinstance(node, ast.Call):
         made = None
         # A bare name: an attribute, however it is spelled, may lead out of posjax.
         if isinstance(node.func, ast.Name):
-            made = NAMES.get(node.func.id)
+            made = names.get(node.func.id)
         if made is None:
-            known = difflib.get_close_matches(ast.unparse(node.func), NAMES, n=1, cutoff=0.0)[0]
-            raise InputError(f"{ast.unparse(node.func)} is no encoding or schedule of posjax: the nearest is {known}")
+            known = difflib.get_close_matches(ast.unparse(node.func), names, n=1, cutoff=0.0)[0]
+            raise InputError(f"{ast.unparse(node.func)} is no {kind} of posjax: the nearest is {known}")
         if any(word.arg is None for word in node.keywords):
             raise InputError("** stands for arguments that are not written out: write each by its name")
-        named = {str(word.arg): _value(word.value) for word in node.keywords}
-        return made(*map(_value, node.args), **named)
+        named = {str(word.arg): _value(word.value, names, kind) for word in node.keywords}
+        return made(*(_value(part, names, kind) for part in node.args), **named)
     if isinstance(node, ast.Tuple):
-        return tuple(map(_value, node.elts))
+        return tuple(_value(part, names, kind) for part in node.elts)
     try:
         return ast.literal_eval(node)
     except ValueError as error:

@@ -1,8 +1,9 @@
-"""Write a published model anew: from the Hub, a file of llama2.c's, in another type, or with another rotation.
+"""Write a published model anew, in another type or with another rotation; or a trained run as a published model.
 
 python -m experiments.convert hf:EleutherAI/pythia-160m models/pythia-160m
 python -m experiments.convert stories260K.bin models/stories260K
 python -m experiments.convert models/llama models/long --encoding 'Rope(schedule=Yarn(4.0, 2048))' --dtype bfloat16
+python -m experiments.convert runs/quickstart/rope models/rope
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import check, cli
+from experiments import check, cli, trained
+from posjax.errors import InputError
 from posjax.interop import read, write
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Read a published model and write it as its family is published."""
+    """Read a published model, or a trained run, and write it as its family is published."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """A folder with config.json and safetensors, a file of llama2.c's, or hf:OWNER/NAME."""
+    """A folder with config.json and safetensors, a file of llama2.c's, hf:OWNER/NAME, or a trained run's folder."""
     destination: Annotated[Path, tyro.conf.Positional]
     """The folder that is made."""
     encoding: str = ""
@@ -41,8 +43,14 @@ def command(arguments: Sequence[str]) -> None:
         encoding = check.value(options.encoding)
     if options.dtype != "stored":
         dtype = options.dtype
-    model = read(options.source, encoding=encoding, dtype=dtype)
-    write(model, options.destination, overwrite=options.overwrite)
+    if (Path(options.source) / "run.json").is_file():
+        model, config = trained.read(Path(options.source))
+        if encoding is not None:
+            raise InputError("--encoding is of a published model: convert the run first, and then what it became")
+        model = trained.typed(model, dtype or "float32")
+    else:
+        model, config = read(options.source, encoding=encoding, dtype=dtype), None
+    write(model, options.destination, config=config, overwrite=options.overwrite)
     size = sum(file.stat().st_size for file in options.destination.glob("*.safetensors"))
     print(f"{options.destination}: {size / 2**20:.1f} MiB of weights, {model.architecture.encoding!r}")
 

@@ -1,5 +1,6 @@
 """Published checkpoints: read as a `Transformer`, written as their publisher wrote them, described without weights."""
 
+from posjax.interop.configuring import configured as configured
 from posjax.interop.describing import (
     Description as Description,
     configuration as configuration,
