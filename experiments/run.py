@@ -33,7 +33,7 @@ from posjax.files import identity_of, owned, probe, read_json, require_unmoved, 
 from posjax.interop import Pretrained
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
-from posjax.stages import Part, Stages, own_text
+from posjax.stages import TrainingPart, Stages, own_text
 from posjax.training import Train, launch, speed
 
 
@@ -360,7 +360,7 @@ def work(run: Run) -> float:
     return sum(_work(part) for part in run.parts())
 
 
-def _work(part: Part) -> float:
+def _work(part: TrainingPart) -> float:
     """Of one training."""
     return part.train.tokens * speed.operations(part.model, part.vocabulary, part.train.length) / 1e12
 

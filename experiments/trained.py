@@ -31,6 +31,7 @@ def run_of(folder: Path) -> Run:
         found = built(str(read_json(path).get("config")), NAMES, "value")
     except (SyntaxError, ValueError, TypeError, LookupError) as error:
         raise InputError(f"{path} spells no run that can be read without its config: {error}") from error
+    # A file that was edited may spell any of the names.
     if not isinstance(found, Run):
         raise InputError(f"{path} holds no run: name the folder of a trained run, such as runs/quickstart/rope")
     return found
@@ -46,6 +47,7 @@ def read(folder: Path) -> tuple[Transformer, dict[str, Any] | None]:
     # First what costs nothing: the weights may take a while.
     if isinstance(run.train, Stages) and isinstance(weights := run.train.stages[0].train, Pretrained):
         config = configuration(weights.folder)
+    # One that was published keeps its own.
     elif not isinstance(run.train, Pretrained):
         config = configured(run.model, run.vocabulary, run.train.length)
     return runs.restore(run, folder).model, config

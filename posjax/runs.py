@@ -24,7 +24,7 @@ from posjax.identity import fingerprint
 from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
 from posjax.models import Architecture
-from posjax.stages import NOTHING_READ, Material, Part, Stage, Stages, Texts
+from posjax.stages import NOTHING_READ, Material, TrainingPart, Stage, Stages, Texts
 from posjax.surroundings import surroundings
 from posjax.training import CausalLM, Train, TrainingProgress, launch
 from posjax.workfolder import (
@@ -115,7 +115,7 @@ class Run:
         except InputError as why:
             raise InputError(f"the run {self.name!r}: {why}; or build(...) a model for a use of your own") from why
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[TrainingPart, ...]:
         """Its trainings, in order: one alone, or its stages."""
         return stages.parts(self.train, self.model, self.data, self.seed)
 

@@ -25,6 +25,7 @@ def configured(architecture: Architecture, vocabulary: int, length: int) -> dict
     'llama'
     """
     values = _values(architecture, vocabulary, length)
+    # Read back as whoever gets the folder will: what a key cannot say shows here.
     described = describe(values).required()
     other = differences(tree(described), architecture)
     if other:
@@ -41,6 +42,7 @@ def _values(architecture: Architecture, vocabulary: int, length: int) -> dict[st
         raise InputError(f"{LLAMA}: it has an encoder")
     attention, feed_forward = _sublayers(stack)
     sizes = dims(attention, architecture.width)
+    # Where there is no norm at all, the configuration describes another model, which is refused.
     norm = stack.final_norm or stack.pattern[0].norm
     values: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],

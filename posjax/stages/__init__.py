@@ -1,14 +1,14 @@
 """Runs of several trainings, each from the last one's end."""
 
 from posjax.stages.material import NOTHING_READ, Material, Texts
-from posjax.stages.parts import Part, of_parts, own_text, parts, told, vocabulary_of
+from posjax.stages.parts import TrainingPart, of_parts, own_text, parts, told, vocabulary_of
 from posjax.stages.training import ended, fitted, to_train
 from posjax.stages.values import Stage, Stages
 
 __all__ = [
     "NOTHING_READ",
     "Material",
-    "Part",
+    "TrainingPart",
     "Stage",
     "Stages",
     "Texts",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from posjax.data import Batches, Documents, Needles, TextData, training_rows
 from posjax.interop import Pretrained
-from posjax.stages.parts import Part, joined
+from posjax.stages.parts import TrainingPart, joined
 
 Texts = Mapping[Any, Documents]
 """Corpora that are read already, by their data."""
@@ -22,7 +22,7 @@ class OfParts(Protocol):
     @property
     def data(self) -> TextData | Needles: ...
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[TrainingPart, ...]:
         """Its trainings, in order."""
         ...
 
@@ -39,6 +39,7 @@ class Material:
     @classmethod
     def open(cls, run: OfParts, read: Texts = NOTHING_READ) -> Material:
         """`read`: texts that are read already."""
+        # A copy: what is read here stays as long as this run's material does.
         known = dict(read)
         every = run.parts()
         texts = tuple(_read(part.data, known) for part in every)
@@ -70,12 +71,13 @@ def _read(data: TextData | Needles, known: dict[Any, Documents]) -> Documents | 
     """The documents of a text, read once; `None` for a task."""
     if isinstance(data, Needles):
         return None
+    # Several stages may read one text, of which one copy is enough.
     if data not in known:
         known[data] = data.load()
     return known[data]
 
 
-def _rows(part: Part, documents: Documents | None) -> Batches | None:
+def _rows(part: TrainingPart, documents: Documents | None) -> Batches | None:
     # A text that is measured on alone may be shorter than a window of training on either side.
     if isinstance(part.train, Pretrained) and documents is not None:
         return None

@@ -21,7 +21,7 @@ FOLDER = "stages"
 
 
 @dataclass(frozen=True)
-class Part:
+class TrainingPart:
     """One training of a run with all that it depends on. `before` is the one whose parameters it begins with.
 
     `number`: which of the stages it is; `None` for the one training of a run without stages.
@@ -33,7 +33,7 @@ class Part:
     vocabulary: int
     seed: int
     number: int | None = None
-    before: Part | None = None
+    before: TrainingPart | None = None
 
     def folder(self, of_run: Path) -> Path:
         """Where its metrics and checkpoints lie in a run's folder."""
@@ -52,6 +52,7 @@ class Part:
         """What its bits depend on, the trainings before it included; `texts` are the fingerprints of each part's."""
         if isinstance(self.train, Pretrained):
             return {"model": self.model, "pretrained": self.train}
+        # Nested: a checkpoint of the last stage is of all that came before it.
         before = None
         if self.before is not None:
             before = self.before.about(texts)
@@ -68,6 +69,7 @@ class Part:
 
     def check(self) -> None:
         """Errors: `InputError` where parameters of the training before do not go over."""
+        # The first one draws its parameters.
         if self.before is None:
             return
         if self.before.data.vocabulary > self.vocabulary or self.data.vocabulary > self.vocabulary:
@@ -78,19 +80,23 @@ class Part:
         carried(self.before.model, self.model, self.vocabulary)
 
 
-def parts(run_train: Train | Pretrained | Stages, model: Architecture, data: Any, seed: int) -> tuple[Part, ...]:
+def parts(
+    run_train: Train | Pretrained | Stages, model: Architecture, data: Any, seed: int
+) -> tuple[TrainingPart, ...]:
     """Each training of a run, in order; one alone where it has no stages."""
     if not isinstance(run_train, Stages):
-        return (Part(run_train, model, data, data.vocabulary, seed),)
+        return (TrainingPart(run_train, model, data, data.vocabulary, seed),)
     vocabulary = vocabulary_of(run_train, data)
-    made: list[Part] = []
+    made: list[TrainingPart] = []
+    # Each holds the one before it, and so the whole chain.
     before = None
     for number, stage in enumerate(run_train.stages):
         own = stage.model or model
+        # What its folder says, which nobody needs to write down again.
         if isinstance(stage.train, Pretrained):
             own = stage.train.architecture
         seed_here = _seed(seed, number)
-        before = Part(stage.train, own, stage.data or data, vocabulary, seed_here, number, before)
+        before = TrainingPart(stage.train, own, stage.data or data, vocabulary, seed_here, number, before)
         made.append(before)
     return tuple(made)
 
@@ -99,6 +105,7 @@ def vocabulary_of(train: Train | Pretrained | Stages, data: Any) -> int:
     """How many tokens a run's model knows: those of its data, or of the published model that it goes on from."""
     if isinstance(train, Stages):
         first = train.stages[0].train
+        # Its table may have more rows than the tokenizer has tokens, as published ones do.
         if isinstance(first, Pretrained):
             return first.describe().vocabulary
     return data.vocabulary
@@ -106,6 +113,7 @@ def vocabulary_of(train: Train | Pretrained | Stages, data: Any) -> int:
 
 def _seed(seed: int, number: int) -> int:
     """A stage's seed: with that of another it would read the same rows again, in the same order."""
+    # As a run of one training draws them, so that the first stage is that run.
     if number == 0:
         return seed
     return int(rng(seed, "stage", number).integers(2**31))
@@ -113,6 +121,7 @@ def _seed(seed: int, number: int) -> int:
 
 def joined(own: str | None, texts: Sequence[str | None]) -> str | None:
     """The fingerprints of a run's own text and of each part's, as one; the first alone where all are that."""
+    # As a run without stages has it, and so reports and other commands know it.
     if all(text == own for text in texts):
         return own
     return ",".join(map(str, (own, *texts)))
@@ -136,7 +145,7 @@ def own_text(corpus: str | None) -> str | None:
     return corpus.partition(",")[0]
 
 
-def told(run_parts: Sequence[Part], texts: Sequence[str | None]) -> list[dict[str, Any]]:
+def told(run_parts: Sequence[TrainingPart], texts: Sequence[str | None]) -> list[dict[str, Any]]:
     """What a manifest says of each stage that trains: where its lines are, of which training, and how many steps."""
     return [
         {

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
-from posjax.data import begun as with_begin, validation_windows
+from posjax.data import Documents, begun as with_begin, validation_windows
 from posjax.errors import InputError
 from posjax.identity import fingerprint
 from posjax.interop import Pretrained
-from posjax.lines import read
+from posjax.lines import METRICS, read
 from posjax.stages.material import Material
-from posjax.stages.parts import Part
+from posjax.stages.parts import TrainingPart
 from posjax.training import (
     Given,
     State,
@@ -28,13 +29,16 @@ from posjax.training import (
     fit,
     restored,
 )
+from posjax.training.stopping import Verdict
 from posjax.training.validating import BEST, history, require_best
 
 
-def to_train(run_parts: Sequence[Part], folder: Path) -> list[Part]:
+def to_train(run_parts: Sequence[TrainingPart], folder: Path) -> list[TrainingPart]:
     """The parts of a run that are not known to be done: where one has begun, those before it have ended."""
-    left: list[Part] = []
+    left: list[TrainingPart] = []
+    # From the last one back: the newest part that has a checkpoint is where the run stands.
     for part in reversed(run_parts):
+        # It was trained by others.
         if isinstance(part.train, Pretrained):
             break
         left.insert(0, part)
@@ -44,7 +48,7 @@ def to_train(run_parts: Sequence[Part], folder: Path) -> list[Part]:
 
 
 def beginning(
-    part: Part, folder: Path, texts: Sequence[str | None], trainer: Trainer, say: Callable[[str], None]
+    part: TrainingPart, folder: Path, texts: Sequence[str | None], trainer: Trainer, say: Callable[[str], None]
 ) -> Callable[[], Any] | None:
     """What makes the parameters that a part begins with, where its trainer's lie; `None` for fresh ones."""
     before = part.before
@@ -52,6 +56,7 @@ def beginning(
         return None
 
     def begin() -> Any:
+        # Said again where a process was killed before the first checkpoint: it is then done again.
         for line in carried(before.model, part.model, part.vocabulary).told:
             say(f"stage {part.number}: {line}")
         # Read by the mesh that they are needed on, whatever mesh they were trained on.
@@ -69,28 +74,29 @@ def _published(weights: Pretrained, holder: Trainer) -> Any:
     """A published model's parameters, each device's own part read alone."""
     # Not folded: a publisher's layers are apart.
     flat = nnx.to_flat_state(holder.abstract().params)
+    # By the names that readers of published models give a parameter.
     places = {".".join(map(str, path)): variable.get_value().sharding for path, variable in flat}
     return nnx.state(weights.read(lambda path, shape: places[path]))
 
 
-def ended(part: Part, folder: Path, texts: Sequence[str | None], trainer: Trainer, say: Callable[[str], None]) -> Any:
+def ended(
+    part: TrainingPart, folder: Path, texts: Sequence[str | None], trainer: Trainer, say: Callable[[str], None]
+) -> Any:
     """The parameters that a part has ended with. Errors: `InputError` where its training has not ended yet."""
     train = part.train
     assert isinstance(train, Train)
-    where, mine, abstract = part.folder(folder), part.about(texts), trainer.abstract()
-    if train.stop is None:
-        found = restored(where / "checkpoints", abstract, mine, only="params")
-        is_over = found.step >= train.steps
-    else:
-        found = restored(where / "checkpoints", abstract, mine, only="step")
-        path = where / "metrics.jsonl"
-        lines = read(path, fingerprint(mine))
-        verdict = train.stop.verdict(history(train.stop, train.steps, lines, found.step, path))
-        is_over = verdict.stop or found.step >= train.steps
+    where = part.folder(folder)
+    mine = part.about(texts)
+    only = "params"
+    # The newest state is not the result then, and of it nothing but its step is of use.
+    if train.stop is not None:
+        only = "step"
+    found = restored(where / "checkpoints", trainer.abstract(), mine, only=only)
     for note in found.told:
         say(note)
+    verdict = _verdict(train, where, mine, found.step)
     # Half trained, a model has numbers too, and nothing in a table would tell.
-    if found.state is None or not is_over:
+    if found.state is None or not (verdict.stop or found.step >= train.steps):
         # An older step may have been taken because a newer one is damaged: then that is the reason.
         notes = "".join(f" ({note})" for note in found.told)
         raise InputError(
@@ -99,38 +105,66 @@ def ended(part: Part, folder: Path, texts: Sequence[str | None], trainer: Traine
         )
     if train.stop is None:
         return found.state
-    best = restored(where / BEST, abstract, mine, only="params", at=verdict.best_step)
+    # That step and no other: an older one that is sound would be a worse state, taken without a word.
+    best = restored(where / BEST, trainer.abstract(), mine, only="params", at=verdict.best_step)
     return require_best(best, verdict.best_step, where / BEST)
+
+
+def _verdict(train: Train, where: Path, mine: Any, done: int) -> Verdict:
+    """What early stopping decided by a step; nothing where there is none."""
+    if train.stop is None:
+        return Verdict(False, None, math.inf, 0)
+    path = where / METRICS
+    # As the training itself decides when it goes on: from its lines.
+    lines = read(path, fingerprint(mine))
+    return train.stop.verdict(history(train.stop, train.steps, lines, done, path))
 
 
 def fitted(
     name: str,
-    part: Part,
+    part: TrainingPart,
     folder: Path,
     material: Material,
     progress_from: Callable[[int], TrainingProgress] | None,
     say: Callable[[str], None],
 ) -> tuple[Trainer, State]:
     """One part of a run, trained to its end."""
-    train, number, texts = part.train, part.number or 0, material.fingerprints
-    batches, documents = material.rows[number], material.texts[number]
+    number = part.number or 0
+    train = part.train
+    batches = material.rows[number]
     assert isinstance(train, Train) and batches is not None
+    texts = material.fingerprints
     trainer = part.trainer()
+    # Asked only where there is no checkpoint: a stage that goes on needs nothing of the one before.
     start = beginning(part, folder, texts, trainer, lambda line: say(f"{name}, {line}"))
-    before = validate = None
+    before = None
+    # Each checkpoint says of all trainings before it, so that none of them can be changed unseen.
     if part.before is not None:
         before = part.before.about(texts)
-    if train.stop is not None:
-        assert documents is not None
-        windows = validation_windows(documents, train.length, train.stop.windows, part.seed)
-        validate = Validation(trainer, with_begin(documents, windows), train.batch // train.accumulate)
+    given = Given(start, before, _validation(part, trainer, material.texts[number]))
     shown = progress_from
     if shown is not None and part.number is not None:
         shown = _of_stage(shown, part)
-    given = Given(start, before, validate)
     state = fit(train, trainer, batches, part.seed, part.folder(folder), shown, texts[number], given)
     return trainer, state
 
 
-def _of_stage(progress_from: Callable[[int], TrainingProgress], part: Part) -> Callable[[int], TrainingProgress]:
+def _validation(part: TrainingPart, trainer: Trainer, documents: Documents | None) -> Validation | None:
+    """What measures the loss for early stopping, on held-out windows as long as those of the training."""
+    train = part.train
+    assert isinstance(train, Train)
+    if train.stop is None:
+        return None
+    # Held by the run: a task has no text that is held out.
+    assert documents is not None
+    # The same ones each time, a function of the seed, so that losses compare from step to step.
+    windows = validation_windows(documents, train.length, train.stop.windows, part.seed)
+    # As many rows at a time as the devices hold of a batch.
+    rows = train.batch // train.accumulate
+    return Validation(trainer, with_begin(documents, windows), rows)
+
+
+def _of_stage(
+    progress_from: Callable[[int], TrainingProgress], part: TrainingPart
+) -> Callable[[int], TrainingProgress]:
     return lambda start: progress_from(start).of_stage(part.title, part.train.steps)

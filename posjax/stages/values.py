@@ -51,8 +51,10 @@ class Stages:
                 "Stages end with no training: needed is one Train or more, after interop.pretrained(folder) if that is "
                 "where they begin"
             )
+        # Said twice, one of the two would be wrong some day.
         if self.stages[-1].model is not None:
             raise InputError("the last of the stages has a model of its own: it is the run's, so give it to the run")
+        # It can only be where parameters begin.
         for number, stage in enumerate(self.stages):
             if isinstance(stage.train, Pretrained) and (number or stage.model or stage.data):
                 raise InputError(

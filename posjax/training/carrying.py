@@ -49,12 +49,14 @@ def carried(before: Architecture, after: Architecture, vocabulary: int) -> Carri
     >>> carried(decoder(Learned(length=8), layers=1), decoder(NoPE(), layers=1), vocabulary=257).dropped
     ('encodings.decoder.0.arrays.table',)
     """
+    # Without encodings both have to be the same value, whatever their parameters are called.
     other = differences(tree(_bare(before)), _bare(after))
     if other:
         raise InputError(
             f"the model differs from the one before it in more than its encodings: {other[0]}; keep the rest as it was"
         )
-    there, here = _shapes(before, vocabulary), _shapes(after, vocabulary)
+    there = _shapes(before, vocabulary)
+    here = _shapes(after, vocabulary)
     same = {path for path in there.keys() & here.keys() if _kind(path, before) is _kind(path, after)}
     for path in same:
         if there[path] != here[path]:
@@ -72,6 +74,7 @@ def _bare(model: Architecture) -> Architecture:
 
 
 def _shapes(model: Architecture, vocabulary: int) -> dict[Names, tuple[int, ...]]:
+    # Of shapes alone: nothing is drawn to find out what would not fit.
     state = nnx.state(nnx.eval_shape(lambda: build(model, vocabulary, 0)))
     return {path: variable.get_value().shape for path, variable in nnx.to_flat_state(state)}
 
@@ -98,7 +101,9 @@ def carry(before: Trainer, after: Trainer, params: Any, seed: int) -> Any:
     drawn = carried(before.model, after.model, after.vocabulary).drawn
 
     def change(params: Any) -> Any:
+        # Layer by layer on both sides, since each may be held otherwise.
         learned = dict(nnx.to_flat_state(nnx.state(before.trained(params))))
+        # Drawn whole, of which the compiler leaves out what is not used.
         graph, state = nnx.split(build(after.model, after.vocabulary, seed, after.compute))
         flat = []
         for path, variable in nnx.to_flat_state(state):

@@ -39,6 +39,7 @@ class Validation:
         self._batches = [_batch(windows[start : start + rows], rows) for start in range(0, len(windows), rows)]
         graph = trainer.graph()
 
+        # Of the tokens alone: what an objective adds to its loss, such as smoothing, would hide overfitting.
         def total(params: Any, batch: Batch) -> jax.Array:
             logits_BTV = nnx.merge(graph, params)(batch["inputs"])
             return jnp.sum(cross_entropy(logits_BTV, batch["targets"]) * batch["weights"])
@@ -46,7 +47,9 @@ class Validation:
         self._total = jax.jit(total, out_shardings=shared(trainer.mesh))
 
     def __call__(self, state: State) -> float:
+        # Kernels that the compiler cannot split look for the mesh here.
         with jax.set_mesh(self._mesh):
+            # All of them are on their way before the first is waited for.
             totals = [self._total(state.params, place(batch, self._mesh)) for batch in self._batches]
         return sum(map(float, totals)) / self._targets
 
@@ -54,6 +57,7 @@ class Validation:
 def _batch(windows: np.ndarray, rows: int) -> dict[str, np.ndarray]:
     """Windows as a batch of that many rows; those that are filled in count nothing."""
     weights = np.ones((len(windows), windows.shape[1] - 1), np.float32)
+    # Of one shape, so that the last batch compiles nothing anew.
     missing = ((0, rows - len(windows)), (0, 0))
     windows = np.pad(windows, missing)
     return {"inputs": windows[:, :-1], "targets": windows[:, 1:], "weights": np.pad(weights, missing)}
@@ -87,7 +91,11 @@ class Watch:
         best: Checkpoints,
         measured: Sequence[tuple[int, float]],
     ):
-        self._stop, self._steps, self._validate, self._best = stop, steps, validate, best
+        self._stop = stop
+        self._steps = steps
+        self._validate = validate
+        self._best = best
+        # All that was measured: the decision is a function of it, and of nothing that a kill would lose.
         self._history = list(measured)
 
     def __enter__(self) -> Self:
@@ -115,9 +123,11 @@ class Watch:
         # A number that no loss is better than, in the place of one that JSON does not have.
         loss = float(np.nan_to_num(self._validate(state), nan=_WORST, posinf=_WORST))
         self._history.append((step, loss))
+        # In the background, while training goes on; `wait` comes before any later step is kept.
         if self.verdict.best_step == step:
             self._best.save(step, state)
         said = {LOSS: loss}
+        # For whoever reads the lines without the config, as `experiments.status` does.
         if self.is_over:
             said[STOPPED] = 1.0
         return said
