@@ -33,7 +33,7 @@ from posjax.files import identity_of, owned, probe, read_json, require_unmoved, 
 from posjax.interop import Pretrained
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
-from posjax.stages import TrainingPart, Stages, own_text
+from posjax.stages import Stages, TrainingPart, own_text
 from posjax.training import Train, launch, speed
 
 

@@ -24,7 +24,7 @@ from posjax.identity import fingerprint
 from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
 from posjax.models import Architecture
-from posjax.stages import NOTHING_READ, Material, TrainingPart, Stage, Stages, Texts
+from posjax.stages import NOTHING_READ, Material, Stage, Stages, Texts, TrainingPart
 from posjax.surroundings import surroundings
 from posjax.training import CausalLM, Train, TrainingProgress, launch
 from posjax.workfolder import (

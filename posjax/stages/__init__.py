@@ -8,10 +8,10 @@ from posjax.stages.values import Stage, Stages
 __all__ = [
     "NOTHING_READ",
     "Material",
-    "TrainingPart",
     "Stage",
     "Stages",
     "Texts",
+    "TrainingPart",
     "ended",
     "fitted",
     "of_parts",
