@@ -32,6 +32,9 @@ from posjax.training.launch import first, meet, same
 KEPT = 2
 """How many steps stay: with one alone, damage to the newest would lose the run."""
 
+_ALONE = threading.Lock()
+"""Orbax keeps what belongs to a save under its number in the process: two at once lose each other's files."""
+
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -163,7 +166,7 @@ def _read(folder: Path, step: int, abstract: Any, about: Any, only: str | None) 
 
 
 def _arrays(path: Path, handler: Any, args: Any) -> Any:
-    with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
+    with _ALONE, contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
         return checkpointer.restore(path.absolute(), args=args)
 
 
@@ -334,7 +337,7 @@ class Checkpoints:
             handler = ocp.CompositeCheckpointHandler(
                 state=ocp.StandardCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
             )
-            with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
+            with _ALONE, contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
                 args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
                 # By force: a step of this name was refused, or is of a process that was killed.
                 checkpointer.save((self.folder / str(step)).absolute(), args=args, force=True)

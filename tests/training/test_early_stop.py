@@ -11,7 +11,7 @@ import pytest
 from posjax.data import begun, validation_windows
 from posjax.errors import InputError
 from posjax.lines import read
-from posjax.training import AdamW, Devices, EarlyStop, Train, fit, restored
+from posjax.training import AdamW, Checkpoints, Devices, EarlyStop, Train, fit, restored
 from posjax.training.loop import Given
 from posjax.training.validating import Validation
 from tests.training.tiny import LENGTH, Warm, batches, corpus, decoder, optax_promotes, patch_optax, train  # noqa: F401
@@ -138,3 +138,12 @@ def test_the_loss_is_the_mean_of_its_windows_on_any_mesh(tmp_path):
     logits = trainer.trained(jax.device_get(state.params))(windows[:, :-1])
     losses = -np.take_along_axis(jax.nn.log_softmax(logits), windows[:, 1:, None], axis=-1)
     assert found == pytest.approx([float(losses.mean())] * 2, abs=1e-6)
+
+
+def test_the_best_and_the_newest_are_written_at_once(tmp_path):
+    state = {str(number): np.ones((64, 64), np.float32) for number in range(8)}
+    for step in range(1, 6):
+        with Checkpoints(tmp_path / "newest") as newest, Checkpoints(tmp_path / "newest/best") as best:
+            newest.save(step, state)
+            best.save(step, state)
+    assert newest.latest() == best.latest() == 5
