@@ -61,7 +61,7 @@ class TrainingProgress:
 
     def of_stage(self, title: str, steps: int) -> Self:
         """The same for one of several trainings, of so many steps."""
-        self._label += title
+        self.label += title
         self._steps = steps
         return self
 
