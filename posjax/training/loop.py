@@ -261,8 +261,6 @@ class _Session:
         self.pace.aside(taken)
         return taken
 
-    def _report(self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float) -> float:
-        """Fetches, checks, writes and shows the numbers of the last few steps."""
     def _report(
         self, waiting: list[tuple[int, dict[str, jax.Array]]], clock: float, state: State, measures: bool
     ) -> float:
@@ -290,7 +288,9 @@ class _Session:
         self.progress.update(last_step, last_metrics["loss"], tokens / seconds)
         # What it took to measure is no part of the steps that come.
         if measures:
-            return time.perf_counter()
+            measured = time.perf_counter()
+            self.pace.aside(measured - now)
+            return measured
         return now
 
     def _sound(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
