@@ -34,6 +34,7 @@ FLOORS = {
     "models": 4,
     "training": 5,
     "evaluation": 6,
+    "rehearsal": 6,
     "interop": 6,
     "report": 7,
     "workfolder": 6,

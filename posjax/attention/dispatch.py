@@ -162,10 +162,10 @@ def explain(
     mask = held(mask, sizes, q_offset)
     fit(encoding, mask, sizes)
 
-    def prepared(key: jax.Array) -> Prepared:
+    def prepared() -> Prepared:
         return prepare(
             encoding,
-            encoding.init(key, dims),
+            encoding.init(jax.random.key(0), dims),
             sizes,
             mask=mask,
             q_positions=q_positions,
@@ -173,7 +173,7 @@ def explain(
             length=sizes["S"],  # No kind of bias changes with the length, and positions may be traced.
         )
 
-    call = jax.eval_shape(prepared, jax.random.key(0))
+    call = jax.eval_shape(prepared)
     scoring = given_scoring(scale, softcap, kind_of(call.bias), given_dropout(dropout, q))
     asked = with_lse or sinks is not None
     return choose(job(q, k, call.bias, mask, q_offset, asked, sizes["U"], scoring), backend)

@@ -134,7 +134,11 @@ def _smallest_window(every: Sequence[Mask]) -> int | None:
 
 
 def here() -> tuple[str, str]:
-    """The platform that computations run on unless told otherwise, and the kind of its devices."""
+    """The platform that computations run on, and the kind of its devices: the current mesh's, else the default."""
+    # A mesh may be of devices that are not there, for which a step is compiled ahead of time.
+    meant = jax.sharding.get_abstract_mesh().abstract_device
+    if meant is not None:
+        return meant.platform, meant.device_kind
     # The default device may be set, as a device or by the name of a platform.
     device: Any = jax.config.jax_default_device or jax.devices()[0]  # type: ignore[attr-defined]
     if isinstance(device, str):

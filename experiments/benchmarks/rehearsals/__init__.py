@@ -1,0 +1,1 @@
+"""Steps of large models, rehearsed for TPUs: what the page of that name has."""

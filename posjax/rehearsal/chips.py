@@ -1,0 +1,39 @@
+"""The chips that a step can be rehearsed for, and what they can do at best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip: operations and bytes are per second.
+
+    `kind` is what JAX calls it. `flops`: products of bfloat16. `memory`: bytes of its high-bandwidth memory, less what
+    the runtime keeps. `link`: bytes that one link to a neighbour takes, one way.
+    """
+
+    name: str
+    kind: str
+    flops: float
+    memory: float
+    bandwidth: float
+    link: float
+
+
+# Peaks and bandwidths: cloud.google.com/tpu/docs, the pages v5e, v5p and v6e. Links: Austin et al. 2025, "How to Scale
+# Your Model", part 2. Memory: what libtpu's compiler says that it may use of 16, 95 and 32 GiB.
+CHIPS = (
+    Chip("v5e", "TPU v5 lite", 197e12, 15.75 * 2**30, 819e9, 45e9),
+    Chip("v5p", "TPU v5", 459e12, 94.75 * 2**30, 2765e9, 90e9),
+    Chip("v6e", "TPU v6 lite", 918e12, 31.25 * 2**30, 1640e9, 90e9),
+)
+
+
+def chip_of(kind: str) -> Chip | None:
+    """The chip that JAX calls so; `None` for one that is not in the table.
+
+    >>> chip_of("TPU v5 lite").name
+    'v5e'
+    """
+    return next((chip for chip in CHIPS if chip.kind == kind), None)
