@@ -1,6 +1,6 @@
 """Compile the training steps of a config for devices that are not there, and tell what they would need.
 
-python -m experiments.rehearse CONFIG --topology v5e:16x16 [--only NAME ...] [--train.devices.fsdp 16] [--keep FOLDER]
+python -m experiments.rehearse CONFIG --topology v5e:16x16 [--only NAME ...] [--train.devices.fsdp 16] [--work FOLDER]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import datetime
 import importlib.metadata
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ class RehearseOptions(cli.Common):
     """The devices: v5e:16x16, v5p:4x4x8 or v6e:16x16, as libtpu knows them; or cpu:8, simulated ones of this CPU."""
     vocabulary: int | None = None
     """How many tokens there are, instead of what the run's data has."""
-    keep: Path | None = None
-    """A folder that gets one file for each run, NAME.json, with all that was found."""
+    work: Path | None = None
+    """A folder that gets one file for each run, NAME.json, with all that was found; nothing is written without."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -56,8 +56,8 @@ def command(arguments: Sequence[str]) -> None:
         say(f"{run.name} on {options.topology}: planned, not run")
         for line in rehearsal.lines(found, run.train):
             say(line)
-        if options.keep is not None:
-            write_json(options.keep / f"{run.name}.json", _record(found, run, options, arguments))
+        if options.work is not None:
+            write_json(options.work / f"{run.name}.json", _record(found, run, options, arguments))
 
 
 def _one(run: Run, options: RehearseOptions, devices: list[Any]) -> Rehearsal:

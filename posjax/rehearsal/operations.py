@@ -1,4 +1,4 @@
-"""The matrix products of a traced function, counted from its jaxpr: each round of a loop, where HLO's costs have one."""
+"""The matrix products of a traced function, counted from its jaxpr: every round of each loop."""
 
 from __future__ import annotations
 

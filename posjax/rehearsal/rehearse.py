@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from posjax.rehearsal.chips import Chip, chip_of
 from posjax.rehearsal.operations import Operations, operations
 from posjax.rehearsal.program_text import Program, read
 from posjax.rehearsal.traffic import Collective, collectives, memory_bytes
-from posjax.training import Train
+from posjax.training import CausalLM, MaskedLM, Train
 from posjax.training.mesh import sharding_of
 
 FULL = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
@@ -91,8 +92,7 @@ class Rehearsal:
         return {
             "compute": self.work.flops / self.chip.flops,
             "memory": self.work.moved / self.chip.bandwidth,
-            # A ring of the torus takes both ways at once.
-            "links": self.work.over_links / (2 * self.chip.link),
+            "links": sum(one.over_links / one.ways for one in self.work.collectives) / self.chip.link,
         }
 
 
@@ -102,6 +102,11 @@ def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[A
     Errors: `InputError` for a mesh that does not take all of the devices, sizes that do not divide among them, a named
     backend that cannot do it, and an objective that needs more than the tokens of a text.
     """
+    if not isinstance(train.objective, CausalLM | MaskedLM):
+        raise InputError(
+            f"a batch for {type(train.objective).__name__} holds more than the tokens of a text: rehearsed are steps of "
+            "CausalLM and MaskedLM"
+        )
     trainer = train.trainer(model, vocabulary, devices)
     mesh = trainer.mesh
     if mesh.size != len(devices):
@@ -157,10 +162,8 @@ def bytes_of(tree: Any) -> float:
     """The bytes that one device holds of a tree of abstract arrays with their places."""
     total = 0.0
     for leaf in jax.tree.leaves(tree):
-        count = 1
-        for size in leaf.sharding.shard_shape(leaf.shape):
-            count *= size
-        total += count * leaf.dtype.itemsize
+        own = leaf.sharding.shard_shape(leaf.shape)
+        total += math.prod(own) * leaf.dtype.itemsize
     return total
 
 

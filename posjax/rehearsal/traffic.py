@@ -11,9 +11,20 @@ from posjax.rehearsal.program_text import Instruction, Program
 PERMUTE = "collective-permute"
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", PERMUTE)
 FREE = (
-    "parameter constant tuple get-tuple-element bitcast while conditional call after-all partition-id replica-id "
-    "opt-barrier iota"
-).split()
+    "parameter",
+    "constant",
+    "iota",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "conditional",
+    "call",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+)
 """What moves nothing itself."""
 PARTS = ("dynamic-slice", "slice", "gather")
 """What reads a part of its first operand."""
@@ -42,6 +53,13 @@ class Collective:
         if self.kind == PERMUTE:
             return self.size
         return share * self.size
+
+    @property
+    def ways(self) -> int:
+        """How many links of a ring it takes at once: what is sent to one neighbour goes one way."""
+        if self.kind == PERMUTE:
+            return 1
+        return 2
 
 
 def collectives(program: Program, rounds: float = 1.0) -> tuple[Collective, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 from posjax.rehearsal.rehearse import Rehearsal
@@ -10,9 +11,9 @@ from posjax.training import Train
 
 WIDTH = 80
 BOUND = {
-    "compute": "what it is to be: the products are the work",
-    "memory": "a larger batch a device would use what is read for more products",
-    "links": "a larger batch a device, or fewer devices along fsdp, would send less for each token",
+    "compute": "products take longest, as they should",
+    "memory": "more rows a device would use what is read for more products",
+    "links": "more rows a device would send less for each token, as would fewer devices along fsdp",
 }
 """What is told of the part that binds."""
 
@@ -30,16 +31,15 @@ def lines(found: Rehearsal, train: Train) -> list[str]:
 
 
 def _what(found: Rehearsal, train: Train) -> list[str]:
-    mesh = ", ".join(f"{name} {size}" for name, size in found.mesh.items())
-    devices = 1
-    for size in found.mesh.values():
-        devices *= size
-    computed = train.compute
+    batch = f"{train.batch:,} rows of {train.length:,} tokens"
+    if train.accumulate > 1:
+        batch += f", in {train.accumulate} parts"
     return [
-        _row("devices", f"{devices} of {found.kind}, none of them needed here: {mesh}"),
-        _row("model", f"{count(found.size)} parameters"),
-        _row("batch", f"{train.batch:,} rows of {train.length:,} tokens, in {train.accumulate} parts"),
-        _row("computed", f"in {computed.dtype}, remat {computed.remat!r}"),
+        _row("devices", f"{math.prod(found.mesh.values())} of {found.kind}"),
+        _row("mesh", ", ".join(f"{name} {size}" for name, size in found.mesh.items())),
+        _row("model", f"{found.size:,} parameters"),
+        _row("batch", batch),
+        _row("computed", f"in {train.compute.dtype}, remat {train.compute.remat!r}"),
         _row("attention", found.backend),
         *_refusals(found),
     ]
@@ -75,9 +75,9 @@ def _work(found: Rehearsal) -> list[str]:
     work = found.work
     assert work is not None
     told = ["", "Work of each device in a step"]
-    products = f"{count(work.flops)}FLOP"
+    products = flop(work.flops)
     if work.in_attention:
-        products += f", {count(work.in_attention)}of them in attention's kernels and loops"
+        products += f", of which {flop(work.in_attention)} in attention's kernels and loops"
     told.append(_row("products", products))
     told.append(_row("memory", f"{size(work.moved)} read and written"))
     told += [_row("links", _collective(one)) for one in work.collectives if one.over_links >= 1e-3 * work.over_links]
@@ -94,13 +94,13 @@ def _work(found: Rehearsal) -> list[str]:
     told += [_row(name, f"{1e3 * seconds:,.1f} ms") for name, seconds in times.items()]
     binding = max(times, key=lambda name: times[name])
     told += textwrap.wrap(f"Bound by {binding}: {BOUND[binding]}.", WIDTH)
+    rate = found.tokens / times[binding]
+    told.append(f"At best {rate:,.0f} tokens a second on all devices together.")
     return told
 
 
 def _collective(one: Collective) -> str:
-    return (
-        f"{one.count:,.0f} {one.kind} among {one.devices}, {size(one.size)} of results, {size(one.over_links)} sent"
-    )
+    return f"{one.count:,.0f} {one.kind} among {one.devices}: {size(one.size)}, {size(one.over_links)} sent"
 
 
 def advice(found: Rehearsal, train: Train) -> list[str]:
@@ -136,23 +136,23 @@ def _row(name: str, text: str) -> str:
     return f"  {name:12}{text}"
 
 
-def count(number: float) -> str:
-    """A number as people say it.
+def flop(number: float) -> str:
+    """Floating-point operations as people say them.
 
-    >>> count(1.0236e9), count(12)
-    ('1.02 G', '12 ')
+    >>> flop(1.0236e13), flop(12)
+    ('10.2 TFLOP', '1.2e-05 MFLOP')
     """
-    for unit, step in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+    for unit, step in (("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if number >= step:
-            return f"{number / step:.3g} {unit}"
-    return f"{number:,.0f} "
+            return f"{number / step:.3g} {unit}FLOP"
+    return f"{number / 1e6:.3g} MFLOP"
 
 
 def size(number: float) -> str:
     """Bytes as people say them.
 
     >>> size(3 * 2**30), size(1000)
-    ('3.00 GiB', '0.001 MiB')
+    ('3.00 GiB', '0.000954 MiB')
     """
     if number >= 2**30:
         return f"{number / 2**30:,.2f} GiB"

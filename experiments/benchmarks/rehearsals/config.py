@@ -6,8 +6,6 @@ Costs      Minutes on two CPU cores for each of the four; no TPU.
 Expect     Each fits; compute binds.
 """
 
-from dataclasses import replace
-
 from posjax import Rope
 from posjax.data import StandardLibrary
 from posjax.evaluation import Extrapolation
@@ -35,6 +33,6 @@ def experiment() -> Experiment:
             planned("1b-8k", "1 B at 8k", ONE, 256, 8192, Devices(fsdp=256)),
             planned("1b-32k", "1 B at 32k", ONE, 256, 32768, Devices(fsdp=256)),
             planned("8b-8k", "8 B at 8k", EIGHT, 256, 8192, Devices(fsdp=256)),
-            planned("1b-128k-ring", "1 B at 128k", replace(ONE), 16, 131072, Devices(fsdp=16, context=16)),
+            planned("1b-128k-ring", "1 B at 128k", ONE, 16, 131072, Devices(fsdp=16, context=16)),
         ),
     )
