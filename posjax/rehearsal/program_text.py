@@ -17,7 +17,7 @@ LOOP = "while"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ArrayType:
     """One array: its bytes, and whether it lies in the main memory; else in a faster one of the chip."""
 
     size: float
@@ -30,7 +30,7 @@ class Instruction:
 
     name: str
     kind: str
-    shapes: tuple[Shape, ...]
+    shapes: tuple[ArrayType, ...]
     operands: tuple[str, ...]
     attributes: str
     is_root: bool
@@ -41,7 +41,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Program:
+class CompiledText:
     """A compiled program: the instructions of each computation by their names, the name of the first one, and how many
     devices run it together."""
 
@@ -86,7 +86,7 @@ class Program:
         return times
 
 
-def read(text: str) -> Program:
+def read(text: str) -> CompiledText:
     """Reads what `compiled.as_text()` gives."""
     computations: dict[str, dict[str, Instruction]] = {}
     entry = ""
@@ -106,7 +106,7 @@ def read(text: str) -> Program:
     devices = 1
     if parts is not None:
         devices = int(parts[1])
-    return Program(computations, entry, devices)
+    return CompiledText(computations, entry, devices)
 
 
 def _instruction(found: re.Match[str]) -> Instruction:
@@ -129,16 +129,16 @@ def _closed(rest: str) -> tuple[str, str]:
     return rest, ""
 
 
-def shapes(type_text: str) -> tuple[Shape, ...]:
+def shapes(type_text: str) -> tuple[ArrayType, ...]:
     """The arrays of a type.
 
     >>> shapes("(bf16[2,8]{1,0:T(8,128)S(1)}, s32[])")
-    (Shape(size=32.0, is_main=False), Shape(size=4.0, is_main=True))
+    (ArrayType(size=32.0, is_main=False), ArrayType(size=4.0, is_main=True))
     """
     found = []
     for kind, sizes, layout in SHAPE.findall(type_text):
         count = math.prod(int(size) for size in sizes.split(",") if size)
-        found.append(Shape(count * _width(kind), re.search(r"S\([1-9]", layout) is None))
+        found.append(ArrayType(count * _width(kind), re.search(r"S\([1-9]", layout) is None))
     return tuple(found)
 
 

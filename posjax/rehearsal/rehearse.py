@@ -17,7 +17,7 @@ from posjax.models import Architecture, explain
 from posjax.models.parts import sizes
 from posjax.rehearsal.chips import Chip, chip_of
 from posjax.rehearsal.operations import Operations, operations
-from posjax.rehearsal.program_text import Program, read
+from posjax.rehearsal.program_text import CompiledText, read
 from posjax.rehearsal.traffic import Collective, collectives, memory_bytes
 from posjax.training import CausalLM, MaskedLM, Train
 from posjax.training.mesh import sharding_of
@@ -28,7 +28,7 @@ UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
 
 
 @dataclass(frozen=True)
-class Memory:
+class DeviceMemory:
     """Bytes on one device. `temporaries` are gradients, activations and all else between the step's begin and end;
     `None` where the step was not compiled to its end, since it takes `refused` bytes, more than there are."""
 
@@ -73,7 +73,7 @@ class Rehearsal:
     why: str
     size: int
     tokens: int
-    memory: Memory
+    memory: DeviceMemory
     seconds: float
     chip: Chip | None = None
     work: Work | None = None
@@ -104,8 +104,8 @@ def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[A
     """
     if not isinstance(train.objective, CausalLM | MaskedLM):
         raise InputError(
-            f"a batch for {type(train.objective).__name__} holds more than the tokens of a text: rehearsed are steps of "
-            "CausalLM and MaskedLM"
+            f"a batch for {type(train.objective).__name__} holds more than the tokens of a text: rehearsed are steps "
+            "of CausalLM and MaskedLM"
         )
     trainer = train.trainer(model, vocabulary, devices)
     mesh = trainer.mesh
@@ -153,9 +153,9 @@ def _batch(train: Train, mesh: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return batch
 
 
-def _held(state: Any, batch: Any) -> Memory:
+def _held(state: Any, batch: Any) -> DeviceMemory:
     """What a device holds all the time, from shapes."""
-    return Memory(bytes_of(state.params), bytes_of(state.optimizer), bytes_of(batch))
+    return DeviceMemory(bytes_of(state.params), bytes_of(state.optimizer), bytes_of(batch))
 
 
 def bytes_of(tree: Any) -> float:
@@ -167,7 +167,7 @@ def bytes_of(tree: Any) -> float:
     return total
 
 
-def _compiled(lowered: Any, held: Memory) -> tuple[Memory, Program | None]:
+def _compiled(lowered: Any, held: DeviceMemory) -> tuple[DeviceMemory, CompiledText | None]:
     """What the compiled step takes, and the step; no step where the compiler says that it does not fit."""
     try:
         compiled = lowered.compile()
@@ -176,16 +176,16 @@ def _compiled(lowered: Any, held: Memory) -> tuple[Memory, Program | None]:
         if told is None:
             raise
         refused = float(told[1]) * UNITS[told[2]]
-        return Memory(held.parameters, held.optimizer, held.batch, refused=refused), None
+        return DeviceMemory(held.parameters, held.optimizer, held.batch, refused=refused), None
     found = compiled.memory_analysis()
     # The new state takes the place of the old one.
     beside = found.output_size_in_bytes - found.alias_size_in_bytes
     temporaries = float(found.temp_size_in_bytes + beside)
-    memory = Memory(held.parameters, held.optimizer, held.batch, temporaries, found.generated_code_size_in_bytes)
+    memory = DeviceMemory(held.parameters, held.optimizer, held.batch, temporaries, found.generated_code_size_in_bytes)
     return memory, read(compiled.as_text())
 
 
-def _work(program: Program, counted: Operations, attention: float, share: float) -> Work:
+def _work(program: CompiledText, counted: Operations, attention: float, share: float) -> Work:
     """`attention`: its operations by formula. `share`: which share of all blocks its kernels visit."""
     in_attention = counted.kernels * share
     rounds = 1.0

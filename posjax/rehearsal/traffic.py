@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from posjax.rehearsal.program_text import Instruction, Program
+from posjax.rehearsal.program_text import CompiledText, Instruction
 
 PERMUTE = "collective-permute"
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", PERMUTE)
@@ -62,7 +62,7 @@ class Collective:
         return 2
 
 
-def collectives(program: Program, rounds: float = 1.0) -> tuple[Collective, ...]:
+def collectives(program: CompiledText, rounds: float = 1.0) -> tuple[Collective, ...]:
     """Those of a step, the ones that send most first; a loop of unknown length has that many rounds."""
     times = program.times(rounds)
     seen: dict[str, tuple[str, int, float, float]] = {}
@@ -118,7 +118,7 @@ def _devices(one: Instruction, there: int) -> int:
     return listed[1].count(",") + 1
 
 
-def memory_bytes(program: Program, rounds: float = 1.0) -> float:
+def memory_bytes(program: CompiledText, rounds: float = 1.0) -> float:
     """The bytes that a step reads and writes in the main memory, each operand of each fused operation once."""
     times = program.times(rounds)
     fused = {name for _, one in program.every() if _inlines(one) for name in one.called()}
@@ -134,7 +134,7 @@ def _inlines(one: Instruction) -> bool:
     return one.kind not in ("while", "conditional", "call")
 
 
-def _moved(one: Instruction, near: dict[str, Instruction], program: Program) -> float:
+def _moved(one: Instruction, near: dict[str, Instruction], program: CompiledText) -> float:
     if one.kind in FREE or one.kind.endswith("-done") or any(name in one.attributes for name in BITCASTS):
         return 0.0
     if one.kind in PARTS:
@@ -157,7 +157,7 @@ def _started(one: Instruction, near: dict[str, Instruction]) -> float:
     return size * (ends + any(shape.is_main and shape.size == size for shape in arrays if not ends))
 
 
-def _moved_by_fusion(one: Instruction, near: dict[str, Instruction], program: Program) -> float:
+def _moved_by_fusion(one: Instruction, near: dict[str, Instruction], program: CompiledText) -> float:
     inside = program.computations[one.called()[0]]
     places = {int(part.operands[0]): part.name for part in inside.values() if part.kind == "parameter"}
     total = 0.0

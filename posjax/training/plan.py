@@ -83,7 +83,10 @@ class Train:
         )
 
     def mesh(self, devices: list[Any] | None = None) -> Mesh:
-        """The devices, of all there are or of those given. Errors: `InputError` where batch or length do not divide among them."""
+        """The devices, of all there are or of those given.
+
+        Errors: `InputError` where batch or length do not divide among them.
+        """
         mesh = self.devices.mesh(self.batch, self.length, devices)
         rows = mesh.shape["data"] * mesh.shape["fsdp"]
         if self.batch % (rows * self.accumulate):

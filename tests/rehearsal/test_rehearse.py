@@ -13,7 +13,7 @@ from posjax.attention import explain
 from posjax.errors import InputError
 from posjax.mesh import AXES
 from posjax.models import Compute
-from posjax.rehearsal import CHIPS, Memory, Work, topology
+from posjax.rehearsal import CHIPS, DeviceMemory, Work, topology
 from posjax.rehearsal.operations import operations
 from posjax.rehearsal.rehearse import attending, bytes_of, visited
 from posjax.training import Devices, SeqToSeq
@@ -125,7 +125,7 @@ def test_lines_fit_a_terminal(found):
 
 
 def test_what_does_not_fit_is_told_with_what_to_change(found):
-    full = Memory(1e9, 2e9, 1e6, refused=40e9)
+    full = DeviceMemory(1e9, 2e9, 1e6, refused=40e9)
     refused = replace(found, chip=CHIPS[0], memory=full, work=None, mesh={**found.mesh, "data": 8, "fsdp": 2})
     assert refused.fits is False
     big = plan(batch=64)
@@ -172,7 +172,7 @@ def test_a_host_without_libtpu_says_what_to_install(monkeypatch):
 
 
 def test_simulated_devices_are_made_before_jax_starts():
-    with pytest.raises(InputError, match="has started already|are there: unset XLA_FLAGS"):
+    with pytest.raises(InputError, match=r"has started already|are there: unset XLA_FLAGS"):
         rehearsal.devices("cpu:64")
 
 

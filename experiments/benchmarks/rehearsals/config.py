@@ -21,11 +21,13 @@ EIGHT = decoder(Rope(5e5), layers=32, width=4096, heads=32, key_value_heads=8, f
 
 
 def planned(name: str, label: str, model: Architecture, batch: int, length: int, devices: Devices) -> Run:
+    """A run that is only rehearsed: its text and its evaluation are never looked at."""
     train = Train(steps=1000, length=length, batch=batch, devices=devices, compute=COMPUTE)
     return Run(name, label, model, StandardLibrary(), train, Extrapolation(multiples=(1,), windows=1))
 
 
 def experiment() -> Experiment:
+    """The runs of the page."""
     return Experiment(
         title="Large models, rehearsed",
         question="Do large models at long lengths fit TPUs that are not there, and what would bind their steps?",
