@@ -15,11 +15,11 @@ from typing import Any
 
 from experiments import cli
 from posjax import rehearsal
+from posjax.data import Mixture, Packed
 from posjax.errors import InputError
 from posjax.files import write_json
 from posjax.rehearsal import Rehearsal
 from posjax.runs import Run
-from posjax.surroundings import commit
 from posjax.training import Train
 
 VERSIONS = ("jax", "jaxlib", "libtpu", "posjax")
@@ -47,6 +47,7 @@ def command(arguments: Sequence[str]) -> None:
     for run in runs:
         if not isinstance(run.train, Train):
             raise InputError(f"{run.name} is not trained, but read from {run.train.folder}: choose others with --only")
+    # Only now: what a config or an option has wrong is told without waiting for libtpu.
     devices = rehearsal.devices(options.topology)
     say = cli.teller(cli.console(cli.Product))
     for number, run in enumerate(runs):
@@ -65,9 +66,16 @@ def _one(run: Run, options: RehearseOptions, devices: list[Any]) -> Rehearsal:
     if vocabulary is None:
         vocabulary = run.data.vocabulary
     try:
-        return rehearsal.rehearse(run.train, run.model, vocabulary, devices)
+        return rehearsal.rehearse(run.train, run.model, vocabulary, devices, _is_packed(run.data))
     except InputError as why:
         raise InputError(f"{run.name}: {why}") from why
+
+
+def _is_packed(data: Any) -> bool:
+    """Whether rows hold several texts; of a mixture the parts are alike."""
+    if isinstance(data, Mixture):
+        return _is_packed(data.parts[0][0])
+    return isinstance(data, Packed)
 
 
 def _record(found: Rehearsal, run: Run, options: RehearseOptions, arguments: Sequence[str]) -> dict[str, Any]:
@@ -82,7 +90,6 @@ def _record(found: Rehearsal, run: Run, options: RehearseOptions, arguments: Seq
         "label": run.label,
         "topology": options.topology,
         "date": datetime.date.today().isoformat(),
-        "commit": commit(),
         "versions": versions,
         "command": shlex.join(["python", "-m", "experiments.rehearse", *arguments]),
         "lines": rehearsal.lines(found, run.train),

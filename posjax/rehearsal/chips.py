@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from posjax.training.speed import PEAKS
+
 
 @dataclass(frozen=True)
 class Chip:
@@ -21,12 +23,12 @@ class Chip:
     link: float
 
 
-# Peaks and bandwidths: cloud.google.com/tpu/docs, the pages v5e, v5p and v6e. Links: Austin et al. 2025, "How to Scale
+# Bandwidths: cloud.google.com/tpu/docs, the pages v5e, v5p and v6e. Links: Austin et al. 2025, "How to Scale
 # Your Model", part 2. Memory: what libtpu's compiler says that it may use of 16, 95 and 32 GiB.
 CHIPS = (
-    Chip("v5e", "TPU v5 lite", 197e12, 15.75 * 2**30, 819e9, 45e9),
-    Chip("v5p", "TPU v5", 459e12, 94.75 * 2**30, 2765e9, 90e9),
-    Chip("v6e", "TPU v6 lite", 918e12, 31.25 * 2**30, 1640e9, 90e9),
+    Chip("v5e", "TPU v5 lite", PEAKS["TPU v5 lite"], 15.75 * 2**30, 819e9, 45e9),
+    Chip("v5p", "TPU v5", PEAKS["TPU v5"], 94.75 * 2**30, 2765e9, 90e9),
+    Chip("v6e", "TPU v6 lite", PEAKS["TPU v6 lite"], 31.25 * 2**30, 1640e9, 90e9),
 )
 
 

@@ -57,6 +57,7 @@ class CompiledText:
 
     def rounds(self, loop: Instruction) -> int | None:
         """How often a loop runs its body; `None` where that is not written in the program."""
+        # CPUs and GPUs are told by the compiler; in the text of a TPU only the condition says it.
         told = ROUNDS.search(loop.attributes)
         if told is not None:
             return int(told[1])
@@ -80,6 +81,7 @@ class CompiledText:
                 count = times[name]
                 if instruction.kind == LOOP:
                     count *= self.rounds(instruction) or rounds
+                # One that several call runs for each of them.
                 for called in instruction.called():
                     if called in times:
                         times[called] += count
@@ -98,10 +100,12 @@ def read(text: str) -> CompiledText:
             if head[1]:
                 entry = head[2]
             continue
+        # What is neither is a header, a table of source lines, or the end of a computation.
         found = INSTRUCTION.match(line)
         if found is not None:
             instruction = _instruction(found)
             current[instruction.name] = instruction
+    # Without the word there is one.
     parts = re.search(r"num_partitions=(\d+)", text)
     devices = 1
     if parts is not None:
@@ -121,6 +125,7 @@ def _instruction(found: re.Match[str]) -> Instruction:
 
 def _closed(rest: str) -> tuple[str, str]:
     """What stands before the parenthesis that closes an open one, and what stands behind it."""
+    # Types of operands and layouts have parentheses of their own.
     depth = 1
     for place, letter in enumerate(rest):
         depth += (letter == "(") - (letter == ")")
@@ -144,6 +149,7 @@ def shapes(type_text: str) -> tuple[ArrayType, ...]:
 
 def _width(kind: str) -> float:
     """The bytes of a number: `bf16` has 2, `f8e4m3fn` has 1, `pred` has 1."""
+    # Some narrow kinds have more numbers in their names, behind that of their bits.
     bits = re.search(r"\d+", kind)
     if bits is None:
         return 1.0

@@ -96,8 +96,10 @@ class Rehearsal:
         }
 
 
-def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[Any]) -> Rehearsal:
+def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[Any], packed: bool = False) -> Rehearsal:
     """Compiles a step of that training for devices that need not be there; nothing is allocated and nothing is run.
+
+    `packed`: whether a row of a batch holds several texts, which do not see each other.
 
     Errors: `InputError` for a mesh that does not take all of the devices, sizes that do not divide among them, a named
     backend that cannot do it, and an objective that needs more than the tokens of a text.
@@ -115,7 +117,7 @@ def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[A
             f"tensor and context to a product of {len(devices)}, or name a smaller topology"
         )
     state = trainer.abstract()
-    batch = _batch(train, mesh)
+    batch = _batch(train, mesh, packed)
     began = time.perf_counter()
     # What attention takes is chosen by the platform of the mesh.
     with jax.set_mesh(mesh):
@@ -124,6 +126,7 @@ def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[A
         except NotImplementedError as why:
             raise InputError(str(why)) from why
         traced = trainer.jitted(0).trace(state, batch)
+        # Before it is compiled: afterwards kernels are opaque, and products are convolutions.
         counted = operations(traced.jaxpr)
         memory, program = _compiled(traced.lower(), _held(state, batch))
     work = None
@@ -144,9 +147,11 @@ def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[A
     )
 
 
-def _batch(train: Train, mesh: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(train: Train, mesh: Any, packed: bool) -> dict[str, jax.ShapeDtypeStruct]:
     shape = (train.batch, train.length)
     types = {"inputs": "int32", "targets": "int32", "weights": "float32"}
+    if packed:
+        types |= {"positions": "int32", "segments": "int32"}
     batch = {}
     for name, dtype in types.items():
         batch[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding_of(name, shape, mesh))
@@ -162,6 +167,7 @@ def bytes_of(tree: Any) -> float:
     """The bytes that one device holds of a tree of abstract arrays with their places."""
     total = 0.0
     for leaf in jax.tree.leaves(tree):
+        # What does not divide is whole on each, as its place says.
         own = leaf.sharding.shard_shape(leaf.shape)
         total += math.prod(own) * leaf.dtype.itemsize
     return total
@@ -172,6 +178,7 @@ def _compiled(lowered: Any, held: DeviceMemory) -> tuple[DeviceMemory, CompiledT
     try:
         compiled = lowered.compile()
     except RuntimeError as error:
+        # Anything else that the compiler refuses is no question of memory, and a fault of ours.
         told = FULL.search(str(error))
         if told is None:
             raise
@@ -187,10 +194,12 @@ def _compiled(lowered: Any, held: DeviceMemory) -> tuple[DeviceMemory, CompiledT
 
 def _work(program: CompiledText, counted: Operations, attention: float, share: float) -> Work:
     """`attention`: its operations by formula. `share`: which share of all blocks its kernels visit."""
+    # Counted as if they visited every block.
     in_attention = counted.kernels * share
     rounds = 1.0
     if counted.open:
         in_attention += attention
+        # As many as make the operations of one round those of the formula.
         rounds = attention / counted.open
     flops = counted.products + in_attention
     devices = program.devices
@@ -230,5 +239,6 @@ def visited(job: Job) -> float:
     if not job.causal:
         # Both sides of a query are within its window.
         return min(1.0, (2 * width - 1) / job.keys)
+    # The first queries see all before them, the others as many keys as the window is wide.
     growing = width * (width + 1) / 2
     return (growing + (job.queries - width) * width) / (job.queries * job.keys)

@@ -39,6 +39,7 @@ def devices(topology: str) -> list[Any]:
     """
     if ":" not in topology:
         raise InputError(f"the topology {topology!r} has no size: give one such as {EXAMPLES}, or cpu:8")
+    # Whatever else has a colon is for libtpu to know: new chips have new names.
     simulated = SIMULATED.fullmatch(topology)
     if simulated is not None:
         return _simulated(int(simulated[1]))

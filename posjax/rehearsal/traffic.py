@@ -84,6 +84,7 @@ def collectives(program: CompiledText, rounds: float = 1.0) -> tuple[Collective,
     for kind, devices, count, size in seen.values():
         before = totals.get((kind, devices), (0.0, 0.0))
         totals[kind, devices] = (before[0] + count, before[1] + count * size)
+    # A group of one sends nothing: an axis of size 1 has such.
     found = [Collective(kind, devices, *total) for (kind, devices), total in totals.items() if devices > 1]
     return tuple(sorted(found, key=lambda one: -one.over_links))
 
@@ -124,6 +125,7 @@ def memory_bytes(program: CompiledText, rounds: float = 1.0) -> float:
     fused = {name for _, one in program.every() if _inlines(one) for name in one.called()}
     total = 0.0
     for computation, instructions in program.computations.items():
+        # What a fused operation holds on its way lies in registers, or in the faster memory.
         if computation not in fused:
             total += times[computation] * sum(_moved(one, instructions, program) for one in instructions.values())
     return total
@@ -138,6 +140,7 @@ def _moved(one: Instruction, near: dict[str, Instruction], program: CompiledText
     if one.kind in FREE or one.kind.endswith("-done") or any(name in one.attributes for name in BITCASTS):
         return 0.0
     if one.kind in PARTS:
+        # As much is read as is written, however large what it is cut from.
         return 2 * _main(one)
     if one.kind == "dynamic-update-slice":
         return 2 * _main(near[one.operands[1]])
@@ -164,6 +167,7 @@ def _moved_by_fusion(one: Instruction, near: dict[str, Instruction], program: Co
     root = next(part for part in inside.values() if part.is_root)
     updated = _updated(root, inside)
     for place, name in enumerate(one.operands):
+        # From a faster memory nothing is read here.
         if name not in near or not _main(near[name]):
             continue
         total += _read(places[place], inside, _main(near[name]), updated)
@@ -174,6 +178,7 @@ def _moved_by_fusion(one: Instruction, near: dict[str, Instruction], program: Co
 
 def _updated(root: Instruction, inside: dict[str, Instruction]) -> Instruction | None:
     """What updates a part of an array in its place, where a fused computation ends with that."""
+    # It may be laid out otherwise, or be narrowed, on its way out.
     while root.kind in ("bitcast", "copy", "convert") and root.operands[0] in inside:
         root = inside[root.operands[0]]
     if root.kind == "dynamic-update-slice":
@@ -192,9 +197,11 @@ def _read(name: str, inside: dict[str, Instruction], whole: float, updated: Inst
         elif user.kind in PARTS and user.operands[0] == name:
             total += _sizes(user)
         elif user is updated and user.operands[0] == name:
+            # Written in its place, and not read.
             continue
         else:
             return whole
+    # Parts may overlap.
     return min(total, whole)
 
 

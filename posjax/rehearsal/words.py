@@ -80,6 +80,7 @@ def _work(found: Rehearsal) -> list[str]:
         products += f", of which {flop(work.in_attention)} in attention's kernels and loops"
     told.append(_row("products", products))
     told.append(_row("memory", f"{size(work.moved)} read and written"))
+    # Those of a few numbers, such as a norm, would be most of the lines.
     told += [_row("links", _collective(one)) for one in work.collectives if one.over_links >= 1e-3 * work.over_links]
     if work.rounds != 1:
         told += textwrap.wrap(
@@ -92,6 +93,7 @@ def _work(found: Rehearsal) -> list[str]:
         return [*told, "What this device can do at best is not known: no times."]
     told += ["", "The time of a step, if one thing alone were waited for"]
     told += [_row(name, f"{1e3 * seconds:,.1f} ms") for name, seconds in times.items()]
+    # At best the others hide behind it.
     binding = max(times, key=lambda name: times[name])
     told += textwrap.wrap(f"Bound by {binding}: {BOUND[binding]}.", WIDTH)
     rate = found.tokens / times[binding]
@@ -111,6 +113,7 @@ def advice(found: Rehearsal, train: Train) -> list[str]:
     memory, limit = found.memory, found.chip.memory
     held = memory.parameters + memory.optimizer
     mesh = found.mesh
+    # It costs no operation, and sends what the links of most chips carry beside the products.
     if mesh["data"] > 1:
         most = mesh["data"] * mesh["fsdp"]
         told.append(
@@ -119,6 +122,7 @@ def advice(found: Rehearsal, train: Train) -> list[str]:
         )
     if train.compute.remat != "all":
         told.append("--train.compute.remat all: the backward pass keeps one input for each layer, and computes again")
+    # A part of a batch has one row a device at least.
     rows = train.batch // (mesh["data"] * mesh["fsdp"])
     if rows > train.accumulate:
         told.append(f"--train.accumulate {2 * train.accumulate}: half as many rows at once, and the same batch")

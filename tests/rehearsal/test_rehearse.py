@@ -199,3 +199,9 @@ def test_a_step_compiles_for_a_tpu_with_its_kernels():
     assert found.backend == "splash" and found.fits
     assert found.work.in_attention > 0 and {one.kind for one in found.work.collectives} >= {"all-gather"}
     assert set(found.times()) == {"compute", "memory", "links"}
+
+
+def test_packed_rows_are_compiled_with_their_segments(found):
+    packed = rehearsal.rehearse(plan(), MODEL, 64, jax.devices(), packed=True)
+    # Positions and segments beside inputs, targets and weights: two more of four bytes each.
+    assert packed.memory.batch == found.memory.batch * 5 / 3
