@@ -51,6 +51,7 @@ def command(arguments: Sequence[str]) -> None:
     devices = rehearsal.devices(options.topology)
     say = cli.teller(cli.console(cli.Product))
     for number, run in enumerate(runs):
+        assert isinstance(run.train, Train)
         if number:
             say("")
         found = _one(run, options, devices)
@@ -62,6 +63,7 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def _one(run: Run, options: RehearseOptions, devices: list[Any]) -> Rehearsal:
+    assert isinstance(run.train, Train)
     vocabulary = options.vocabulary
     if vocabulary is None:
         vocabulary = run.data.vocabulary
@@ -79,6 +81,7 @@ def _is_packed(data: Any) -> bool:
 
 
 def _record(found: Rehearsal, run: Run, options: RehearseOptions, arguments: Sequence[str]) -> dict[str, Any]:
+    assert isinstance(run.train, Train)
     versions = {}
     for name in VERSIONS:
         try:

@@ -178,10 +178,11 @@ def _compiled(lowered: Any, held: DeviceMemory) -> tuple[DeviceMemory, CompiledT
     try:
         compiled = lowered.compile()
     except RuntimeError as error:
-        # Anything else that the compiler refuses is no question of memory, and a fault of ours.
         told = FULL.search(str(error))
+        # A kernel that is none of this chip's, most likely: another backend may be named.
         if told is None:
-            raise
+            first = str(error).partition("\n")[0]
+            raise InputError(f"the compiler refuses the step ({first[:300]}): name another compute.backend") from error
         refused = float(told[1]) * UNITS[told[2]]
         return DeviceMemory(held.parameters, held.optimizer, held.batch, refused=refused), None
     found = compiled.memory_analysis()
