@@ -20,7 +20,7 @@ from posjax.rehearsal.operations import Operations, operations
 from posjax.rehearsal.program_text import CompiledText, read
 from posjax.rehearsal.traffic import Collective, collectives, memory_bytes
 from posjax.training import CausalLM, MaskedLM, Train
-from posjax.training.mesh import sharding_of
+from posjax.training.mesh import Places, sharding_of
 
 FULL = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
 """How the compiler says that a program does not fit."""
@@ -109,7 +109,7 @@ def rehearse(train: Train, model: Architecture, vocabulary: int, devices: list[A
             f"a batch for {type(train.objective).__name__} holds more than the tokens of a text: rehearsed are steps "
             "of CausalLM and MaskedLM"
         )
-    trainer = train.trainer(model, vocabulary, devices)
+    trainer = train.trainer(model, vocabulary, Places(train.mesh(devices), train.devices.table))
     mesh = trainer.mesh
     if mesh.size != len(devices):
         raise InputError(
