@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -114,35 +113,6 @@ def split_here(x: jax.Array, letters: str) -> jax.Array:
     if all(size == 1 for size in sizes.values()):
         return x
     return jax.lax.with_sharding_constraint(x, spec(letters, x.shape, ACTIVATIONS, sizes))
-
-
-def gathered(parameter: jax.Array, letters: str) -> jax.Array:
-    """A parameter as it is computed with: whole along the axes that split parameters alone."""
-    if not isinstance(parameter, core.Tracer):
-        return parameter
-    sizes = _automatic()
-    if all(size == 1 for size in sizes.values()):
-        return parameter
-    whole = spec(letters, parameter.shape, ACTIVATIONS, sizes)
-    kept = Table().spec(letters, parameter.shape, sizes)
-    return _gathered(parameter, whole, kept)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gathered(parameter: jax.Array, whole: PartitionSpec, kept: PartitionSpec) -> jax.Array:
-    return jax.lax.with_sharding_constraint(parameter, whole)
-
-
-def _gathered_forward(parameter: jax.Array, whole: PartitionSpec, kept: PartitionSpec) -> tuple[jax.Array, None]:
-    return _gathered(parameter, whole, kept), None
-
-
-def _gathered_backward(whole: PartitionSpec, kept: PartitionSpec, _: None, gradient: jax.Array) -> tuple[jax.Array]:
-    # Not as the parameter was: each device would be sent the sum of all parts, and keep its own.
-    return (jax.lax.with_sharding_constraint(gradient, kept),)
-
-
-_gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
 def _automatic() -> dict[str, int]:

@@ -12,7 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from posjax.axes import expand_rank
-from posjax.mesh import gathered
+from posjax.mesh import split_here
 from posjax.models.parts import Activation, Norm
 
 
@@ -53,7 +53,7 @@ class DenseLayer(nnx.Module):
         rows = x.reshape(*before, size).astype(self.dtype)
         # Narrowed first, so that half as much is gathered from other devices.
         narrow = self.kernel.get_value().astype(self.dtype)
-        kernel = gathered(narrow, "".join(self.letters)).reshape(size, math.prod(out))
+        kernel = split_here(narrow, "".join(self.letters)).reshape(size, math.prod(out))
         contracted = ((rows.ndim - 1,), (0,))
         y = lax.dot_general(rows, kernel, (contracted, ((), ())))
         y = y.reshape(*before, *out)
@@ -87,7 +87,7 @@ class TokenEmbedding(nnx.Embed):
 
     def _table(self) -> jax.Array:
         # Narrowed first, so that half as much is gathered.
-        return gathered(self.embedding.get_value().astype(self.dtype), "VD")
+        return split_here(self.embedding.get_value().astype(self.dtype), "VD")
 
 
 class NormLayer(nnx.Module):
