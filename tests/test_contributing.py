@@ -23,8 +23,8 @@ LAWS = "Step and (tile or one_token or packed or common_offset or any_field)"
 
 def with_encoding(folder: Path, body: str) -> subprocess.CompletedProcess:
     """A copy of the tree with one file and one line more, and some of its laws run on what they add."""
-    for name in ("posjax", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("posjax", "experiments", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
     shutil.copy(ROOT / "setup.cfg", folder)
     (folder / "posjax/encodings/step.py").write_text(HEADER + body)
     registry, line = folder / "posjax/encodings/__init__.py", "from posjax.encodings.step import Step\n"

@@ -21,7 +21,7 @@ from posjax.encodings.traits import structure
 from posjax.errors import InputError
 from posjax.evaluation.extensions import Extension, extended, parts_of
 from posjax.models import Architecture, EncodingParams, Transformer, build, constants_of
-from posjax.models.transformer import encodings_of
+from posjax.models.plans import plan
 
 Kind = Literal["raw", "windowed", "extension", "fill"]
 
@@ -191,7 +191,8 @@ def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
             return part.fill(own, trained, length, how)
         return own
 
-    for owner, encoding in encodings_of(model.architecture, name).items():
+    owners = plan(model.architecture.stacks[name], model.architecture.width).owners
+    for owner, (encoding, sizes) in owners.items():
         params = model.encodings[name][owner].get_value()
         # A chain keeps the parameters of its parts by name, a single encoding its own.
         if isinstance(encoding, Chain):
@@ -199,6 +200,6 @@ def _filled(trained_model: TrainedModel, how: Fill, multiple: int) -> Any:
             new = {part_name: fill(part, params[part_name]) for part_name, part in parts}
         else:
             new = fill(encoding, params)
-        filled = EncodingParams(new)
+        filled = EncodingParams(new, sizes)
         state["encodings"][name][owner] = nnx.state(filled)
     return state
