@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -67,8 +67,12 @@ class Trainer:
         return model
 
     def trained(self, params: Any) -> Transformer:
-        """The model with parameters of a state."""
-        return unfold(nnx.merge(self.graph(), params))
+        """The model with parameters of a state, for use without the mesh."""
+        trainer = self
+        if self.compute.backend == "ring":
+            # Which needs a mesh that splits rows, and a user of the model has none.
+            trainer = replace(self, compute=replace(self.compute, backend="auto"))
+        return unfold(nnx.merge(trainer.graph(), params))
 
     def start(self, seed: int) -> State:
         """The state before the first step, a function of the seed, each device with its own part."""

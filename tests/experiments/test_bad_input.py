@@ -50,7 +50,7 @@ ATTENTION = "--model.decoder.pattern.0.sublayers.0"
         (("tiny.py", "--evaluation.multiples", "2", "4"), ("multiples=(2, 4)", "begin with 1")),
         (("tiny.py", "--train.compute.backend", "fast"), ("'fast'", "auto")),
         (("tiny.py", "--train.compute.backend", "cudnn"), ("this is a cpu", "backend='chunked' can")),
-        (("tiny.py", "--train.compute.backend", "ring"), ("an axis 'context'", "backend='chunked' can")),
+        (("tiny.py", "--train.compute.backend", "cudnn"), ("cudnn", "backend='chunked' can")),
         (("tiny.py", "--work", "tiny.py/x"), ("cannot write to tiny.py/x", "--work")),
     ],
     ids=lambda value: " ".join(value)[:50] if isinstance(value, tuple) else None,

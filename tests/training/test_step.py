@@ -138,6 +138,12 @@ def test_layers_that_are_stacked_train_as_they_do_one_by_one(data):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), params, one_by_one.params)
 
 
+def test_a_model_that_was_trained_around_a_ring_is_used_without_one():
+    trainer = train(compute=Compute(backend="ring")).trainer(decoder(), 257)
+    model = trainer.trained(trainer.start(0).params)
+    assert model(jnp.zeros((1, 4), jnp.int32)).shape == (1, 4, 257)
+
+
 def test_remat_and_bfloat16_train_too(data, trainer):
     learned = Learned(length=8)
     plain, _ = steps(trainer, data, count=2)
