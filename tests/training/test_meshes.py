@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.tiny import with_devices
+
 PROGRAM = Path(__file__).with_name("mesh_program.py")
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTS = [
     shape for shape in itertools.product((1, 2, 4, 8), repeat=4) if shape[0] * shape[1] * shape[2] * shape[3] == 8
 ]
-NARROW = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 2, 2, 2), (2, 1, 1, 4)]
-"""One axis alone, and all of them in two products."""
+NARROW = [(1, 8, 1, 1), (1, 2, 2, 2), (2, 1, 1, 4)]
+"""One axis alone, and all of them in two products; `data` alone is in test_step."""
 
 
 def run(encodings: list[str], shapes: list[tuple[int, ...]]) -> None:
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": with_devices(8), "JAX_PLATFORMS": "cpu"}
     told = [",".join(encodings), ";".join(",".join(map(str, shape)) for shape in shapes)]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *told],

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from posjax.lines import read
+from tests.training.tiny import with_devices
 
 PROGRAM = Path(__file__).with_name("process_program.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ def start(
 ) -> list[subprocess.Popen[str]]:
     """The processes of one training, four devices in all; `pause`: seconds between steps; `every`: that of `Check`."""
     port = free_port()
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // count}", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": with_devices(4 // count), "JAX_PLATFORMS": "cpu"}
     environment = {**os.environ, **flags, "PYTHONPATH": str(ROOT)}
     return [
         subprocess.Popen(

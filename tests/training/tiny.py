@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import jax
@@ -85,6 +86,13 @@ def run(text: Text, name: str = "rope", encoding: Encoding = ROPE, **changes) ->
 
 def batches(text: Text, size: int = 4, seed: int = 0) -> Batches:
     return Batches(training_windows(text.load(), LENGTH, seed), size)
+
+
+def with_devices(count: int) -> str:
+    """The XLA flags of the suite for a process of its own, with another number of simulated devices."""
+    asked = "--xla_force_host_platform_device_count="
+    others = [flag for flag in os.environ["XLA_FLAGS"].split() if not flag.startswith(asked)]
+    return " ".join([*others, f"{asked}{count}"])
 
 
 class Warm:
