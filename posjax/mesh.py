@@ -56,8 +56,8 @@ class Table:
 
     Errors: `InputError` for an axis that is none.
 
-    >>> Table().spec("DNH", (64, 4, 16), {"fsdp": 8, "tensor": 4})
-    PartitionSpec('fsdp', 'tensor', None)
+    >>> tuple(Table().spec("DNH", (64, 4, 16), {"fsdp": 8, "tensor": 4}))
+    ('fsdp', 'tensor', None)
     """
 
     N: Axis | None = "tensor"

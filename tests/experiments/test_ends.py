@@ -214,8 +214,8 @@ def test_two_equal_commands_and_a_reader(home, finished_once):
     )
     look, _ = command("generate", "tiny.py", "--only", "rope")
     slow = (
-        "import time; from posjax.data import Batches; real = Batches.batch; "
-        "Batches.batch = lambda self, step: (time.sleep(2), real(self, step))[1]; "
+        "import time; from posjax.data import Batches; real = Batches.rows; "
+        "Batches.rows = lambda self, *given: (time.sleep(2), real(self, *given))[1]; "
     )
     run = f"import sys; sys.argv = ['run', 'tiny.py', '--only', 'rope']; from experiments import cli, run; {slow}"
     with subprocess.Popen([sys.executable, "-c", f"{run}cli.main(run.command)"], **more) as first:
@@ -290,7 +290,7 @@ def test_a_device_without_memory_is_one_line(shell, home, monkeypatch):
     def too_much(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes.\nmore\nlines")
 
-    monkeypatch.setattr("posjax.runs.fit", too_much)
+    monkeypatch.setattr("posjax.stages.training.fit", too_much)
     line = shell("run", "tiny.py", "--only", "rope").line
     assert "Out of memory allocating 10 bytes" in line and "lower the batch" in line
 

@@ -22,17 +22,17 @@ from experiments import cli, run
 from posjax.lines import read
 from posjax.data import Batches
 
-real, kept = Batches.batch, pathlib.Path("runs/tiny/rope/checkpoints/2")
+real, kept = Batches.rows, pathlib.Path("runs/tiny/rope/checkpoints/2")
 
-def batch(self, step):
+def rows(self, step, start, stop):
     if step == {step}:
         # The checkpoint of step 2 is written, that of step 4 is not.
         while {step} > 2 and not kept.exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.{name})
-    return real(self, step)
+    return real(self, step, start, stop)
 
-Batches.batch = batch
+Batches.rows = rows
 sys.argv = ["run", *sys.argv[1:]]
 cli.main(run.command)
 """

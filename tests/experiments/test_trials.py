@@ -52,8 +52,8 @@ def test_two_equal_commands_at_once(trial, home, finished_once):
 @each_try
 def test_readers_beside_a_trainer(trial, home, finished_once):
     slow = (
-        "import sys, time; from posjax.data import Batches; real = Batches.batch; "
-        "Batches.batch = lambda self, step: (time.sleep(1.5), real(self, step))[1]; "
+        "import sys, time; from posjax.data import Batches; real = Batches.rows; "
+        "Batches.rows = lambda self, *given: (time.sleep(1.5), real(self, *given))[1]; "
         "sys.argv = ['run', 'tiny.py', '--only', 'rope']; from experiments import cli, run; cli.main(run.command)"
     )
     _, more = command("run", cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
