@@ -46,7 +46,10 @@ def command(arguments: Sequence[str]) -> None:
     runs = request.experiment.runs
     for run in runs:
         if not isinstance(run.train, Train):
-            raise InputError(f"{run.name} is not trained, but read from {run.train.folder}: choose others with --only")
+            kind = type(run.train).__name__
+            raise InputError(
+                f"{run.name} is not one training: its train is a {kind}, needed is a Train; choose others with --only"
+            )
     # Only now: what a config or an option has wrong is told without waiting for libtpu.
     devices = rehearsal.devices(options.topology)
     say = cli.teller(cli.console(cli.Product))
