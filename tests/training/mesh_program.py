@@ -21,6 +21,8 @@ from tests.small import small
 
 TOLERANCE = 1e-5
 """Of losses, gradients' norms and parameters after three steps: sums run in another order on each mesh."""
+NOISE = 1e-4
+"""Adam divides a gradient by its size, so of smaller ones it makes the rounding large: these are held by moments."""
 VOCABULARY, BATCH, LENGTH = 32, 8, 16
 ENCODINGS = {
     "rope": Rope(),
@@ -57,9 +59,19 @@ def three_steps(
     for _ in range(3):
         state, metrics = step(state, place(batch, trainer.mesh))
         numbers += [float(metrics["loss"]), float(metrics["gradient_norm"])]
-    # The moments too, which are sums of the three gradients.
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get((state.params, state.optimizer)))
-    return numbers, {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}, share
+    params = named(state.params)
+    moments = named(state.optimizer)
+    for name, moment in moments.items():
+        # A softmax does not see FIRE's shift: Adam makes whole steps of what is rounding alone, in any direction.
+        for own in params:
+            if name.endswith(f".mu{own}"):
+                params[own] = np.where(np.abs(moment) > NOISE, params[own], np.nan)
+    return numbers, params | moments, share
+
+
+def named(tree) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def held(state) -> float:
@@ -78,7 +90,7 @@ def main() -> None:
         for shape in shapes:
             devices = Devices(**dict(zip(AXES, shape, strict=True)))
             got, own, share = three_steps(replace(train, devices=devices), model, batch)
-            worst = max(float(np.abs(own[k] - params[k]).max()) for k in params)
+            worst = max(float(np.nanmax(np.abs(own[k] - params[k]), initial=0)) for k in params)
             off = max(abs(a - b) for a, b in zip(got, wanted, strict=True))
             print(name, shape, f"loss and norm {off:.1e} params {worst:.1e} share {share:.4f}", flush=True)
             assert off <= TOLERANCE, (name, shape, got, wanted)
