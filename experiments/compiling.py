@@ -29,7 +29,10 @@ def keep() -> None:
 
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Whoever has no home, as some containers' users, has no such folder.
+    if home.startswith("~"):
+        return
     jax.config.update("jax_compilation_cache_dir", str(Path(home, "posjax", machine())))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     # A cache that cannot be read or written is no reason to speak: the code is compiled as without one.

@@ -52,13 +52,16 @@ def room(
 ) -> None:
     """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # Four bytes a number: parameters, their gradients, and both moments of Adam.
+    state = 16 * parameters
+    if isinstance(train, Train):
+        state = _held_here(state, train)
     windows = evaluation.windows if isinstance(evaluation, Extrapolation) else evaluation.sequences
     # Inputs, targets and weights of each token.
     batch = 12 * train.batch * train.length
     windows_bytes = 12 * windows * longest
     needs = {
-        # Four bytes a number: parameters, their gradients, and both moments of Adam.
-        "the model's parameters": (16 * parameters, "layers, width and head_size"),
+        "the model's parameters": (state, "layers, width and head_size"),
         "one batch": (batch, "batch and length"),
         "the windows of the evaluation": (windows_bytes, "windows, or sequences, and multiples"),
     }
@@ -68,3 +71,12 @@ def room(
                 f"{name}: {what} would take {size / 2**30:,.0f} GiB and this machine has "
                 f"{memory / 2**30:,.0f}: lower {fields}"
             )
+
+
+def _held_here(state: int, train: Train) -> float:
+    """How many bytes of a state this machine's memory holds: what lies on accelerators is for a rehearsal to find."""
+    mesh = train.mesh()
+    here = [device for device in mesh.local_devices if device.platform == "cpu"]
+    # What is split over `data` or `context` alone is whole on each of its devices.
+    parts = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    return state * len(here) / parts

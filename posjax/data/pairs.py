@@ -1,4 +1,4 @@
-"""TextPairs of texts from a file, a source and its target."""
+"""Pairs of texts from a file, a source and its target."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ class Chip:
     link: float
 
 
-# Bandwidths: cloud.google.com/tpu/docs, the pages v5e, v5p and v6e. Links: Austin et al. 2025, "How to Scale
-# Your Model", part 2. Memory: what libtpu's compiler says that it may use of 16, 95 and 32 GiB.
+# As the pages of cloud.google.com/tpu/docs and Austin et al. 2025, "How to Scale Your Model", part 2, are commonly
+# quoted: neither was at hand to be compared. Memory is what is left of 16, 95 and 32 GiB.
 CHIPS = (
     Chip("v5e", "TPU v5 lite", PEAKS["TPU v5 lite"], 15.75 * 2**30, 819e9, 45e9),
     Chip("v5p", "TPU v5", PEAKS["TPU v5"], 94.75 * 2**30, 2765e9, 90e9),

@@ -14,13 +14,13 @@ import jax
 from posjax.attention import Job
 from posjax.errors import InputError
 from posjax.models import Architecture, explain
-from posjax.models.parts import sizes
 from posjax.rehearsal.chips import Chip, chip_of
 from posjax.rehearsal.operations import Operations, operations
 from posjax.rehearsal.program_text import CompiledText, read
 from posjax.rehearsal.traffic import Collective, collectives, memory_bytes
 from posjax.training import CausalLM, MaskedLM, Train
 from posjax.training.mesh import Places, sharding_of
+from posjax.training.speed import channels
 
 FULL = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
 """How the compiler says that a program does not fit."""
@@ -217,13 +217,8 @@ def attending(train: Train, model: Architecture, share: float) -> float:
     a_pair = 14
     if train.compute.remat != "none":
         a_pair = 18
-    stack = model.main_stack
-    channels = 0
-    for attention in stack.attentions():
-        heads, _, size = sizes(attention, model.width)
-        channels += heads * size
-    turns = stack.layers / len(stack.pattern)
-    return a_pair * turns * channels * share * train.batch * train.length**2
+    every = sum(channels(model.main_stack, model.width, causal) for causal in (True, False))
+    return a_pair * every * share * train.batch * train.length**2
 
 
 def visited(job: Job) -> float:

@@ -57,6 +57,11 @@ class TokenLoss:
         """What the mean of a batch is over: most tokens of a retrieval task are not asked for."""
         return jnp.sum(batch["weights"])
 
+    def total(self, model: Transformer, batch: Batch, key: jax.Array) -> jax.Array:
+        """The sum of the losses of a batch."""
+        logits_BTV = model(batch["inputs"], batch.get("positions"), mask=_documents(batch), key=key)
+        return self._total(logits_BTV, batch)
+
     def _total(self, logits_BTV: jax.Array, batch: Batch) -> jax.Array:
         losses_BT = self.of_tokens(logits_BTV, batch["targets"])
         weights_BT = batch["weights"]
@@ -79,11 +84,6 @@ class CausalLM(TokenLoss):
         _of_tokens(self, model)
         if not all(attention.mask.causal for attention in model.main_stack.attentions()):
             raise InputError(_unfit(self, "has a mask that lets tokens look ahead", "a decoder with causal masks"))
-
-    def total(self, model: Transformer, batch: Batch, key: jax.Array) -> jax.Array:
-        """The sum of the losses of a batch."""
-        logits_BTV = model(batch["inputs"], batch.get("positions"), mask=_documents(batch), key=key)
-        return self._total(logits_BTV, batch)
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,6 @@ class MaskedLM(TokenLoss):
         _of_tokens(self, model)
         if any(attention.mask.causal for attention in model.main_stack.attentions()):
             raise InputError(_unfit(self, "has a causal mask", "an encoder, as encoder() makes one"))
-
-    def total(self, model: Transformer, batch: Batch, key: jax.Array) -> jax.Array:
-        """The sum of the losses of a batch."""
-        logits_BTV = model(batch["inputs"], batch.get("positions"), mask=_documents(batch), key=key)
-        return self._total(logits_BTV, batch)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ PEAKS = {
     "NVIDIA H100": 989e12,
     "NVIDIA H200": 989e12,
 }
-"""Operations a second of dense products in bfloat16, by the beginning of a device's kind, as its maker states them."""
+"""Operations a second of dense products in bfloat16, by the beginning of a device's kind.
+
+As makers' data sheets are commonly quoted; nothing here was measured, nor held to the sheets themselves.
+"""
 
 
 def trained(model: Architecture, vocabulary: int) -> dict[str, int]:
@@ -60,14 +63,19 @@ def operations(model: Architecture, vocabulary: int, length: int) -> float:
 
 def _attending(stack: Stack, width: int) -> float:
     """For each key of a row, what attention to it costs in all layers of a stack."""
-    total = 0.0
+    causal = channels(stack, width, causal=True)
+    return 6 * causal + 12 * channels(stack, width, causal=False)
+
+
+def channels(stack: Stack, width: int, causal: bool) -> float:
+    """How many channels the queries of all layers of a stack have, under masks that are causal, or that are not."""
+    count = 0
     for attention in stack.attentions():
         heads, _, size = sizes(attention, width)
-        a_key = 12
-        if attention.mask.causal:
-            a_key = 6
-        total += a_key * heads * size
-    return total * stack.layers / len(stack.pattern)
+        if attention.mask.causal == causal:
+            count += heads * size
+    # Of one turn of the pattern, which need not be whole at its end.
+    return count * stack.layers / len(stack.pattern)
 
 
 def peak(mesh: Mesh) -> float | None:

@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.memory.tokens          1 and 2,000 MB, some ten minutes and 6 GB of disk
 
-Each is a process of its own, whose peak of resident memory is read. Writes the numbers into
-experiments/results/benchmarks.
+Each is a process of its own, whose peak of resident memory is read. Writes a page into docs/benchmarks, and the numbers
+into experiments/results/benchmarks.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments import cli
-from experiments.benchmarks.common.machine import machine
-from experiments.benchmarks.common.pages import command_line, folders
+from experiments.benchmarks.common import pages
+from experiments.benchmarks.common.machine import described, machine
+from experiments.benchmarks.common.tables import TextTable
 from experiments.benchmarks.memory.text import MB, spawned_peak, write_text
 from posjax.data import Batches, StoredText, training_rows
 from posjax.errors import InputError
-from posjax.files import write_json
 
 PROGRAM = "experiments.benchmarks.memory.tokens"
 REACH = 64
@@ -114,7 +115,7 @@ def command(arguments: Sequence[str]) -> None:
     if options.reads is not None:
         read(options.reads, options.batches)
         return
-    to = folders(options.out)
+    to = pages.folders(options.out)
     rows = []
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +126,7 @@ def command(arguments: Sequence[str]) -> None:
     met = max(more, default=0) <= REACH * MB
     print(f"to reach: {REACH} MB more than the smallest; {met=}")
     content = {
-        "command": command_line(PROGRAM, arguments),
+        "command": pages.command_line(PROGRAM, arguments),
         "machine": machine(),
         "batches": options.batches,
         "length": LENGTH,
@@ -134,7 +135,31 @@ def command(arguments: Sequence[str]) -> None:
         "met": met,
         "rows": rows,
     }
-    write_json(to.numbers / "tokens_memory.json", content)
+    pages.write(to, "tokens_memory", content, page(content))
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The page of what was measured."""
+    body = []
+    for row in content["rows"]:
+        peaks = [f"{row[point] / MB:,.0f} MB" for point in PEAKS]
+        body.append([f"{row['bytes'] / MB:,.0f} MB", *peaks, f"{row['first_batch_s']:.2f} s"])
+    read = f"{content['batches']} batches of {content['batch']} x {content['length']}"
+    head = ["text", "prepared", "opened, first batch", read, "trained and evaluated", "time to the first batch"]
+    return PAGE.format(
+        table=TextTable(head, body).markdown(), command=content["command"], machine=described(content["machine"])
+    )
+
+
+PAGE = """# Memory of a prepared text
+
+The peaks of resident memory, JAX and all, each of a process of its own: while a text is prepared, once it is opened and
+a first batch is read, after more batches, and of a whole run.
+
+{table}
+
+Measured by `{command}` on {machine}.
+"""
 
 
 if __name__ == "__main__":
