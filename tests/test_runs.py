@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import jax
 import pytest
 
-from posjax import runs, workfolder
+from posjax import feasibility, runs, workfolder
 from posjax.attention import Full
 from posjax.data import Needles
 from posjax.encodings import Alibi, Learned
@@ -127,6 +128,21 @@ def test_what_this_machine_cannot_hold_is_told_before_it_is_tried(mine, where, c
     lower = "layers" if where == "model" else next(iter(change))
     with pytest.raises(InputError, match=f"GiB and this machine has .*: lower .*{lower}"):
         runs.check(replace(mine, **{where: replace(getattr(mine, where), **change)}))
+
+
+def test_what_a_machine_holds_of_a_state_follows_the_mesh(mine):
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # Two thirds of the memory: once it fits, and on each of two devices it does not.
+    parameters = memory * 2 // (3 * 16)
+
+    def held(**devices):
+        plan = replace(mine.train, devices=Devices(**devices))
+        feasibility.room("mine", parameters, plan, mine.evaluation, 8)
+
+    held(data=1)
+    held(fsdp=2)
+    with pytest.raises(InputError, match="the model's parameters would take"):
+        held(data=2)
 
 
 @pytest.mark.parametrize(
