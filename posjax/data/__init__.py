@@ -13,6 +13,7 @@ from posjax.data.pairs import TextPairs
 from posjax.data.prepared import StoredDocuments, StoredText
 from posjax.data.preparing import prepare
 from posjax.data.reversal import Reversal
+from posjax.data.task import DepthTask, Task
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
 from posjax.data.training import TextData, training_rows
 from posjax.data.windows import begun, target_bytes, training_windows, validation_windows
@@ -20,6 +21,7 @@ from posjax.data.windows import begun, target_bytes, training_windows, validatio
 __all__ = [
     "SEPARATOR",
     "Batches",
+    "DepthTask",
     "DocumentTokens",
     "Documents",
     "Examples",
@@ -31,6 +33,7 @@ __all__ = [
     "StandardLibrary",
     "StoredDocuments",
     "StoredText",
+    "Task",
     "Text",
     "TextData",
     "TextPairs",

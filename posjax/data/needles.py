@@ -9,6 +9,7 @@ import numpy as np
 
 from posjax.data.randomness import rng
 from posjax.data.source import Row, endless, stacked
+from posjax.data.task import DepthTask, check_count
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -17,7 +18,7 @@ BAND = 0.1
 
 
 @dataclass(frozen=True)
-class Needles:
+class Needles(DepthTask):
     """Fused-needle retrieval: read a key, answer with the value that stood beside it in one token far back.
 
     A needle is a single token that stands for a (key, value) pair. One sequence, with n = `needles`:
@@ -120,8 +121,7 @@ class Needles:
         """
         if not 0 <= depth < 1:
             raise InputError(f"depth is {depth}, but it is a part of the body: give 0 (far) or more, below 1 (near)")
-        if count < 1:
-            raise InputError(f"{count} rows of queries were asked for: ask for 1 or more")
+        check_count(count)
         self._check_room(length, f"length {length}")
         body = self._body(length)
         # A band of a short body may be narrower than its needles are many.
@@ -132,6 +132,14 @@ class Needles:
         generators = (rng(seed, "needle-query", index) for index in range(count))
         items = [self._row(generator, length, length, start, width) for generator in generators]
         return stacked(items)
+
+    def questions(self, length: int, count: int, seed: int) -> Row:
+        """Questions about needles anywhere in the body. Errors: `InputError` as `queries`."""
+        check_count(count)
+        self._check_room(length, f"length {length}")
+        body = self._body(length)
+        generators = (rng(seed, "needle-question", index) for index in range(count))
+        return stacked([self._row(generator, length, length, 0, body) for generator in generators])
 
     def _body(self, length: int) -> int:
         """Tokens before the marker; the last value of the tail is a target alone, hence not one token fewer."""

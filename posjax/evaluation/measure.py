@@ -15,7 +15,7 @@ from posjax import attention
 from posjax.attention import Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
-from posjax.evaluation.variants import Evaluation, TrainedModel, Variant, abstract, chosen_variants, seen
+from posjax.evaluation.variants import OfVariants, TrainedModel, Variant, abstract, chosen_variants, seen
 from posjax.models import Architecture, Transformer, cross_entropy
 
 TOKENS = 16_384
@@ -49,7 +49,7 @@ def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, in
     return _joined(answers, len(inputs))
 
 
-def rehearse(evaluation: Evaluation, model: Architecture, vocabulary: int, trained_length: int, answers: bool) -> None:
+def rehearse(evaluation: OfVariants, model: Architecture, vocabulary: int, trained_length: int, answers: bool) -> None:
     """Everything that an evaluation would do at its longest, in shapes alone, for a model of this configuration.
 
     `answers`: predictions are asked for, and not losses. Errors: what the measurement would raise.

@@ -73,8 +73,8 @@ RAW = Variant("raw", "raw")
 WINDOWED = Variant("windowed", "windowed")
 
 
-class Evaluation(Protocol):
-    """What every evaluation says of how a model is looked at: at which lengths, and in which variants."""
+class OfVariants(Protocol):
+    """What an evaluation says of how a model is looked at: at which lengths, and in which variants."""
 
     @property
     def multiples(self) -> tuple[int, ...]: ...
@@ -89,7 +89,7 @@ class Evaluation(Protocol):
     def control(self) -> bool: ...
 
 
-def chosen_variants(trained_model: TrainedModel, evaluation: Evaluation) -> list[Variant]:
+def chosen_variants(trained_model: TrainedModel, evaluation: OfVariants) -> list[Variant]:
     """The variants of an evaluation that this model has."""
     return variants(trained_model, evaluation.extensions, evaluation.fills, evaluation.control)
 

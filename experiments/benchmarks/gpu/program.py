@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments.benchmarks.common.pages import folders
 from experiments.benchmarks.gpu.page import Taken, write
 from experiments.benchmarks.gpu.rows import GpuRow, Shape
-from experiments.benchmarks.gpu.work import Task, work
+from experiments.benchmarks.gpu.work import GpuTask, work
 from experiments.benchmarks.gpu.workers import Workers
 from posjax.errors import InputError
 
@@ -67,7 +67,7 @@ def command(arguments: Sequence[str]) -> None:
     """Compiles, measures, writes and prints; or, as a worker, measures one shape. Errors: `InputError`."""
     chosen = options(arguments)
     if chosen.worker:
-        work(Task.read(chosen.worker))
+        work(GpuTask.read(chosen.worker))
         return
     if not chosen.smoke:
         _check_platform()

@@ -25,7 +25,7 @@ TIMING, ENDED = "timing", ""
 
 
 @dataclass(frozen=True)
-class Task:
+class GpuTask:
     """One shape to measure, and the file for its rows; with no rounds, only the compilers' caches are filled.
 
     `skip`: keys of rows that are known already. `deadline`: the `time.time()` past which no row is begun.
@@ -44,7 +44,7 @@ class Task:
         return json.dumps(task)
 
     @classmethod
-    def read(cls, text: str) -> Task:
+    def read(cls, text: str) -> GpuTask:
         """The task of a command line."""
         task = json.loads(text)
         shape = Shape(**task["shape"])
@@ -83,7 +83,7 @@ class RowFile:
         self.file.flush()
 
 
-def work(task: Task) -> None:
+def work(task: GpuTask) -> None:
     """Prepares every row of a shape and times them in turns."""
     with task.path.open("a") as file:
         lines = RowFile(file)
@@ -96,7 +96,7 @@ def work(task: Task) -> None:
         lines.begin(ENDED)
 
 
-def _time(task: Task, made: Rows, lines: RowFile) -> None:
+def _time(task: GpuTask, made: Rows, lines: RowFile) -> None:
     calls = {key: ready.call for key, ready in made.ready.items()}
     # A slow row has had enough samples after a second.
     times = interleave(calls, task.rounds, made.first, most=1.0)
@@ -114,7 +114,7 @@ def _flops(shape: Shape, row: GpuRow) -> float:
     return shape.case("", ENCODINGS["NoPE"], row.backward).flops
 
 
-def _prepare(task: Task, torch: bool, lines: RowFile) -> Rows:
+def _prepare(task: GpuTask, torch: bool, lines: RowFile) -> Rows:
     """What can be timed; the others' rows are said with their reasons.
 
     `torch`: only the rows that need it, or only those that do not.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.gpu.rows import GpuRow, Shape, names
-from experiments.benchmarks.gpu.work import ENDED, TIMING, Task
+from experiments.benchmarks.gpu.work import ENDED, TIMING, GpuTask
 
 ROUNDS = 5
 AT_ONCE = 4
@@ -42,7 +42,7 @@ class Workers:
 
     def start(self, shape: Shape, path: Path, skip: Sequence[str], rounds: int) -> subprocess.Popen[bytes]:
         """A process for one shape; what it prints goes to a file beside `path`."""
-        task = Task(shape, path, frozenset(skip), rounds, self.deadline)
+        task = GpuTask(shape, path, frozenset(skip), rounds, self.deadline)
         with path.with_suffix(".log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "experiments.benchmarks.gpu", "--worker", task.text()],

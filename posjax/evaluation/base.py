@@ -1,0 +1,39 @@
+"""The contract of an evaluation: what it can be run on, and what it yields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from posjax.evaluation.variants import TrainedModel
+from posjax.models import Architecture
+from posjax.results import Measurement
+
+
+class Evaluation:
+    """A frozen dataclass that measures a trained model on data. A new one is a file that derives from this.
+
+    `name` stands beside each of its measurements, as the coordinate `evaluation`.
+    """
+
+    name: ClassVar[str]
+
+    def require(self, data: Any) -> None:
+        """What it needs of a run's data. Errors: `InputError` for data that it cannot measure on.
+
+        Whatever data there is will do unless it is defined.
+        """
+
+    def longest(self, trained_length: int) -> int:
+        """The largest number of tokens that a model reads at once, for one that was trained at `trained_length`."""
+        return trained_length
+
+    def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
+        """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
+
+    def run(self, trained_model: TrainedModel, data: Any, seed: int) -> Iterator[Measurement]:
+        """The measurements of one model. `data` are the documents of a run's text, or its task, or its rows.
+
+        A function of its arguments, so that the same model is measured on the same samples whenever it is.
+        """
+        raise NotImplementedError
