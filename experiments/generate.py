@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments import cli
 from posjax import runs
-from posjax.data import SEPARATOR, Needles, Tokenizer
+from posjax.data import SEPARATOR, Task, Tokenizer
 from posjax.data.tokenizer import read_tokenizer
 from posjax.errors import InputError
 from posjax.interop import configuration, read
@@ -62,7 +62,7 @@ def command(arguments: Sequence[str]) -> None:
     # The tokens of a task are no text, and nobody could read them.
     if options.source is not None:
         raise InputError("--source is for a published model with an encoder, and runs have none: give --prompt")
-    text = [run for run in request.experiment.runs if not isinstance(run.data, Needles)]
+    text = [run for run in request.experiment.runs if not isinstance(run.data, Task)]
     if not text:
         raise InputError("none of the chosen runs is trained on text: choose others with --only")
     for run in text:
@@ -153,7 +153,7 @@ def _answer(begun: str, reader: Tokenizer, config: Mapping[str, Any]) -> np.ndar
 
 def _reader(run: runs.Run) -> Tokenizer | None:
     """The tokenizer of a run's text; `None` where it reads bytes."""
-    if isinstance(run.data, Needles):
+    if isinstance(run.data, Task):
         return None
     return run.data.reader()
 

@@ -25,15 +25,14 @@ from rich.table import Table
 from experiments import cli, sweeps
 from experiments.processes import together
 from posjax import report, runs, workfolder
-from posjax.data import Documents, Needles
+from posjax.data import Documents, Task
 from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
-from posjax.evaluation import Retrieval
 from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
 from posjax.interop import Pretrained
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
-from posjax.stages import Stages, TrainingPart, own_text
+from posjax.stages import Stages, TrainingPart, Untrained, own_text
 from posjax.training import Train, launch, speed
 
 
@@ -83,7 +82,7 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     documents: dict[Any, Documents] = {}
     for run in request.experiment.runs:
         for data in {part.data: None for part in run.parts()} | {run.data: None}:
-            if not isinstance(data, Needles) and data not in documents:
+            if not isinstance(data, Task) and data not in documents:
                 documents[data] = data.load()
     # All before the first is trained: a mistake in the last run would else show after hours.
     for run in request.experiment.runs:
@@ -149,6 +148,8 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Mappin
     with launch.owned_by_first(folder):
         if isinstance(run.train, Pretrained):
             say(f"{title}: reading {run.train.folder}")
+        elif isinstance(run.train, Untrained):
+            say(f"{title}: initial weights")
         else:
             say(f"{title}: training {run.train.steps} steps")
         for sentence in advice(run.model.encoding, run.train.length):
@@ -300,17 +301,14 @@ def commands(path: Path) -> dict[str, str]:
 
 def smaller(run: Run) -> Run:
     """The run at two steps, with everything that it would do."""
-    if isinstance(run.evaluation, Retrieval):
-        small = replace(run.evaluation, sequences=2, multiples=run.evaluation.multiples[:2])
-    else:
-        small = replace(run.evaluation, windows=2, multiples=run.evaluation.multiples[:2])
-    return replace(run, train=_smaller(run.train), evaluation=small)
+    evaluations = tuple(evaluation.smaller() for evaluation in run.evaluations)
+    return replace(run, train=_smaller(run.train), evaluation=evaluations)
 
 
-def _smaller(train: Train | Pretrained | Stages) -> Any:
+def _smaller(train: Train | Pretrained | Stages | Untrained) -> Any:
     if isinstance(train, Stages):
         return Stages(tuple(replace(stage, train=_smaller(stage.train)) for stage in train.stages))
-    if isinstance(train, Pretrained):
+    if not isinstance(train, Train):
         return train
     stop = train.stop
     if stop is not None:
@@ -335,7 +333,7 @@ def show_list(request: cli.Request, console: Console) -> None:
     spent = f"{total:.3g} TFLOP of training; evaluation adds about as much time."
     # Published models alone: what training would cost is no measure of the time.
     if total == 0:
-        spent = "whose models were trained by others; evaluation is all that takes time."
+        spent = "none of which trains here; evaluation is all that takes time."
     console.print(f"{len(experiment.runs)} runs, {spent}", highlight=False)
     lines = [line.strip() for line in request.source.splitlines()]
     costs = [line for line in lines if line.startswith("Costs")]

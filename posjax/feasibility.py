@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from posjax.attention import Choice
 from posjax.errors import InputError
-from posjax.evaluation import Extrapolation, Retrieval
 from posjax.interop import Pretrained
 from posjax.models import Architecture, explain
+from posjax.stages import Untrained
 from posjax.training import Devices, Train
 
 
@@ -32,7 +32,7 @@ def hold_published(name: str, model: Architecture, vocabulary: int, weights: Pre
         )
 
 
-def backend(name: str, model: Architecture, train: Train | Pretrained) -> tuple[Mesh, Choice]:
+def backend(name: str, model: Architecture, train: Train | Pretrained | Untrained) -> tuple[Mesh, Choice]:
     """The mesh of a training, and the backend it takes there. Errors: `InputError` for one that cannot do it."""
     # What is only evaluated is evaluated on one.
     if isinstance(train, Train):
@@ -47,19 +47,19 @@ def backend(name: str, model: Architecture, train: Train | Pretrained) -> tuple[
         raise InputError(f"{name}: {why}") from why
 
 
-def room(
-    name: str, parameters: int, train: Train | Pretrained, evaluation: Extrapolation | Retrieval, longest: int
-) -> None:
-    """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured."""
+def room(name: str, parameters: int, train: Train | Pretrained | Untrained, measured: int) -> None:
+    """Errors: `InputError` where this machine cannot hold a run's parameters, a batch, or what is measured on.
+
+    `measured`: the tokens of an evaluation's samples.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # Four bytes a number: parameters, their gradients, and both moments of Adam.
     state = 16 * parameters
     if isinstance(train, Train):
         state = _held_here(state, train)
-    windows = evaluation.windows if isinstance(evaluation, Extrapolation) else evaluation.sequences
     # Inputs, targets and weights of each token.
     batch = 12 * train.batch * train.length
-    windows_bytes = 12 * windows * longest
+    windows_bytes = 12 * measured
     needs = {
         "the model's parameters": (state, "layers, width and head_size"),
         "one batch": (batch, "batch and length"),

@@ -15,16 +15,17 @@ from flax import nnx
 
 from posjax import feasibility, stages
 from posjax.arguments import LARGEST
-from posjax.data import Needles, TextData, validation_windows
+from posjax.data import Task, TextData, validation_windows
 from posjax.errors import Diverged, InputError
-from posjax.evaluation import Extrapolation, Retrieval, TrainedModel
+from posjax.evaluation import Evaluation, TrainedModel, title
 from posjax.fields import check_fields
 from posjax.files import owned
-from posjax.identity import fingerprint
+from posjax.identity import fingerprint, tree
 from posjax.interop import Pretrained
 from posjax.lines import read as read_metrics
-from posjax.models import Architecture
-from posjax.stages import NOTHING_READ, Material, Stage, Stages, Texts, TrainingPart
+from posjax.models import Architecture, build
+from posjax.results import Measurements
+from posjax.stages import NOTHING_READ, Material, Stage, Stages, Texts, TrainingPart, Untrained
 from posjax.surroundings import surroundings
 from posjax.training import CausalLM, Train, TrainingProgress, launch
 from posjax.workfolder import (
@@ -47,7 +48,8 @@ class Run:
     """One model: what it is, what it reads, how it is trained, what is measured. `name` is its folder's.
 
     Where a publisher has trained it, `train` is `interop.pretrained(folder)` and `model` that one's architecture. With
-    `Stages` several trainings follow each other, and `model` is that of the last.
+    `Stages` several trainings follow each other, and `model` is that of the last. With `Untrained` nothing is trained,
+    for what an encoding does by itself. `evaluation` may be a tuple of several, no two of one name.
 
     Errors: `InputError` for a name that is no plain folder name, a field of another type, an evaluation that does not
     fit the data, a length past the encoding's table, or a model that does not predict the next token.
@@ -56,9 +58,9 @@ class Run:
     name: str
     label: str
     model: Architecture
-    data: TextData | Needles
-    train: Train | Pretrained | Stages
-    evaluation: Extrapolation | Retrieval
+    data: TextData | Task
+    train: Train | Pretrained | Stages | Untrained
+    evaluation: Evaluation | tuple[Evaluation, ...]
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,14 +75,36 @@ class Run:
         # numpy draws from no negative seed, and would say so after the text is read.
         if self.seed < 0:
             raise InputError(f"the run {self.name!r} has seed={self.seed}: needed is 0 or more")
-        task = isinstance(self.data, Needles)
-        if task != isinstance(self.evaluation, Retrieval):
-            raise InputError(
-                f"the run {self.name!r} evaluates {type(self.data).__name__} by "
-                f"{type(self.evaluation).__name__}: Needles go with Retrieval, text with Extrapolation"
-            )
+        self._require_evaluations()
+        task = isinstance(self.data, Task)
         for stage in self._stages():
             self._require_stage(stage, stage.model or self.model, task)
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """What is measured, one evaluation or several."""
+        if isinstance(self.evaluation, tuple):
+            return self.evaluation
+        return (self.evaluation,)
+
+    def _require_evaluations(self) -> None:
+        """Errors: `InputError` for none, two of one name, or one that does not fit the data."""
+        names = [evaluation.name for evaluation in self.evaluations]
+        # Their rows lie in one table, where the name alone tells them apart.
+        if not names or len(set(names)) < len(names):
+            raise InputError(
+                f"the run {self.name!r} has the evaluations {', '.join(names) or '()'}: needed is one or more, each of "
+                "another name"
+            )
+        for evaluation in self.evaluations:
+            try:
+                evaluation.require(self.data)
+            except InputError as why:
+                raise InputError(f"the run {self.name!r}: {why}") from why
+
+    def longest(self) -> int:
+        """The largest number of tokens that its evaluations read at once."""
+        return max(evaluation.longest(self.train.length) for evaluation in self.evaluations)
 
     def _stages(self) -> tuple[Stage, ...]:
         """Its trainings, without a look at what lies in folders."""
@@ -91,7 +115,7 @@ class Run:
     def _require_stage(self, stage: Stage, model: Architecture, task: bool) -> None:
         """Errors: `InputError` for a training that this run cannot have."""
         self._require_next_token(stage.train, model)
-        if stage.data is not None and isinstance(stage.data, Needles) != task:
+        if stage.data is not None and isinstance(stage.data, Task) != task:
             raise InputError(f"the run {self.name!r} reads a task in one stage and text in another: take one of them")
         if task and getattr(stage.train, "stop", None) is not None:
             raise InputError(
@@ -105,7 +129,7 @@ class Run:
                 f"{model.encoding!r} holds {most} positions: lengthen the table"
             )
 
-    def _require_next_token(self, train: Train | Pretrained, model: Architecture) -> None:
+    def _require_next_token(self, train: Train | Pretrained | Untrained, model: Architecture) -> None:
         """Errors: `InputError` for a run of something else than the next token, which its evaluations measure."""
         objective = getattr(train, "objective", CausalLM())
         if not isinstance(objective, CausalLM):
@@ -173,12 +197,11 @@ def check(run: Run, read: Texts = NOTHING_READ) -> None:
     `read`: texts that are read already. Errors: `InputError`.
     """
     # What costs nothing to find out comes first: to read a text may take a minute.
-    longest = max(run.evaluation.multiples) * run.train.length
+    longest = run.longest()
     if longest > LARGEST:
         raise InputError(
-            f"{run.name} would reach position {longest - 1}, {max(run.evaluation.multiples)} times the "
-            f"trained length of {run.train.length}: positions are int32 and end at 2^31 - 1; take a "
-            "shorter length or smaller multiples"
+            f"{run.name} would reach position {longest - 1}, after training at length {run.train.length}: positions "
+            "are int32 and end at 2^31 - 1; take a shorter length or smaller multiples"
         )
     every = run.parts()
     for part in every:
@@ -189,7 +212,8 @@ def check(run: Run, read: Texts = NOTHING_READ) -> None:
             part.check()
         except InputError as why:
             raise InputError(f"{run.name}: {why}") from why
-        feasibility.room(run.name, part.model.size(part.vocabulary), train, run.evaluation, longest)
+        held = max(evaluation.held(run.train.length) for evaluation in run.evaluations)
+        feasibility.room(run.name, part.model.size(part.vocabulary), train, held)
         feasibility.backend(run.name, part.model, train)
     # One window of each kind tells whether the text has room for it.
     material = Material.open(run, read)
@@ -197,10 +221,9 @@ def check(run: Run, read: Texts = NOTHING_READ) -> None:
         if isinstance(part.train, Train) and part.train.stop is not None:
             assert documents is not None
             validation_windows(documents, part.train.length, 1, part.seed)
-    if isinstance(run.evaluation, Extrapolation):
-        assert material.documents is not None
-        validation_windows(material.documents, run.evaluation.multiples[-1] * run.train.length, 1, run.seed)
-    run.evaluation.rehearse(run.model, run.vocabulary, run.train.length)
+    for evaluation in run.evaluations:
+        evaluation.room(_measured_on(run, material), run.train.length, run.seed)
+        evaluation.rehearse(run.model, run.vocabulary, run.train.length)
 
 
 def train(
@@ -226,8 +249,8 @@ def train(
             for note in claim(run, folder, material.fingerprint):
                 say(f"{run.name}: {note}")
         require_undiverged(folder)
-        if isinstance(run.train, Pretrained):
-            return TrainedModel(run.train.read(), run.train.length)
+        if isinstance(run.train, (Pretrained, Untrained)):
+            return _given(run, run.train)
         *earlier, last = stages.to_train(run.parts(), folder)
         try:
             for part in earlier:
@@ -245,8 +268,8 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
     """The trained model of a folder, which is only read. Errors: `InputError` where training has not ended yet."""
     kept = hold(run, folder)
     _hold_tokenizer(run, folder, stages.own_text(kept["corpus"]))
-    if isinstance(run.train, Pretrained):
-        return TrainedModel(run.train.read(), run.train.length)
+    if isinstance(run.train, (Pretrained, Untrained)):
+        return _given(run, run.train)
     every = run.parts()
     texts = stages.of_parts(kept["corpus"], len(every))
     trainer = every[-1].trainer()
@@ -254,9 +277,17 @@ def restore(run: Run, folder: Path, say: Callable[[str], None] = print) -> Train
     return TrainedModel(trainer.trained(params), run.train.length)
 
 
+def _given(run: Run, weights: Pretrained | Untrained) -> TrainedModel:
+    """The model of a run that trains nothing."""
+    if isinstance(weights, Pretrained):
+        return TrainedModel(weights.read(), weights.length)
+    # Drawn by the seed, as training would begin.
+    return TrainedModel(build(run.model, run.vocabulary, run.seed, weights.compute), weights.length)
+
+
 def _hold_tokenizer(run: Run, folder: Path, corpus: str | None) -> None:
     """Errors: `InputError` for a tokenizer that is another than when the run was trained."""
-    if isinstance(run.data, Needles):
+    if isinstance(run.data, Task):
         return
     reader = run.data.reader()
     # A model's tokens would mean other text, and nothing in its numbers would tell.
@@ -296,34 +327,46 @@ def evaluate(
         # Read before it is measured: what lies there afterwards may be of another run.
         kept = hold(run, folder)
         began = time.perf_counter()
-        results = _measured(run, trained_model, material)
+        measured = _measured(run, trained_model, _measured_on(run, material))
         # What a table says of a run beside its measurements, so that a report needs no config.
         trained, tokens = _spent(run, folder, kept["corpus"])
         seconds = {"train": trained, "evaluate": time.perf_counter() - began}
-        for variant in results["variants"]:
-            variant["label"] = run.label
-            if variant["kind"] != "raw":
-                variant["label"] += f" + {TITLES[variant['name']]}"
+        labels = {str(name): f"{run.label} + {title(str(name))}" for name in measured.distinct("variant")}
         parameters = jax.tree.leaves(nnx.state(trained_model.model))
-        results |= {
+        results: dict[str, Any] = {
             "name": run.name,
             "label": run.label,
+            "seed": run.seed,
+            "trained_length": trained_model.trained_length,
             "parameters": sum(leaf.size for leaf in parameters),
-            "seconds": seconds,
             "tokens": tokens,
+            "seconds": seconds,
+            "evaluations": {evaluation.name: tree(evaluation) for evaluation in run.evaluations},
+            "labels": labels | {"raw": run.label},
         }
+        if material.documents is not None:
+            results["corpus"] = material.documents.describe()
+        results["measurements"] = measured.tree()
         # All at once and last, so that results which are there are whole.
         write_results(kept, target, results)
     return results
 
 
-def _measured(run: Run, trained_model: TrainedModel, material: Material) -> dict[str, Any]:
-    """What the run's evaluation finds, on the data that goes with it."""
-    if isinstance(run.evaluation, Retrieval):
-        assert isinstance(run.data, Needles)
-        return run.evaluation.evaluate(trained_model, run.data, run.seed)
+def _measured(run: Run, trained_model: TrainedModel, data: Any) -> Measurements:
+    """What the run's evaluations find, on the data that go with them."""
+    measured = Measurements()
+    for evaluation in run.evaluations:
+        found = Measurements.of(evaluation.run(trained_model, data, run.seed))
+        measured += found.placed(evaluation=evaluation.name)
+    return measured
+
+
+def _measured_on(run: Run, material: Material) -> Any:
+    """What evaluations are given: the documents of a text, or the task itself."""
+    if isinstance(run.data, Task):
+        return run.data
     assert material.documents is not None
-    return run.evaluation.evaluate(trained_model, material.documents, run.seed)
+    return material.documents
 
 
 def _spent(run: Run, folder: Path, corpus: str | None) -> tuple[float, int]:
@@ -332,7 +375,7 @@ def _spent(run: Run, folder: Path, corpus: str | None) -> tuple[float, int]:
     every = run.parts()
     texts = stages.of_parts(corpus, len(every))
     for part in every:
-        if isinstance(part.train, Pretrained):
+        if not isinstance(part.train, Train):
             continue
         lines = read_metrics(part.folder(folder) / "metrics.jsonl", fingerprint(part.about(texts)))
         steps = lines.end(part.train.steps)
@@ -342,20 +385,3 @@ def _spent(run: Run, folder: Path, corpus: str | None) -> tuple[float, int]:
             seconds = math.nan
         seconds += sum(line.get("seconds", math.nan) for line in lines.steps)
     return seconds, tokens
-
-
-TITLES = {
-    "linear": "linear",
-    "ntk": "NTK",
-    "ntk-doubled": "NTK doubled",
-    "yarn": "YaRN",
-    "parts": "NTK by parts",
-    "llama3": "Llama 3",
-    "self-extend": "Self-Extend",
-    "rerope": "ReRoPE",
-    "windowed": "window",
-    "clamp": "clamp",
-    "wrap": "wrap",
-    "interpolate": "interpolate",
-}
-"""How variants are called in tables."""

@@ -52,6 +52,7 @@ NEIGHBOURS = {
     ("lines", "errors"),
     ("fields", "arguments"),
     ("fields", "errors"),
+    ("feasibility", "stages"),
 }
 """Rooms of one floor where the first may use the second."""
 FORBIDDEN = {("evaluation", "training")}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.data import Documents, begun, target_bytes, validation_windows
+from posjax.data import Documents, Task, begun, target_bytes, validation_windows
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
+from posjax.evaluation.base import Evaluation, last_measured
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
 from posjax.evaluation.variants import RAW, Extension, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
 from posjax.models import Architecture
+from posjax.results import Measurement
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Extrapolation:
+class Extrapolation(Evaluation):
     """Loss by context length, paired: the same target bytes with more and more text before them.
 
     `multiples` of the trained length L. Each of `windows` windows is as long as the longest multiple; for a shorter
@@ -61,6 +64,8 @@ class Extrapolation:
 
     Errors: `InputError` unless the multiples begin with 1 and rise.
     """
+
+    name: ClassVar[str] = "extrapolation"
 
     multiples: tuple[int, ...] = (1, 2, 4, 8, 16)
     windows: int = 64
@@ -76,46 +81,50 @@ class Extrapolation:
                 "trained length that begin with 1, such as 1 2 4 8 16"
             )
 
+    def require(self, data: Any) -> None:
+        if isinstance(data, Task):
+            raise InputError(f"{type(data).__name__} is a task, and Extrapolation reads text: give it a text")
+
+    def longest(self, trained_length: int) -> int:
+        return self.multiples[-1] * trained_length
+
+    def held(self, trained_length: int) -> int:
+        return self.windows * self.longest(trained_length)
+
+    def smaller(self) -> Extrapolation:
+        return replace(self, windows=2, multiples=self.multiples[:2])
+
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
-        """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
         measure.rehearse(self, model, vocabulary, trained_length, answers=False)
 
-    def evaluate(self, trained_model: TrainedModel, documents: Documents, seed: int) -> dict[str, Any]:
-        """All measurements of one model, as plain values for a JSON file."""
+    def room(self, data: Any, trained_length: int, seed: int) -> None:
+        # One window tells whether the text has room for all of them.
+        validation_windows(data, self.longest(trained_length), 1, seed)
+
+    def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
         trained = trained_model.trained_length
         # The same windows for every model of an experiment, so that models are compared on the same bytes.
-        longest = self.multiples[-1] * trained
-        sample = Sample.draw(documents, longest, self.windows, seed)
+        sample = Sample.draw(data, self.longest(trained), self.windows, seed)
         trained_model.model.check_tokens(jnp.asarray(sample.windows))
         last = trained_model.last_multiple(self.multiples)
         # Measured once: within the trained length all variants but fills are this one.
         base = measure.losses_and_mass(trained_model, RAW, 1, sample.last(trained))
-        by_variant = []
         for variant in chosen_variants(trained_model, self):
-            measured = self._variant(trained_model, variant, sample, base, last, seed)
-            by_variant.append(measured)
+            yield last_measured(variant, last)
+            yield from self._variant(trained_model, variant, sample, base, last, seed)
         tail = max(trained // 2, 1)
-        by_counting = yardsticks(documents, sample.windows, tail)
+        by_counting = yardsticks(data, sample.windows, tail)
         each = sample.bytes_each(slice(-tail, None))
-        found = {
-            "kind": "language",
-            "trained_length": trained,
-            "lengths": list(self.multiples),
-            "windows": self.windows,
-            "yardsticks": {name: loss / each for name, loss in by_counting.items()},
-            "corpus": documents.describe(),
-            "variants": by_variant,
-            "scores": self._scores(trained_model, sample, last, seed),
-        }
-        if documents.encoded is not None:
-            found["bytes_per_token"] = each
-        return found
+        for name, loss in by_counting.items():
+            yield Measurement("yardstick_loss", loss / each, count=self.windows, coordinates={"counted": name})
+        if data.encoded is not None:
+            yield Measurement("bytes_per_token", each)
+        yield from self._scores(trained_model, sample, last, seed)
 
     def _variant(
         self, trained_model: TrainedModel, variant: Variant, sample: Sample, base: Any, last: int, seed: int
-    ) -> dict[str, Any]:
+    ) -> Iterator[Measurement]:
         trained = trained_model.trained_length
-        lengths = {}
         for multiple in self.multiples:
             if multiple > last:
                 break
@@ -125,13 +134,11 @@ class Extrapolation:
             else:
                 cut = sample.last(multiple * trained)
                 losses, mass = measure.losses_and_mass(trained_model, variant, multiple, cut)
-            lengths[str(multiple)] = _at_length(losses, mass, base[0], sample, seed)
-        ended_at = None
-        if last != self.multiples[-1]:
-            ended_at = last
-        return {"name": variant.name, "kind": variant.kind, "lengths": lengths, "ended_at": ended_at}
+            at = {**variant.coordinates, "multiple": multiple, "length": multiple * trained}
+            for found in _at_length(losses, mass, base[0], sample, seed):
+                yield found.placed(**at)
 
-    def _scores(self, trained_model: TrainedModel, sample: Sample, last: int, seed: int) -> dict[str, Any]:
+    def _scores(self, trained_model: TrainedModel, sample: Sample, last: int, seed: int) -> Iterator[Measurement]:
         """How scores fall with the distance between query and key, before training and after it."""
         length = trained_model.trained_length
         # Half a trained length less than all there is, so that some queries have a key at the furthest distance.
@@ -148,10 +155,14 @@ class Extrapolation:
         trained = measure.trained_scores(trained_model, few, distances)
         architecture = trained_model.architecture
         random = measure.random_scores(architecture.encoding, architecture.dims, distances, seed)
-        return {"distances": distances.tolist(), "random": random.tolist(), "trained": trained.tolist()}
+        for of, scores in (("random", random), ("trained", trained)):
+            for distance, score in zip(distances.tolist(), scores.tolist(), strict=True):
+                yield Measurement("score", score, coordinates={"of": of, "distance": distance})
 
 
-def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, sample: Sample, seed: int) -> dict[str, Any]:
+def _at_length(
+    losses: np.ndarray, mass: np.ndarray, base: np.ndarray, sample: Sample, seed: int
+) -> Iterator[Measurement]:
     """What one length gave. `losses [n, length]` and `mass [n]` of it, `base [n, trained]` of the trained length."""
     _, length = losses.shape
     _, trained = base.shape
@@ -168,17 +179,17 @@ def _at_length(losses: np.ndarray, mass: np.ndarray, base: np.ndarray, sample: S
     count = max(1, length // bin_size)
     targets = np.arange(length)
     bins = np.array_split(targets, count)
-    # Counted from the end, where a sample's windows are the same at every length.
-    found = {
-        "loss": float(last.mean()) / each,
-        "mean": float(losses.mean()) / sample.bytes_each(slice(-length, None)),
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-        "beyond": float(mass.mean()),
-        "positions": [float(b.mean()) for b in bins],
-        "by_position": [float(losses[:, b].mean()) / sample.bytes_each(b - length) for b in bins],
-    }
+    windows = len(losses)
+    mean = float(losses.mean()) / sample.bytes_each(slice(-length, None))
+    yield Measurement("loss", float(last.mean()) / each, count=windows)
+    yield Measurement("mean_loss", mean, count=windows)
+    yield Measurement("loss_ratio", ratio, low, high, windows)
+    yield Measurement("mass_beyond", float(mass.mean()), count=windows)
     if sample.documents.encoded is not None:
-        found |= {"loss_per_token": float(last.mean()), "mean_per_token": float(losses.mean())}
-    return found
+        yield Measurement("loss_per_token", float(last.mean()), count=windows)
+        yield Measurement("mean_loss_per_token", float(losses.mean()), count=windows)
+    for places in bins:
+        # Counted from the end, where a sample's windows are the same at every length.
+        loss = float(losses[:, places].mean()) / sample.bytes_each(places - length)
+        at = {"position": float(places.mean())}
+        yield Measurement("loss_at_position", loss, count=windows, coordinates=at)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from posjax.data import Needles
+from posjax.data import DepthTask
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
+from posjax.evaluation.base import Evaluation, last_measured
 from posjax.evaluation.variants import Extension, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
 from posjax.models import Architecture
+from posjax.results import Measurement
 
 
 @dataclass(frozen=True)
-class Retrieval:
+class Retrieval(Evaluation):
     """Accuracy on needles at several depths and lengths.
 
     `multiples` of the trained length; `depths` from 0, farthest from the questions, up to 1; `sequences` for each
@@ -26,6 +29,8 @@ class Retrieval:
 
     Errors: `InputError` for a depth outside [0, 1) or fewer than one sequence.
     """
+
+    name: ClassVar[str] = "retrieval"
 
     multiples: tuple[int, ...] = (1, 2, 4, 16)
     depths: tuple[float, ...] = (0.0, 0.45, 0.9)
@@ -43,58 +48,58 @@ class Retrieval:
         if not all(0 <= depth < 1 for depth in self.depths):
             raise InputError(f"Retrieval got depths={self.depths}: needed are parts of the body in [0, 1), 0 farthest")
 
+    def require(self, data: Any) -> None:
+        if not isinstance(data, DepthTask):
+            raise InputError(
+                f"{type(data).__name__} has no answers at a depth: Retrieval asks such tasks as Needles, and "
+                "Extrapolation reads text"
+            )
+
+    def longest(self, trained_length: int) -> int:
+        return max(self.multiples) * trained_length
+
+    def held(self, trained_length: int) -> int:
+        return self.sequences * self.longest(trained_length)
+
+    def smaller(self) -> Retrieval:
+        return replace(self, sequences=2, multiples=self.multiples[:2])
+
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
-        """Errors: `InputError` where a model of this configuration could not be measured, before it is trained."""
         measure.rehearse(self, model, vocabulary, trained_length, answers=True)
 
-    def evaluate(self, trained_model: TrainedModel, task: Needles, seed: int) -> dict[str, Any]:
-        """All measurements of one model, as plain values for a JSON file."""
+    def run(self, trained_model: TrainedModel, data: DepthTask, seed: int) -> Iterator[Measurement]:
         last = trained_model.last_multiple(self.multiples)
+        yield Measurement("chance", data.chance)
         # Every variant answers the same questions, which are a function of the seed, the length and the depth.
-        by_variant = []
         for variant in chosen_variants(trained_model, self):
-            measured = self._variant(trained_model, variant, task, last, seed)
-            by_variant.append(measured)
-        asked = self.sequences * task.needles
-        return {
-            "kind": "retrieval",
-            "trained_length": trained_model.trained_length,
-            "lengths": list(self.multiples),
-            "chance": task.chance,
-            "depths": list(self.depths),
-            "queries": asked,
-            "variants": by_variant,
-        }
+            yield last_measured(variant, last)
+            yield from self._variant(trained_model, variant, data, last, seed)
 
     def _variant(
-        self, trained_model: TrainedModel, variant: Variant, task: Needles, last: int, seed: int
-    ) -> dict[str, Any]:
-        lengths = {}
+        self, trained_model: TrainedModel, variant: Variant, task: DepthTask, last: int, seed: int
+    ) -> Iterator[Measurement]:
         for multiple in self.multiples:
             if multiple > last:
                 continue
             length = multiple * trained_model.trained_length
+            at = {**variant.coordinates, "multiple": multiple, "length": length}
             asked = [task.queries(length, depth, self.sequences, seed) for depth in self.depths]
             # All depths in one call, since they have one length.
             inputs = np.concatenate([rows["inputs"] for rows in asked])
             answers = measure.predictions(trained_model, variant, multiple, inputs)
             by_depth = np.split(answers, len(asked))
-            right = [_accuracy(given, rows) for given, rows in zip(by_depth, asked, strict=True)]
-            lengths[str(multiple)] = {
-                "accuracy": [float(r.mean()) for r in right],
-                "error": [float(r.std() / np.sqrt(len(r))) for r in right],
-            }
-        ended_at = None
-        if last != max(self.multiples):
-            ended_at = last
-        return {"name": variant.name, "kind": variant.kind, "lengths": lengths, "ended_at": ended_at}
+            for depth, given, rows in zip(self.depths, by_depth, asked, strict=True):
+                yield _accuracy(given, rows).placed(**at, depth=depth)
 
 
-def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> np.ndarray:
-    """The share of right answers in each sequence, `[n]`."""
+def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> Measurement:
+    """The share of right answers, over rows of several questions each."""
     weights = asked["weights"]
     # The weights are 1 where a value is asked for, and 0 where nothing is.
     agrees = answers == asked["targets"]
     right = agrees * weights
-    total = weights.sum(axis=1)
-    return right.sum(axis=1) / total
+    of_rows = right.sum(axis=1) / weights.sum(axis=1)
+    mean = float(of_rows.mean())
+    # Of rows and not of questions: those of one row stand or fall together.
+    error = float(of_rows.std() / np.sqrt(len(of_rows)))
+    return Measurement("accuracy", mean, mean - 1.96 * error, mean + 1.96 * error, int(weights.sum()))

@@ -33,6 +33,11 @@ class Variant:
     name: str
     kind: Kind
 
+    @property
+    def coordinates(self) -> dict[str, str]:
+        """Where its measurements were taken."""
+        return {"variant": self.name, "kind": self.kind}
+
 
 @dataclass(frozen=True)
 class TrainedModel:

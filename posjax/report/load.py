@@ -12,8 +12,8 @@ from typing import Any
 from posjax.errors import Diverged, InputError
 from posjax.files import REMEDY, damaged, read_json
 from posjax.lines import read, sources, through
-from posjax.report import trees
-from posjax.report.values import LanguageRun, Metrics, Report, ReportedRun, RetrievalRun
+from posjax.report import by_variant, trees
+from posjax.report.values import LanguageRun, MeasuredRun, Metrics, Report, ReportedRun, RetrievalRun
 
 
 def load(folder: str | Path) -> Report:
@@ -38,7 +38,7 @@ def load(folder: str | Path) -> Report:
     every = _run_folders(folder, order)
     copies = tuple((run.name, name) for run in every if (name := copied(run)))
     folders = [run for run in every if not copied(run)]
-    finished = [_run(run) for run in folders if _is_finished(run)]
+    finished = [found for run in folders if _is_finished(run) for found in _measured(run)]
     rest = [run for run in folders if not _is_finished(run)]
     # A run that diverged has no results and never will: it is told apart from one that may still go on.
     diverged = tuple((run.name, _reason(run)) for run in rest if _has_diverged(run))
@@ -47,7 +47,8 @@ def load(folder: str | Path) -> Report:
     # By task: nothing that is measured of one can be measured of the other.
     language = tuple(run for run in finished if isinstance(run, LanguageRun))
     retrieval = tuple(run for run in finished if isinstance(run, RetrievalRun))
-    return Report(folder, experiment, language, retrieval, unfinished, diverged, copies)
+    other = tuple(run for run in finished if isinstance(run, MeasuredRun))
+    return Report(folder, experiment, language, retrieval, unfinished, diverged, copies, other)
 
 
 def _experiment_file(folder: Path) -> Path:
@@ -113,16 +114,21 @@ def _refuse_nothing_to_report(
     raise InputError(f"{folder} holds no finished run{begun}: run the experiment to its end, then report again")
 
 
-def _run(folder: Path) -> LanguageRun | RetrievalRun:
+def _measured(folder: Path) -> list[ReportedRun]:
+    """What each evaluation of a run has measured."""
     path = folder / "results.json"
     results = read_json(path, REMEDY)
-    builders = {"language": trees.language, "retrieval": trees.retrieval}
-    kind = results.get("kind")
-    if kind not in builders:
-        raise damaged(path, f"its kind is {kind!r}, which is neither language nor retrieval", REMEDY)
     manifest = _manifest(folder / "run.json")
     shared = {"manifest": manifest, "metrics": _metrics(folder, manifest)}
-    return trees.built(path, lambda: builders[kind](results, shared))
+    trees_of_run = [results]
+    # Results of posjax 0.1.0 are such a tree already, that of one evaluation.
+    if "measurements" in results:
+        trees_of_run = trees.built(path, lambda: by_variant.trees(results))
+    builders = {"language": trees.language, "retrieval": trees.retrieval, "other": trees.other}
+    for tree in trees_of_run:
+        if tree.get("kind") not in builders:
+            raise damaged(path, f"its kind is {tree.get('kind')!r}, which is neither language nor retrieval", REMEDY)
+    return trees.built(path, lambda: [builders[tree["kind"]](tree, shared) for tree in trees_of_run])
 
 
 def _manifest(path: Path) -> dict[str, Any]:

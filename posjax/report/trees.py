@@ -10,6 +10,7 @@ from typing import Any
 from posjax.files import REMEDY, damaged
 from posjax.report.values import (
     LanguageRun,
+    MeasuredRun,
     Point,
     Recall,
     ReportedExperiment,
@@ -77,6 +78,22 @@ def retrieval(tree: dict[str, Any], shared: dict[str, Any]) -> RetrievalRun:
         chance=_number(tree["chance"]),
         depths=_numbers(tree["depths"]),
         queries=int(tree["queries"]),
+    )
+
+
+def other(tree: dict[str, Any], shared: dict[str, Any]) -> MeasuredRun:
+    """What another evaluation measured, beside what was read from the run's other files."""
+    numbers = {name: int(tree[name]) for name in ("trained_length", "parameters", "tokens")}
+    return MeasuredRun(
+        **numbers,
+        **shared,
+        name=str(tree["name"]),
+        label=str(tree["label"]),
+        lengths=(),
+        variants=(),
+        seconds={name: _number(seconds) for name, seconds in tree["seconds"].items()},
+        evaluation=str(tree["evaluation"]),
+        measurements=tree["measured"],
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from posjax.results import Measurements
+
 Value = TypeVar("Value")
 Numbers = Mapping[str, float]
 """Numbers by name."""
@@ -168,6 +170,15 @@ class RetrievalRun(ReportedRun[Recall]):
 
 
 @dataclasses.dataclass(frozen=True)
+class MeasuredRun(ReportedRun[None]):
+    """What an evaluation measured that has no tables of its own: the rows as they are, without variants."""
+
+    task = "other"
+    evaluation: str
+    measurements: Measurements
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """A work folder, read: `unfinished` names the runs without results yet, `diverged` tells why some never will.
 
@@ -182,8 +193,13 @@ class Report:
     diverged: tuple[tuple[str, str], ...] = ()
     # Folders that are copies, each with the name of its run.
     copies: tuple[tuple[str, str], ...] = ()
+    # What other evaluations measured.
+    other: tuple[MeasuredRun, ...] = ()
 
     @property
     def runs(self) -> tuple[ReportedRun, ...]:
-        """Every finished run."""
-        return (*self.language, *self.retrieval)
+        """Every finished run, once, also where several evaluations measured it."""
+        every = (*self.language, *self.retrieval, *self.other)
+        # Of two with one name the first stays: what has tables of its own says more.
+        by_name = {run.name: run for run in reversed(every)}
+        return tuple(run for run in every if by_name[run.name] is run)

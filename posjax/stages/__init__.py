@@ -3,7 +3,7 @@
 from posjax.stages.material import NOTHING_READ, Material, Texts
 from posjax.stages.parts import TrainingPart, of_parts, own_text, parts, told, vocabulary_of
 from posjax.stages.training import ended, fitted, to_train
-from posjax.stages.values import Stage, Stages
+from posjax.stages.values import Stage, Stages, Untrained
 
 __all__ = [
     "NOTHING_READ",
@@ -12,6 +12,7 @@ __all__ = [
     "Stages",
     "Texts",
     "TrainingPart",
+    "Untrained",
     "ended",
     "fitted",
     "of_parts",

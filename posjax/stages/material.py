@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from posjax.data import Batches, Documents, Needles, TextData, training_rows
-from posjax.interop import Pretrained
+from posjax.data import Batches, Documents, Task, TextData, training_rows
 from posjax.stages.parts import TrainingPart, joined
+from posjax.training import Train
 
 Texts = Mapping[Any, Documents]
 """Corpora that are read already, by their data."""
@@ -20,7 +20,7 @@ class OfParts(Protocol):
     """What has trainings, such as `posjax.runs.Run`."""
 
     @property
-    def data(self) -> TextData | Needles: ...
+    def data(self) -> TextData | Task: ...
 
     def parts(self) -> tuple[TrainingPart, ...]:
         """Its trainings, in order."""
@@ -67,9 +67,9 @@ def _fingerprint(documents: Documents | None) -> str | None:
     return documents.fingerprint
 
 
-def _read(data: TextData | Needles, known: dict[Any, Documents]) -> Documents | None:
+def _read(data: TextData | Task, known: dict[Any, Documents]) -> Documents | None:
     """The documents of a text, read once; `None` for a task."""
-    if isinstance(data, Needles):
+    if isinstance(data, Task):
         return None
     # Several stages may read one text, of which one copy is enough.
     if data not in known:
@@ -79,9 +79,9 @@ def _read(data: TextData | Needles, known: dict[Any, Documents]) -> Documents | 
 
 def _rows(part: TrainingPart, documents: Documents | None) -> Batches | None:
     # A text that is measured on alone may be shorter than a window of training on either side.
-    if isinstance(part.train, Pretrained) and documents is not None:
+    if not isinstance(part.train, Train) and documents is not None:
         return None
-    if isinstance(part.data, Needles):
+    if isinstance(part.data, Task):
         rows = part.data.rows(part.train.length, part.seed)
     else:
         assert documents is not None

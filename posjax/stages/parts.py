@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posjax.data import Needles, TextData
+from posjax.data import Task, TextData
 from posjax.data.randomness import rng
 from posjax.errors import InputError
 from posjax.identity import fingerprint
 from posjax.interop import Pretrained
 from posjax.models import Architecture
-from posjax.stages.values import Stages
+from posjax.stages.values import Stages, Untrained
 from posjax.training import Places, Train, Trainer, about, carried
 
 FOLDER = "stages"
@@ -27,9 +27,9 @@ class TrainingPart:
     `number`: which of the stages it is; `None` for the one training of a run without stages.
     """
 
-    train: Train | Pretrained
+    train: Train | Pretrained | Untrained
     model: Architecture
-    data: TextData | Needles
+    data: TextData | Task
     vocabulary: int
     seed: int
     number: int | None = None
@@ -52,6 +52,8 @@ class TrainingPart:
         """What its bits depend on, the trainings before it included; `texts` are the fingerprints of each part's."""
         if isinstance(self.train, Pretrained):
             return {"model": self.model, "pretrained": self.train}
+        if isinstance(self.train, Untrained):
+            return {"model": self.model, "untrained": self.train, "seed": self.seed}
         # Nested: a checkpoint of the last stage is of all that came before it.
         before = None
         if self.before is not None:
@@ -61,9 +63,9 @@ class TrainingPart:
 
     def trainer(self, places: Places | None = None) -> Trainer:
         """What trains it, on its own mesh unless places are given."""
-        # Of a published model only what holds its parameters is needed.
+        # Where nothing is trained, only what holds the parameters is needed.
         train = self.train
-        if isinstance(train, Pretrained):
+        if not isinstance(train, Train):
             train = Train()
         return train.trainer(self.model, self.vocabulary, places)
 
@@ -81,7 +83,7 @@ class TrainingPart:
 
 
 def parts(
-    run_train: Train | Pretrained | Stages, model: Architecture, data: Any, seed: int
+    run_train: Train | Pretrained | Stages | Untrained, model: Architecture, data: Any, seed: int
 ) -> tuple[TrainingPart, ...]:
     """Each training of a run, in order; one alone where it has no stages."""
     if not isinstance(run_train, Stages):
@@ -101,7 +103,7 @@ def parts(
     return tuple(made)
 
 
-def vocabulary_of(train: Train | Pretrained | Stages, data: Any) -> int:
+def vocabulary_of(train: Train | Pretrained | Stages | Untrained, data: Any) -> int:
     """How many tokens a run's model knows: those of its data, or of the published model that it goes on from."""
     if isinstance(train, Stages):
         first = train.stages[0].train

@@ -4,12 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posjax.data import Needles, TextData
+from posjax.data import Task, TextData
 from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.interop import Pretrained
-from posjax.models import Architecture
+from posjax.models import Architecture, Compute
+from posjax.models.compute import COMPUTE
 from posjax.training import Train
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """Initial weights, in the place of a training: for what an encoding does by itself, and for what a step costs.
+
+    `length` is the context that evaluations take for the trained one; a run's seed draws the weights.
+
+    >>> Untrained(length=512).steps
+    0
+    """
+
+    length: int
+    compute: Compute = COMPUTE
+    """In which dtype and with which attention backend it is computed."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, positive=("length",))
+
+    @property
+    def steps(self) -> int:
+        """Nothing is trained."""
+        return 0
+
+    @property
+    def batch(self) -> int:
+        """Rows of a batch, as for a training: one, since none is read."""
+        return 1
+
+    @property
+    def tokens(self) -> int:
+        """None is read."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -20,9 +54,9 @@ class Stage:
     learned is dropped where the next model has no place for it, and drawn where it is new.
     """
 
-    train: Train | Pretrained
+    train: Train | Pretrained | Untrained
     model: Architecture | None = None
-    data: TextData | Needles | None = None
+    data: TextData | Task | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,8 @@ class Stages:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if any(isinstance(stage.train, Untrained) for stage in self.stages):
+            raise InputError("a stage is Untrained: what begins with initial weights is a training, so leave it out")
         if not self.stages or isinstance(self.stages[-1].train, Pretrained):
             raise InputError(
                 "Stages end with no training: needed is one Train or more, after interop.pretrained(folder) if that is "

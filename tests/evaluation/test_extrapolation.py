@@ -11,14 +11,14 @@ from posjax.data import validation_windows
 from posjax.encodings import Alibi, Learned, Rope
 from posjax.errors import InputError
 from posjax.evaluation import RAW, Extrapolation, measure
-from tests.evaluation.toys import L, documents, trained_model
+from tests.evaluation.toys import L, documents, measured, trained_model
 
 
 @pytest.fixture
 def no_scores(monkeypatch):
     """Leaves out the scores by distance, which have tests of their own."""
-    for name in ("trained_scores", "random_scores"):
-        monkeypatch.setattr(measure, name, lambda *_, **__: np.zeros(1))
+    monkeypatch.setattr(measure, "trained_scores", lambda model, rows, distances: np.zeros(len(distances)))
+    monkeypatch.setattr(measure, "random_scores", lambda encoding, sizes, distances, seed: np.zeros(len(distances)))
 
 
 def test_every_length_is_scored_on_the_same_targets(monkeypatch, no_scores):
@@ -31,7 +31,7 @@ def test_every_length_is_scored_on_the_same_targets(monkeypatch, no_scores):
         return windows[:, 1:] / 100 + np.where(place <= L // 2, extra, 7.0), np.full(len(windows), multiple / 10)
 
     monkeypatch.setattr(measure, "losses_and_mass", fake)
-    found = Extrapolation(multiples=(1, 2, 4), windows=5).evaluate(trained_model(Alibi()), documents(), seed=3)
+    found = measured(Extrapolation(multiples=(1, 2, 4), windows=5), trained_model(Alibi()), documents(), seed=3)
     whole = validation_windows(documents(), 4 * L, 5, seed=3)
     assert [(name, multiple) for name, multiple, _ in asked] == [
         ("raw", 1),
@@ -54,13 +54,11 @@ def test_every_length_is_scored_on_the_same_targets(monkeypatch, no_scores):
             assert numbers["beyond"] == pytest.approx(multiple / 10)
     scored = np.where(np.arange(4 * L) < 4 * L - L // 2, 7.0, 0.5 * 3)
     assert raw["lengths"]["4"]["mean"] == pytest.approx(whole[:, 1:].mean() / 100 + scored.mean())
-    assert found["lengths"] == [1, 2, 4] and found["trained_length"] == L and found["windows"] == 5
+    assert found["lengths"] == [1, 2, 4] and found["windows"] == 5
 
 
 def test_losses_by_position_are_means_of_a_quarter_of_the_trained_length(no_scores):
-    found = Extrapolation(multiples=(1, 2), windows=3, control=False).evaluate(
-        trained_model(Alibi()), documents(), seed=0
-    )
+    found = measured(Extrapolation(multiples=(1, 2), windows=3, control=False), trained_model(Alibi()), documents(), 0)
     data = validation_windows(documents(), 2 * L, 3, seed=0)
     losses, _ = measure.losses_and_mass(trained_model(Alibi()), RAW, 2, data)
     numbers = found["variants"][0]["lengths"]["2"]
@@ -69,7 +67,7 @@ def test_losses_by_position_are_means_of_a_quarter_of_the_trained_length(no_scor
 
 
 def test_within_the_trained_length_every_variant_is_the_model_itself():
-    found = Extrapolation(multiples=(1, 2), windows=2).evaluate(trained_model(Rope()), documents(), seed=0)
+    found = measured(Extrapolation(multiples=(1, 2), windows=2), trained_model(Rope()), documents(), seed=0)
     first = found["variants"][0]["lengths"]["1"]
     assert [v["name"] for v in found["variants"]] == ["raw", "linear", "ntk", "yarn", "windowed"]
     assert all(v["lengths"]["1"] == first for v in found["variants"]) and first["ratio"] == 1
@@ -83,14 +81,14 @@ def test_within_the_trained_length_every_variant_is_the_model_itself():
 def test_a_table_ends_where_it_ends(no_scores):
     plan = Extrapolation(multiples=(1, 2, 4), windows=2, fills=("clamp",))
     for rows, ended in ((3 * L, 2), (4 * L, None)):
-        found = plan.evaluate(trained_model(Learned(length=rows)), documents(), seed=0)
+        found = measured(plan, trained_model(Learned(length=rows)), documents(), seed=0)
         assert [v["name"] for v in found["variants"]] == ["raw", "clamp", "windowed"]
         for variant in found["variants"]:
             assert variant["ended_at"] == ended
             assert list(variant["lengths"]) == [str(m) for m in (1, 2, 4) if m * L <= rows]
             assert all(np.isfinite(numbers["loss"]) for numbers in variant["lengths"].values())
     with pytest.raises(InputError, match="holds 4 positions"):
-        plan.evaluate(trained_model(Learned(length=4)), documents(), seed=0)
+        measured(plan, trained_model(Learned(length=4)), documents(), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from posjax.encodings import Learned, Rope
 from posjax.errors import InputError
 from posjax.evaluation import Retrieval, TrainedModel, measure
 from posjax.models import build
+from tests.evaluation.toys import measured
 from tests.small import small
 
 TASK = Needles(keys=8, values=4, fillers=3, needles=4)
@@ -48,7 +49,7 @@ def accuracies(found):
 
 def test_a_perfect_reader_finds_all(answers):
     answers(perfect)
-    found = Retrieval(multiples=(1, 2, 4), sequences=20).evaluate(reader(), TASK, seed=0)
+    found = measured(Retrieval(multiples=(1, 2, 4), sequences=20), reader(), TASK, seed=0)
     assert accuracies(found) == [1.0] * (3 * 3 * 3)
     assert all(e == 0 for v in found["variants"] for n in v["lengths"].values() for e in n["error"])
     assert found["chance"] == 0.25 and found["queries"] == 80 and found["lengths"] == [1, 2, 4]
@@ -58,10 +59,10 @@ def test_a_perfect_reader_finds_all(answers):
 def test_a_silent_reader_finds_none_and_a_blind_one_guesses(answers):
     plan = Retrieval(multiples=(1, 2), sequences=200, extensions=(), control=False)
     answers(lambda inputs: np.full_like(inputs, -1))
-    assert accuracies(plan.evaluate(reader(), TASK, seed=0)) == [0.0] * 6
+    assert accuracies(measured(plan, reader(), TASK, seed=0)) == [0.0] * 6
     random = np.random.default_rng(0)
     answers(lambda inputs: TASK.keys + random.integers(TASK.values, size=inputs.shape))
-    found = plan.evaluate(reader(), TASK, seed=0)
+    found = measured(plan, reader(), TASK, seed=0)
     standard = np.sqrt(0.25 * 0.75 / 800)
     assert all(abs(a - 0.25) < 4 * standard for a in accuracies(found))
     for numbers in found["variants"][0]["lengths"].values():
@@ -75,16 +76,16 @@ def test_the_depths_stay_in_their_order(answers):
         return perfect(np.where(np.arange(inputs.shape[1]) < inputs.shape[1] // 2, 0, inputs))
 
     answers(short)
-    found = Retrieval(multiples=(4,), sequences=30).evaluate(reader(), TASK, seed=0)
+    found = measured(Retrieval(multiples=(4,), sequences=30), reader(), TASK, seed=0)
     assert [found["variants"][0]["lengths"]["4"]["accuracy"][i] for i in (0, 2)] == [0.0, 1.0]
 
 
 def test_a_real_model_goes_through_and_a_table_ends():
-    found = Retrieval(multiples=(1, 2, 4), sequences=2).evaluate(reader(Learned(length=2 * L)), TASK, seed=0)
+    found = measured(Retrieval(multiples=(1, 2, 4), sequences=2), reader(Learned(length=2 * L)), TASK, seed=0)
     assert [v["name"] for v in found["variants"]] == ["raw", "windowed"]
     assert all(v["ended_at"] == 2 and list(v["lengths"]) == ["1", "2"] for v in found["variants"])
     assert json.loads(json.dumps(found)) == found
-    assert [v["name"] for v in Retrieval(multiples=(1,), sequences=1).evaluate(reader(), TASK, 0)["variants"]] == [
+    assert [v["name"] for v in measured(Retrieval(multiples=(1,), sequences=1), reader(), TASK, 0)["variants"]] == [
         "raw",
         "yarn",
         "windowed",

@@ -19,7 +19,7 @@ from posjax.evaluation.extrapolation import Sample
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
 from posjax.models import build
 from tests.data.tokenizers_of_tests import TEXT, by_characters
-from tests.evaluation.toys import L
+from tests.evaluation.toys import L, measured
 from tests.small import small
 
 SIZE = 11
@@ -44,7 +44,7 @@ def subject(vocabulary: int, scale: float = 1.0) -> TrainedModel:
 
 
 def evaluated(found: Documents, trained_model: TrainedModel, windows: int = 5) -> dict:
-    return Extrapolation(multiples=(1, 2), windows=windows).evaluate(trained_model, found, seed=3)
+    return measured(Extrapolation(multiples=(1, 2), windows=windows), trained_model, found, seed=3)
 
 
 def test_a_loss_per_byte_is_the_nats_of_the_targets_by_their_bytes():

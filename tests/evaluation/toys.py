@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,11 @@ from flax import nnx
 
 from posjax.data import Documents
 from posjax.encodings import Encoding
-from posjax.evaluation import TrainedModel
+from posjax.evaluation import Evaluation, TrainedModel
+from posjax.identity import tree
 from posjax.models import build
+from posjax.report import by_variant
+from posjax.results import Measurements
 from tests.small import learned, small
 
 L = 8
@@ -23,6 +28,13 @@ def trained_model(encoding: Encoding, layers: int = 2, trained: int = L) -> Trai
     model = build(config, VOCABULARY, seed=1)
     nnx.update(model, jax.tree.map(lambda x: 2 * x, nnx.state(model)))
     return TrainedModel(model, trained)
+
+
+def measured(evaluation: Evaluation, model: TrainedModel, data: Any, seed: int) -> dict[str, Any]:
+    """What an evaluation finds, by variant and length, as reports read it."""
+    found = Measurements.of(evaluation.run(model, data, seed))
+    read = {"extrapolation": by_variant.language, "retrieval": by_variant.retrieval}[evaluation.name]
+    return read(found, tree(evaluation))
 
 
 def windows(count: int, length: int, seed: int = 0) -> np.ndarray:

@@ -110,7 +110,7 @@ def test_a_field_of_one_kind_is_swept_where_it_is(home):
         (("--seeds", "0,1", "--only", "rope-seed2"), "the nearest is 'rope-seed"),
         (("--sweep", "train.optimizer", "Sgd"), "needed is AdamW, Adafactor, Lion or Muon"),
         (("--train.optimizer.warmup", "0.1"), "the nearest is --train.optimizer.schedule.warmup"),
-        (("--data", "Needles"), "Needles go with Retrieval"),
+        (("--data", "Needles"), "Needles is a task, and Extrapolation reads text"),
         (("--data", "StandardLibrary", "--data.paths", "a"), "unknown option --data.paths"),
     ],
 )
