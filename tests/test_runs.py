@@ -183,9 +183,9 @@ def test_a_mesh_that_leaves_devices_of_many_processes_out_is_refused(mine, monke
 
 def test_what_does_not_go_together_is_refused(text):
     good = run(text)
-    with pytest.raises(InputError, match="Needles is a task|no answers at a depth"):
+    with pytest.raises(InputError, match=r"Needles is a task|no answers at a depth"):
         replace(good, data=Needles())
-    with pytest.raises(InputError, match="Needles is a task|no answers at a depth"):
+    with pytest.raises(InputError, match=r"Needles is a task|no answers at a depth"):
         replace(good, evaluation=Retrieval())
     with pytest.raises(InputError, match="lengthen the table"):
         replace(good, model=decoder(Learned(length=4)))
