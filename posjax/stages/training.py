@@ -29,7 +29,7 @@ from posjax.training import (
     fit,
     restored,
 )
-from posjax.training.stopping import Verdict
+from posjax.training.stopping import StopDecision
 from posjax.training.validating import BEST, history, require_best
 
 
@@ -110,10 +110,10 @@ def ended(
     return require_best(best, verdict.best_step, where / BEST)
 
 
-def _verdict(train: Train, where: Path, mine: Any, done: int) -> Verdict:
+def _verdict(train: Train, where: Path, mine: Any, done: int) -> StopDecision:
     """What early stopping decided by a step; nothing where there is none."""
     if train.stop is None:
-        return Verdict(False, None, math.inf, 0)
+        return StopDecision(False, None, math.inf, 0)
     path = where / METRICS
     # As the training itself decides when it goes on: from its lines.
     lines = read(path, fingerprint(mine))

@@ -31,7 +31,7 @@ from posjax.training.plan import Train, about
 from posjax.training.progress import TrainingProgress
 from posjax.training.speed import Pace, Tracing, operations, peak
 from posjax.training.step import ASKED, State, Trainer
-from posjax.training.stopping import Verdict
+from posjax.training.stopping import StopDecision
 from posjax.training.validating import BEST, NoWatch, Watch, history
 
 
@@ -130,7 +130,7 @@ def _watch(train: Train, folder: Path, done: int, mine: dict[str, Any], given: G
     return Watch(train.stop, train.steps, given.validate, Checkpoints(folder / BEST, mine), measured)
 
 
-def _best(verdict: Verdict) -> str:
+def _best(verdict: StopDecision) -> str:
     return (
         f"the validation loss was lowest after step {verdict.best_step}, {verdict.best_loss:.3f}: that state is taken"
     )

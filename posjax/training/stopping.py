@@ -11,7 +11,7 @@ from posjax.fields import AtLeast, check_fields
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StopDecision:
     """What is decided after some measurements: whether to stop, and where the loss was lowest, `None` before the first.
 
     `waited`: how many measurements in a row have not been better by now.
@@ -35,7 +35,7 @@ class EarlyStop:
     Source: Prechelt 1998, Early Stopping - But When?, section 2.2, criterion UP, counted from the best measurement.
 
     >>> EarlyStop(patience=2).verdict([(100, 2.0), (200, 1.5), (300, 1.6), (400, 1.5)])
-    Verdict(stop=True, best_step=200, best_loss=1.5, waited=2)
+    StopDecision(stop=True, best_step=200, best_loss=1.5, waited=2)
     """
 
     every: Annotated[int, AtLeast(1)] = 100
@@ -51,7 +51,7 @@ class EarlyStop:
         # After the last one too: the end may be better than every step that was measured.
         return step % self.every == 0 or step == steps
 
-    def verdict(self, history: Sequence[tuple[int, float]]) -> Verdict:
+    def verdict(self, history: Sequence[tuple[int, float]]) -> StopDecision:
         """What follows from the losses so far, each with its step, in order.
 
         A function of the history alone, which a training that goes on reads from its lines: so it decides as one that
@@ -71,4 +71,4 @@ class EarlyStop:
             # Not a number, too: of a comparison with it nothing is true.
             else:
                 waited += 1
-        return Verdict(waited >= self.patience, best_step, best_loss, waited)
+        return StopDecision(waited >= self.patience, best_step, best_loss, waited)

@@ -18,7 +18,7 @@ from posjax.training.checkpoints import Checkpoints, Restored
 from posjax.training.mesh import place, shared
 from posjax.training.objectives import Batch
 from posjax.training.step import State, Trainer
-from posjax.training.stopping import EarlyStop, Verdict
+from posjax.training.stopping import EarlyStop, StopDecision
 
 LOSS = "validation_loss"
 """Under which name a step's line has what was measured after it."""
@@ -105,7 +105,7 @@ class Watch:
         self._best.__exit__(*error)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> StopDecision:
         """What follows from all that was measured."""
         return self._stop.verdict(self._history)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posjax.errors import InputError
-from posjax.training.stopping import EarlyStop, Verdict
+from posjax.training.stopping import EarlyStop, StopDecision
 
 
 def history(*losses):
@@ -40,13 +40,13 @@ def test_a_little_better_may_not_be_enough():
     slow = history(2.0, 1.99, 1.98, 1.97, 1.96)
     assert not EarlyStop(patience=2).verdict(slow).stop
     # Against the best that counted, so that a slow descent is better in the end.
-    assert EarlyStop(patience=2, least=0.05).verdict(slow) == Verdict(True, 100, 2.0, 2)
-    assert EarlyStop(patience=4, least=0.035).verdict(slow) == Verdict(False, 500, 1.96, 0)
+    assert EarlyStop(patience=2, least=0.05).verdict(slow) == StopDecision(True, 100, 2.0, 2)
+    assert EarlyStop(patience=4, least=0.035).verdict(slow) == StopDecision(False, 500, 1.96, 0)
 
 
 def test_what_is_no_number_is_never_better():
     told = EarlyStop(patience=2).verdict(history(2.0, math.nan, math.inf))
-    assert told == Verdict(True, 100, 2.0, 2)
+    assert told == StopDecision(True, 100, 2.0, 2)
     assert EarlyStop(patience=2).verdict(history(math.nan)).best_step is None
     assert EarlyStop(patience=2).verdict(history(math.nan, 2.0)).best_step == 200
 
