@@ -5,8 +5,8 @@ Coordinates are keywords, `label="RoPE", variant="raw", multiple=4`. A tuple of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -19,9 +19,11 @@ from experiments.claims.seeds import (
     counted,
     difference,
     digits,
+    divided,
     lost,
     mean,
     number,
+    placed,
     seeds_of,
     settings,
     spelled,
@@ -54,39 +56,65 @@ def between(metric: str, low: float, high: float, **coordinates: Any) -> Test:
 
     One seed is decided by the interval of its samples, and says that it is one.
     """
-    return all_of(*(partial(_between, metric, low, high, at) for at in settings(coordinates)))
+    return partial(_between, metric, (low, high), coordinates)
 
 
-def _between(metric: str, low: float, high: float, at: Coordinates, table: Measurements) -> Verdict:
-    rows = by_seed(table, metric, at)
-    found = mean(rows)
-    kind: Kind = "needs scale"
-    # A number without any interval is on neither side: comparisons with NaN are false.
+def _between(metric: str, span: tuple[float, float], coordinates: Coordinates, table: Measurements) -> Verdict:
+    fixed, swept = divided(coordinates)
+    parts = []
+    for at in settings(swept):
+        rows = by_seed(table, metric, {**fixed, **at})
+        found = mean(rows)
+        kind = _side(found, *span)
+        parts.append(SeenAt(kind, placed(number(found), at), (found,), seeds_of(rows)))
+    return _told(f"{spelled(fixed)}: {_metric(metric)} ", parts, _asked(*span), lost(table, fixed))
+
+
+def _side(found: Measurement, low: float, high: float) -> Kind:
+    """On which side of the bounds an interval lies."""
+    # A number without any interval is on neither: comparisons with NaN are false.
     if found.low >= low and found.high <= high:
-        kind = "holds"
-    elif found.high < low or found.low > high:
-        kind = "does not hold"
-    words = f"{spelled(at)}: {_metric(metric)} {number(found)}, {seeds_of(rows)}{_against(low, high)}."
-    return Verdict(kind, words + lost(table, at), (found,))
+        return "holds"
+    if found.high < low or found.low > high:
+        return "does not hold"
+    return "needs scale"
 
 
-def _against(low: float, high: float) -> str:
-    """The bound that a number is held against."""
+def _asked(low: float, high: float) -> str:
+    """The bounds that a number is held against."""
     if np.isinf(low):
-        return f" (at most {digits(high)} asked)"
+        return f"at most {digits(high)} asked"
     if np.isinf(high):
-        return f" (at least {digits(low)} asked)"
-    return f" ({digits(low)} to {digits(high)} asked)"
+        return f"at least {digits(low)} asked"
+    return f"{digits(low)} to {digits(high)} asked"
+
+
+@dataclass(frozen=True)
+class SeenAt:
+    """What was found at one setting: the number in words, and how many seeds or samples are behind it."""
+
+    kind: Kind
+    words: str
+    measurements: tuple[Measurement, ...]
+    seeds: str
+
+
+def _told(subject: str, parts: Sequence[SeenAt], asked: str, after: str) -> Verdict:
+    """The verdict of several settings, in one sentence."""
+    seeds = " or ".join(dict.fromkeys(part.seeds for part in parts))
+    words = f"{subject}{'; '.join(part.words for part in parts)}; {seeds}"
+    if asked:
+        words += f" ({asked})"
+    rows = tuple(row for part in parts for row in part.measurements)
+    return Verdict(_together([part.kind for part in parts]), f"{words}.{after}", rows)
 
 
 def lower(metric: str, a: Coordinates, b: Coordinates, by: float = 0.0, **shared: Any) -> Test:
     """Holds where `a` is lower than `b` by more than `by`, paired over seeds.
 
-    It takes three seeds, the same sign in each, and an interval of the paired difference without zero.
+    It takes three seeds, the same sign in each, and an interval of the paired difference without zero, or `by`.
     """
-    # Coordinates of the two come first, as they are how a reader tells them apart.
-    tests = [partial(_lower, metric, {**a, **at}, {**b, **at}, by) for at in settings(shared)]
-    return all_of(*tests)
+    return partial(_compared, metric, (a, b), shared, partial(_is_lower, by))
 
 
 def higher(metric: str, a: Coordinates, b: Coordinates, by: float = 0.0, **shared: Any) -> Test:
@@ -94,49 +122,54 @@ def higher(metric: str, a: Coordinates, b: Coordinates, by: float = 0.0, **share
     return lower(metric, b, a, by, **shared)
 
 
-def _lower(metric: str, a: Coordinates, b: Coordinates, by: float, table: Measurements) -> Verdict:
-    rows_a = by_seed(table, metric, a)
-    rows_b = by_seed(table, metric, b)
-    # Not the intervals of the means, which overlap where seeds differ more than methods do.
-    gap, each = difference(rows_a, rows_b)
-    means = (mean(rows_a), mean(rows_b))
-    words = (
-        f"{spelled(a)}: {_metric(metric)} {number(means[0])}; {spelled(b)}: {number(means[1])}; "
-        f"difference {number(gap)}, {counted(gap.count)}"
-    )
-    kind: Kind = "needs scale"
-    if gap.count < SEEDS:
-        words += f", and an ordering takes {SEEDS}"
-    elif gap.high < -by and (each < -by).all():
-        kind = "holds"
-    elif gap.low > -by and (each > -by).all():
-        kind = "does not hold"
-    else:
-        words += ", which does not tell them apart"
-    return Verdict(kind, f"{words}.{lost(table, a)}{lost(table, b)}", means)
-
-
 def same(metric: str, a: Coordinates, b: Coordinates, within: float, **shared: Any) -> Test:
     """Holds where the interval of the paired difference lies inside plus or minus `within`, not where outside it."""
-    return all_of(*(partial(_same, metric, {**a, **at}, {**b, **at}, within) for at in settings(shared)))
+    return partial(_compared, metric, (a, b), shared, partial(_is_same, within))
 
 
-def _same(metric: str, a: Coordinates, b: Coordinates, within: float, table: Measurements) -> Verdict:
-    rows_a = by_seed(table, metric, a)
-    rows_b = by_seed(table, metric, b)
-    gap, _ = difference(rows_a, rows_b)
-    means = (mean(rows_a), mean(rows_b))
+def _is_lower(by: float, gap: Measurement, each: np.ndarray) -> tuple[Kind, str]:
+    asked = ""
+    if by:
+        asked = f"by more than {digits(by)} asked"
+    if gap.count < SEEDS:
+        return "needs scale", f"an ordering takes {SEEDS} seeds"
+    # Every seed too: an interval of three leans on their being alike.
+    if gap.high < -by and (each < -by).all():
+        return "holds", asked
+    if gap.low > -by and (each > -by).all():
+        return "does not hold", asked
+    return "needs scale", asked or "not told apart"
+
+
+def _is_same(within: float, gap: Measurement, each: np.ndarray) -> tuple[Kind, str]:
     # That nothing tells them apart is no evidence that they are the same: the interval must be narrow.
-    kind: Kind = "needs scale"
-    if gap.low >= -within and gap.high <= within:
-        kind = "holds"
-    elif gap.low > within or gap.high < -within:
-        kind = "does not hold"
-    words = (
-        f"{spelled(a)}: {_metric(metric)} {number(means[0])}; {spelled(b)}: {number(means[1])}; "
-        f"difference {number(gap)}, {counted(gap.count)} (within {digits(within)} asked)."
-    )
-    return Verdict(kind, words + lost(table, a) + lost(table, b), means)
+    return _side(gap, -within, within), f"within {digits(within)} asked"
+
+
+def _compared(
+    metric: str,
+    pair: tuple[Coordinates, Coordinates],
+    shared: Coordinates,
+    rule: Callable[[Measurement, np.ndarray], tuple[Kind, str]],
+    table: Measurements,
+) -> Verdict:
+    fixed, swept = divided(shared)
+    parts = []
+    notes = []
+    for at in settings(swept):
+        rows_a = by_seed(table, metric, {**pair[0], **fixed, **at})
+        rows_b = by_seed(table, metric, {**pair[1], **fixed, **at})
+        # Not the intervals of the means, which overlap where seeds differ more than methods do.
+        gap, each = difference(rows_a, rows_b)
+        kind, note = rule(gap, each)
+        means = (mean(rows_a), mean(rows_b))
+        words = placed(f"{number(means[0])} against {number(means[1])}, difference {number(gap)}", at)
+        parts.append(SeenAt(kind, words, means, counted(gap.count)))
+        notes.append(note)
+    asked = ", ".join(dict.fromkeys(filter(None, notes)))
+    names = f"{spelled({**pair[0], **fixed})} against {spelled({**pair[1], **fixed})}"
+    after = lost(table, pair[0]) + lost(table, pair[1])
+    return _told(f"{names}: {_metric(metric)} ", parts, asked, after)
 
 
 def ordering(metric: str, *lowest_first: Coordinates, **shared: Any) -> Test:
@@ -168,16 +201,18 @@ def all_of(*tests: Test) -> Test:
 def _all_of(tests: Sequence[Test], table: Measurements) -> Verdict:
     # All of them, also after one has failed: each is part of what was seen.
     found = [test(table) for test in tests]
-    kinds = {verdict.kind for verdict in found}
-    kind: Kind = "needs scale"
-    if len(kinds) == 1:
-        kind = found[0].kind
-    elif "partly" in kinds or kinds >= {"holds", "does not hold"}:
-        kind = "partly"
     rows = tuple(row for verdict in found for row in verdict.measurements)
-    # Sentences that two parts share, such as what diverged, are said once.
+    # What two parts say alike is said once.
     sentences = dict.fromkeys(verdict.words for verdict in found)
-    return Verdict(kind, " ".join(sentences), rows)
+    return Verdict(_together([verdict.kind for verdict in found]), " ".join(sentences), rows)
+
+
+def _together(kinds: Sequence[Kind]) -> Kind:
+    if len(set(kinds)) == 1:
+        return kinds[0]
+    if "partly" in kinds or {"holds", "does not hold"} <= set(kinds):
+        return "partly"
+    return "needs scale"
 
 
 def denied(test: Test) -> Test:
@@ -194,41 +229,45 @@ def denied(test: Test) -> Test:
 def against_control(
     test: Test, metric: str, method: Coordinates, control: Coordinates, lower_is_better: bool = True, **shared: Any
 ) -> Test:
-    """A test whose words tell the control too: first, where it behaves as well as the method.
+    """A test whose words tell the control too: first, where it behaves as well as the method at any of the settings.
 
     As well: three seeds do not tell that the method is better. The kind of the verdict stays that of the test.
     """
-
-    def told(table: Measurements) -> Verdict:
-        verdict = test(table)
-        as_well = []
-        worse = []
-        for at in settings(shared):
-            ordered = (by_seed(table, metric, {**method, **at}), by_seed(table, metric, {**control, **at}))
-            text = f"{spelled({**control, **at})}: {number(mean(ordered[1]))}"
-            if _is_better(*ordered, lower_is_better):
-                worse.append(text)
-            else:
-                as_well.append(text)
-        words = verdict.words
-        # First, since whoever stops reading after the number would take it for the merit of the method.
-        if as_well:
-            words = f"The control does as well ({'; '.join(as_well)}). {words}"
-        if worse:
-            words += f" The control does worse ({'; '.join(worse)})."
-        return replace(verdict, words=words)
-
-    return told
-
-
-def _is_better(method: Mapping[Any, Measurement], control: Mapping[Any, Measurement], lower_is_better: bool) -> bool:
-    gap, each = difference(dict(method), dict(control))
     sign = 1.0
     if lower_is_better:
         sign = -1.0
-    # The end of the interval that speaks least for the method.
-    edge = min(sign * gap.low, sign * gap.high)
-    return gap.count >= SEEDS and bool((sign * each > 0).all()) and edge > 0
+    return partial(_controlled, test, metric, (method, control), sign, shared)
+
+
+def _controlled(
+    test: Test,
+    metric: str,
+    pair: tuple[Coordinates, Coordinates],
+    sign: float,
+    shared: Coordinates,
+    table: Measurements,
+) -> Verdict:
+    verdict = test(table)
+    fixed, swept = divided(shared)
+    as_well = []
+    worse = []
+    for at in settings(swept):
+        rows = by_seed(table, metric, {**pair[1], **fixed, **at})
+        gap, each = difference(by_seed(table, metric, {**pair[0], **fixed, **at}), rows)
+        # The end of the interval that speaks least for the method.
+        edge = min(sign * gap.low, sign * gap.high)
+        told = as_well
+        if gap.count >= SEEDS and edge > 0 and (sign * each > 0).all():
+            told = worse
+        told.append(placed(number(mean(rows)), at))
+    name = f"{spelled({**pair[1], **fixed})}: {_metric(metric)}"
+    words = verdict.words
+    # First, since whoever stops reading after the number would take it for the merit of the method.
+    if as_well:
+        words = f"The control does as well ({name} {'; '.join(as_well)}). {words}"
+    if worse:
+        words += f" The control does worse ({name} {'; '.join(worse)})."
+    return replace(verdict, words=words)
 
 
 def fact(is_so: bool, words: str, *measurements: Measurement) -> Verdict:

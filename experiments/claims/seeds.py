@@ -78,6 +78,36 @@ def settings(coordinates: Mapping[str, Any]) -> Iterator[dict[str, Coordinate]]:
         yield dict(zip(coordinates, chosen, strict=True))
 
 
+def divided(coordinates: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Coordinates of one value each, and those of which several are asked for: a multiple is one of these.
+
+    >>> divided({"label": "RoPE", "multiple": 4, "depth": (0.0, 0.9)})
+    ({'label': 'RoPE'}, {'multiple': 4, 'depth': (0.0, 0.9)})
+    """
+    fixed = {}
+    swept = {}
+    for name, given in coordinates.items():
+        # Alone too, a multiple reads best behind its number: "1.28 at 4x".
+        if isinstance(given, tuple) or name == "multiple":
+            swept[name] = given
+        else:
+            fixed[name] = given
+    return fixed, swept
+
+
+def placed(text: str, at: Mapping[str, Any]) -> str:
+    """A number with where it was taken, where that is worth saying.
+
+    >>> placed("1.50", {"multiple": 4}), placed("1.50", {"depth": 0.9}), placed("1.50", {})
+    ('1.50 at 4x', '1.50 (depth 0.9)', '1.50')
+    """
+    if not at:
+        return text
+    if list(at) == ["multiple"]:
+        return f"{text} {spelled(at)}"
+    return f"{text} ({spelled(at)})"
+
+
 def spelled(at: Mapping[str, Any]) -> str:
     """Coordinates as a reader says them.
 

@@ -86,7 +86,7 @@ def test_pairing_sees_what_the_means_do_not():
 
 def test_too_few_seeds_say_so():
     said = LOWER(table(ALiBi=(1.0, 1.1), RoPE=(2.0, 2.1))).words
-    assert "2 seeds, and an ordering takes 3" in said
+    assert "2 seeds (an ordering takes 3 seeds)" in said
 
 
 def test_same_within():
@@ -136,13 +136,13 @@ def test_a_control_that_does_as_well_is_told_first(control, first):
     test = deciding.at_most("loss_ratio", 1.5, label="RoPE")
     verdict = deciding.against_control(test, "loss_ratio", ROPE, ALIBI, multiple=4)(taken)
     assert verdict.kind == "holds"
-    assert verdict.words.startswith("The control does as well (ALiBi, at 4x: 1.00 [1.00, 1.00])") == first
+    assert verdict.words.startswith("The control does as well (ALiBi: loss ratio 1.00 [1.00, 1.00] at 4x)") == first
     assert ("The control does worse (ALiBi" in verdict.words) != first
 
 
 def test_words_have_the_number_the_interval_and_the_seeds():
     verdict = deciding.at_most("loss_ratio", 1.05, label="RoPE", multiple=4)(table(RoPE=(1.0, 2.0, 3.0)))
-    assert verdict.words == "RoPE, at 4x: loss ratio 2.00 [-0.484, 4.48], 3 seeds (at most 1.05 asked)."
+    assert verdict.words == "RoPE: loss ratio 2.00 [-0.484, 4.48] at 4x; 3 seeds (at most 1.05 asked)."
     assert [row.value for row in verdict.measurements] == [2.0]
 
 
