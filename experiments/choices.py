@@ -69,12 +69,21 @@ def _kinds(value: Any, path: Sequence[str]) -> dict[str, type]:
     hint = typing.get_type_hints(type(holder)).get(last)
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return {}
-    every = [kind for kind in typing.get_args(hint) if isinstance(kind, type) and _is_choice(kind)]
+    every = [kind for member in typing.get_args(hint) for kind in _kinds_of(member)]
     # A base stands for the kinds that users write, and is none itself.
     kinds = [kind for kind in every if not any(issubclass(other, kind) and other != kind for other in every)]
     if not any(map(dataclasses.is_dataclass, kinds)):
         return {}
     return {_name(kind): kind for kind in kinds}
+
+
+def _kinds_of(member: Any) -> list[type]:
+    """What a member of a union stands for: itself, or all that derives from it where it is a contract, as a task is."""
+    if not isinstance(member, type):
+        return []
+    if _is_choice(member):
+        return [member]
+    return [kind for below in member.__subclasses__() for kind in _kinds_of(below)]
 
 
 def _is_choice(kind: type) -> bool:

@@ -17,6 +17,7 @@ from posjax.errors import InputError
 from posjax.evaluation import Extrapolation, Retrieval
 from posjax.files import read_json
 from posjax.models import Output, build, encoder
+from posjax.results import Measurements
 from posjax.runs import Experiment, Material, Run
 from posjax.training import Devices
 from tests.data.tokenizers_of_tests import by_characters
@@ -137,7 +138,7 @@ def test_what_a_machine_holds_of_a_state_follows_the_mesh(mine):
 
     def held(**devices):
         plan = replace(mine.train, devices=Devices(**devices))
-        feasibility.room("mine", parameters, plan, mine.evaluation, 8)
+        feasibility.room("mine", parameters, plan, measured=8)
 
     held(data=1)
     held(fsdp=2)
@@ -162,7 +163,8 @@ def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path
     plan = run(text, steps=2)
     plan = replace(plan, model=small(feed_forward=16, head_size=32))
     runs.check(plan)
-    assert runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))["scores"]["random"][0] == 0
+    found = taken(runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path)))
+    assert found.one("score", of="random", distance=0).value == 0
 
 
 def test_results_of_a_folder_that_may_only_be_read_go_elsewhere(tmp_path, text):
@@ -208,8 +210,9 @@ def test_a_needle_run_goes_all_the_way(tmp_path):
     trained_model = runs.train(plan, tmp_path)
     results = runs.evaluate(plan, tmp_path, trained_model)
     assert workfolder.finished(tmp_path) and read_json(tmp_path / "results.json") == json.loads(json.dumps(results))
-    assert [v["label"] for v in results["variants"]] == ["Needle", "Needle + YaRN", "Needle + window"]
-    assert results["chance"] == 0.25 and results["queries"] == 8 and results["tokens"] == 2 * 4 * 16
+    assert results["labels"] == {"raw": "Needle", "yarn": "Needle + YaRN", "windowed": "Needle + window"}
+    assert taken(results).one("chance").value == 0.25 and results["tokens"] == 2 * 4 * 16
+    assert {row.count for row in taken(results).select("accuracy")} == {8}
     assert results["parameters"] == sum(
         x.size
         for x in jax.tree.leaves(
@@ -218,6 +221,10 @@ def test_a_needle_run_goes_all_the_way(tmp_path):
     )
     assert timeless(runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))) == timeless(results)
     assert read_json(tmp_path / "run.json")["corpus"] is None
+
+
+def taken(results: dict) -> Measurements:
+    return Measurements.from_tree(results["measurements"])
 
 
 def timeless(results: dict) -> dict:
@@ -229,7 +236,7 @@ def test_a_text_run_is_evaluated(tmp_path, text):
     plan = run(text, steps=2, encoding=Alibi())
     results = runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))
     assert isinstance(plan.evaluation, Extrapolation)
-    assert [v["name"] for v in results["variants"]] == ["raw", "windowed"]
+    assert taken(results).distinct("variant") == ("raw", "windowed")
     assert all(results["seconds"][what] > 0 for what in ("train", "evaluate"))
     assert results["corpus"]["fingerprint"] == text.load().fingerprint
 
@@ -240,7 +247,7 @@ def test_a_run_with_a_tokenizer_is_held_to_its_content(tmp_path, text):
     plan = run(data, steps=2, encoding=Alibi())
     results = runs.evaluate(plan, tmp_path / "run", runs.train(plan, tmp_path / "run"))
     assert results["corpus"]["fingerprint"] == read_json(tmp_path / "run/run.json")["corpus"] == data.load().fingerprint
-    assert results["bytes_per_token"] > 0.9 and results["corpus"]["vocabulary"] == data.vocabulary
+    assert taken(results).one("bytes_per_token").value > 0.9 and results["corpus"]["vocabulary"] == data.vocabulary
     runs.restore(plan, tmp_path / "run")
     # The same size and other text: nothing in the model's numbers would tell.
     file.write_text(file.read_text().replace('"q"', '"Q"'))

@@ -12,6 +12,7 @@ from posjax.errors import InputError
 from posjax.evaluation import Extrapolation
 from posjax.interop import describe, pretrained, write
 from posjax.models import build
+from posjax.report import by_variant
 from posjax.training import Train
 from tests.data.tokenizers_of_tests import by_characters
 from tests.test_configs import ROOT
@@ -45,10 +46,16 @@ def extend(shell, *more, checkpoint="tiny", text="story.txt"):
     return shell("run", CONFIG, "--checkpoint", checkpoint, "--text", text, "--work", "out", *SMALL, *more)
 
 
+def read(home) -> dict:
+    """The results by variant, as reports read them."""
+    [found] = by_variant.trees(json.loads((home / "out/tiny/results.json").read_text()))
+    return found
+
+
 def test_a_folder_and_a_text_become_a_page(shell, home):
     answer = extend(shell)
     assert answer.code == 0 and "[1/1] tiny: reading tiny" in answer.out, (answer.out, answer.err)
-    results = json.loads((home / "out/tiny/results.json").read_text())
+    results = read(home)
     names = [variant["name"] for variant in results["variants"]]
     assert names[:3] == ["raw", "linear", "ntk"] and {"self-extend", "rerope", "windowed"} <= set(names)
     assert results["trained_length"] == LENGTH and results["tokens"] == 0 and results["seconds"]["train"] == 0
@@ -66,7 +73,7 @@ def test_a_folder_and_a_text_become_a_page(shell, home):
     # Measured anew, the numbers are the same ones.
     given = ("--checkpoint", "tiny", "--text", "story.txt", "--work", "out", *SMALL)
     assert shell("evaluate", CONFIG, *given).code == 0
-    again = json.loads((home / "out/tiny/results.json").read_text())
+    again = read(home)
     assert again["variants"] == results["variants"]
 
 
@@ -132,7 +139,8 @@ def test_what_trains_nothing_is_not_made_to_train_by_a_smoke_test(home):
     _, request = cli.read(experiments_run.RunOptions, "experiments.run", given)
     small = experiments_run.smaller(request.experiment.runs[0])
     assert not isinstance(small.train, Train)
-    assert isinstance(small.evaluation, Extrapolation) and small.evaluation.windows == 2
+    [evaluation] = small.evaluations
+    assert isinstance(evaluation, Extrapolation) and evaluation.windows == 2
 
 
 @pytest.mark.parametrize("path", sorted(RECORD.glob("*/results.json")), ids=lambda path: path.parent.name)
