@@ -73,7 +73,9 @@ def runs(name: str, label: str, encoding: Encoding, data: StandardLibrary | Text
 
 def experiment(text: tuple[str, ...] = ()) -> Experiment:
     """`text`: files to train and measure on, in the place of Python's standard library."""
-    data = Text(paths=text) if text else StandardLibrary()
+    data: StandardLibrary | Text = StandardLibrary()
+    if text:
+        data = Text(paths=text)
     every = [runs(name, label, encoding, data) for name, (label, encoding) in METHODS.items()]
     return Experiment(
         title="Every encoding past the trained length",
