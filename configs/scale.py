@@ -5,8 +5,8 @@ Papers     Press et al. 2021, arXiv:2108.12409, figure 1; Peng et al. 2023, arXi
 Command    python -m experiments.run configs/scale.py [--size small | large] [--text FILE ...] [--only rope ...]
 Costs      For one GPU: each run is a piece of a few minutes, and any of them can be given alone with --only. Not run
            yet: --list tells the operations, and docs/rehearsal.md the memory of a step.
-Expect     The three groups of configs/extrapolation.py, if a toy predicts scale; YaRN gains on linear interpolation, as
-           at this length half of the pairs turn whole within the trained window.
+Expect     The three groups of configs/extrapolation.py, if a toy predicts scale: RoPE above 2 at 4 times the length,
+           ALiBi below 1.05. YaRN gains on interpolation, as half of the pairs turn whole within the trained window.
 """
 
 from dataclasses import replace
