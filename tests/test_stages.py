@@ -15,7 +15,7 @@ from posjax import report, runs
 from posjax.data import Needles
 from posjax.encodings import Learned, NoPE, Rope, T5Bias, Yarn
 from posjax.errors import InputError
-from posjax.evaluation import Extrapolation
+from posjax.evaluation import Extrapolation, Retrieval
 from posjax.files import read_json, write_json
 from posjax.interop import describe, pretrained, write
 from posjax.lines import read
@@ -268,4 +268,4 @@ def test_what_makes_no_run_is_refused(text):
         staged(text, first(model=decoder(Learned(length=4))), second())
     with pytest.raises(InputError, match="stops early on a task"):
         stop = replace(first().train, stop=EarlyStop())
-        replace(staged(text), data=Needles(), evaluation=runs.Retrieval(), train=Stages((Stage(stop), second())))
+        replace(staged(text), data=Needles(), evaluation=Retrieval(), train=Stages((Stage(stop), second())))
