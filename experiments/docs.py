@@ -1,7 +1,7 @@
-"""Write a page for each encoding and each schedule, from their docstrings.
+"""Write a page for each encoding and each schedule, from their docstrings, and that of the claims, from their results.
 
 python -m experiments.docs
-python -m experiments.docs --out docs/encodings --no-pictures
+python -m experiments.docs --out docs/encodings --no-pictures --no-claims
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tyro
 
 from experiments import cli
 from experiments.pages import pictures
+from experiments.pages.claims_page import documents
 from experiments.pages.encoding_pages import pages, picture_of
 from experiments.pages.subjects import subjects
 from posjax.errors import InputError
@@ -23,25 +24,30 @@ from posjax.files import write_whole
 
 @dataclass(frozen=True)
 class DocsOptions:
-    """Write a page with a picture for each encoding and schedule, and an index, from their docstrings."""
+    """Write a page with a picture for each encoding and schedule, an index, and the verdicts on the claims."""
 
     out: Path = Path("docs/encodings")
     """The folder of the pages."""
     pictures: bool = True
     """Whether the pictures are drawn too; a page links to its picture either way."""
+    claims: bool = True
+    """Whether docs/claims.md and the README's table of claims are written too."""
 
 
 def command(arguments: Sequence[str]) -> None:
-    """Writes the pages, then the pictures, and prints the path of each."""
+    """Writes the pages, the verdicts and the pictures, and prints the path of each."""
     # The shared parser knows no --help: other commands build theirs from a config that must be loaded first.
     if {"-h", "--help"} & set(arguments):
         tyro.cli(DocsOptions, prog="python -m experiments.docs", args=["--help"])
     options, unknown = cli.parse(DocsOptions, "experiments.docs", arguments)
     if unknown:
-        raise InputError(f"unknown option {unknown[0]}: there are --out and --no-pictures")
+        raise InputError(f"unknown option {unknown[0]}: there are --out, --no-pictures and --no-claims")
     # All pages are made before any is written, so that a docstring at fault leaves the folder as it was.
     for name, text in pages(options.out).items():
         print(write_whole(options.out / name, text.encode()))
+    if options.claims:
+        for path, text in documents().items():
+            print(write_whole(path, text.encode()))
     if not options.pictures:
         return
     for subject in subjects():

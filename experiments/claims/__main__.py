@@ -7,7 +7,6 @@ python -m experiments.claims --markdown
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,8 +18,8 @@ from rich.text import Text
 
 from experiments import cli, records
 from experiments.claims import CLAIMS, THEMES
-from experiments.claims.base import DECIDED, KINDS, Claim, Verdict, decide
-from experiments.pages.claims_page import page
+from experiments.claims.base import Claim, Verdict
+from experiments.pages.claims_page import page, summary, verdicts
 from posjax.errors import InputError
 
 COLOURS = {"holds": "green", "does not hold": "red", "partly": "yellow", "needs scale": "cyan", "not run": "dim"}
@@ -41,13 +40,12 @@ class ClaimsOptions:
 def command(arguments: Sequence[str]) -> None:
     options = cli.options(ClaimsOptions, "experiments.claims", arguments, "name claims with --only")
     themes = chosen(options.only)
-    tables = records.tables(options.results)
     # From files alone, and anew each time: no verdict is kept anywhere but in the pages.
-    verdicts = {claim.name: decide(claim, tables) for claims in themes.values() for claim in claims}
+    found = verdicts((claim for claims in themes.values() for claim in claims), options.results)
     if options.markdown:
-        print(page(themes, verdicts), end="")
+        print(page(themes, found), end="")
         return
-    show(themes, verdicts, cli.console(cli.Product))
+    show(themes, found, cli.console(cli.Product))
 
 
 def chosen(only: Sequence[str]) -> dict[str, tuple[Claim, ...]]:
@@ -55,6 +53,7 @@ def chosen(only: Sequence[str]) -> dict[str, tuple[Claim, ...]]:
 
     Errors: `InputError` for a name that is none, with the nearest.
     """
+    # A slip would otherwise print nothing and look as if all were well.
     known = [claim.name for claim in CLAIMS]
     for name in only:
         if name not in known:
@@ -69,13 +68,14 @@ def chosen(only: Sequence[str]) -> dict[str, tuple[Claim, ...]]:
     return themes
 
 
-def show(themes: Mapping[str, Sequence[Claim]], verdicts: Mapping[str, Verdict], console: Console) -> None:
+def show(themes: Mapping[str, Sequence[Claim]], found: Mapping[str, Verdict], console: Console) -> None:
     """Prints each claim with its verdict under it, by theme, and how many there are of each kind."""
+    # The verdict before the sentence: most of these sentences are false, and a skimmer should not learn them.
     for theme, claims in themes.items():
         console.print()
         console.rule(theme, align="left", characters="─")
         for claim in claims:
-            verdict = verdicts[claim.name]
+            verdict = found[claim.name]
             heading = Text.assemble((verdict.kind, f"bold {COLOURS[verdict.kind]}"), ": ", (claim.words, "bold"))
             console.print(heading)
             console.print(Padding(Text(verdict.words), (0, 0, 0, 2)))
@@ -84,15 +84,7 @@ def show(themes: Mapping[str, Sequence[Claim]], verdicts: Mapping[str, Verdict],
                 said = f"{claim.source}: {claim.published}"
             console.print(Padding(Text(f"{said} ({claim.name})", style="dim"), (0, 0, 0, 2)))
     console.print()
-    console.print(summary(list(verdicts.values())), soft_wrap=True, highlight=False)
-
-
-def summary(verdicts: Sequence[Verdict]) -> str:
-    """How many claims were decided, and how."""
-    counts = Counter(verdict.kind for verdict in verdicts)
-    parts = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]
-    decided = sum(counts[kind] for kind in DECIDED)
-    return f"{counts.total()} claims, {decided} decided: {', '.join(parts)}."
+    console.print(summary(found.values()), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def _first_head(table: Measurements) -> Verdict:
 
 
 def _more_heads(table: Measurements) -> Verdict:
+    # The power of two in 12 heads is 8: the rest fall between, and none is flatter.
     reach = {heads: THOUSANDTH / slopes(heads).min() for heads in (4, 8, 12, 16, 32)}
     told = ", ".join(f"{far:,.0f} with {heads}" for heads, far in reach.items())
     return fact(
@@ -65,6 +66,7 @@ def _unlimited(table: Measurements) -> Verdict:
 def _symmetric(table: Measurements) -> Verdict:
     alibi = Alibi("symmetric")
     at = np.arange(129, dtype=np.int32)
+    # A query in the middle, with as many keys on either side.
     row = _bias(alibi, alibi.constants(Dims(8, 64, 512)), at[64:65], at)[0]
     apart = float(np.abs(row - row[::-1]).max())
     return fact(apart > 0, f"The bias of 64 keys ahead differs from that of 64 keys behind by {apart:g} at most.")
@@ -160,6 +162,7 @@ def _linear_offset(table: Measurements) -> Verdict:
 
 
 def _direction(table: Measurements) -> Verdict:
+    # Cosines of the offset, which have no sign.
     waves = _waves(np.array([100, 164, 36]))
     after, before = waves[0] @ waves[1], waves[0] @ waves[2]
     return fact(
@@ -198,6 +201,7 @@ def _order_seen(mask: Mask, layers: int) -> float:
     """How much the last token's output changes when the tokens before it change places, without any positions."""
     generator = np.random.default_rng(0)
     x_BTNH = generator.normal(size=(1, 16, 2, 8)).astype(np.float32)
+    # The last token stays where it is: it is the one that reads the others.
     shuffled = np.concatenate([x_BTNH[:, 14::-1], x_BTNH[:, 15:]], axis=1)
 
     @jax.jit

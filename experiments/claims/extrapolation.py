@@ -96,6 +96,7 @@ PENG = "Peng et al. 2023, arXiv:2309.00071"
 CHEN = "Chen et al. 2023, arXiv:2306.15595"
 KAZEMNEJAD = "Kazemnejad et al. 2023, arXiv:2305.19466"
 
+# Those that the suite tries, whichever of them is best at a length.
 EXTENSIONS = (rope("linear"), rope("ntk"), rope("yarn"), rope("parts"))
 
 # Each test is of the sentence as it circulates: most are wrong somewhere, and the verdict says where.
@@ -308,6 +309,7 @@ EXTENDED = (
         "extended-rope-is-as-good-as-new",
         "An extended RoPE is nearly as good at four times its length as within it.",
         "a tutorial's table",
+        # The extension that does best at that length.
         beside_window(at_most("loss_ratio", 1.1, **rope("yarn"), multiple=4), "yarn", 4),
         ANOTHER,
     ),
@@ -336,5 +338,3 @@ EXTENDED = (
         ANOTHER,
     ),
 )
-
-CLAIMS = (*AS_TRAINED, *FLATNESS, *EXTENDED)

@@ -22,6 +22,7 @@ LAST = 2**31 - 1
 
 def _monotone(table: Measurements) -> Verdict:
     far = bound(np.arange(WINDOW + 1))
+    # A claim of monotony is refuted by one step: the share tells that it is no exception.
     rising = np.diff(far) > 0
     marks = ", ".join(f"{digits(far[at])} at {at:,}" for at in (64, 256, 320, 512, 2048, 4096))
     return fact(
@@ -33,6 +34,7 @@ def _monotone(table: Measurements) -> Verdict:
 
 def _envelope(table: Measurements) -> Verdict:
     far = bound(np.arange(1, WINDOW + 1))
+    # By factors of four, over which the bounces of the bound cancel.
     edges = (1, 4, 16, 64, 256, 1024, WINDOW)
     means = []
     told = []
@@ -54,6 +56,7 @@ def _scores(q_RH: np.ndarray, k_RH: np.ndarray, distance: int) -> np.ndarray:
 
 
 def _unaligned(table: Measurements) -> Verdict:
+    # As many that the interval is a hundredth of the score.
     generator = np.random.default_rng(0)
     q_RH, k_RH = generator.normal(size=(2, 20_000, 64))
     near = np.abs(_scores(q_RH, k_RH, 0))

@@ -14,6 +14,7 @@ from posjax.results import Measurements
 
 
 def _aligned_base(table: Measurements) -> Verdict:
+    # Where the slow pairs alone still agree.
     far = np.arange(1024, WINDOW + 1)
     # The mean score of q = k is the mean cosine over the pairs, 1 at distance 0.
     means = []
@@ -29,6 +30,7 @@ def _aligned_base(table: Measurements) -> Verdict:
 
 
 def _whole_turns(table: Measurements) -> Verdict:
+    # A pair that has not come round in training meets angles past it that it has never seen.
     turns = WINDOW * frequencies() / (2 * np.pi)
     channels = 2 * int((turns >= 1).sum())
     return fact(
@@ -55,6 +57,7 @@ def _ntk_ends(table: Measurements) -> Verdict:
 
 def _yarn_parts(table: Measurements) -> Verdict:
     ratios = frequencies() / frequencies(Yarn(factor=4.0, original_length=WINDOW))
+    # Exactly: the ramp between the two ends is neither.
     untouched = int((np.abs(ratios - 1) < 1e-12).sum())
     interpolated = int((np.abs(ratios - 4) < 1e-9).sum())
     return fact(
@@ -66,6 +69,7 @@ def _yarn_parts(table: Measurements) -> Verdict:
 
 def _yarn_temperature(table: Measurements) -> Verdict:
     factor = Yarn(factor=4.0, original_length=WINDOW).frequencies(HEAD_SIZE, 10_000.0)[1]
+    # The schedule whose frequencies YaRN takes over as they are.
     parts = NTKByParts(factor=4.0, original_length=WINDOW).frequencies(HEAD_SIZE, 10_000.0)[1]
     return fact(
         factor**2 > parts**2,

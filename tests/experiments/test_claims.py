@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from experiments import claims, records
+from experiments import claims
 from experiments.claims import base, deciding
+from experiments.claims.__main__ import command
 from experiments.claims.base import Claim, Verdict
+from experiments.pages import claims_page
 from posjax.errors import InputError
 from posjax.results import Measurement, Measurements
 
+ROOT = Path(__file__).resolve().parents[2]
 ROPE = {"label": "RoPE"}
 ALIBI = {"label": "ALiBi"}
 
@@ -106,7 +110,7 @@ def test_orders_of_several():
     assert kind(deciding.highest("loss_ratio", ROPE, (ALIBI, t5)), taken) == "partly"
 
 
-def given(one: str) -> base.Test:
+def given(one: base.Kind) -> base.Test:
     return lambda table: Verdict(one, f"it {one}.")
 
 
@@ -126,6 +130,7 @@ def test_parts_together(kinds, wanted):
 
 
 def test_denied():
+    wanted: base.Kind
     for one, wanted in (("holds", "does not hold"), ("does not hold", "holds"), ("needs scale", "needs scale")):
         assert kind(deciding.denied(given(one)), Measurements()) == wanted
 
@@ -199,9 +204,62 @@ def test_names_are_slugs_and_unique():
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, Verdict]:
-    kept = records.tables()
-    return {claim.name: base.decide(claim, kept) for claim in claims.CLAIMS}
+    return claims_page.verdicts(claims.CLAIMS)
 
 
 def test_every_claim_has_a_verdict_in_words(verdicts):
     assert all(verdict.kind in base.KINDS and verdict.words for verdict in verdicts.values())
+    computed = [claim.name for claim in claims.CLAIMS if not claim.suites]
+    assert len(computed) > 25 and all(verdicts[name].kind in base.DECIDED for name in computed)
+
+
+def test_the_committed_pages_are_what_the_results_say(verdicts):
+    page = claims_page.page(claims.THEMES, verdicts)
+    assert (ROOT / "docs/claims.md").read_text() == page, "write it anew: python -m experiments.docs --no-pictures"
+    readme = (ROOT / "README.md").read_text()
+    assert claims_page.marked(readme, claims_page.short_table(verdicts)) == readme
+
+
+def test_headlines_are_claims_and_the_first_decided_ones_are_shown(verdicts):
+    assert {claim.name for claim in claims.CLAIMS} >= set(claims.HEADLINES)
+    shown = claims_page.short_table(verdicts).splitlines()[2:]
+    assert len(shown) == claims_page.SHOWN
+    nothing = dict.fromkeys(verdicts, Verdict("not run", ""))
+    assert claims_page.short_table(nothing).splitlines()[2:] == []
+
+
+def test_a_table_is_put_between_its_marks():
+    first, last = claims_page.MARKS
+    assert claims_page.marked(f"a\n{first}old\n{last}b\n", "new\n") == f"a\n{first}new\n{last}b\n"
+    with pytest.raises(InputError, match=r"README\.md lacks one of the lines"):
+        claims_page.marked(f"a\n{first}b\n", "new\n")
+
+
+def test_the_page_links_to_what_is_there(verdicts):
+    quickstart = dataclasses.replace(CLAIM, suite="quickstart")
+    page = claims_page.page({"One": (quickstart,)}, {CLAIM.name: Verdict("holds", "a | b")})
+    assert "[quickstart](../configs/quickstart.py)" in page and "configs/other.py" not in page
+    assert "a \\| b" in page
+
+
+def shown(capsys, *arguments: str) -> str:
+    command(arguments)
+    return capsys.readouterr().out
+
+
+def test_the_command_prints_claims_in_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = shown(capsys, "--only", "ntk-base-is-20700", "alibi-is-flat", "--results", "nowhere")
+    assert "does not hold: For twice the length" in out and "20,452.2" in out
+    assert "2 claims, 1 decided: 1 does not hold, 1 not run." in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_command_prints_the_page_too(capsys):
+    out = shown(capsys, "--only", "ntk-base-is-20700", "--markdown")
+    assert "| does not hold | The grown base is 20,452.2" in out
+
+
+def test_a_claim_that_is_none_is_refused_with_the_nearest():
+    with pytest.raises(InputError, match="there is no claim 'alibi-flat': the nearest is 'alibi-is-flat'"):
+        command(["--only", "alibi-flat"])
