@@ -1,4 +1,4 @@
-"""The commands over posjax: run, train, evaluate, generate, report, check, docs. Configs have typed overrides."""
+"""The commands over posjax: run, train, evaluate, generate, report, record, claims, check, docs."""
 
 import os
 import resource

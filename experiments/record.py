@@ -67,8 +67,8 @@ def command(arguments: Sequence[str]) -> None:
         print(path)
     for metric in left_out:
         print(f"left out, to stay below {LARGEST // 1000} kB: {metric}")
-    for name in gathered.unfinished:
-        print(f"not finished, and not in it: {name}")
+    if gathered.unfinished:
+        print(f"{len(gathered.unfinished)} not finished, and not in it: {', '.join(gathered.unfinished)}")
 
 
 def _experiment(folder: Path) -> dict[str, Any]:

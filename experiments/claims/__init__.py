@@ -1,6 +1,6 @@
 """Claims of the field, each with the test that decides it: a file of them is a theme, and one line here adds it."""
 
-from experiments.claims import biases, extrapolation, rotary, schedules
+from experiments.claims import biases, extrapolation, others, rotary, schedules
 from experiments.claims.base import Claim
 
 THEMES: dict[str, tuple[Claim, ...]] = {
@@ -9,6 +9,7 @@ THEMES: dict[str, tuple[Claim, ...]] = {
     "Biases and absolute positions, by arithmetic": biases.CLAIMS,
     "Past the trained length, as trained": extrapolation.AS_TRAINED,
     "Flat, and better within the trained length": extrapolation.FLATNESS,
+    "Other encodings, and windows": others.CLAIMS,
     "RoPE extended without training": extrapolation.EXTENDED,
 }
 """The claims by theme, in the order in which they are told."""

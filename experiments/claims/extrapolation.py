@@ -48,12 +48,11 @@ def rope(variant: str) -> dict[str, Any]:
 
 def counting(table: Measurements, yardstick: str) -> float:
     """The loss of a yardstick, "unigram" or "bigram". Errors: `InputError` where the table has none."""
-    # Whichever coordinate tells its name: there are no others in that metric.
-    found = [row.value for row in table.select("yardstick_loss") if yardstick in row.coordinates.values()]
+    found = table.select("yardstick_loss", counted=yardstick)
     if not found:
         raise InputError(f"no yardstick_loss of {yardstick}")
     # One text, and so one number in all of its runs.
-    return found[0]
+    return found.rows[0].value
 
 
 def above_counting(yardstick: str, **coordinates: Any) -> Test:

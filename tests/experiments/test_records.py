@@ -105,7 +105,7 @@ def test_what_diverged_or_is_not_finished_is_told(work, tmp_path, capsys):
     found = kept(work, tmp_path / "suite")
     assert found.about["diverged"] == ["rope-s1"] and found.about["unfinished"] == ["alibi-s0"]
     assert found.table.one("diverged", label="ROPE", seed=1).value == 1
-    assert "not finished, and not in it: alibi-s0" in capsys.readouterr().out
+    assert "1 not finished, and not in it: alibi-s0" in capsys.readouterr().out
 
 
 def test_bulky_metrics_are_left_out_of_a_table_that_is_too_large(work, tmp_path, monkeypatch):
