@@ -1,5 +1,6 @@
 """A model in, numbers out: by length, by position, by task. Never trains."""
 
+from posjax.evaluation.accuracy import Accuracy
 from posjax.evaluation.base import Evaluation
 from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.retrieval import Retrieval
@@ -9,6 +10,7 @@ from posjax.evaluation.variants import RAW, WINDOWED, Extension, TrainedModel, V
 __all__ = [
     "RAW",
     "WINDOWED",
+    "Accuracy",
     "Evaluation",
     "Extension",
     "Extrapolation",

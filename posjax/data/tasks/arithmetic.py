@@ -102,7 +102,7 @@ class Addition(Answering):
 
     >>> row = Addition(reverse=False).questions(length=8, count=1, seed=0)
     >>> row["inputs"][0].tolist(), row["targets"][0, -3:].tolist()
-    ([0, 7, 10, 7, 5, 11, 0, 8], [0, 8, 2])
+    ([7, 5, 10, 0, 7, 11, 0, 8], [0, 8, 2])
     """
 
     reverse: bool = True
@@ -123,9 +123,11 @@ class Addition(Answering):
         left = generator.integers(10, size=size)
         right = generator.integers(10, size=size)
         total = _added(left, right)
-        if not self.reverse:
-            left, right, total = left[::-1], right[::-1], total[::-1]
-        return np.concatenate([left, [10], right]), total
+        question = np.concatenate([left, [10], right])
+        if self.reverse:
+            return question, total
+        # Both numbers are as long, so that turning the whole question over only makes them change places.
+        return question[::-1], total[::-1]
 
 
 def _added(left: np.ndarray, right: np.ndarray) -> np.ndarray:

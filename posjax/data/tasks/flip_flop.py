@@ -10,7 +10,10 @@ import numpy as np
 from posjax.data.tasks.drawn import Drawn, DrawnTask
 from posjax.fields import Share
 
-WRITE, READ, IGNORE = 2, 3, 4
+# The bits themselves are tokens 0 and 1.
+WRITE = 2
+READ = 3
+IGNORE = 4
 
 
 @dataclass(frozen=True)
