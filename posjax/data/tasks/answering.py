@@ -16,6 +16,7 @@ class Answering(DrawnTask):
     rows have every size that fits, since the short ones teach the rule and the long ones that it goes on.
     """
 
+    # Two numbers and not a method: what every task here grows by is the same from size to size.
     per_size: ClassVar[int]
     overhead: ClassVar[int]
 
@@ -37,6 +38,7 @@ class Answering(DrawnTask):
         raise NotImplementedError
 
     def sequence(self, generator: np.random.Generator, length: int) -> Drawn:
+        # As large as fits: of what is left over, fewer tokens than one more size needs, nothing is made.
         size = (length + 1 - self.overhead) // self.per_size
         question, answer = self.pair(generator, size)
         tokens = np.concatenate([question, [self.marker], answer])

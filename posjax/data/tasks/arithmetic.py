@@ -39,6 +39,7 @@ class Parity(Answering):
 
     def pair(self, generator: np.random.Generator, size: int) -> Drawn:
         bits = generator.integers(2, size=size)
+        # An array of one token, as every answer is an array.
         return bits, bits.sum(keepdims=True) % 2
 
 
@@ -70,6 +71,7 @@ class ModularArithmetic(Answering):
         return 1.0 / self.modulus
 
     def pair(self, generator: np.random.Generator, size: int) -> Drawn:
+        # Digits everywhere, and then operators over every second one.
         question = generator.integers(self.modulus, size=2 * size + 1)
         question[1::2] = self.modulus + generator.integers(3, size=size)
         return question, np.array([self.value(question)])
@@ -137,5 +139,6 @@ def _added(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     # By digits, since numbers of a hundred digits fit no integer of numpy.
     for place, both in enumerate((left + right).tolist()):
         carry, total[place] = divmod(both + carry, 10)
+    # Said where it is 0 too, or how long an answer is would tell of the carry.
     total[-1] = carry
     return total

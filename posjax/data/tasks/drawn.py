@@ -44,10 +44,12 @@ class DrawnTask(Task):
     def rows(self, length: int, seed: int) -> grain.MapDataset:
         self.check_room(length)
         purpose = f"{type(self).__name__}-row"
+        # Once, and not for each row.
         shortest = self.shortest(length)
 
         def row(index: int) -> Row:
             generator = rng(seed, purpose, index)
+            # By the row's own generator and first, so that a row is one function of its number.
             true_length = int(generator.integers(shortest, length + 1))
             tokens, answers = self.sequence(generator, true_length)
             return padded(tokens, answers, length)
@@ -57,6 +59,8 @@ class DrawnTask(Task):
     def questions(self, length: int, count: int, seed: int) -> Row:
         check_count(count)
         self.check_room(length)
+        # Of another purpose than the rows, so that no question was ever trained on; and by length, since longer questions
+        # that began as the shorter ones would not be independent of them.
         purpose = f"{type(self).__name__}-question"
         generators = (rng(seed, purpose, index, length) for index in range(count))
         drawn = [self.sequence(generator, length) for generator in generators]
@@ -82,6 +86,7 @@ class PlacedTask(DrawnTask, DepthTask):
         raise NotImplementedError
 
     def sequence(self, generator: np.random.Generator, length: int) -> Drawn:
+        # Training is on answers anywhere: a model that only knows one depth has learned a place and not to look.
         return self.placed(generator, length, None)
 
     def queries(self, length: int, depth: float, count: int, seed: int) -> Row:
@@ -89,6 +94,7 @@ class PlacedTask(DrawnTask, DepthTask):
             raise InputError(f"depth is {depth}, but it is a part of the body: give 0 (far) or more, below 1 (near)")
         check_count(count)
         self.check_room(length)
+        # Without the depth: at another one the same is asked, which pairs the comparison.
         purpose = f"{type(self).__name__}-query"
         generators = (rng(seed, purpose, index, length) for index in range(count))
         drawn = [self.placed(generator, length, depth) for generator in generators]
@@ -101,6 +107,7 @@ def padded(tokens: np.ndarray, answers: np.ndarray, length: int) -> Row:
     >>> padded(np.array([5, 6, 7]), np.array([False, False, True]), length=3)["targets"].tolist()
     [6, 7, 0]
     """
+    # A token of the vocabulary, so that padding is nothing that a model has to know of.
     whole = np.zeros(length + 1, np.int32)
     whole[: len(tokens)] = tokens
     weights = np.zeros(length, np.float32)
@@ -119,6 +126,7 @@ def band(body: int, depth: float | None, least: int) -> tuple[int, int]:
     """
     if depth is None:
         return 0, body
+    # A tenth of a short body may be narrower than what has to lie in it.
     width = max(least, int(BAND * body))
     start = min(int(depth * body), body - width)
     return start, width

@@ -59,6 +59,7 @@ class FlipFlop(DrawnTask):
         writes = np.where(instructions == WRITE, np.arange(count), 0)
         written = bits[np.maximum.accumulate(writes)]
         reads = instructions == READ
+        # The bit of a read is what has to be said, those of the others are free.
         tokens = np.column_stack([instructions, np.where(reads, written, bits)])
         answers = np.column_stack([np.zeros(count, bool), reads])
         return tokens.ravel(), answers.ravel()

@@ -57,12 +57,14 @@ class CommonWords(DrawnTask):
 
     def sequence(self, generator: np.random.Generator, length: int) -> Drawn:
         body = length - self.common
+        # In an order that the words have by themselves, since among themselves none is more common.
         chosen = np.sort(generator.permutation(self.words)[: self.common])
         seldom = body // self._unit
         counts = np.full(self.words, seldom)
         # What is left over makes the common ones more common still, in equal parts.
         left = body - seldom * (self.words - self.common)
         counts[chosen] = (left + np.arange(self.common)) // self.common
+        # Each word as often as it has to be, and then in any order.
         text = generator.permutation(np.repeat(np.arange(self.words), counts))
         tokens = np.concatenate([text, [self.words], chosen])
         return tokens, np.arange(length + 1) > body
@@ -114,6 +116,7 @@ class FrequentWords(DrawnTask):
     def sequence(self, generator: np.random.Generator, length: int) -> Drawn:
         body = length - self.asked
         weights = np.arange(1, self.words + 1) ** -self.alpha
+        # Else the most frequent word would be the same in all texts, and be learned by heart.
         by_rank = generator.permutation(self.words)
         while True:
             ranks = generator.choice(self.words, size=body, p=weights / weights.sum())

@@ -61,6 +61,7 @@ class IndirectIndexing(PlacedTask):
         return tokens, np.arange(length + 1) > body + 1
 
     def _shift_token(self, shift: int) -> int:
+        # Counted from the most negative one.
         token = self.letters + self.shift + shift
         # Without 0, those above it stand one further down.
         if shift > 0:

@@ -79,16 +79,20 @@ class MultiNeedles(PlacedTask):
         # Keys and their values are in random order already, so the first ones may be those that are asked.
         all_keys = generator.permutation(self.keys)
         keys = all_keys[: self.needles]
+        # Without return within a key: a value that came twice would have no order of its own.
         values = np.array([generator.permutation(self.values)[: self.each] for _ in keys])
         first_filler = self.keys + self.values
+        # Filler everywhere, and then what stands on it.
         tokens = generator.integers(first_filler, self.marker, size=length + 1)
         tokens[body] = self.marker
         tail = np.column_stack([keys, self.keys + values])[: self.asked]
         tokens[body + 1 :] = tail.ravel()
         answers = np.zeros(length + 1, bool)
+        # In the tail all but the keys, which are the questions.
         answers[body + 1 :] = np.tile(np.arange(1 + self.each) > 0, self.asked)
 
         needles = keys[:, None] * self.values + values
+        # Drawn last: how many draws this takes depends on the band, and all else has to be the same at every depth.
         start, width = band(body, depth, needles.size)
         places = generator.permutation(width)[: needles.size].reshape(needles.shape)
         # Within a key, from left to right, so that the order of the values is that of the text.

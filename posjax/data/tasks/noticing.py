@@ -41,6 +41,7 @@ class Majority(Answering):
         return 1.0 / self.symbols
 
     def pair(self, generator: np.random.Generator, size: int) -> Drawn:
+        # Drawn again until one is ahead, and not made so by a change: every sequence without a tie stays as likely.
         while True:
             question = generator.integers(self.symbols, size=size)
             counts = np.bincount(question, minlength=self.symbols)
@@ -77,9 +78,11 @@ class MissingDuplicate(Answering):
         return 1.0 / self.symbols
 
     def pair(self, generator: np.random.Generator, size: int) -> Drawn:
+        # One blank for the two halves: were it in the first alone, a model could learn where to look without the other.
         half = generator.integers(self.symbols, size=size)
         question = np.tile(half, 2)
         place = generator.integers(2 * size)
+        # An index of one, so that it is an array and a copy, which the blank does not reach.
         missing = question[[place]]
         question[place] = self.symbols
         return question, missing

@@ -21,6 +21,7 @@ class Rearrangement(Answering):
 
     symbols: Annotated[int, AtLeast(2, "how many symbols there are")] = 16
 
+    # Each symbol is read once and said once.
     per_size = 2
     overhead = 1
 
@@ -85,6 +86,7 @@ class OddsFirst(Rearrangement):
     """
 
     def arranged(self, question: np.ndarray) -> np.ndarray:
+        # Counted from 1, as people count, these are the odd ones.
         return np.concatenate([question[::2], question[1::2]])
 
 

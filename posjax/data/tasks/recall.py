@@ -58,14 +58,17 @@ class AssociativeRecall(DrawnTask):
         return 4 * self.pairs - 1
 
     def sequence(self, generator: np.random.Generator, length: int) -> Drawn:
+        # Without return: a key of two values would have no right answer.
         keys = generator.permutation(self.keys)[: self.pairs]
         values = self.keys + generator.integers(self.values, size=self.pairs)
         first_filler = self.keys + self.values
         tokens = generator.integers(first_filler, self.vocabulary, size=length + 1)
+        # All pairs are told before any is asked for, as published.
         told = 2 * self.pairs
         tokens[:told:2] = keys
         tokens[1:told:2] = values
         rest = length + 1 - told
+        # In an order of their own, or the next key would be known from the last.
         places = generator.permutation(pairs_of_places(generator, told, rest, self.pairs))
         tokens[places] = keys
         tokens[places + 1] = values
@@ -110,6 +113,7 @@ class InductionAtDistance(PlacedTask):
     @property
     def chance(self) -> float:
         """The accuracy of a blind guess among the symbols that are no first half."""
+        # Who has counted knows what is no first half, and what is one is never an answer.
         return 1.0 / (self.symbols - self.bigrams)
 
     @property
@@ -120,6 +124,7 @@ class InductionAtDistance(PlacedTask):
         body = length + 1 - 2 * self.bigrams
         symbols = generator.permutation(self.symbols)
         firsts, others = np.split(symbols, [self.bigrams])
+        # The first halves occur where they are put and nowhere else.
         tokens = generator.choice(others, size=length + 1)
         # The halves that are asked for are among what was drawn: the body is written from them.
         tokens[body::2] = firsts

@@ -67,19 +67,23 @@ class VariableTracking(PlacedTask):
     def placed(self, generator: np.random.Generator, length: int, depth: float | None) -> Drawn:
         body = length - 1 - self.hops
         count = self.chains * self.hops
+        # Each name in one chain and each chain with a value of its own: what a name holds is never ambiguous.
         names = generator.permutation(self.names)[:count].reshape(self.chains, self.hops)
         values = self.names + generator.permutation(self.values)[: self.chains]
         first_filler = self.names + self.values
         tokens = generator.integers(first_filler, self.marker, size=length + 1)
         tokens[body] = self.marker
         tokens[body + 1] = values[0]
+        # The first chain is as random as any, and so is the one to ask for.
         tokens[body + 2 :] = names[0]
 
         # Each statement takes the next of its chain, so that nothing is used before it is set.
         chain_of = generator.permutation(np.repeat(np.arange(self.chains), self.hops))
+        # Which statements are of the first chain, from left to right, then those of the second, and so on.
         by_chain = np.argsort(chain_of, kind="stable")
         start, width = band(body, depth, 2 * count)
         places = pairs_of_places(generator, start, width, count)[by_chain]
         tokens[places] = names.ravel()
+        # The first name of a chain is set to its value, each further one to the name before it.
         tokens[places + 1] = np.column_stack([values, names[:, :-1]]).ravel()
         return tokens, np.arange(length + 1) > body + 1
