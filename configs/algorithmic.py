@@ -1,0 +1,58 @@
+"""Does a rule that was learned on short sequences go on to longer ones, and do randomised positions help?
+
+Question   Trained on sequences of up to 24 tokens, which encodings are still right at 48 and at 96? Does it help to
+           train at positions drawn at random from a longer range?
+Papers     Kazemnejad et al. 2023, arXiv:2305.19466 (decoders without positions generalise best); Ruoss et al. 2023,
+           arXiv:2305.16843 (randomised positions: 12 points more over 15 tasks, encoders, much longer training);
+           Liu et al. 2023, arXiv:2306.00637 (flip-flop).
+Command    python -m experiments.run configs/algorithmic.py
+"""
+
+from dataclasses import replace
+
+from posjax import T5Bias, Alibi, Encoding, NoPE, Randomized, Rope, chain
+from posjax.data import FlipFlop, Majority, Sort, Task
+from posjax.evaluation import Accuracy
+from posjax.models import Architecture, Embedding, decoder
+from posjax.runs import Experiment, Run
+from posjax.training import AdamW, Train
+
+LENGTH = 24
+SEEDS = (0, 1, 2)
+
+TRAIN = Train(steps=500, length=LENGTH, batch=48, optimizer=AdamW(learning_rate=4e-3, weight_decay=0.01))
+EVALUATION = Accuracy(multiples=(1, 2, 4), sequences=128)
+
+TASKS: dict[str, Task] = {"sort": Sort(symbols=8), "majority": Majority(), "flip-flop": FlipFlop(ignore=0.5)}
+
+# Twice as far as it is measured, so that the longest distances are not the rarest.
+RANDOMIZED = Randomized(length=8 * LENGTH)
+
+ENCODINGS: dict[str, tuple[str, Encoding]] = {
+    "rope": ("RoPE", Rope()),
+    "rope-randomised": ("RoPE, randomised", chain(RANDOMIZED, Rope())),
+    "alibi": ("ALiBi", Alibi()),
+    "nope": ("NoPE", NoPE()),
+}
+
+
+def model(encoding: Encoding) -> Architecture:
+    return replace(decoder(encoding, layers=2, width=64, heads=4), embedding=Embedding(0.02))
+
+
+def runs() -> tuple[Run, ...]:
+    return tuple(
+        Run(f"{task}-{name}-s{seed}", label, model(encoding), TASKS[task], TRAIN, EVALUATION, seed)
+        for task in TASKS
+        for name, (label, encoding) in ENCODINGS.items()
+        for seed in SEEDS
+    )
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        title="Past the lengths of the task",
+        question="Does a rule that was learned on short sequences go on to longer ones, and do randomised positions help?",
+        paper="Kazemnejad et al. 2023, arXiv:2305.19466; Ruoss et al. 2023, arXiv:2305.16843",
+        runs=runs(),
+    )
