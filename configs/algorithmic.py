@@ -10,7 +10,7 @@ Command    python -m experiments.run configs/algorithmic.py
 
 from dataclasses import replace
 
-from posjax import T5Bias, Alibi, Encoding, NoPE, Randomized, Rope, chain
+from posjax import Alibi, Encoding, NoPE, Randomized, Rope, chain
 from posjax.data import FlipFlop, Majority, Sort, Task
 from posjax.evaluation import Accuracy
 from posjax.models import Architecture, Embedding, decoder
@@ -52,7 +52,7 @@ def runs() -> tuple[Run, ...]:
 def experiment() -> Experiment:
     return Experiment(
         title="Past the lengths of the task",
-        question="Does a rule that was learned on short sequences go on to longer ones, and do randomised positions help?",
+        question="Does a rule learned on short sequences go on to longer ones, and do randomised positions help?",
         paper="Kazemnejad et al. 2023, arXiv:2305.19466; Ruoss et al. 2023, arXiv:2305.16843",
         runs=runs(),
     )
