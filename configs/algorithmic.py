@@ -5,15 +5,16 @@ Question   Trained on sequences of up to 24 tokens, which encodings are still ri
 Papers     Kazemnejad et al. 2023, arXiv:2305.19466 (decoders without positions generalise best); Ruoss et al. 2023,
            arXiv:2305.16843 (randomised positions: 12 points more over 15 tasks, encoders, much longer training);
            Liu et al. 2023, arXiv:2306.00637 (flip-flop).
-Command    python -m experiments.run configs/algorithmic.py
+Command    python -m experiments.run configs/algorithmic.py [--only sort-rope-s0 ...]
+Costs      About fifteen minutes on two CPU cores; no download, the tasks are drawn.
+Expect     Within 24 tokens nearly all is right. At 96 RoPE sorts half right (0.5) and has one flip-flop in ten wholly
+           right, while RoPE at randomised positions keeps 0.84 and nine in ten. Majority stays above 0.9.
 """
-
-from dataclasses import replace
 
 from posjax import Alibi, Encoding, NoPE, Randomized, Rope, chain
 from posjax.data import FlipFlop, Majority, Sort, Task
 from posjax.evaluation import Accuracy
-from posjax.models import Architecture, Embedding, decoder
+from posjax.models import Architecture, decoder
 from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Train
 
@@ -24,6 +25,8 @@ TRAIN = Train(steps=500, length=LENGTH, batch=48, optimizer=AdamW(learning_rate=
 EVALUATION = Accuracy(multiples=(1, 2, 4), sequences=128)
 
 TASKS: dict[str, Task] = {"sort": Sort(symbols=8), "majority": Majority(), "flip-flop": FlipFlop(ignore=0.5)}
+# Order does not matter to it: two encodings show that, and more would show it again.
+FEWER = {"majority": ("rope", "nope")}
 
 # Twice as far as it is measured, so that the longest distances are not the rarest.
 RANDOMIZED = Randomized(length=8 * LENGTH)
@@ -37,14 +40,22 @@ ENCODINGS: dict[str, tuple[str, Encoding]] = {
 
 
 def model(encoding: Encoding) -> Architecture:
-    return replace(decoder(encoding, layers=2, width=64, heads=4), embedding=Embedding(0.02))
+    return decoder(encoding, layers=2, width=64, heads=4)
 
 
-def runs() -> tuple[Run, ...]:
+def runs_of(task: str) -> tuple[Run, ...]:
+    """A run for each encoding and seed."""
     return tuple(
-        Run(f"{task}-{name}-s{seed}", label, model(encoding), TASKS[task], TRAIN, EVALUATION, seed)
-        for task in TASKS
-        for name, (label, encoding) in ENCODINGS.items()
+        Run(
+            f"{task}-{name}-s{seed}",
+            ENCODINGS[name][0],
+            model(ENCODINGS[name][1]),
+            TASKS[task],
+            TRAIN,
+            EVALUATION,
+            seed,
+        )
+        for name in FEWER.get(task, tuple(ENCODINGS))
         for seed in SEEDS
     )
 
@@ -54,5 +65,5 @@ def experiment() -> Experiment:
         title="Past the lengths of the task",
         question="Does a rule learned on short sequences go on to longer ones, and do randomised positions help?",
         paper="Kazemnejad et al. 2023, arXiv:2305.19466; Ruoss et al. 2023, arXiv:2305.16843",
-        runs=runs(),
+        runs=tuple(run for task in TASKS for run in runs_of(task)),
     )
