@@ -24,6 +24,7 @@ from rich.console import Console
 from experiments import compiling, sweeps
 from experiments.choices import with_chosen
 from experiments.loading import load
+from experiments.named_values import NAMED
 from experiments.option_names import option_names
 from posjax.errors import InputError, Stopped, StorageError
 from posjax.files import reason
@@ -118,6 +119,7 @@ def parse(kind: Any, program: str, arguments: Sequence[str], default: Any = None
         "return_unknown_args": True,
         "add_help": False,
         "config": (tyro.conf.AvoidSubcommands,),
+        "registry": NAMED,
     }
     if default is not None:
         settings["default"] = default
@@ -216,7 +218,7 @@ def _help(kind: type[Common], program: str, arguments: list[str]) -> NoReturn:
         # Not a choice between kinds of encodings: what a run has is what can be changed.
         flat = (tyro.conf.AvoidSubcommands,)
         with contextlib.suppress(SystemExit):
-            tyro.cli(Run, prog=prog, args=["--help"], default=experiment.runs[0], config=flat)
+            tyro.cli(Run, prog=prog, args=["--help"], default=experiment.runs[0], config=flat, registry=NAMED)
     else:
         print("Name a config before --help to see every field of its runs, which can be given too: --train.steps 50")
     raise SystemExit(0)

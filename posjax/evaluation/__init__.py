@@ -2,22 +2,30 @@
 
 from posjax.evaluation.accuracy import Accuracy
 from posjax.evaluation.base import Evaluation
+from posjax.evaluation.extending import ByFactor, Extension, Fixed, Rebased, scheduled
+from posjax.evaluation.extensions import ExtensionLike, Static, extended
 from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.retrieval import Retrieval
 from posjax.evaluation.titles import title
-from posjax.evaluation.variants import RAW, WINDOWED, Extension, TrainedModel, Variant, extended, variants
+from posjax.evaluation.variants import RAW, WINDOWED, TrainedModel, Variant, variants
 
 __all__ = [
     "RAW",
     "WINDOWED",
     "Accuracy",
+    "ByFactor",
     "Evaluation",
     "Extension",
+    "ExtensionLike",
     "Extrapolation",
+    "Fixed",
+    "Rebased",
     "Retrieval",
+    "Static",
     "TrainedModel",
     "Variant",
     "extended",
+    "scheduled",
     "title",
     "variants",
 ]

@@ -16,7 +16,7 @@ from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.base import Evaluation, last_measured
 from posjax.evaluation.statistics import bootstrap_ratio, yardsticks
-from posjax.evaluation.variants import RAW, Extension, TrainedModel, Variant, chosen_variants
+from posjax.evaluation.variants import RAW, ExtensionLike, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
 from posjax.models import Architecture
 from posjax.results import Measurement
@@ -69,7 +69,7 @@ class Extrapolation(Evaluation):
 
     multiples: tuple[int, ...] = (1, 2, 4, 8, 16)
     windows: int = 64
-    extensions: tuple[Extension, ...] = ("linear", "ntk", "yarn")
+    extensions: tuple[ExtensionLike, ...] = ("linear", "ntk", "yarn")
     fills: tuple[Fill, ...] = ()
     control: bool = True
 

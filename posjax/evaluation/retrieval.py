@@ -13,7 +13,7 @@ from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.base import Evaluation, last_measured
-from posjax.evaluation.variants import Extension, TrainedModel, Variant, chosen_variants
+from posjax.evaluation.variants import ExtensionLike, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
 from posjax.models import Architecture
 from posjax.results import Measurement
@@ -35,7 +35,7 @@ class Retrieval(Evaluation):
     multiples: tuple[int, ...] = (1, 2, 4, 16)
     depths: tuple[float, ...] = (0.0, 0.45, 0.9)
     sequences: int = 128
-    extensions: tuple[Extension, ...] = ("yarn",)
+    extensions: tuple[ExtensionLike, ...] = ("yarn",)
     fills: tuple[Fill, ...] = ()
     control: bool = True
 

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posjax.arguments import LARGEST
-from posjax.encodings import Chain, Encoding, Learned, Rope
+from posjax.encodings import Chain, Encoding, Learned
 from posjax.encodings.learned import Fill
 from posjax.encodings.traits import structure
 from posjax.errors import InputError
-from posjax.evaluation.extensions import Extension, extended, parts_of
+from posjax.evaluation.extending import Extension, parts_of
+from posjax.evaluation.extensions import ExtensionLike, extended, given
 from posjax.models import Architecture, EncodingParams, Transformer, build, constants_of
 from posjax.models.plans import plan
 
@@ -28,10 +29,34 @@ Kind = Literal["raw", "windowed", "extension", "fill"]
 
 @dataclass(frozen=True)
 class Variant:
-    """A name for a table, what kind of change it is, and which: an `Extension` or a `Fill`."""
+    """A name for a table, and what kind of change it is: of a `Fill` its name, of an extension its name or value.
+
+    >>> Variant("yarn", "extension").title
+    'YaRN'
+    """
 
     name: str
     kind: Kind
+    value: Extension | None = None
+
+    @property
+    def extension(self) -> Extension:
+        """What it extends by. Errors: `InputError` for a name that no extension has."""
+        return given(self.value or self.name)  # type: ignore[arg-type]
+
+    @property
+    def title(self) -> str:
+        """How people call it, behind the name of the model; nothing for a model as it was trained."""
+        if self.kind == "extension":
+            return self.extension.title
+        return {"raw": "", "windowed": "window"}.get(self.name, self.name)
+
+    @property
+    def always(self) -> bool:
+        """Whether it changes the model within its trained length too."""
+        if self.kind == "extension":
+            return self.extension.always
+        return self.kind == "fill"
 
     @property
     def coordinates(self) -> dict[str, str]:
@@ -85,7 +110,7 @@ class OfVariants(Protocol):
     def multiples(self) -> tuple[int, ...]: ...
 
     @property
-    def extensions(self) -> tuple[Extension, ...]: ...
+    def extensions(self) -> tuple[ExtensionLike, ...]: ...
 
     @property
     def fills(self) -> tuple[Fill, ...]: ...
@@ -100,13 +125,14 @@ def chosen_variants(trained_model: TrainedModel, evaluation: OfVariants) -> list
 
 
 def variants(
-    trained_model: TrainedModel, extensions: tuple[Extension, ...], fills: tuple[Fill, ...], control: bool
+    trained_model: TrainedModel, extensions: tuple[ExtensionLike, ...], fills: tuple[Fill, ...], control: bool
 ) -> list[Variant]:
-    """The variants that this model has: extensions where it is rotary, fills where it has a table."""
+    """The variants that this model has: extensions where they suit it, fills where it has a table."""
     parts = [part for encoding in trained_model.encodings for part in parts_of(encoding)]
     found = [RAW]
-    if any(isinstance(part, Rope) for part in parts):
-        found += [Variant(name, "extension") for name in extensions]
+    for extension in map(given, extensions):
+        if any(map(extension.suits, trained_model.encodings)):
+            found.append(Variant(extension.name, "extension", extension))
     if any(isinstance(part, Learned) for part in parts):
         found += [Variant(name, "fill") for name in fills]
     if control:
@@ -135,8 +161,7 @@ def _rebuilt(trained_model: TrainedModel, variant: Variant, multiple: int) -> Tr
     model = trained_model.model
 
     def change(encoding: Encoding) -> Encoding:
-        how: Any = variant.name
-        return extended(encoding, how, float(multiple), trained_model.trained_length)
+        return extended(encoding, variant.extension, float(multiple), trained_model.trained_length)
 
     before = model.architecture
     after = before.with_encodings(change)
@@ -174,8 +199,7 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
     def resolved(encoding: Encoding) -> Encoding:
         if variant.kind != "extension":
             return encoding.at_length(length)
-        how: Any = variant.name
-        return extended(encoding, how, float(multiple), trained)
+        return extended(encoding, variant.extension, float(multiple), trained)
 
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]

@@ -9,18 +9,30 @@ import pytest
 from flax import nnx
 
 from posjax.attention import Window
-from posjax.encodings import DynamicNTK, Kerple, Rope, chain
+from posjax.encodings import Alibi, DynamicNTK, Interpolation, Kerple, LogN, NoPE, Rope, chain
 from posjax.encodings.schedules import NTK
 from posjax.errors import InputError
-from posjax.evaluation import RAW, Extension, Variant, extended, measure
+from posjax.evaluation import RAW, ByFactor, Fixed, Rebased, Static, Variant, extended, measure, scheduled, variants
+from posjax.evaluation.extensions import EVERY, ExtensionName, given
 from posjax.evaluation.variants import seen
 from posjax.models import build
 from tests.evaluation.toys import VOCABULARY, L, loss_of, trained_model, windows
 
-EXTENSIONS = typing.get_args(Extension)
+EXTENSIONS = typing.get_args(ExtensionName)
+FOUND = ByFactor("found", ((2.0, Interpolation(1.5)), (4.0, Interpolation(3.0))))
 
 
-@pytest.mark.parametrize("how", [how for how in EXTENSIONS if how != "ntk-doubled"])
+def test_every_name_is_that_of_one_extension():
+    assert tuple(each.name for each in EVERY) == EXTENSIONS == tuple(given(name).name for name in EXTENSIONS)
+    assert given("linear@4") == Static(4.0, "linear") and given(Static(4.0, "linear").name) == Static(4.0, "linear")
+    for wrong, why in (("yarm", "there is no extension 'yarm'"), ("yarn@", "no number"), ("yarn@0.5", "1 or more")):
+        with pytest.raises(InputError, match=why):
+            given(wrong)
+    with pytest.raises(InputError, match="rising"):
+        ByFactor("found", ((4.0, NTK(2.0)), (2.0, NTK(3.0))))
+
+
+@pytest.mark.parametrize("how", [how for how in EXTENSIONS if how not in ("ntk-doubled", "drop")])
 def test_a_factor_of_1_is_the_trained_model(how):
     model, rows = trained_model(Rope()), windows(2, L)
     raw, _ = measure.losses_and_mass(model, RAW, 1, rows)
@@ -43,7 +55,7 @@ def test_no_pair_stands_farther_apart_than_in_training_and_near_pairs_where_they
         assert abs(np.min(np.where(farther, far, trained)) - encoding.window) <= 2
 
 
-@pytest.mark.parametrize("how", ["yarn", "parts", "self-extend", "rerope"])
+@pytest.mark.parametrize("how", ["yarn", "parts", "self-extend", "rerope", "log-n", "base", "drop"])
 def test_the_weights_are_those_of_the_trained_model(how):
     """As a model built with that encoding computes, which is given them by hand."""
     model, rows = trained_model(Rope()), windows(2, 4 * L)
@@ -70,3 +82,51 @@ def test_what_was_learned_has_no_place_in_another_structure():
 def test_dynamic_ntk_at_a_length_is_ntk():
     dynamic = DynamicNTK(1.0, 64).at_length(256).frequencies(16, 1e4, 256)
     assert np.array_equal(dynamic[0], NTK(4.0).frequencies(16, 1e4)[0])
+    doubled = DynamicNTK(2.0, 64).at_length(256).frequencies(16, 1e4, 256)
+    named = extended(Rope(), "dynamic-ntk", 4.0, 64)
+    np.testing.assert_allclose(named.schedule.frequencies(16, 1e4)[0], doubled[0], rtol=1e-12)
+
+
+def test_a_dropped_rotation_is_none_to_the_bit():
+    model, rows = trained_model(Rope()), windows(2, 2 * L)
+    dropped, _ = measure.losses_and_mass(model, Variant("drop", "extension"), 2, rows)
+    none, _ = measure.losses_and_mass(model, Variant("none", "extension", Fixed("none", NoPE())), 2, rows)
+    assert np.array_equal(dropped, none)
+
+
+@pytest.mark.parametrize("how", [Static(4.0, "linear"), Fixed("found", Interpolation(4.0)), given("drop")], ids=str)
+def test_what_is_always_there_changes_short_contexts_alike(how):
+    model, rows = trained_model(Rope()), windows(2, L)
+    raw, _ = measure.losses_and_mass(model, RAW, 1, rows)
+    variant = Variant(how.name, "extension", how)
+    found, _ = measure.losses_and_mass(model, variant, 1, rows)
+    assert variant.always and np.abs(found - raw).max() > 1e-3
+    # The same at every factor: the multiple is that of the windows alone.
+    again, _ = measure.losses_and_mass(model, variant, 8, rows)
+    assert np.array_equal(found, again) and not Variant("yarn", "extension").always
+
+
+def test_numbers_alone_cost_no_trace(monkeypatch):
+    traces = []
+    real = measure.cross_entropy
+    monkeypatch.setattr(measure, "cross_entropy", lambda *args: traces.append(1) or real(*args))
+    model, rows = trained_model(Rope(base=778.0)), windows(2, 2 * L)
+    halved = scheduled("halved", "halved", lambda factor, _: Interpolation(factor / 2))
+    plain = [how for how in EXTENSIONS if how not in ("self-extend", "rerope", "log-n")]
+    found = {}
+    for how in (*plain, Static(4.0), Fixed("fixed", Interpolation(5.0)), FOUND, Rebased(3.0), halved):
+        (_, variant) = variants(model, (how,), (), False)
+        found[variant.name], _ = measure.losses_and_mass(model, variant, 2, rows)
+    assert len(traces) == 1
+    # Halved, a factor of 2 is none.
+    raw, _ = measure.losses_and_mass(model, RAW, 2, rows)
+    assert np.array_equal(found.pop("halved"), raw) and all(np.abs(each - raw).max() > 1e-4 for each in found.values())
+
+
+def test_an_extension_is_offered_where_it_suits():
+    def offered(encoding):
+        every = (*EXTENSIONS, Static(2.0, "log-n"), FOUND)
+        return [variant.name for variant in variants(trained_model(encoding), every, (), False)]
+
+    assert offered(Rope()) == ["raw", *EXTENSIONS, "log-n@2", "found"]
+    assert offered(Alibi()) == ["raw", "log-n", "log-n@2"] and offered(chain(Alibi(), LogN(L))) == ["raw"]
