@@ -35,7 +35,7 @@ from posjax.data.tasks import (
 )
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
 from posjax.data.training import TextData, training_rows
-from posjax.data.windows import begun, target_bytes, training_windows, validation_windows
+from posjax.data.windows import begun, target_bytes, training_windows, validation_windows, window_files
 
 __all__ = [
     "SEPARATOR",
@@ -84,4 +84,5 @@ __all__ = [
     "training_rows",
     "training_windows",
     "validation_windows",
+    "window_files",
 ]

@@ -96,6 +96,20 @@ def target_bytes(documents: Documents, length: int, count: int, seed: int) -> np
     return windows[:, 1:]
 
 
+def window_files(documents: Documents, length: int, count: int, seed: int) -> np.ndarray:
+    """In which validation file each of `validation_windows` lies, by its number: int32 `[count]`.
+
+    The arguments and errors are the same.
+
+    >>> documents = Documents("toy", (b"f",), (b"abc", b"de"), "0")
+    >>> sorted(window_files(documents, length=1, count=3, seed=0).tolist())
+    [0, 0, 1]
+    """
+    # A file of its own number everywhere, as long as the file and taking no room.
+    numbered = tuple(np.broadcast_to(np.int32(i), len(file)) for i, file in enumerate(documents.tokens.validation))
+    return _windows(documents, numbered, length, count, seed)[:, 0]
+
+
 def begun(documents: Documents, windows: np.ndarray) -> np.ndarray:
     """Windows `[count, length + 1]`, their first token replaced by the one that windows begin with, if there is one."""
     begin = documents.tokens.begin

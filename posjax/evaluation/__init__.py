@@ -2,6 +2,7 @@
 
 from posjax.evaluation.accuracy import Accuracy
 from posjax.evaluation.base import Evaluation
+from posjax.evaluation.context import EffectiveContext
 from posjax.evaluation.extending import ByFactor, Extension, Fixed, Rebased, scheduled
 from posjax.evaluation.extensions import ExtensionLike, Static, extended
 from posjax.evaluation.extrapolation import Extrapolation
@@ -14,6 +15,7 @@ __all__ = [
     "WINDOWED",
     "Accuracy",
     "ByFactor",
+    "EffectiveContext",
     "Evaluation",
     "Extension",
     "ExtensionLike",

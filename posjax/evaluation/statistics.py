@@ -22,18 +22,25 @@ def bootstrap_ratio(losses: np.ndarray, base: np.ndarray, seed: int, draws: int 
     >>> bootstrap_ratio(np.log([2.0, 2.0]), np.zeros(2), seed=0)
     (2.0, 2.0, 2.0)
     """
-    exact_losses = np.asarray(losses, np.float64)
-    exact_base = np.asarray(base, np.float64)
-    difference = exact_losses - exact_base
-    windows = len(difference)
+    mean, low, high = bootstrap_mean(np.asarray(losses, np.float64) - np.asarray(base, np.float64), seed, draws)
+    ratio, lowest, highest = np.exp([mean, low, high])
+    return float(ratio), float(lowest), float(highest)
+
+
+def bootstrap_mean(values: np.ndarray, seed: int, draws: int = 2000) -> tuple[float, float, float]:
+    """The mean of one number a window, `[n]`, and its 95 % interval by resampling the windows.
+
+    >>> bootstrap_mean(np.array([2.0, 2.0]), seed=0)
+    (2.0, 2.0, 2.0)
+    """
+    exact = np.asarray(values, np.float64)
+    windows = len(exact)
     # Whole windows are drawn, since the tokens within one are far from independent.
     generator = rng(seed, "bootstrap")
     chosen = generator.integers(0, windows, (draws, windows))
-    means = difference[chosen].mean(axis=1)
-    quantiles = np.quantile(means, [0.025, 0.975])
-    low, high = np.exp(quantiles)
-    ratio = np.exp(difference.mean())
-    return float(ratio), float(low), float(high)
+    means = exact[chosen].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(exact.mean()), float(low), float(high)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

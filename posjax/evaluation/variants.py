@@ -23,6 +23,7 @@ from posjax.evaluation.extending import Extension, parts_of
 from posjax.evaluation.extensions import ExtensionLike, extended, given
 from posjax.models import Architecture, EncodingParams, Transformer, build, constants_of
 from posjax.models.plans import plan
+from posjax.results import Coordinate
 
 Kind = Literal["raw", "windowed", "extension", "fill"]
 
@@ -50,6 +51,11 @@ class Variant:
         if self.kind == "extension":
             return self.extension.title
         return {"raw": "", "windowed": "window"}.get(self.name, self.name)
+
+    def at(self, multiple: int, trained_length: int) -> dict[str, Coordinate]:
+        """Where a measurement of this variant stands: its name and kind, and the length of the context."""
+        length = multiple * trained_length
+        return {"variant": self.name, "kind": self.kind, "multiple": multiple, "length": length}
 
     @property
     def always(self) -> bool:

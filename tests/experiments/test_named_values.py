@@ -37,5 +37,5 @@ def test_values_of_a_config_stay_where_nothing_is_said():
 
 @pytest.mark.parametrize("word", ["yarm", "yarn@", "yarn@x", "yarm@8"])
 def test_what_is_no_extension_is_told_with_all_that_are(word):
-    with pytest.raises(InputError, match="extensions=.*'linear', 'ntk', .* or 'drop'"):
+    with pytest.raises(InputError, match=r"extensions=.*'linear', 'ntk', .* or 'drop'"):
         asked("--evaluation.extensions", word)
