@@ -6,6 +6,7 @@ from posjax.evaluation.context import EffectiveContext
 from posjax.evaluation.extending import ByFactor, Extension, Fixed, Rebased, scheduled
 from posjax.evaluation.extensions import ExtensionLike, Static, extended
 from posjax.evaluation.extrapolation import Extrapolation
+from posjax.evaluation.maps import AttentionMaps
 from posjax.evaluation.retrieval import Retrieval
 from posjax.evaluation.titles import title
 from posjax.evaluation.variants import RAW, WINDOWED, TrainedModel, Variant, variants
@@ -14,6 +15,7 @@ __all__ = [
     "RAW",
     "WINDOWED",
     "Accuracy",
+    "AttentionMaps",
     "ByFactor",
     "EffectiveContext",
     "Evaluation",
