@@ -7,7 +7,9 @@ from posjax.evaluation.extending import ByFactor, Extension, Fixed, Rebased, sch
 from posjax.evaluation.extensions import ExtensionLike, Static, extended
 from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.maps import AttentionMaps
+from posjax.evaluation.reach import Reach
 from posjax.evaluation.retrieval import Retrieval
+from posjax.evaluation.sliding import SlidingWindow
 from posjax.evaluation.titles import title
 from posjax.evaluation.variants import RAW, WINDOWED, TrainedModel, Variant, variants
 
@@ -23,8 +25,10 @@ __all__ = [
     "ExtensionLike",
     "Extrapolation",
     "Fixed",
+    "Reach",
     "Rebased",
     "Retrieval",
+    "SlidingWindow",
     "Static",
     "TrainedModel",
     "Variant",
