@@ -50,6 +50,7 @@ class EffectiveContext(Evaluation):
 
     def __post_init__(self) -> None:
         check_fields(self, positive=("multiple",))
+        # The last half of a trained length are the targets, whose own text stays.
         rising = sorted(set(self.distances)) == list(self.distances)
         if not self.distances or not rising or self.distances[0] < 0 or self.distances[-1] >= self.multiple - 0.5:
             raise InputError(
@@ -73,6 +74,7 @@ class EffectiveContext(Evaluation):
         measure.rehearse(self, model, vocabulary, trained_length, answers=False)
 
     def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
+        # A table that ends before the windows do is refused: in a shorter window it would be another question.
         trained_model.last_multiple(self.multiples)
         excerpts = Excerpts.draw(data, self.longest(trained_model.trained_length), self.windows, seed)
         trained_model.model.check_tokens(jnp.asarray(excerpts.tokens))
@@ -87,11 +89,13 @@ class EffectiveContext(Evaluation):
         tail = max(trained // 2, 1)
         each = excerpts.bytes_each(slice(-tail, None))
 
+        # One function for both, so that their difference is of the text alone.
         def of_windows(tokens: np.ndarray) -> np.ndarray:
             rows = begun(documents, tokens)
             losses, _ = measure.losses_and_mass(trained_model, variant, self.multiple, rows)
             return losses[:, -tail:].mean(axis=1, dtype=np.float64) / each
 
+        # The donors are drawn once, so that neighbouring distances differ by what they leave and nothing else.
         real = of_windows(excerpts.tokens)
         other = excerpts.tokens[excerpts.others()]
         effective, provable = 0, True
@@ -121,5 +125,6 @@ def swapped(tokens: np.ndarray, other: np.ndarray, tail: int, distance: int) -> 
     """
     _, size = tokens.shape
     first_query = size - 1 - tail
+    # One border for all targets: it lies further back for the later ones, so a cost is one beyond the distance.
     further = np.arange(size) < first_query - distance
     return np.where(further, other, tokens)

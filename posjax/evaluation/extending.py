@@ -22,6 +22,7 @@ class Extension:
 
     name: str
     title: str
+    # Where it is False an evaluation measures the trained length once, for all that leave the model as it is there.
     always: bool = False
 
     def suits(self, encoding: Encoding) -> bool:
@@ -54,6 +55,7 @@ class Rotary(Extension):
 
     def apply(self, encoding: Encoding, factor: float, original_length: int) -> Encoding:
         parts = []
+        # Each by itself, so that a chain of two rotations is extended in both.
         for part in parts_of(encoding):
             if isinstance(part, Rope):
                 part = self.change(part, factor, original_length)
@@ -84,6 +86,7 @@ class Standing(Schedule):
     """
 
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
+        # Numbers alone: `NoPE()` in its place would be another structure, and another compilation.
         return np.zeros(rotary_size // 2), 1.0
 
 
@@ -105,6 +108,7 @@ class Rebased(Extension):
 
     @property
     def name(self) -> str:
+        # The one that has a name of its own.
         if self == Rebased():
             return "base"
         return f"base^{self.power:g}"
@@ -136,6 +140,7 @@ class SharperQueries(Extension):
         return not any(isinstance(part, LogN) for part in parts_of(encoding))
 
     def apply(self, encoding: Encoding, factor: float, original_length: int) -> Encoding:
+        # Behind the rotation: a length of the query is all that it changes, and turning keeps lengths.
         return chain(encoding, LogN(original_length))
 
 
@@ -162,6 +167,7 @@ class Fixed(Extension):
 
     def apply(self, encoding: Encoding, factor: float, original_length: int) -> Encoding:
         def change(part: Rope, *_: float) -> Encoding:
+            # A schedule is told the part's own base and layout, where an encoding has its own.
             if isinstance(self.to, Schedule):
                 return replace(part, schedule=self.to)
             return self.to
@@ -187,6 +193,7 @@ class ByFactor(Extension):
     def __post_init__(self) -> None:
         check_fields(self)
         factors = [factor for factor, _ in self.schedules]
+        # In another order the next factor from a length on would not be the nearest.
         if not factors or factors != sorted(set(factors)):
             raise InputError(
                 f"ByFactor got the factors {factors}: needed are one or more, rising, with a schedule each"
@@ -199,6 +206,7 @@ class ByFactor(Extension):
     def apply(self, encoding: Encoding, factor: float, original_length: int) -> Encoding:
         if factor <= 1:
             return encoding
+        # What was found for longer contexts serves shorter ones better than the other way round.
         reaching = [schedule for most, schedule in self.schedules if most >= factor]
         _, last = self.schedules[-1]
         chosen = (*reaching, last)[0]

@@ -92,6 +92,7 @@ class AttentionMaps(Evaluation):
                 at = variant.at(multiple, trained_model.trained_length)
                 yield from _by_head("attention_entropy", looked.entropy, at, seed)
                 yield from _by_head("mass_beyond", looked.beyond, at, seed)
+                # A map has hundreds of numbers a head, where the two others have one.
                 if variant == RAW:
                     yield from _map(looked.maps, length, at)
 
@@ -99,6 +100,7 @@ class AttentionMaps(Evaluation):
 def _require_plain(model: Architecture) -> None:
     """Errors: `InputError` for a model whose attention is another function of q, k and the bias, or that has none."""
     parts = [part for layer in model.main_stack.pattern for part in layer.sublayers]
+    # A probe is not shown linear attention, so layers would be counted wrong.
     if not all(isinstance(part, Attention | FeedForward) for part in parts):
         raise InputError("AttentionMaps draws softmax attention, and the model has another kind: leave one of them out")
     for part in parts:
@@ -143,6 +145,7 @@ def _look(graph: Any, trained: int, bins: int, inputs: jax.Array, data: Any) -> 
 
 def _probe(trained: int, bins: int, q: jax.Array, k: jax.Array, prepared: Prepared) -> tuple[jax.Array, ...]:
     """The entropy `[N]`, the mass beyond `[N]` and the map `[N, bins, bins]` of one layer, of one row."""
+    # Dense on purpose: a map needs every pair, and no backend gives more than their sum.
     weights_NTS = _weights(q, k, prepared)
     _, length, _ = weights_NTS.shape
     tail = max(trained // 2, 1)
@@ -164,6 +167,7 @@ def _weights(q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
     """The attention of one row, `[N, T, S]`: each query's sums to 1."""
     at = indices_to(q.shape[1])
     allowed = prepared.mask.allowed(at, at)
+    # As the reference computes them, whatever backend the model was trained with.
     logits_BNTS = attention_logits(q, k, prepared.bias, seen=allowed)
     if allowed is not None:
         logits_BNTS = jnp.where(allowed[:, None], logits_BNTS, MASKED)
@@ -172,6 +176,7 @@ def _weights(q: jax.Array, k: jax.Array, prepared: Prepared) -> jax.Array:
 
 def _members(length: int, bins: int) -> jax.Array:
     """Which of the tokens belong to which bin, 1 or 0: float32 `[bins, length]`."""
+    # Bins of as near to equal sizes as whole tokens allow.
     place = jnp.arange(length) * bins // length
     return (place[None] == jnp.arange(bins)[:, None]).astype(jnp.float32)
 

@@ -58,6 +58,7 @@ class Reach(Evaluation):
         architecture = trained_model.architecture
         self.rehearse(architecture, trained_model.model.vocabulary, trained_model.trained_length)
         for layer, owner in enumerate(_owners(architecture)):
+            # In a pattern some layers may have none.
             if owner is None:
                 continue
             bias_ND = self._bias(trained_model, owner)
@@ -74,6 +75,7 @@ class Reach(Evaluation):
         encoding, dims = plan(stack, architecture.width).owners[owner]
         learned = model.encodings[architecture.main][owner].get_value()
         params = encoding.join(learned, encoding.constants(dims))
+        # Whole distances up to far beyond any window here: the widest heads reach many times the trained length.
         distances = jnp.arange(self.furthest + 1, dtype=jnp.int32)
         heads = [encoding.by_distance(params, distances, Head(n, dims.heads)) for n in range(dims.heads)]
         return np.array(heads, np.float64)
@@ -105,6 +107,7 @@ def distance_left(bias: np.ndarray, left: float) -> float:
     inf
     """
     threshold = bias.max() + math.log(left)
+    # The last one above counts, and not the first below: a learned bias may fall and rise again.
     (above,) = np.nonzero(bias > threshold)
     last = int(above[-1])
     if last + 1 == len(bias):

@@ -61,6 +61,7 @@ class SlidingWindow(Evaluation):
                 f"SlidingWindow got multiples={self.multiples}: needed are rising divisors of the last that begin with "
                 "1, such as 1 2 4 8, so that windows of each length fill the stretch"
             )
+        # Within windows of every length: what divides the trained one divides its multiples.
         whole = [stride for stride in self.strides if stride != "window"]
         if not self.strides or any(stride < 1 for stride in whole):
             raise InputError(f'SlidingWindow got strides={self.strides}: needed are tokens, 1 or more, or "window"')
@@ -87,6 +88,7 @@ class SlidingWindow(Evaluation):
         excerpts = Excerpts.draw(data, 2 * stretch, self.stretches, seed)
         trained_model.model.check_tokens(jnp.asarray(excerpts.tokens))
         for variant in chosen_variants(trained_model, self):
+            # Of each variant its own, so that a ratio tells the length and the stride and not the variant.
             first = None
             for multiple in self.multiples:
                 if multiple > last:
@@ -136,5 +138,6 @@ def windows_of(text: np.ndarray, length: int, stride: int, stretch: int) -> np.n
     [[[2, 3, 4, 5, 6], [4, 5, 6, 7, 8]]]
     """
     _, size = text.shape
+    # Behind the last target of each window, the last of which ends with the text.
     ends = np.arange(size - stretch + stride, size + 1, stride)
     return np.stack([text[:, end - length - 1 : end] for end in ends], axis=1)

@@ -14,6 +14,7 @@ from posjax.errors import InputError
 
 def require_text(evaluation: str, data: Any) -> None:
     """Errors: `InputError` where a run's data is a task, which has no running text."""
+    # Asked that way round, since kinds of text may be added and have nothing in common but their methods.
     if isinstance(data, Task):
         raise InputError(
             f"{evaluation} measures the loss on text and the run's data is {type(data).__name__}: give the run a text, "
@@ -46,6 +47,7 @@ class Excerpts:
             raise InputError("text is swapped for that of another window, and there is 1 window: ask for 2 or more")
         found = []
         for i in range(count):
+            # Around the end, so that the last window finds another one too.
             behind = [(i + step) % count for step in range(1, count)]
             elsewhere = [j for j in behind if self.files[j] != self.files[i]]
             found.append((elsewhere or behind)[0])
@@ -54,6 +56,7 @@ class Excerpts:
     def bytes_each(self, targets: slice) -> float:
         """The mean bytes of a target, by which nats a token become nats a byte; NaN where no target stands for any."""
         mean = float(self.bytes_of[:, targets].mean())
+        # Of special tokens alone, say.
         if mean == 0:
             return math.nan
         return mean

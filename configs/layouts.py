@@ -1,0 +1,56 @@
+"""Which layers should see everything, and which a window? All choices over four layers.
+
+Question   Local layers of RoPE with a window and global layers without positions, in every order: which of them keep
+           their loss past the trained length, and how far back does each provably read?
+Claims     Interleaving both extrapolates where each alone does not (SWAN), and keeps far text within reach (RNoPE).
+Papers     Yang et al. 2025, arXiv:2501.18795 (RNoPE-SWA); Puvvada et al. 2025, arXiv:2504.08719 (SWAN-GPT).
+Command    python -m experiments.run configs/layouts.py
+Costs      COSTS
+Expect     EXPECT
+"""
+
+from itertools import product
+
+from posjax import Causal, Rope, Window
+from posjax.data import StandardLibrary
+from posjax.evaluation import EffectiveContext, Extrapolation
+from posjax.models import Architecture, Attention, FeedForward, Layer, Stack, decoder
+from posjax.runs import Experiment, Run
+from posjax.training import AdamW, Train
+
+LENGTH = 64
+LAYERS = 4
+TRAIN = Train(steps=200, length=LENGTH, batch=32, optimizer=AdamW(learning_rate=4e-3))
+
+# "R" looks at the last 16 bytes, rotated; "N" at all, and is told no positions.
+LAYER = {
+    "R": Layer((Attention(4, encoding=Rope(), mask=Causal() & Window(LENGTH // 4)), FeedForward(176))),
+    "N": Layer((Attention(4), FeedForward(176))),
+}
+
+EVALUATION = (
+    Extrapolation(multiples=(1, 2, 4, 8), windows=32, extensions=()),
+    # Four windowed layers reach 60 bytes back: what lies further counts for the others alone.
+    EffectiveContext(multiple=4, distances=(0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0), windows=32, control=False),
+)
+
+
+def run(name: str, label: str, model: Architecture) -> Run:
+    return Run(name, label, model, StandardLibrary(), TRAIN, EVALUATION)
+
+
+def experiment() -> Experiment:
+    layouts = ["".join(letters) for letters in product("RN", repeat=LAYERS)]
+    # Written from the first layer to the last, so that RRRN ends with the one that sees everything.
+    runs = [
+        run(layout.lower(), layout, Architecture(64, decoder=Stack(LAYERS, tuple(LAYER[each] for each in layout))))
+        for layout in layouts
+    ]
+    # What all of them are an answer to: every layer rotated, and none with a window.
+    full = run("rope", "RoPE", decoder(Rope(), layers=LAYERS, width=64, heads=4))
+    return Experiment(
+        title="Which layers should see everything",
+        question="Which layouts of windowed RoPE and full NoPE layers keep their loss past the trained length?",
+        paper="Yang et al. 2025, arXiv:2501.18795; Puvvada et al. 2025, arXiv:2504.08719",
+        runs=(full, *runs),
+    )
