@@ -35,7 +35,7 @@ PLAIN = Attention(1).scores
 class AttentionMaps(Evaluation):
     """Where each head of each layer looks, as means over a few windows of text.
 
-    At each of the `multiples` of the trained length L, by `layer` and `head`:
+    At each of the `multiples` of the trained length L, by `layer` and `head`, and their `mean_entropy` over all heads:
 
         attention_entropy   - sum p ln p in nats, over the last L/2 queries; of even attention to n keys it is ln n
         mass_beyond         the share on keys L tokens back or more, over the same queries
@@ -92,6 +92,8 @@ class AttentionMaps(Evaluation):
                 at = variant.at(multiple, trained_model.trained_length)
                 yield from _by_head("attention_entropy", looked.entropy, at, seed)
                 yield from _by_head("mass_beyond", looked.beyond, at, seed)
+                of_windows = looked.entropy.mean(axis=(1, 2))
+                yield Measurement("mean_entropy", *bootstrap_mean(of_windows, seed), len(of_windows), at)
                 # A map has hundreds of numbers a head, where the two others have one.
                 if variant == RAW:
                     yield from _map(looked.maps, length, at)

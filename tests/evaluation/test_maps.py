@@ -75,6 +75,9 @@ def test_measurements_stand_at_layers_heads_and_first_tokens_of_bins():
     for query in drawn.distinct("query"):
         assert sum(row.value for row in drawn.select(query=query)) == pytest.approx(1, abs=1e-5)
     row = found.one("attention_entropy", variant="linear", multiple=1, layer=0, head=1)
+    heads = found.select("attention_entropy", variant="linear", multiple=1)
+    mean = found.one("mean_entropy", variant="linear", multiple=1)
+    assert mean.value == pytest.approx(np.mean([each.value for each in heads])) and "layer" not in mean.coordinates
     assert row.low <= row.value <= row.high and row.count == 2 and row.at("length") == L
     assert evaluation.longest(L) == 3 * L
 
