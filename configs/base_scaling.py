@@ -13,8 +13,7 @@ Expect     EXPECT
 
 from posjax import Encoding, NoPE, Rope, Yarn
 from posjax.data import StandardLibrary
-from posjax.evaluation import Extrapolation, Rebased, Static
-from posjax.evaluation.base import Evaluation
+from posjax.evaluation import Evaluation, Extrapolation, Rebased, Static
 from posjax.models import decoder
 from posjax.runs import Experiment, Run
 from posjax.stages import Stage, Stages

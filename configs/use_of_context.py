@@ -12,8 +12,15 @@ Expect     EXPECT
 
 from posjax import Alibi, Encoding, NoPE, Rope
 from posjax.data import StandardLibrary
-from posjax.evaluation import AttentionMaps, EffectiveContext, Extrapolation, Reach, SlidingWindow
-from posjax.evaluation.base import Evaluation
+from posjax.evaluation import (
+    AttentionMaps,
+    EffectiveContext,
+    Evaluation,
+    ExtensionLike,
+    Extrapolation,
+    Reach,
+    SlidingWindow,
+)
 from posjax.models import decoder
 from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Train
@@ -23,7 +30,7 @@ SEEDS = (0, 1, 2)
 TRAIN = Train(steps=400, length=LENGTH, batch=32, optimizer=AdamW(learning_rate=4e-3))
 
 
-def evaluations(*extensions: str) -> tuple[Evaluation, ...]:
+def evaluations(*extensions: ExtensionLike) -> tuple[Evaluation, ...]:
     return (
         Extrapolation((1, 2, 4, 8), windows=32, extensions=extensions),
         EffectiveContext(multiple=4, windows=64, extensions=extensions),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.data import Documents, begun
+from posjax.data import Documents, begun, validation_windows
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
@@ -39,7 +39,7 @@ class EffectiveContext(Evaluation):
     Errors: `InputError` unless the distances rise and leave a token to swap, or for fewer than 2 windows.
     """
 
-    name = "context"
+    name: ClassVar[str] = "context"
 
     multiple: int = 4
     distances: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -70,8 +70,17 @@ class EffectiveContext(Evaluation):
     def longest(self, trained_length: int) -> int:
         return self.multiple * trained_length
 
+    def held(self, trained_length: int) -> int:
+        return self.windows * self.longest(trained_length)
+
+    def smaller(self) -> EffectiveContext:
+        return replace(self, windows=2, distances=self.distances[:1])
+
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         measure.rehearse(self, model, vocabulary, trained_length, answers=False)
+
+    def room(self, data: Documents, trained_length: int, seed: int) -> None:
+        validation_windows(data, self.longest(trained_length), 1, seed)
 
     def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
         # A table that ends before the windows do is refused: in a shorter window it would be another question.

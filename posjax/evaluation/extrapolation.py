@@ -107,7 +107,7 @@ class Extrapolation(Evaluation):
         sample = Sample.draw(data, self.longest(trained), self.windows, seed)
         trained_model.model.check_tokens(jnp.asarray(sample.windows))
         last = trained_model.last_multiple(self.multiples)
-        # Measured once: within the trained length all variants but fills are this one.
+        # Measured once: within the trained length all variants are this one but those that are always there.
         base = measure.losses_and_mass(trained_model, RAW, 1, sample.last(trained))
         for variant in chosen_variants(trained_model, self):
             yield last_measured(variant, last)
@@ -128,7 +128,7 @@ class Extrapolation(Evaluation):
         for multiple in self.multiples:
             if multiple > last:
                 break
-            if multiple == 1 and variant.kind != "fill":
+            if multiple == 1 and not variant.always:
                 # Within the trained length every variant is the raw model: factor 1, a window as long as the text.
                 losses, mass = base
             else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from flax import nnx
 from posjax.attention import Prepared, Window
 from posjax.attention.masks import indices_to
 from posjax.attention.reference import MASKED, logits as attention_logits
-from posjax.data import Documents, begun
+from posjax.data import Documents, begun, validation_windows
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation.base import Evaluation
@@ -50,7 +50,7 @@ class AttentionMaps(Evaluation):
     get wrong.
     """
 
-    name = "maps"
+    name: ClassVar[str] = "maps"
 
     multiples: tuple[int, ...] = (1, 4)
     windows: int = 8
@@ -73,9 +73,18 @@ class AttentionMaps(Evaluation):
     def longest(self, trained_length: int) -> int:
         return max(self.multiples) * trained_length
 
+    def held(self, trained_length: int) -> int:
+        return self.windows * self.longest(trained_length)
+
+    def smaller(self) -> AttentionMaps:
+        return replace(self, windows=1, multiples=self.multiples[:2])
+
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         _require_plain(model)
         abstract(model, vocabulary, trained_length).last_multiple(self.multiples)
+
+    def room(self, data: Documents, trained_length: int, seed: int) -> None:
+        validation_windows(data, self.longest(trained_length), 1, seed)
 
     def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
         _require_plain(trained_model.architecture)

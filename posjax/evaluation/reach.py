@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +36,7 @@ class Reach(Evaluation):
     `Extrapolation`; for shares that are not between 0 and 1.
     """
 
-    name = "reach"
+    name: ClassVar[str] = "reach"
 
     left: tuple[float, ...] = (0.5, 0.001)
     furthest: Annotated[int, AtLeast(1, "a distance in tokens")] = 2**16

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.data import Documents, begun
+from posjax.data import Documents, begun, validation_windows
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
@@ -44,7 +44,7 @@ class SlidingWindow(Evaluation):
 
     """
 
-    name = "sliding"
+    name: ClassVar[str] = "sliding"
 
     multiples: tuple[int, ...] = (1, 2, 4, 8)
     strides: tuple[Stride, ...] = ("window", 16)
@@ -72,6 +72,12 @@ class SlidingWindow(Evaluation):
     def longest(self, trained_length: int) -> int:
         return self.multiples[-1] * trained_length
 
+    def held(self, trained_length: int) -> int:
+        return self.stretches * 2 * self.longest(trained_length)
+
+    def smaller(self) -> SlidingWindow:
+        return replace(self, stretches=1, multiples=self.multiples[:2])
+
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         for stride in self.strides:
             if stride != "window" and trained_length % stride:
@@ -80,6 +86,9 @@ class SlidingWindow(Evaluation):
                     "needed is a stride that divides it"
                 )
         measure.rehearse(self, model, vocabulary, trained_length, answers=False)
+
+    def room(self, data: Documents, trained_length: int, seed: int) -> None:
+        validation_windows(data, 2 * self.longest(trained_length), 1, seed)
 
     def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
         last = trained_model.last_multiple(self.multiples)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-TITLES = {
-    "linear": "linear",
-    "ntk": "NTK",
-    "ntk-doubled": "NTK doubled",
-    "yarn": "YaRN",
-    "parts": "NTK by parts",
-    "llama3": "Llama 3",
-    "self-extend": "Self-Extend",
-    "rerope": "ReRoPE",
-    "windowed": "window",
-    "clamp": "clamp",
-    "wrap": "wrap",
-    "interpolate": "interpolate",
-}
+from posjax.errors import InputError
+from posjax.evaluation.extensions import given
 
 
 def title(variant: str) -> str:
     """A variant as people read it; its own name where it has no other.
 
-    >>> title("yarn"), title("raw")
-    ('YaRN', 'raw')
+    >>> title("yarn"), title("linear@8"), title("windowed"), title("raw")
+    ('YaRN', 'linear always 8', 'window', 'raw')
     """
-    return TITLES.get(variant, variant)
+    if variant == "windowed":
+        return "window"
+    try:
+        return given(variant).title  # type: ignore[arg-type]
+    except InputError:
+        # A way to fill a table, or an extension of a config's own, which tables call as it is.
+        return variant

@@ -32,8 +32,8 @@ Kind = Literal["raw", "windowed", "extension", "fill"]
 class Variant:
     """A name for a table, and what kind of change it is: of a `Fill` its name, of an extension its name or value.
 
-    >>> Variant("yarn", "extension").title
-    'YaRN'
+    >>> Variant("drop", "extension").always
+    True
     """
 
     name: str
@@ -46,18 +46,6 @@ class Variant:
         return given(self.value or self.name)  # type: ignore[arg-type]
 
     @property
-    def title(self) -> str:
-        """How people call it, behind the name of the model; nothing for a model as it was trained."""
-        if self.kind == "extension":
-            return self.extension.title
-        return {"raw": "", "windowed": "window"}.get(self.name, self.name)
-
-    def at(self, multiple: int, trained_length: int) -> dict[str, Coordinate]:
-        """Where a measurement of this variant stands: its name and kind, and the length of the context."""
-        length = multiple * trained_length
-        return {"variant": self.name, "kind": self.kind, "multiple": multiple, "length": length}
-
-    @property
     def always(self) -> bool:
         """Whether it changes the model within its trained length too."""
         if self.kind == "extension":
@@ -68,6 +56,10 @@ class Variant:
     def coordinates(self) -> dict[str, str]:
         """Where its measurements were taken."""
         return {"variant": self.name, "kind": self.kind}
+
+    def at(self, multiple: int, trained_length: int) -> dict[str, Coordinate]:
+        """The same, with the length of the context."""
+        return {**self.coordinates, "multiple": multiple, "length": multiple * trained_length}
 
 
 @dataclass(frozen=True)
