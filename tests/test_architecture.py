@@ -39,6 +39,7 @@ FLOORS = {
     "interop": 6,
     "report": 7,
     "workfolder": 6,
+    "search": 7,
     "stages": 7,
     "feasibility": 7,
     "runs": 8,

@@ -1,0 +1,129 @@
+"""The search itself: Adam on a divisor for each pair and a temperature, the weights of the model frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax.numpy as jnp
+import optax
+
+from posjax.data import Documents, Task
+from posjax.data.source import Row
+from posjax.encodings import Schedule
+from posjax.errors import InputError
+from posjax.evaluation import TrainedModel
+from posjax.evaluation.extensions import SCHEDULES
+from posjax.fields import Above, check_fields
+from posjax.search.aim import Aim
+from posjax.search.model import Point, answers, differentiable, loss_and_gradient, with_schedule
+from posjax.search.rows import rows, seed_for
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a search stood: how many steps it had done, the loss on the rows that it is checked on, and the schedule."""
+
+    number: int
+    loss: float
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best of what was checked, the start among it, which `start` names; and all that was checked, in order."""
+
+    start: str
+    checked: tuple[Step, ...]
+
+    @property
+    def best(self) -> Step:
+        # The first of equals: fewer steps are a smaller change.
+        return min(self.checked, key=lambda step: step.loss)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.best.schedule
+
+
+@dataclass(frozen=True)
+class GradientSearch:
+    """Finds a rotary schedule for k times the trained length: a divisor for each pair and a temperature, by gradient.
+
+        minimise over divisor_i, t:   the mean loss at length k L,   theta_i = base^(-2i/r) / divisor_i
+
+    The search begins at the best of `starts`, extensions by name, and does `steps` of Adam over batches of `batch` rows,
+    in logarithms, with a learning rate that falls to 0 along a cosine. Every `check_every` steps the schedule is held,
+    exactly as a config would hold it, to `checks` rows that no step reads, and the best one is kept: on these it is
+    never worse than any of the starts. Of a text both kinds of rows are from its training side.
+
+    Within the trained length what is found is the encoding as it was trained (`short_factor`).
+
+    Errors: `InputError` for numbers out of range.
+    Source: LongRoPE, Ding et al. 2024, arXiv:2402.13753, searches by evolution what is searched by gradient here;
+    LongRoPE2, Shang et al. 2025, arXiv:2502.20082, for a loss on needles alone.
+    """
+
+    steps: int = 60
+    learning_rate: Annotated[float, Above(0)] = 0.05
+    batch: int = 8
+    check_every: int = 10
+    checks: int = 32
+    starts: tuple[str, ...] = ("linear", "ntk", "yarn")
+
+    def __post_init__(self) -> None:
+        check_fields(self, positive=("batch", "check_every", "checks"))
+        if self.steps < 0:
+            raise InputError(f"GradientSearch got steps={self.steps}: needed is 0, for the best of the starts, or more")
+        unknown = [name for name in self.starts if name not in SCHEDULES]
+        if unknown or not self.starts:
+            raise InputError(f"GradientSearch got starts={self.starts}: needed are some of {', '.join(SCHEDULES)}")
+
+    def find(
+        self,
+        trained_model: TrainedModel,
+        data: Documents | Task,
+        multiple: int,
+        seed: int,
+        say: Callable[[Step], None] = lambda step: None,
+    ) -> Found:
+        """The schedule for `multiple` times the trained length; `say` is told of every one that is checked.
+
+        Errors: `InputError` for a model without exactly one rotary encoding, a multiple below 2, and data that have no
+        room for rows of that length.
+        """
+        trained = trained_model.trained_length
+        aim = Aim.of(trained_model.architecture, trained, multiple)
+        checked_on = rows(data, aim.length, trained, self.checks, seed_for(seed, "checks"))
+        read = rows(data, aim.length, trained, max(self.steps * self.batch, 1), seed_for(seed, "steps"))
+
+        def check(number: int, schedule: Schedule) -> Step:
+            losses, _ = answers(trained_model, with_schedule(schedule), checked_on)
+            step = Step(number, float(losses.mean()), schedule)
+            say(step)
+            return step
+
+        started = {name: check(0, SCHEDULES[name](float(multiple), trained)) for name in self.starts}
+        start = min(started, key=lambda name: started[name].loss)
+        checked = [started[start]]
+        for number, point in self._descend(trained_model, aim, started[start].schedule, read):
+            checked.append(check(number, aim.schedule(point)))
+        return Found(start, tuple(checked))
+
+    def _descend(
+        self, trained_model: TrainedModel, aim: Aim, start: Schedule, read: Row
+    ) -> Iterator[tuple[int, Point]]:
+        """Steps that are to be checked, and where each leads: (how many, the point)."""
+        graph, constants, state = differentiable(trained_model, start)
+        point = aim.point(start)
+        optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.steps, 1)))
+        moments = optimizer.init(point)
+        for number in range(1, self.steps + 1):
+            end = number * self.batch
+            batch = {name: jnp.asarray(array[end - self.batch : end]) for name, array in read.items()}
+            _, gradient = loss_and_gradient(graph, state, constants, point, batch)
+            updates, moments = optimizer.update(gradient, moments)
+            point = optax.apply_updates(point, updates)
+            if number % self.check_every == 0 or number == self.steps:
+                yield number, point
