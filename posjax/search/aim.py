@@ -29,7 +29,7 @@ class Aim:
 
     @classmethod
     def of(cls, architecture: Architecture, trained: int, multiple: int) -> Aim:
-        """Errors: `InputError` for a multiple below 2, a length too long, or an encoding that cannot be searched for."""
+        """Errors: `InputError` for a multiple below 2, a length too long, or an encoding that no search can change."""
         if multiple < 2:
             raise InputError(f"the search is to reach {multiple} times the trained length: needed is 2 or more")
         length = multiple * trained
@@ -58,13 +58,13 @@ class Aim:
 
     def point(self, schedule: Schedule) -> Point:
         """Where a schedule lies in the search."""
-        divisors, temperature = self._divisors(schedule)
+        divisors, temperature = self.divisors(schedule)
         log_divisors = jnp.asarray(np.log(divisors), jnp.float32)
         return {"log_divisors": log_divisors, "log_temperature": jnp.float32(np.log(temperature))}
 
     def schedule(self, point: Point) -> LongRope:
         """A point of the search as a schedule, rounded: within the trained length it is the one that was trained."""
-        short, short_temperature = self._divisors(self.rope.schedule)
+        short, short_temperature = self.divisors(self.rope.schedule)
         divisors = np.exp(np.asarray(point["log_divisors"], np.float64))
         temperature = np.exp(np.float64(point["log_temperature"]))
         return LongRope(
@@ -76,8 +76,8 @@ class Aim:
             long_attention_factor=_rounded(temperature),
         )
 
-    def _divisors(self, schedule: Schedule) -> tuple[np.ndarray, float]:
-        """What a schedule divides each pair's frequency by, and its attention factor."""
+    def divisors(self, schedule: Schedule) -> tuple[np.ndarray, float]:
+        """What a schedule, told a length or not, divides each pair's frequency by, and its attention factor."""
         published = inverse_frequencies(self.rotary_size, self.rope.base)
         frequencies, temperature = schedule.frequencies(self.rotary_size, self.rope.base)
         return published / frequencies, temperature

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from posjax.data import Documents, Task
@@ -16,14 +17,15 @@ from posjax.errors import InputError
 from posjax.evaluation import TrainedModel
 from posjax.evaluation.extensions import SCHEDULES
 from posjax.fields import Above, check_fields
+from posjax.models import Architecture
 from posjax.search.aim import Aim
 from posjax.search.model import Point, answers, differentiable, loss_and_gradient, with_schedule
-from posjax.search.rows import rows, seed_for
+from posjax.search.rows import On, rows, seed_for
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a search stood: how many steps it had done, the loss on the rows that it is checked on, and the schedule."""
+    """Where a search stood: the number of its steps, the loss on the rows that it is checked on, and the schedule."""
 
     number: int
     loss: float
@@ -53,10 +55,11 @@ class GradientSearch:
 
         minimise over divisor_i, t:   the mean loss at length k L,   theta_i = base^(-2i/r) / divisor_i
 
-    The search begins at the best of `starts`, extensions by name, and does `steps` of Adam over batches of `batch` rows,
-    in logarithms, with a learning rate that falls to 0 along a cosine. Every `check_every` steps the schedule is held,
-    exactly as a config would hold it, to `checks` rows that no step reads, and the best one is kept: on these it is
-    never worse than any of the starts. Of a text both kinds of rows are from its training side.
+    The search begins at the best of `starts`, extensions by name, and does `steps` of Adam over batches of `tokens`
+    tokens, in logarithms, with a learning rate that falls to 0 along a cosine. Every `check_every` steps the schedule is
+    held, exactly as a config would hold it, to `checks` rows that no step reads, and the best one is kept: on these it
+    is never worse than any of the starts. `on` says what the loss is of, see `rows`: "text" or "needles", by default
+    the answers of a task and the text of all else. Of a text all rows are from its training side.
 
     Within the trained length what is found is the encoding as it was trained (`short_factor`).
 
@@ -66,19 +69,24 @@ class GradientSearch:
     """
 
     steps: int = 60
-    learning_rate: Annotated[float, Above(0)] = 0.05
-    batch: int = 8
-    check_every: int = 10
-    checks: int = 32
+    learning_rate: Annotated[float, Above(0)] = 0.1
+    tokens: int = 8192
+    check_every: int = 15
+    checks: int = 64
     starts: tuple[str, ...] = ("linear", "ntk", "yarn")
+    on: On | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, positive=("batch", "check_every", "checks"))
+        check_fields(self, positive=("tokens", "check_every", "checks"))
         if self.steps < 0:
             raise InputError(f"GradientSearch got steps={self.steps}: needed is 0, for the best of the starts, or more")
         unknown = [name for name in self.starts if name not in SCHEDULES]
         if unknown or not self.starts:
             raise InputError(f"GradientSearch got starts={self.starts}: needed are some of {', '.join(SCHEDULES)}")
+
+    def check(self, architecture: Architecture, trained: int, multiple: int) -> None:
+        """Errors: `InputError` for a model that cannot be searched for at that multiple, before it is read."""
+        Aim.of(architecture, trained, multiple)
 
     def find(
         self,
@@ -95,20 +103,21 @@ class GradientSearch:
         """
         trained = trained_model.trained_length
         aim = Aim.of(trained_model.architecture, trained, multiple)
-        checked_on = rows(data, aim.length, trained, self.checks, seed_for(seed, "checks"))
-        read = rows(data, aim.length, trained, max(self.steps * self.batch, 1), seed_for(seed, "steps"))
+        checked_on = rows(data, aim.length, trained, self.checks, seed_for(seed, "checks"), self.on)
+        batch = max(self.tokens // aim.length, 1)
+        read = rows(data, aim.length, trained, max(self.steps, 1) * batch, seed_for(seed, "steps"), self.on)
 
-        def check(number: int, schedule: Schedule) -> Step:
+        def checked_at(number: int, schedule: Schedule) -> Step:
             losses, _ = answers(trained_model, with_schedule(schedule), checked_on)
             step = Step(number, float(losses.mean()), schedule)
             say(step)
             return step
 
-        started = {name: check(0, SCHEDULES[name](float(multiple), trained)) for name in self.starts}
+        started = {name: checked_at(0, SCHEDULES[name](float(multiple), trained)) for name in self.starts}
         start = min(started, key=lambda name: started[name].loss)
         checked = [started[start]]
         for number, point in self._descend(trained_model, aim, started[start].schedule, read):
-            checked.append(check(number, aim.schedule(point)))
+            checked.append(checked_at(number, aim.schedule(point)))
         return Found(start, tuple(checked))
 
     def _descend(
@@ -119,9 +128,9 @@ class GradientSearch:
         point = aim.point(start)
         optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.steps, 1)))
         moments = optimizer.init(point)
+        batches = {name: np.split(array, max(self.steps, 1)) for name, array in read.items()}
         for number in range(1, self.steps + 1):
-            end = number * self.batch
-            batch = {name: jnp.asarray(array[end - self.batch : end]) for name, array in read.items()}
+            batch = {name: jnp.asarray(parts[number - 1]) for name, parts in batches.items()}
             _, gradient = loss_and_gradient(graph, state, constants, point, batch)
             updates, moments = optimizer.update(gradient, moments)
             point = optax.apply_updates(point, updates)

@@ -9,40 +9,64 @@ import numpy as np
 from posjax.data import Documents, Task, training_windows
 from posjax.data.randomness import rng
 from posjax.data.source import Row, stacked
+from posjax.errors import InputError
 
 On = Literal["text", "needles"]
-"""What a loss is of: the last targets of windows of a text, or a task's answers."""
+"""What a loss is of: the text at the end of a window, or what stands far back and is asked for again."""
 
 
-def on(data: Documents | Task) -> On:
-    """What a loss on these data is of."""
-    if isinstance(data, Documents):
-        return "text"
-    return "needles"
+def kind(data: Documents | Task, on: On | None = None) -> On:
+    """What the loss on these data is of, where `on` was asked for. Errors: `InputError` for the text of a task."""
+    if isinstance(data, Task):
+        if on == "text":
+            raise InputError(
+                f"on='text' was asked for and {type(data).__name__} is a task: its answers are the needles"
+            )
+        return "needles"
+    return on or "text"
 
 
-def rows(data: Documents | Task, length: int, trained: int, count: int, seed: int) -> Row:
-    """`count` rows of `length` tokens, each array `[count, length]`: of the training text, or a task's questions.
+def rows(data: Documents | Task, length: int, trained: int, count: int, seed: int, on: On | None = None) -> Row:
+    """`count` rows of `length` tokens, each array `[count, length]`.
 
-    Of a text the last half of a trained length counts, where all but the first tokens before it are new to the model;
-    of a task its answers. Errors: `InputError` for a text or a length that has no room for them.
+    On "text": windows of the training text, of which the last `trained` targets count: those before them have a shorter
+    context than is aimed at, and a schedule that is best for all together is worse at the end. On "needles": a task's questions, of which the answers count; or windows of the
+    training text whose end repeats a piece from farther back than the trained length, of which the repetition counts.
+
+    Errors: `InputError` for a text or a length that has no room for them.
     """
     if isinstance(data, Task):
         return data.questions(length, count, seed)
     windows = training_windows(data, length, seed)
     found = stacked([windows[index] for index in range(count)])
-    return weighted(found, trained)
+    if kind(data, on) == "needles":
+        return _repeated(found, trained, seed)
+    return last(found, trained)
 
 
-def weighted(found: Row, trained: int) -> Row:
-    """Rows of a text of which the last half of a trained length counts alone."""
-    tail = max(trained // 2, 1)
+def _repeated(found: Row, trained: int, seed: int) -> Row:
+    """Windows whose last quarter of a trained length is a piece of the text out of the trained length's reach."""
+    count, length = found["inputs"].shape
+    piece = max(trained // 4, 2)
+    weights = np.zeros((count, length), np.float32)
+    # Of the piece's first half a model cannot know yet that it is one.
+    weights[:, length - piece + piece // 2 :] = 1.0
+    tokens = np.concatenate([found["inputs"], found["targets"][:, -1:]], axis=1)
+    for index, row in enumerate(tokens):
+        generator = rng(seed, "search-needle", index)
+        start = int(generator.integers(1, length - trained - piece + 1))
+        row[-piece:] = row[start : start + piece]
+    return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights}
+
+
+def last(found: Row, tail: int) -> Row:
+    """Rows of which the last `tail` targets count alone."""
     weights = np.zeros_like(found["weights"])
     weights[:, -tail:] = 1.0
     return {**found, "weights": weights}
 
 
 def seed_for(seed: int, purpose: str) -> int:
-    """A seed of its own for a part of a search, so that no row is read for two purposes."""
+    """A seed of its own for a part of a search, so that no row is drawn for two purposes."""
     generator = rng(seed, f"search-{purpose}")
     return int(generator.integers(2**31))

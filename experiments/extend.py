@@ -1,0 +1,141 @@
+"""Find a rotary schedule by which a trained run reads further than it was trained to, without training it.
+
+python -m experiments.extend runs/quickstart/rope --to 8x
+python -m experiments.extend runs/quickstart/needle-rope --to 4x --steps 100 --to-file extension.json
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli, trained
+from posjax import runs
+from posjax.data import Task
+from posjax.encodings.published_writing import to_rope_parameters
+from posjax.errors import InputError
+from posjax.evaluation.extensions import SCHEDULES
+from posjax.files import write_json
+from posjax.results import Measurement, Measurements
+from posjax.search import Comparison, Found, GradientSearch, Step
+from posjax.search.model import rope_of
+from posjax.search.rows import On, kind
+
+NAMES = {"raw": "as trained", "linear": "linear (PI)", "ntk": "NTK", "yarn": "YaRN", "found": "found"}
+
+
+@dataclass(frozen=True)
+class ExtendOptions:
+    """Find a schedule for a trained run at a multiple of its length, and compare it with those by formula."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The folder of a trained run, such as runs/quickstart/rope."""
+    to: str
+    """The multiple of the trained length to reach, such as 8x."""
+    steps: int = 60
+    """Steps of the search."""
+    on: On | None = None
+    """What the loss is of: text, or needles; that of a task's answers, or of the text, unless given."""
+    windows: int = 64
+    """How many windows or questions the comparison is on."""
+    to_file: Path | None = None
+    """Where the result is written; extension.json in the run's folder unless given."""
+
+
+def command(arguments: Sequence[str]) -> None:
+    remedy = "name the folder of one trained run"
+    options = cli.options(ExtendOptions, "experiments.extend", arguments, remedy)
+    multiple = _multiple(options.to)
+    if options.windows < 1:
+        raise InputError(f"--windows {options.windows}: needed is 1 or more")
+    search = GradientSearch(steps=options.steps, on=options.on)
+    run = trained.run_of(options.run)
+    # What costs nothing first: the text and the weights may take a while.
+    search.check(run.model, run.train.length, multiple)
+    data = run.data
+    if not isinstance(data, Task):
+        data = data.load()
+    on = kind(data, options.on)
+    console = cli.console(cli.Product)
+    model = runs.restore(run, options.run, cli.teller(console))
+    compared = Comparison.draw(model, data, multiple, options.windows, run.seed)
+    began = time.perf_counter()
+
+    def say(step: Step) -> None:
+        console.print(f"step {step.number}: {step.loss:.4f}  {type(step.schedule).__name__}", highlight=False)
+
+    found = search.find(model, data, multiple, run.seed, say)
+    seconds = time.perf_counter() - began
+    schedules = {name: SCHEDULES[name](float(multiple), model.trained_length) for name in ("linear", "ntk", "yarn")}
+    table = Measurements.of(compared.of(multiple, {**schedules, "found": found.schedule}))
+    extended = replace(rope_of(run.model), schedule=found.schedule)
+    _print(console, table, found, f"{run.name}, {multiple} times {model.trained_length} tokens, on {on}")
+    console.print(f"\n{extended!r}", markup=False, highlight=False, soft_wrap=True)
+    path = options.to_file or options.run / "extension.json"
+    write_json(path, {"run": run.name, "to": multiple, "on": on, "seconds": seconds, **_kept(extended, found, table)})
+    console.print(f"\n{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _multiple(text: str) -> int:
+    """The number of "8x" or "8". Errors: `InputError` for anything else, and what is not past the trained length."""
+    read = re.fullmatch(r"(\d{1,6})x?", text)
+    if not read or int(read[1]) < 2:
+        raise InputError(f"--to {text}: needed is a whole multiple of the trained length, 2x or more, such as 8x")
+    return int(read[1])
+
+
+def _print(console: Console, table: Measurements, found: Found, title: str) -> None:
+    metric, head = "loss_ratio", "by its loss at 1x"
+    if not table.select(metric):
+        metric, head = "accuracy", "right answers"
+    shown = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for column in ("schedule", "loss", head, "by YaRN's loss"):
+        shown.add_column(column, justify="left" if column == "schedule" else "right")
+    for variant in table.distinct("variant"):
+        loss = table.one("loss", variant=variant)
+        cells = [table.one(name, variant=variant) for name in (metric, "ratio_to_yarn")]
+        shown.add_row(NAMES[str(variant)], f"{loss.value:.3f}", *map(_with_interval, cells))
+    console.print()
+    console.print(shown)
+    console.print(_verdict(table.one("ratio_to_yarn", variant="found"), found), highlight=False)
+
+
+def _with_interval(row: Measurement) -> str:
+    if row.low != row.low:
+        return f"{row.value:.3f}"
+    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
+
+
+def _verdict(row: Measurement, found: Found) -> str:
+    """What the comparison says of what was found, on rows that the search did not read."""
+    if found.best.number == 0:
+        return f"No step was better than its start, {NAMES.get(found.start, found.start)}: that is what is found."
+    if row.high < 1:
+        return f"Found at step {found.best.number}: better than YaRN."
+    if row.low > 1:
+        return f"Found at step {found.best.number}: worse than YaRN here; take YaRN, or more --steps."
+    return f"Found at step {found.best.number}: these windows do not tell it from YaRN; give more --windows."
+
+
+def _kept(extended: Any, found: Found, table: Measurements) -> dict[str, Any]:
+    """What the file says of the result: the value, the same as published models spell it, and how it was come by."""
+    return {
+        "encoding": repr(extended),
+        "rope_parameters": to_rope_parameters(extended),
+        "start": found.start,
+        "checked": [{"step": step.number, "loss": step.loss} for step in found.checked],
+        "measurements": table.tree(),
+    }
+
+
+if __name__ == "__main__":
+    cli.program(command)
