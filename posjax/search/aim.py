@@ -76,6 +76,14 @@ class Aim:
             long_attention_factor=_rounded(temperature),
         )
 
+    def reach(self, schedule: Schedule) -> np.ndarray:
+        """By how much a pair's log divisor may change for its angle at the trained length to change by one radian.
+
+        At most 1: a slow pair's frequency changes by its own size.
+        """
+        frequencies, _ = schedule.frequencies(self.rotary_size, self.rope.base)
+        return np.minimum(1.0, 1.0 / (self.trained * frequencies))
+
     def divisors(self, schedule: Schedule) -> tuple[np.ndarray, float]:
         """What a schedule, told a length or not, divides each pair's frequency by, and its attention factor."""
         published = inverse_frequencies(self.rotary_size, self.rope.base)

@@ -15,11 +15,12 @@ from posjax.data.source import Row
 from posjax.encodings import Schedule
 from posjax.errors import InputError
 from posjax.evaluation import TrainedModel
+from posjax.evaluation.answers import answers
 from posjax.evaluation.extensions import SCHEDULES
 from posjax.fields import Above, check_fields
 from posjax.models import Architecture
 from posjax.search.aim import Aim
-from posjax.search.model import Point, answers, differentiable, loss_and_gradient, with_schedule
+from posjax.search.model import Point, differentiable, loss_and_gradient, with_schedule
 from posjax.search.rows import On, rows, seed_for
 
 
@@ -56,9 +57,10 @@ class GradientSearch:
         minimise over divisor_i, t:   the mean loss at length k L,   theta_i = base^(-2i/r) / divisor_i
 
     The search begins at the best of `starts`, extensions by name, and does `steps` of Adam over batches of `tokens`
-    tokens, in logarithms, with a learning rate that falls to 0 along a cosine. Every `check_every` steps the schedule is
-    held, exactly as a config would hold it, to `checks` rows that no step reads, and the best one is kept: on these it
-    is never worse than any of the starts. `on` says what the loss is of, see `rows`: "text" or "needles", by default
+    tokens, in logarithms, with a learning rate that falls to 0 along a cosine: the step of pair i is multiplied by
+    min(1, 1 / (L theta_i)), so that none turns a pair by more than the rate, in radians, at the trained length. Every `check_every` steps the schedule
+    is held, exactly as a config would hold it, to `checks` rows that no step reads, and the best one is kept: on these
+    it is never worse than any of the starts. `on` says what the loss is of, see `rows`: "text" or "needles", by default
     the answers of a task and the text of all else. Of a text all rows are from its training side.
 
     Within the trained length what is found is the encoding as it was trained (`short_factor`).
@@ -126,6 +128,7 @@ class GradientSearch:
         """Steps that are to be checked, and where each leads: (how many, the point)."""
         graph, constants, state = differentiable(trained_model, start)
         point = aim.point(start)
+        reach = jnp.asarray(aim.reach(start), jnp.float32)
         optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.steps, 1)))
         moments = optimizer.init(point)
         batches = {name: np.split(array, max(self.steps, 1)) for name, array in read.items()}
@@ -133,6 +136,8 @@ class GradientSearch:
             batch = {name: jnp.asarray(parts[number - 1]) for name, parts in batches.items()}
             _, gradient = loss_and_gradient(graph, state, constants, point, batch)
             updates, moments = optimizer.update(gradient, moments)
+            # Adam's steps are of one size, and a fast pair's would turn far tokens by many turns at once.
+            updates["log_divisors"] *= reach
             point = optax.apply_updates(point, updates)
             if number % self.check_every == 0 or number == self.steps:
                 yield number, point

@@ -1,8 +1,7 @@
-"""A trained model at another length: its loss on rows, as exact schedules have it, and differentiable in a point."""
+"""A trained model under other rotary schedules, and its loss as a function of their numbers that has a gradient."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
@@ -10,18 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from posjax.data.source import Row
 from posjax.encodings import Chain, Encoding, Rope, Schedule, chain
 from posjax.errors import InputError
 from posjax.evaluation import TrainedModel
 from posjax.models import Architecture, Transformer, build, constants_of, cross_entropy
 from posjax.search.float_rope import FloatRope
-
-TOKENS = 16_384
-"""Tokens of one call that is not differentiated."""
 
 Point = dict[str, jax.Array]
 """What is searched: `log_divisors [P]` and `log_temperature []`."""
@@ -84,50 +78,18 @@ def differentiable(trained_model: TrainedModel, start: Schedule) -> tuple[Any, d
     return graph, constants_of(architecture), nnx.state(model)
 
 
-def answers(trained_model: TrainedModel, change: Callable[[Encoding], Encoding], rows: Row) -> np.ndarray:
-    """What the model with changed encodings makes of rows: `[2, n]`, each row's loss in nats, and its share of right
-    answers, over the targets that count."""
-    graph, state = nnx.split(trained_model.model)
-    count, length = rows["inputs"].shape
-    # What depends on the length of the context is told it: LongRoPE has another list past the trained length.
-    constants = constants_of(trained_model.architecture, lambda encoding: change(encoding).at_length(length))
-    size = min(count, max(1, TOKENS // length))
-    whole = math.ceil(count / size) * size
-    found = []
-    for start in range(0, whole, size):
-        # Filled up with the first rows, so that one compilation serves all.
-        chosen = np.arange(start, start + size) % count
-        batch = {name: jnp.asarray(array[chosen]) for name, array in rows.items()}
-        found.append(np.asarray(_answers(graph, state, constants, batch)))
-    return np.concatenate(found, axis=1)[:, :count]
-
-
-@partial(jax.jit, static_argnums=(0,))
-def _answers(graph: Any, state: Any, constants: Any, rows: Any) -> jax.Array:
-    logits = _logits(graph, state, constants, rows["inputs"])
-    losses = cross_entropy(logits, rows["targets"])
-    right = jnp.argmax(logits, -1) == rows["targets"]
-    weights = rows["weights"]
-    both = jnp.stack([losses, right.astype(jnp.float32)])
-    return jnp.sum(both * weights[None], -1) / jnp.sum(weights, -1)[None]
-
-
 @partial(jax.jit, static_argnums=(0,))
 def loss_and_gradient(graph: Any, state: Any, constants: Any, point: Point, rows: Any) -> tuple[jax.Array, Point]:
     """The mean loss over the targets that count, and what it changes by at each number of the point."""
 
     def loss(at: Point) -> jax.Array:
-        logits = _logits(graph, state, _with_point(constants, at), rows["inputs"])
+        model: Transformer = nnx.merge(graph, state)
+        logits = model(rows["inputs"], constants=_with_point(constants, at))
         weights = rows["weights"]
         return jnp.sum(cross_entropy(logits, rows["targets"]) * weights) / jnp.sum(weights)
 
     value, gradient = jax.value_and_grad(loss)(point)
     return value, gradient
-
-
-def _logits(graph: Any, state: Any, constants: Any, inputs: jax.Array) -> jax.Array:
-    model: Transformer = nnx.merge(graph, state)
-    return model(inputs, constants=constants)
 
 
 def _with_point(constants: Any, point: Point) -> dict[str, Any]:

@@ -29,9 +29,10 @@ def kind(data: Documents | Task, on: On | None = None) -> On:
 def rows(data: Documents | Task, length: int, trained: int, count: int, seed: int, on: On | None = None) -> Row:
     """`count` rows of `length` tokens, each array `[count, length]`.
 
-    On "text": windows of the training text, of which the last `trained` targets count: those before them have a shorter
-    context than is aimed at, and a schedule that is best for all together is worse at the end. On "needles": a task's questions, of which the answers count; or windows of the
-    training text whose end repeats a piece from farther back than the trained length, of which the repetition counts.
+    On "text": windows of the training text, of which the last `trained` targets count. Those before them have a shorter
+    context than is aimed at, and a schedule that is best for all together is worse at the end. On "needles": a task's
+    questions, of which the answers count; or windows of the training text whose end repeats a piece from farther back
+    than the trained length, of which the repetition counts.
 
     Errors: `InputError` for a text or a length that has no room for them.
     """
@@ -41,7 +42,9 @@ def rows(data: Documents | Task, length: int, trained: int, count: int, seed: in
     found = stacked([windows[index] for index in range(count)])
     if kind(data, on) == "needles":
         return _repeated(found, trained, seed)
-    return last(found, trained)
+    weights = np.zeros((count, length), np.float32)
+    weights[:, -trained:] = 1.0
+    return {**found, "weights": weights}
 
 
 def _repeated(found: Row, trained: int, seed: int) -> Row:
@@ -57,13 +60,6 @@ def _repeated(found: Row, trained: int, seed: int) -> Row:
         start = int(generator.integers(1, length - trained - piece + 1))
         row[-piece:] = row[start : start + piece]
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights}
-
-
-def last(found: Row, tail: int) -> Row:
-    """Rows of which the last `tail` targets count alone."""
-    weights = np.zeros_like(found["weights"])
-    weights[:, -tail:] = 1.0
-    return {**found, "weights": weights}
 
 
 def seed_for(seed: int, purpose: str) -> int:

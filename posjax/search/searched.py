@@ -14,6 +14,7 @@ from posjax.data.source import Row
 from posjax.encodings import Encoding, Schedule
 from posjax.errors import InputError
 from posjax.evaluation import TrainedModel
+from posjax.evaluation.answers import answers, as_trained, cut
 from posjax.evaluation.base import Evaluation
 from posjax.evaluation.extensions import SCHEDULES
 from posjax.evaluation.statistics import bootstrap_ratio
@@ -22,8 +23,8 @@ from posjax.models import Architecture
 from posjax.results import Measurement
 from posjax.search.aim import Aim
 from posjax.search.gradient import Found, GradientSearch
-from posjax.search.model import answers, with_schedule
-from posjax.search.rows import kind, last, seed_for
+from posjax.search.model import with_schedule
+from posjax.search.rows import kind, seed_for
 
 SEARCH = GradientSearch()
 
@@ -113,17 +114,15 @@ class Comparison:
         if self.windows is None:
             assert isinstance(self.data, Task)
             return self.data.questions(length, self.count, seed_for(self.seed, "comparison"))
-        # Cut at their beginning, so that targets are the same bytes at every length.
-        cut = self.windows[:, -length - 1 :]
-        row = {"inputs": cut[:, :-1], "targets": cut[:, 1:], "weights": np.ones(cut[:, 1:].shape, np.float32)}
-        return last(row, max(trained // 2, 1))
+        # All end at the same bytes, whatever the length.
+        return cut(self.windows, length, max(trained // 2, 1))
 
     def of(self, multiple: int, schedules: dict[str, Schedule]) -> Iterator[Measurement]:
         """The measurements of a multiple: of the model as it was trained, and under each schedule."""
         trained_model = self.trained_model
         length = multiple * trained_model.trained_length
         rows = self.rows(multiple)
-        changes: dict[str, Callable[[Encoding], Encoding]] = {"raw": lambda encoding: encoding}
+        changes: dict[str, Callable[[Encoding], Encoding]] = {"raw": as_trained}
         changes |= {name: with_schedule(schedule) for name, schedule in schedules.items()}
         measured = {name: answers(trained_model, change, rows) for name, change in changes.items()}
         base = None

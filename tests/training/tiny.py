@@ -31,7 +31,13 @@ def optax_promotes(monkeypatch):
 
 def patch_optax(monkeypatch: pytest.MonkeyPatch) -> None:
     """optax mixes a float with an int32 count: let it; everything of ours stays under strict promotion."""
-    for place, name in ((optax, "adamw"), (optax, "adafactor"), (optax, "lion"), (optimizers_muon, "muon")):
+    for place, name in (
+        (optax, "adam"),
+        (optax, "adamw"),
+        (optax, "adafactor"),
+        (optax, "lion"),
+        (optimizers_muon, "muon"),
+    ):
         monkeypatch.setattr(place, name, _promoting(getattr(place, name)))
 
 

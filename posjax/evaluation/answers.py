@@ -1,0 +1,66 @@
+"""What a model with other encodings makes of rows that say which targets count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from posjax.data.source import Row
+from posjax.encodings import Encoding
+from posjax.evaluation.variants import TrainedModel
+from posjax.models import Transformer, constants_of, cross_entropy
+
+TOKENS = 16_384
+"""Tokens of one call."""
+
+
+def as_trained(encoding: Encoding) -> Encoding:
+    """The change of encodings that changes nothing."""
+    return encoding
+
+
+def answers(trained_model: TrainedModel, change: Callable[[Encoding], Encoding], rows: Row) -> np.ndarray:
+    """Each row's mean loss in nats, and its share of right answers, over the targets that count: `[2, n]`.
+
+    `rows` hold `inputs`, `targets` and `weights`, each `[n, length]`. `change` gives another encoding of the same
+    structure for each of the model's: it is data of one compiled function, so a further one costs no compilation.
+    """
+    graph, state = nnx.split(trained_model.model)
+    count, length = rows["inputs"].shape
+    # What depends on the length of the context is told it: LongRoPE has another list past the trained length.
+    constants = constants_of(trained_model.architecture, lambda encoding: change(encoding).at_length(length))
+    size = min(count, max(1, TOKENS // length))
+    whole = math.ceil(count / size) * size
+    found = []
+    for start in range(0, whole, size):
+        # Filled up with the first rows, so that one compilation serves all.
+        chosen = np.arange(start, start + size) % count
+        batch = {name: jnp.asarray(array[chosen]) for name, array in rows.items()}
+        found.append(np.asarray(_answers(graph, state, constants, batch)))
+    return np.concatenate(found, axis=1)[:, :count]
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _answers(graph: Any, state: Any, constants: Any, rows: Any) -> jax.Array:
+    model: Transformer = nnx.merge(graph, state)
+    logits = model(rows["inputs"], constants=constants)
+    losses = cross_entropy(logits, rows["targets"])
+    right = jnp.argmax(logits, -1) == rows["targets"]
+    weights = rows["weights"]
+    both = jnp.stack([losses, right.astype(jnp.float32)])
+    return jnp.sum(both * weights[None], -1) / jnp.sum(weights, -1)[None]
+
+
+def cut(windows: np.ndarray, length: int, targets: int) -> Row:
+    """Windows `[n, more than length]` as rows of their last `length` tokens, of which the last `targets` count."""
+    ended = windows[:, -length - 1 :]
+    weights = np.zeros((len(windows), length), np.float32)
+    weights[:, -targets:] = 1.0
+    return {"inputs": ended[:, :-1], "targets": ended[:, 1:], "weights": weights}
