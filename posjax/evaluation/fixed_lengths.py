@@ -20,7 +20,7 @@ from posjax.results import Measurement
 
 @dataclass(frozen=True)
 class FixedLengths(Evaluation):
-    """Loss over the last `targets` of `windows` of text, in contexts of each of `lengths`, all ending at the same bytes.
+    """Loss over the last `targets` tokens of `windows` of text, in contexts of `lengths` that end at the same bytes.
 
     Neither depends on the trained length, unlike the multiples of `Extrapolation`: a model that was fine-tuned at
     another length is compared with the one it came from on the same targets. `loss_ratio` is exp(loss - that of the

@@ -57,11 +57,12 @@ class GradientSearch:
         minimise over divisor_i, t:   the mean loss at length k L,   theta_i = base^(-2i/r) / divisor_i
 
     The search begins at the best of `starts`, extensions by name, and does `steps` of Adam over batches of `tokens`
-    tokens, in logarithms, with a learning rate that falls to 0 along a cosine: the step of pair i is multiplied by
-    min(1, 1 / (L theta_i)), so that none turns a pair by more than the rate, in radians, at the trained length. Every `check_every` steps the schedule
-    is held, exactly as a config would hold it, to `checks` rows that no step reads, and the best one is kept: on these
-    it is never worse than any of the starts. `on` says what the loss is of, see `rows`: "text" or "needles", by default
-    the answers of a task and the text of all else. Of a text all rows are from its training side.
+    tokens, in logarithms, with a learning rate that falls to 0 along a cosine. The step of pair i is multiplied by
+    min(1, 1 / (L theta_i)), so that none turns a pair by more than the rate, in radians, at the trained length. Every
+    `check_every` steps the schedule is held, exactly as a config would hold it, to `checks` rows that no step reads,
+    and the best one is kept: on these it is never worse than any of the starts. `on` says what the loss is of, see
+    `rows`: "text" or "needles", by default the answers of a task and the text of all else. Of a text all rows are from
+    its training side.
 
     Within the trained length what is found is the encoding as it was trained (`short_factor`).
 
