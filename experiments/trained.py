@@ -11,7 +11,7 @@ from flax import nnx
 
 import posjax
 from experiments.check import built
-from posjax import data, evaluation, interop, models, runs, stages, training
+from posjax import data, evaluation, interop, models, runs, search, stages, training
 from posjax.errors import InputError
 from posjax.files import read_json
 from posjax.interop import Pretrained, configuration, configured
@@ -19,7 +19,7 @@ from posjax.models import Transformer
 from posjax.runs import Run
 from posjax.stages import Stages
 
-ROOMS = (posjax, data, evaluation, interop, models, runs, stages, training)
+ROOMS = (posjax, data, evaluation, interop, models, runs, search, stages, training)
 NAMES = {name: made for room in ROOMS for name, made in vars(room).items() if isinstance(made, type)}
 """What a manifest's config may call: the values of posjax. Those of a config of one's own nobody can import by it."""
 

@@ -8,6 +8,7 @@ from posjax.evaluation.extensions import ExtensionLike, Static, extended
 from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.maps import AttentionMaps
 from posjax.evaluation.reach import Reach
+from posjax.evaluation.fixed_lengths import FixedLengths
 from posjax.evaluation.retrieval import Retrieval
 from posjax.evaluation.sliding import SlidingWindow
 from posjax.evaluation.titles import title
@@ -27,6 +28,7 @@ __all__ = [
     "Fixed",
     "Reach",
     "Rebased",
+    "FixedLengths",
     "Retrieval",
     "SlidingWindow",
     "Static",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from posjax.data import Documents, begun
 from posjax.data.source import Row
 from posjax.encodings import Encoding
 from posjax.evaluation.variants import TrainedModel
@@ -58,9 +59,9 @@ def _answers(graph: Any, state: Any, constants: Any, rows: Any) -> jax.Array:
     return jnp.sum(both * weights[None], -1) / jnp.sum(weights, -1)[None]
 
 
-def cut(windows: np.ndarray, length: int, targets: int) -> Row:
+def cut(documents: Documents, windows: np.ndarray, length: int, targets: int) -> Row:
     """Windows `[n, more than length]` as rows of their last `length` tokens, of which the last `targets` count."""
-    ended = windows[:, -length - 1 :]
+    ended = begun(documents, windows[:, -length - 1 :])
     weights = np.zeros((len(windows), length), np.float32)
     weights[:, -targets:] = 1.0
     return {"inputs": ended[:, :-1], "targets": ended[:, 1:], "weights": weights}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from posjax.data import Documents, validation_windows
+from posjax.data import Documents, Task, validation_windows
 from posjax.errors import InputError
 from posjax.evaluation.answers import answers, as_trained, cut
 from posjax.evaluation.base import Evaluation
@@ -47,12 +47,25 @@ class FixedLengths(Evaluation):
     def longest(self, trained_length: int) -> int:
         return self.lengths[-1]
 
+    def held(self, trained_length: int) -> int:
+        return self.windows * self.lengths[-1]
+
+    def smaller(self) -> FixedLengths:
+        return replace(self, windows=2, lengths=self.lengths[:2])
+
+    def require(self, data: Any) -> None:
+        if isinstance(data, Task):
+            raise InputError(f"{type(data).__name__} is a task, and FixedLengths reads text: give it a text")
+
+    def room(self, data: Any, trained_length: int, seed: int) -> None:
+        validation_windows(data, self.lengths[-1], 1, seed)
+
     def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
         windows = validation_windows(data, self.lengths[-1], self.windows, seed)
         trained_model.model.check_tokens(jnp.asarray(windows))
         base = None
         for length in self.lengths:
-            losses, _ = answers(trained_model, as_trained, cut(windows, length, self.targets))
+            losses, _ = answers(trained_model, as_trained, cut(data, windows, length, self.targets))
             if base is None:
                 base = losses
             at: dict[str, Any] = {"variant": "raw", "kind": "raw", "length": length}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from posjax.results import Measurement
 from posjax.search.aim import Aim
 from posjax.search.gradient import Found, GradientSearch
 from posjax.search.model import with_schedule
-from posjax.search.rows import kind, seed_for
+from posjax.search.rows import kind, rows, seed_for
 
 SEARCH = GradientSearch()
 
@@ -64,10 +64,24 @@ class Searched(Evaluation):
     def longest(self, trained_length: int) -> int:
         return self.multiples[-1] * trained_length
 
+    def held(self, trained_length: int) -> int:
+        compared = self.windows + self.search.checks
+        return compared * self.longest(trained_length) + self.search.steps * self.search.tokens
+
+    def smaller(self) -> Searched:
+        search = replace(self.search, steps=2, tokens=1, checks=2)
+        return replace(self, multiples=self.multiples[:2], windows=2, search=search)
+
     def require(self, data: Any) -> None:
-        # A text's side is not told here, since nothing is read yet.
+        # A text that is not read yet is none of a task.
         if isinstance(data, Task):
             kind(data, self.search.on)
+
+    def room(self, data: Any, trained_length: int, seed: int) -> None:
+        longest = self.longest(trained_length)
+        rows(data, longest, trained_length, 1, seed, self.search.on)
+        if isinstance(data, Documents):
+            validation_windows(data, longest, 1, seed)
 
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         for multiple in self.multiples:
@@ -114,17 +128,18 @@ class Comparison:
         if self.windows is None:
             assert isinstance(self.data, Task)
             return self.data.questions(length, self.count, seed_for(self.seed, "comparison"))
+        assert isinstance(self.data, Documents)
         # All end at the same bytes, whatever the length.
-        return cut(self.windows, length, max(trained // 2, 1))
+        return cut(self.data, self.windows, length, max(trained // 2, 1))
 
     def of(self, multiple: int, schedules: dict[str, Schedule]) -> Iterator[Measurement]:
         """The measurements of a multiple: of the model as it was trained, and under each schedule."""
         trained_model = self.trained_model
         length = multiple * trained_model.trained_length
-        rows = self.rows(multiple)
+        asked = self.rows(multiple)
         changes: dict[str, Callable[[Encoding], Encoding]] = {"raw": as_trained}
         changes |= {name: with_schedule(schedule) for name, schedule in schedules.items()}
-        measured = {name: answers(trained_model, change, rows) for name, change in changes.items()}
+        measured = {name: answers(trained_model, change, asked) for name, change in changes.items()}
         base = None
         if self.windows is not None:
             base, _ = answers(trained_model, changes["raw"], self.rows(1))
