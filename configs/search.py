@@ -1,6 +1,6 @@
 """Does a schedule that is found by gradient, with frozen weights, read further than one given by a formula?
 
-Question   The divisor of each pair and the temperature of a trained RoPE, searched by Adam on the training text at 2, 4,
+Question   The divisor of each pair and the temperature of a trained RoPE, searched by Adam on training text at 2, 4,
            8 and 16 times the trained length: is the loss on validation text lower than YaRN's, in every seed?
 Papers     Ding et al. 2024, arXiv:2402.13753 (LongRoPE, which searches by evolution); Peng et al. 2023,
            arXiv:2309.00071 (YaRN).
@@ -20,7 +20,9 @@ from posjax.training import AdamW, Train
 
 SEEDS = (0, 1, 2)
 TRAIN = Train(steps=400, length=64, batch=32, optimizer=AdamW(learning_rate=4e-3))
+# As in the quickstart.
 MODEL = replace(decoder(Rope(), layers=2, width=64, heads=4), embedding=Embedding(0.02))
+# The search reads training text alone, and the comparison validation text.
 FOUND = Searched(multiples=(2, 4, 8, 16), windows=64, search=GradientSearch(steps=60))
 
 

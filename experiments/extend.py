@@ -26,7 +26,7 @@ from posjax.errors import InputError
 from posjax.evaluation.extensions import SCHEDULES
 from posjax.files import write_json
 from posjax.results import Measurement, Measurements
-from posjax.search import Comparison, Found, GradientSearch, Step
+from posjax.search import CheckedSchedule, Comparison, Found, GradientSearch
 from posjax.search.model import rope_of
 from posjax.search.rows import On, kind
 
@@ -57,6 +57,7 @@ def command(arguments: Sequence[str]) -> None:
     multiple = _multiple(options.to)
     if options.windows < 1:
         raise InputError(f"--windows {options.windows}: needed is 1 or more")
+    # Both sides of a typing error in one line, before a file is read.
     search = GradientSearch(steps=options.steps, on=options.on)
     run = trained.run_of(options.run)
     # What costs nothing first: the text and the weights may take a while.
@@ -67,19 +68,22 @@ def command(arguments: Sequence[str]) -> None:
     on = kind(data, options.on)
     console = cli.console(cli.Product)
     model = runs.restore(run, options.run, cli.teller(console))
+    # Drawn before the search, which may take minutes: a text too short is told at once.
     compared = Comparison.draw(model, data, multiple, options.windows, run.seed)
     began = time.perf_counter()
 
-    def say(step: Step) -> None:
+    def say(step: CheckedSchedule) -> None:
         console.print(f"step {step.number}: {step.loss:.4f}  {type(step.schedule).__name__}", highlight=False)
 
     found = search.find(model, data, multiple, run.seed, say)
     seconds = time.perf_counter() - began
     schedules = {name: SCHEDULES[name](float(multiple), model.trained_length) for name in ("linear", "ntk", "yarn")}
     table = Measurements.of(compared.of(multiple, {**schedules, "found": found.schedule}))
+    # The rotation alone: what it is chained with stays as it is in the config.
     extended = replace(rope_of(run.model), schedule=found.schedule)
     _print(console, table, found, f"{run.name}, {multiple} times {model.trained_length} tokens, on {on}")
     console.print(f"\n{extended!r}", markup=False, highlight=False, soft_wrap=True)
+    # Last, so that a file which is there is of a search that ended.
     path = options.to_file or options.run / "extension.json"
     write_json(path, {"run": run.name, "to": multiple, "on": on, "seconds": seconds, **_kept(extended, found, table)})
     console.print(f"\n{path}", markup=False, highlight=False, soft_wrap=True)
@@ -95,6 +99,7 @@ def _multiple(text: str) -> int:
 
 def _print(console: Console, table: Measurements, found: Found, title: str) -> None:
     metric, head = "loss_ratio", "by its loss at 1x"
+    # A task has no target that stays the same at another length, and right answers instead.
     if not table.select(metric):
         metric, head = "accuracy", "right answers"
     shown = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
@@ -110,6 +115,7 @@ def _print(console: Console, table: Measurements, found: Found, title: str) -> N
 
 
 def _with_interval(row: Measurement) -> str:
+    # NaN, which is not equal to itself: no interval was taken.
     if row.low != row.low:
         return f"{row.value:.3f}"
     return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
@@ -117,6 +123,7 @@ def _with_interval(row: Measurement) -> str:
 
 def _verdict(row: Measurement, found: Found) -> str:
     """What the comparison says of what was found, on rows that the search did not read."""
+    # The start is a formula, about which the table says all there is.
     if found.best.number == 0:
         return f"No step was better than its start, {NAMES.get(found.start, found.start)}: that is what is found."
     if row.high < 1:

@@ -37,6 +37,7 @@ def answers(trained_model: TrainedModel, change: Callable[[Encoding], Encoding],
     count, length = rows["inputs"].shape
     # What depends on the length of the context is told it: LongRoPE has another list past the trained length.
     constants = constants_of(trained_model.architecture, lambda encoding: change(encoding).at_length(length))
+    # One row at the least, however long it is.
     size = min(count, max(1, TOKENS // length))
     whole = math.ceil(count / size) * size
     found = []
@@ -55,6 +56,7 @@ def _answers(graph: Any, state: Any, constants: Any, rows: Any) -> jax.Array:
     losses = cross_entropy(logits, rows["targets"])
     right = jnp.argmax(logits, -1) == rows["targets"]
     weights = rows["weights"]
+    # Together, so that the model runs once for both.
     both = jnp.stack([losses, right.astype(jnp.float32)])
     return jnp.sum(both * weights[None], -1) / jnp.sum(weights, -1)[None]
 

@@ -38,6 +38,7 @@ class FixedLengths(Evaluation):
     def __post_init__(self) -> None:
         check_fields(self, positive=("targets", "windows"))
         rising = sorted(set(self.lengths)) == list(self.lengths)
+        # A context shorter than its targets would begin within them.
         if not rising or min(self.lengths, default=0) < self.targets:
             raise InputError(
                 f"FixedLengths got lengths={self.lengths} and targets={self.targets}: needed are rising lengths that "
@@ -61,12 +62,14 @@ class FixedLengths(Evaluation):
         validation_windows(data, self.lengths[-1], 1, seed)
 
     def run(self, trained_model: TrainedModel, data: Documents, seed: int) -> Iterator[Measurement]:
+        # As long as the longest: the same windows for every model, whatever length it was trained at.
         windows = validation_windows(data, self.lengths[-1], self.windows, seed)
         trained_model.model.check_tokens(jnp.asarray(windows))
         base = None
         for length in self.lengths:
             losses, _ = answers(trained_model, as_trained, cut(data, windows, length, self.targets))
             if base is None:
+                # The shortest context, beside which the others are told.
                 base = losses
             at: dict[str, Any] = {"variant": "raw", "kind": "raw", "length": length}
             yield Measurement("loss", float(losses.mean()), count=self.windows, coordinates=at)

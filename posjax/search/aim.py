@@ -32,6 +32,7 @@ class Aim:
         """Errors: `InputError` for a multiple below 2, a length too long, or an encoding that no search can change."""
         if multiple < 2:
             raise InputError(f"the search is to reach {multiple} times the trained length: needed is 2 or more")
+        # Before anything is built: a search at such a length would take hours, and be led by rounding.
         length = multiple * trained
         if length > LONGEST:
             raise InputError(
@@ -44,6 +45,7 @@ class Aim:
         assert isinstance(own, Rope)
         size = own.rotary_size(architecture.dims.head_size)
         frequencies, _ = own.schedule.frequencies(size, own.base)
+        # A logarithm of its divisor would be infinite.
         if not np.all(frequencies > 0):
             raise InputError(
                 f"{rope!r} has pairs that never turn, which no divisor can change: a search is for a Rope whose pairs "
@@ -54,16 +56,19 @@ class Aim:
     @property
     def length(self) -> int:
         """The tokens that are aimed at."""
+        # The whole context, not what is added to it.
         return self.multiple * self.trained
 
     def point(self, schedule: Schedule) -> Point:
         """Where a schedule lies in the search."""
         divisors, temperature = self.divisors(schedule)
+        # Logarithms keep divisors positive, and make one step the same share of a small and a large one.
         log_divisors = jnp.asarray(np.log(divisors), jnp.float32)
         return {"log_divisors": log_divisors, "log_temperature": jnp.float32(np.log(temperature))}
 
     def schedule(self, point: Point) -> LongRope:
         """A point of the search as a schedule, rounded: within the trained length it is the one that was trained."""
+        # Not rounded: within the trained length the model has to be what it was, to the bit.
         short, short_temperature = self.divisors(self.rope.schedule)
         divisors = np.exp(np.asarray(point["log_divisors"], np.float64))
         temperature = np.exp(np.float64(point["log_temperature"]))
@@ -86,6 +91,7 @@ class Aim:
 
     def divisors(self, schedule: Schedule) -> tuple[np.ndarray, float]:
         """What a schedule, told a length or not, divides each pair's frequency by, and its attention factor."""
+        # Beside the plain ones, since LongRoPE's lists divide these, whatever schedule the model has.
         published = inverse_frequencies(self.rotary_size, self.rope.base)
         frequencies, temperature = schedule.frequencies(self.rotary_size, self.rope.base)
         return published / frequencies, temperature

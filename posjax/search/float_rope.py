@@ -32,6 +32,7 @@ class FloatRope(Rope):
     def constants(self, dims: Dims) -> Params:
         size = self.rotary_size(dims.head_size)
         frequencies, factor = self.schedule.frequencies(size, self.base)
+        # In float64 up to the logarithm: of two close numbers float32 would lose the difference.
         divisors = inverse_frequencies(size, self.base) / frequencies
         log_divisors = np.log(divisors)
         return {"log_divisors": np.float32(log_divisors), "log_temperature": np.float32(np.log(factor))}
@@ -39,9 +40,11 @@ class FloatRope(Rope):
     def prepare(self, params: Params, positions: jax.Array, dims: Dims) -> Params:
         held = complete(self, params, dims)
         size = self.rotary_size(dims.head_size)
+        # The fields are no data of a compiled function, and the numbers that vary all stand in the constants.
         published = jnp.asarray(inverse_frequencies(size, self.base), jnp.float32)
         frequencies = published * jnp.exp(-jnp.asarray(held["log_divisors"]))
         at = positions.astype(jnp.float32)[..., None]
+        # Here a loss has its gradient: an integer count of turns would have none.
         angles = at * expand_rank(frequencies, at.ndim)
         # Queries and keys are both scaled, so the logits are by the square.
         factor = jnp.exp(jnp.asarray(held["log_temperature"]))

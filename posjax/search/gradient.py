@@ -25,7 +25,7 @@ from posjax.search.rows import On, rows, seed_for
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckedSchedule:
     """Where a search stood: the number of its steps, the loss on the rows that it is checked on, and the schedule."""
 
     number: int
@@ -38,15 +38,16 @@ class Found:
     """The best of what was checked, the start among it, which `start` names; and all that was checked, in order."""
 
     start: str
-    checked: tuple[Step, ...]
+    checked: tuple[CheckedSchedule, ...]
 
     @property
-    def best(self) -> Step:
+    def best(self) -> CheckedSchedule:
         # The first of equals: fewer steps are a smaller change.
         return min(self.checked, key=lambda step: step.loss)
 
     @property
     def schedule(self) -> Schedule:
+        # What a config holds: how it was come by stays in `checked`.
         return self.best.schedule
 
 
@@ -83,6 +84,7 @@ class GradientSearch:
         check_fields(self, positive=("tokens", "check_every", "checks"))
         if self.steps < 0:
             raise InputError(f"GradientSearch got steps={self.steps}: needed is 0, for the best of the starts, or more")
+        # By formula alone: near and far forms have no frequencies that could be moved.
         unknown = [name for name in self.starts if name not in SCHEDULES]
         if unknown or not self.starts:
             raise InputError(f"GradientSearch got starts={self.starts}: needed are some of {', '.join(SCHEDULES)}")
@@ -97,7 +99,7 @@ class GradientSearch:
         data: Documents | Task,
         multiple: int,
         seed: int,
-        say: Callable[[Step], None] = lambda step: None,
+        say: Callable[[CheckedSchedule], None] = lambda step: None,
     ) -> Found:
         """The schedule for `multiple` times the trained length; `say` is told of every one that is checked.
 
@@ -105,18 +107,23 @@ class GradientSearch:
         room for rows of that length.
         """
         trained = trained_model.trained_length
+        # First, since it costs nothing, and what follows draws rows and compiles.
         aim = Aim.of(trained_model.architecture, trained, multiple)
+        # Seeds of their own: a schedule that was fitted to a row would look better on it than it is.
         checked_on = rows(data, aim.length, trained, self.checks, seed_for(seed, "checks"), self.on)
+        # As many tokens whatever the length, so that a step costs about the same at each multiple.
         batch = max(self.tokens // aim.length, 1)
         read = rows(data, aim.length, trained, max(self.steps, 1) * batch, seed_for(seed, "steps"), self.on)
 
-        def checked_at(number: int, schedule: Schedule) -> Step:
+        def checked_at(number: int, schedule: Schedule) -> CheckedSchedule:
+            # By the exact rotation of the model itself, not by the one that has a gradient.
             losses, _ = answers(trained_model, with_schedule(schedule), checked_on)
-            step = Step(number, float(losses.mean()), schedule)
+            step = CheckedSchedule(number, float(losses.mean()), schedule)
             say(step)
             return step
 
         started = {name: checked_at(0, SCHEDULES[name](float(multiple), trained)) for name in self.starts}
+        # At 2 times NTK is often the best of them, further out YaRN: the rows tell which it is here.
         start = min(started, key=lambda name: started[name].loss)
         checked = [started[start]]
         for number, point in self._descend(trained_model, aim, started[start].schedule, read):
@@ -130,6 +137,7 @@ class GradientSearch:
         graph, constants, state = differentiable(trained_model, start)
         point = aim.point(start)
         reach = jnp.asarray(aim.reach(start), jnp.float32)
+        # Small steps at the end, or the last schedule would be a random one around the best.
         optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.steps, 1)))
         moments = optimizer.init(point)
         batches = {name: np.split(array, max(self.steps, 1)) for name, array in read.items()}
@@ -140,5 +148,6 @@ class GradientSearch:
             # Adam's steps are of one size, and a fast pair's would turn far tokens by many turns at once.
             updates["log_divisors"] *= reach
             point = optax.apply_updates(point, updates)
+            # The last one is checked however the steps divide: the rate has fallen to almost nothing there.
             if number % self.check_every == 0 or number == self.steps:
                 yield number, point

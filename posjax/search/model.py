@@ -25,9 +25,11 @@ def rope_of(architecture: Architecture) -> Rope:
     """The rotary encoding that a search is for. Errors: `InputError` for none, or several."""
     stack = architecture.main_stack
     parts = [part for encoding, _ in stack.encodings(architecture.width) for part in _parts(encoding)]
+    # Equal encodings of several layers are one, as they share what is prepared.
     found = list(dict.fromkeys(part for part in parts if isinstance(part, Rope)))
     if len(found) != 1:
         told = ", ".join(map(repr, found)) or repr(architecture.encoding)
+        # Several would each need a divisor of their own for each pair, and rows for all of them.
         raise InputError(f"the model has {len(found)} rotary encodings, {told}: a search is for one, such as Rope()")
     return found[0]
 
@@ -61,6 +63,7 @@ def floating(schedule: Schedule) -> Callable[[Encoding], Encoding]:
         for part in _parts(change(encoding)):
             if isinstance(part, Rope):
                 held = {field.name: getattr(part, field.name) for field in fields(Rope)}
+                # Field by field, so that layout and share of the head stay what they are.
                 part = FloatRope(**held)
             parts.append(part)
         return chain(*parts)
@@ -70,6 +73,7 @@ def floating(schedule: Schedule) -> Callable[[Encoding], Encoding]:
 
 def differentiable(trained_model: TrainedModel, start: Schedule) -> tuple[Any, dict[str, Any], Any]:
     """The model with a differentiable rotation: its graph, its constants at the start, and its state."""
+    # Of the same compute: a backend that the model was trained with has a gradient.
     model = trained_model.model
     architecture = model.architecture.with_encodings(floating(start))
     # Shapes alone: the weights are the trained ones, and a rotation learns nothing that would have to change place.
@@ -82,6 +86,7 @@ def differentiable(trained_model: TrainedModel, start: Schedule) -> tuple[Any, d
 def loss_and_gradient(graph: Any, state: Any, constants: Any, point: Point, rows: Any) -> tuple[jax.Array, Point]:
     """The mean loss over the targets that count, and what it changes by at each number of the point."""
 
+    # Of the point alone: the weights are data that nothing is differentiated in.
     def loss(at: Point) -> jax.Array:
         model: Transformer = nnx.merge(graph, state)
         logits = model(rows["inputs"], constants=_with_point(constants, at))
@@ -94,6 +99,7 @@ def loss_and_gradient(graph: Any, state: Any, constants: Any, point: Point, rows
 
 def _with_point(constants: Any, point: Point) -> dict[str, Any]:
     """A model's constants, those of every `FloatRope` among them replaced by a point of the search."""
+    # By its names, wherever a chain or a stack keeps it.
     if "log_divisors" in constants:
         return {**constants, **point}
     found = {}

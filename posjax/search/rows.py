@@ -19,6 +19,7 @@ def kind(data: Documents | Task, on: On | None = None) -> On:
     """What the loss on these data is of, where `on` was asked for. Errors: `InputError` for the text of a task."""
     if isinstance(data, Task):
         if on == "text":
+            # A task's filler has no next token that could be foretold.
             raise InputError(
                 f"on='text' was asked for and {type(data).__name__} is a task: its answers are the needles"
             )
@@ -38,6 +39,7 @@ def rows(data: Documents | Task, length: int, trained: int, count: int, seed: in
     """
     if isinstance(data, Task):
         return data.questions(length, count, seed)
+    # Never of the validation side, on which whatever is found will be compared.
     windows = training_windows(data, length, seed)
     found = stacked([windows[index] for index in range(count)])
     if kind(data, on) == "needles":
@@ -54,9 +56,11 @@ def _repeated(found: Row, trained: int, seed: int) -> Row:
     weights = np.zeros((count, length), np.float32)
     # Of the piece's first half a model cannot know yet that it is one.
     weights[:, length - piece + piece // 2 :] = 1.0
+    # With the last target, which is a token of the piece too.
     tokens = np.concatenate([found["inputs"], found["targets"][:, -1:]], axis=1)
     for index, row in enumerate(tokens):
         generator = rng(seed, "search-needle", index)
+        # From 1 on, since a window may begin with a token that no text holds.
         start = int(generator.integers(1, length - trained - piece + 1))
         row[-piece:] = row[start : start + piece]
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights}

@@ -54,6 +54,7 @@ class Searched(Evaluation):
             raise InputError(
                 f"Searched got multiples={self.multiples}: needed are rising multiples of the trained length, 2 or more"
             )
+        # Without YaRN there would be nothing that every row is paired with.
         unknown = [name for name in self.schedules if name not in SCHEDULES]
         if unknown or "yarn" not in self.schedules:
             raise InputError(
@@ -65,10 +66,12 @@ class Searched(Evaluation):
         return self.multiples[-1] * trained_length
 
     def held(self, trained_length: int) -> int:
+        # Rows of a search are drawn at once, and lie beside the windows of the comparison.
         compared = self.windows + self.search.checks
         return compared * self.longest(trained_length) + self.search.steps * self.search.tokens
 
     def smaller(self) -> Searched:
+        # Two steps of one row: whether it works at all, not what it finds.
         search = replace(self.search, steps=2, tokens=1, checks=2)
         return replace(self, multiples=self.multiples[:2], windows=2, search=search)
 
@@ -127,6 +130,7 @@ class Comparison:
         length = multiple * trained
         if self.windows is None:
             assert isinstance(self.data, Task)
+            # Others than the search has read, at each length: a needle is as hard as its text is long.
             return self.data.questions(length, self.count, seed_for(self.seed, "comparison"))
         assert isinstance(self.data, Documents)
         # All end at the same bytes, whatever the length.
@@ -140,6 +144,7 @@ class Comparison:
         changes: dict[str, Callable[[Encoding], Encoding]] = {"raw": as_trained}
         changes |= {name: with_schedule(schedule) for name, schedule in schedules.items()}
         measured = {name: answers(trained_model, change, asked) for name, change in changes.items()}
+        # Only windows have the same targets at the trained length.
         base = None
         if self.windows is not None:
             base, _ = answers(trained_model, changes["raw"], self.rows(1))
@@ -162,6 +167,7 @@ class Comparison:
 
 def _told(trained_model: TrainedModel, found: Found, multiple: int, on: str) -> Iterator[Measurement]:
     """The schedule that was found, as numbers of a table."""
+    # So that a table of many runs shows whether they agree on what a pair needs.
     aim = Aim.of(trained_model.architecture, trained_model.trained_length, multiple)
     at = {"variant": "found", "kind": "extension", "multiple": multiple, "length": aim.length, "on": on}
     divisors, temperature = aim.divisors(found.schedule.at_length(aim.length))
