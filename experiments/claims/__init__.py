@@ -1,6 +1,16 @@
 """Claims of the field, each with the test that decides it: a file of them is a theme, and one line here adds it."""
 
-from experiments.claims import algorithmic, biases, context, extrapolation, others, retrieval, rotary, schedules
+from experiments.claims import (
+    algorithmic,
+    biases,
+    context,
+    extension,
+    extrapolation,
+    others,
+    retrieval,
+    rotary,
+    schedules,
+)
 from experiments.claims.base import Claim
 
 THEMES: dict[str, tuple[Claim, ...]] = {
@@ -14,6 +24,7 @@ THEMES: dict[str, tuple[Claim, ...]] = {
     "What stands far back": retrieval.CLAIMS,
     "Rules on longer sequences": algorithmic.CLAIMS,
     "What context is used for": context.CLAIMS,
+    "Extended, searched and fine-tuned": extension.CLAIMS,
 }
 """The claims by theme, in the order in which they are told."""
 CLAIMS = tuple(claim for claims in THEMES.values() for claim in claims)
