@@ -6,8 +6,8 @@ Papers     Ding et al. 2024, arXiv:2402.13753 (LongRoPE, which searches by evolu
            arXiv:2309.00071 (YaRN).
 Command    python -m experiments.run configs/search.py
 Costs      About eight minutes of one CPU core, of which the trainings are a minute and a half.
-Expect     The found schedule is better than YaRN at each multiple: in a trial of one seed 1.06 for YaRN's 1.12 at 2x, 1.25
-           for 1.42 at 4x and 1.78 for 2.03 at 8x. It begins at NTK for 2x and at YaRN from 4x on.
+Expect     The found schedule is better than YaRN at each multiple. One seed in a trial: 1.06 beside YaRN's 1.12 at 2x,
+           1.25 beside 1.42 at 4x and 1.78 beside 2.03 at 8x. It begins at NTK for 2x and at YaRN from 4x on.
 """
 
 from dataclasses import replace
