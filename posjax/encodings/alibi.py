@@ -12,6 +12,7 @@ import numpy as np
 
 from posjax.encodings.base import Dims, Head, Params, RelativeBias, complete
 from posjax.encodings.ranges import Factor
+from posjax.errors import InputError
 
 
 def slopes(heads: int) -> np.ndarray:
@@ -44,7 +45,9 @@ class Alibi(RelativeBias):
     right. The two ways out: "asymmetric" gives each direction its own slopes, every second of 2N looking back and the
     others ahead; "halves" lets the even heads look back and the odd ones ahead, each blind to the other side.
     `learned`: slopes are trained, from the published ones. `factor`: interpolation, the extended length divided by
-    the trained one, so that the largest distance is penalised no more than in training.
+    the trained one, so that the largest distance is penalised no more than in training. `given_slopes`: positive ones
+    of your own in place of the published, one for each head or one for all; two a head, back and ahead, for
+    "asymmetric".
 
     Convention: added after 1/sqrt(H); distances are subtracted as integers. In the causal direction keys ahead of the
     query get no penalty, and `attend` asks for a causal mask. Trained slopes are stored as logarithms, so they stay
@@ -54,20 +57,33 @@ class Alibi(RelativeBias):
     Bad at: far context: much of that flatness is a soft window, and retrieval from afar fails where the loss is
     flat. With 2^n heads the flattest puts a key 1,768 tokens away at a thousandth.
 
-    Errors: `InputError` for another direction or a factor below 1.
+    Errors: `InputError` for another direction, a factor below 1, and given slopes that are not positive or of another
+    number.
     Source: Press et al. 2021, arXiv:2108.12409, section 3; for both directions its authors' remark in their
     repository, that half of the heads may look each way.
 
     >>> import jax.numpy as jnp
     >>> Alibi().bias({}, jnp.arange(3), jnp.arange(3), Head(0, 8))[2].tolist()
     [-1.0, -0.5, -0.0]
+    >>> Alibi(given_slopes=(0.25,)).bias({}, jnp.arange(3), jnp.arange(3), Head(0, 8))[2].tolist()
+    [-0.5, -0.25, -0.0]
     """
 
     direction: Literal["causal", "symmetric", "asymmetric", "halves"] = "causal"
     learned: bool = False
     factor: Factor = 1.0
+    given_slopes: tuple[float, ...] | None = None
 
     swept = ("factor",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # A slope of zero has no logarithm to train, and a head without a bias is that of another encoding.
+        if self.given_slopes is not None and min(self.given_slopes, default=1.0) <= 0:
+            raise InputError(
+                f"Alibi got given_slopes={self.given_slopes}: needed are positive numbers, one for each head or one "
+                "for all"
+            )
 
     @property
     def causal(self) -> bool:
@@ -90,6 +106,8 @@ class Alibi(RelativeBias):
 
     def _slopes(self, heads: int) -> np.ndarray:
         """`[N]`, or `[N, 2]` with the slopes back and ahead."""
+        if self.given_slopes is not None:
+            return self._given(self.given_slopes, heads)
         if self.direction == "asymmetric":
             rising = np.sort(slopes(2 * heads))
             falling = rising[::-1]
@@ -100,6 +118,21 @@ class Alibi(RelativeBias):
             twice = np.repeat(slopes(pairs), 2)
             return twice[:heads]
         return slopes(heads)
+
+    def _given(self, given: tuple[float, ...], heads: int) -> np.ndarray:
+        shape: tuple[int, ...] = (heads,)
+        if self.direction == "asymmetric":
+            shape = (heads, 2)
+        needed = math.prod(shape)
+        # One for all in both directions would be "symmetric" under another name.
+        one_for_all = len(given) == 1 and self.direction != "asymmetric"
+        if len(given) != needed and not one_for_all:
+            raise InputError(
+                f"Alibi got {len(given)} given_slopes for {heads} heads of direction {self.direction!r}: needed are "
+                f"{needed}, and one serves all but asymmetric ones"
+            )
+        # Written out for all heads, so that whoever splits them finds each one's.
+        return np.resize(np.array(given, np.float64), shape)
 
     def _rates(self, params: Params, heads: int) -> jax.Array:
         """The slopes in force: published or trained, interpolated."""

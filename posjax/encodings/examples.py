@@ -40,6 +40,7 @@ _EXAMPLES: dict[type[Encoding], tuple[Encoding, ...]] = {
         Alibi("halves"),
         Alibi(learned=True),
         Alibi("asymmetric", learned=True),
+        Alibi("symmetric", given_slopes=(0.25,)),
     ),
     AxialRope: (AxialRope(), AxialRope((3, 1, 4), frequencies="shared", layout="interleaved")),
     ByHead: (ByHead((Rope(), NoPE(), Alibi())),),

@@ -122,6 +122,48 @@ def test_halves_get_no_weight_from_the_blind_side():
         np.testing.assert_allclose(one_way[:, :, heads], expected[:, :, heads], atol=1e-6)
 
 
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("direction", ["causal", "symmetric", "halves"])
+def test_slopes_of_ones_own_take_the_place_of_the_published(direction, learned):
+    own = (0.7, 0.01, 3.0)
+    encoding = Alibi(direction, learned, factor=2.0, given_slopes=own)
+    q_at, k_at = np.array([0, 9, 1000]), np.array([3, 8, 20])
+    d = oracles.distances(q_at, k_at)
+    params = encoding.join(encoding.init(jax.random.key(0), Dims(heads=3)), encoding.constants(Dims(heads=3)))
+    made = _all_heads(encoding, 3, params, jnp.asarray(q_at), jnp.asarray(k_at))
+    expected = -np.array(own)[:, None, None] * np.abs(d) / 2
+    back = np.arange(3)[:, None, None] % 2 == 0
+    seen = {"causal": d >= 0, "symmetric": d == d, "halves": np.where(back, d >= 0, d <= 0)}[direction]
+    seen = np.broadcast_to(seen, expected.shape)
+    np.testing.assert_allclose(made[seen], expected[seen], rtol=1e-6)
+
+
+def test_one_slope_serves_all_heads():
+    one, all_heads = Alibi(given_slopes=(0.5,)), Alibi(given_slopes=(0.5,) * 4)
+    for a, b in zip(one.constants(Dims(heads=4)).values(), all_heads.constants(Dims(heads=4)).values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.slopes({}, 4).tolist() == [0.5] * 4
+    published = Alibi(given_slopes=tuple(slopes(12).tolist()))
+    np.testing.assert_array_equal(published.slopes({}, 12), Alibi().slopes({}, 12))
+
+
+def test_given_slopes_are_as_many_as_the_heads():
+    for direction, own, need in (
+        ("causal", (), "4"),
+        ("causal", (0.5, 0.25), "4"),
+        ("asymmetric", (0.5,) * 4, "8"),
+        ("asymmetric", (0.5,), "8"),
+    ):
+        with pytest.raises(InputError, match=f"{len(own)} given_slopes for 4 heads.*needed are {need}"):
+            Alibi(direction, given_slopes=own).constants(Dims(heads=4))
+
+
+def test_both_directions_are_given_in_turn():
+    at = np.arange(3)
+    got = bias(Alibi("asymmetric", given_slopes=(1.0, 2.0, 3.0, 4.0)), 2, at, at)
+    assert got[:, 2, 0].tolist() == [-2.0, -6.0] and got[:, 0, 2].tolist() == [-4.0, -8.0]
+
+
 def test_what_each_direction_declares():
     assert [Alibi(d).causal for d in ("causal", "symmetric", "asymmetric", "halves")] == [True, False, False, False]
     assert all(e.relative and e.bias_kind == "relative" and e.max_length is None for e in examples(Alibi))
@@ -133,6 +175,7 @@ def test_what_each_direction_declares():
         (lambda: Alibi("both"), "direction='both'", "needed is 'causal', 'symmetric', 'asymmetric' or 'halves'"),
         (lambda: Alibi(factor=0.5), "factor=0.5", "1 or more, the extended length divided by the trained one"),
         (lambda: Alibi(factor=float("nan")), "factor=nan", "a finite number"),
+        (lambda: Alibi(given_slopes=(0.5, 0.0)), "given_slopes=(0.5, 0.0)", "positive numbers"),
     ],
 )
 def test_errors_name_the_value_and_the_need(make, value, need):
