@@ -9,6 +9,9 @@ from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.maps import AttentionMaps
 from posjax.evaluation.reach import Reach
 from posjax.evaluation.fixed_lengths import FixedLengths
+from posjax.evaluation.cost import Cost
+from posjax.evaluation.decay import Decay
+from posjax.evaluation.invariance import Invariance
 from posjax.evaluation.retrieval import Retrieval
 from posjax.evaluation.sliding import SlidingWindow
 from posjax.evaluation.titles import title
@@ -21,6 +24,8 @@ __all__ = [
     "AttentionMaps",
     "ByFactor",
     "EffectiveContext",
+    "Cost",
+    "Decay",
     "Evaluation",
     "Extension",
     "ExtensionLike",
@@ -29,6 +34,7 @@ __all__ = [
     "Reach",
     "Rebased",
     "FixedLengths",
+    "Invariance",
     "Retrieval",
     "SlidingWindow",
     "Static",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,6 +42,8 @@ class Cost(Evaluation):
     rounds takes every program once, so that what slows the machine for a while slows both; intervals are of the median,
     at 95 %. Times are this machine's; ratios carry further. Lengths that a table does not hold are left out.
 
+    Of all evaluations this alone is no function of its arguments: clocks differ from call to call.
+
     Errors: `InputError` for lengths that do not rise, or fewer than six repeats, whose median has no such interval.
     """
 
@@ -60,6 +62,9 @@ class Cost(Evaluation):
 
     def longest(self, trained_length: int) -> int:
         return self.lengths[-1]
+
+    def smaller(self) -> Cost:
+        return replace(self, lengths=self.lengths[:1], repeats=6)
 
     def run(self, trained_model: TrainedModel, data: Any, seed: int) -> Iterator[Measurement]:
         model = trained_model.model

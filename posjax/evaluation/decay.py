@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax
@@ -65,6 +65,9 @@ class Decay(Evaluation):
 
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         require_one_coordinate(model, "Decay")
+
+    def smaller(self) -> Decay:
+        return replace(self, distances=self.distances[:2], draws=2)
 
     def run(self, trained_model: TrainedModel, data: Any, seed: int) -> Iterator[Measurement]:
         most = trained_model.architecture.max_length
