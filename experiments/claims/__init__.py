@@ -10,6 +10,7 @@ from experiments.claims import (
     retrieval,
     rotary,
     schedules,
+    untrained,
 )
 from experiments.claims.base import Claim
 
@@ -25,6 +26,7 @@ THEMES: dict[str, tuple[Claim, ...]] = {
     "Rules on longer sequences": algorithmic.CLAIMS,
     "What context is used for": context.CLAIMS,
     "Extended, searched and fine-tuned": extension.CLAIMS,
+    "Before any training": untrained.CLAIMS,
 }
 """The claims by theme, in the order in which they are told."""
 CLAIMS = tuple(claim for claims in THEMES.values() for claim in claims)
