@@ -30,7 +30,7 @@ RELATIVE = (
     "Transformer-XL",
     "CoPE",
 )
-CHEAP = 1.05
+CHEAP = 1.1
 """A pass that takes up to this many times NoPE's costs what it does."""
 
 
