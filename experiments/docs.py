@@ -1,4 +1,4 @@
-"""Write a page for each encoding and each schedule, from their docstrings, and that of the claims, from their results.
+"""Write a page for each encoding and each schedule, the page of who uses what, and that of the claims.
 
 python -m experiments.docs
 python -m experiments.docs --out docs/encodings --no-pictures --no-claims
@@ -18,6 +18,7 @@ from experiments.pages import pictures
 from experiments.pages.claims_page import documents
 from experiments.pages.encoding_pages import pages, picture_of
 from experiments.pages.subjects import subjects
+from experiments.pages.who_uses_what import page as who_uses_what
 from posjax.errors import InputError
 from posjax.files import write_whole
 
@@ -43,8 +44,11 @@ def command(arguments: Sequence[str]) -> None:
     if unknown:
         raise InputError(f"unknown option {unknown[0]}: there are --out, --no-pictures and --no-claims")
     # All pages are made before any is written, so that a docstring at fault leaves the folder as it was.
-    for name, text in pages(options.out).items():
-        print(write_whole(options.out / name, text.encode()))
+    written = {name: text.encode() for name, text in pages(options.out).items()}
+    # Beside the folder of the encodings, whose pages it links to.
+    written["../who-uses-what.md"] = who_uses_what().encode()
+    for name, text in written.items():
+        print(write_whole((options.out / name).resolve(), text))
     if options.claims:
         for path, text in documents().items():
             print(write_whole(path, text.encode()))

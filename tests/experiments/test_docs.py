@@ -12,7 +12,17 @@ import pytest
 
 import posjax
 from experiments import docs
-from experiments.pages import docstrings, encoding_pages, facts, logits, markdown, pictures, references, subjects
+from experiments.pages import (
+    docstrings,
+    encoding_pages,
+    facts,
+    logits,
+    markdown,
+    pictures,
+    references,
+    subjects,
+    who_uses_what,
+)
 from posjax import InputError
 from posjax.encodings import REGISTRY, Schedule, schedules
 
@@ -41,6 +51,16 @@ def test_the_committed_pages_are_what_the_docstrings_say(written):
     committed = {path.name: path.read_text() for path in FOLDER.glob("*.md")}
     stale = sorted(name for name in written.keys() | committed.keys() if written.get(name) != committed.get(name))
     assert stale == [], "write them anew: python -m experiments.docs"
+
+
+def test_the_page_of_who_uses_what_is_what_the_configurations_say():
+    text = (ROOT / "docs/who-uses-what.md").read_text()
+    assert text == who_uses_what.page(), "write it anew: python -m experiments.docs"
+    rows = {row[0]: row[1] for row in re.findall(r"^\| (.+?) \| (.+?) \|", text, re.M)}
+    assert rows["CodeLlama 7B"] == "`Rope(base=1000000.0)`"
+    assert [name for name, encoding in rows.items() if "Alibi" in encoding] == ["BLOOM", "MPT", "Falcon-RW"]
+    # What was not seen in a copy of the configuration has no row.
+    assert "recalled" not in text and len(rows) > 50
 
 
 def test_everything_has_a_page_with_all_sections(written):
@@ -266,8 +286,14 @@ def test_pictures_show_the_encoding_itself():
 
 def test_the_command_writes_and_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(docs, "pages", lambda folder: {"A.md": "a", "README.md": "b"})
+<<<<<<< HEAD
     docs.command(["--out", str(tmp_path / "new"), "--no-pictures", "--no-claims"])
     assert capsys.readouterr().out.split() == [str(tmp_path / "new/A.md"), str(tmp_path / "new/README.md")]
+=======
+    docs.command(["--out", str(tmp_path / "new"), "--no-pictures"])
+    written = ["new/A.md", "new/README.md", "who-uses-what.md"]
+    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in written]
+>>>>>>> b33b389 (docs: five exercises as commands, and who uses what)
     assert (tmp_path / "new/A.md").read_text() == "a" and not (tmp_path / "new/pictures").exists()
 
 
