@@ -1,13 +1,13 @@
 """What the conformance suite iterates over: the registry's examples and some of their chains, and the backends."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import pytest
 
 from posjax.attention import BACKENDS, Job
-from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, chain
+from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, Shaw, T5Bias, chain
 from posjax.encodings.examples import examples
 from posjax.encodings.traits import embeds, scores_content
 
@@ -50,6 +50,25 @@ def wide(values: Iterable[Any], few: Iterable[Any]) -> list[Any]:
     return [value if value in few else pytest.param(value, marks=pytest.mark.exhaustive) for value in values]
 
 
+def each_case(names: str, cases: Iterable[tuple], quick: Callable[[tuple], bool]) -> pytest.MarkDecorator:
+    """Cases of a test, those that are not quick under the mark "exhaustive"."""
+    late = pytest.mark.exhaustive
+    marked = [case if quick(case) else pytest.param(*case, marks=late) for case in cases]
+    return pytest.mark.parametrize(names, marked, ids=short)
+
+
+def in_turn(cases: Iterable[tuple], last: Sequence[Any], whole: Sequence[Encoding]) -> list[tuple]:
+    """Cases that begin with an encoding, with one more thing each: all if it is one of `whole`, else one after another.
+
+    What is added moves on by one more after each round, or a case of each round would always meet the same.
+    """
+    longer = []
+    for n, case in enumerate(cases):
+        turn = (n + n // len(last)) % len(last)
+        longer += [(*case, each) for each in last if case[0] in whole or each == last[turn]]
+    return longer
+
+
 def _sort(encoding: Encoding) -> tuple[Any, ...]:
     """What decides which code a value of a class runs."""
     learned = bool(jax.tree.leaves(jax.eval_shape(lambda: encoding.init(jax.random.key(0), DIMS))))
@@ -58,6 +77,9 @@ def _sort(encoding: Encoding) -> tuple[Any, ...]:
 
 CORE = tuple({_sort(value): value for value in reversed(ENCODINGS)}.values())
 """The first value of each sort: those that every test iterates over, while the others wait for "exhaustive"."""
+FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
+"""A rotation, biases by distance, known and learned, and a score of content: what stands for all where one law would
+take minutes for each."""
 INTERPRETED = ("fused",)
 """Backends that a CPU interprets, slowly: the laws hold them under the mark "exhaustive" alone."""
 BACKEND_NAMES = tuple(

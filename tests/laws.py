@@ -1,6 +1,7 @@
 """What the laws share: the encodings and backends that they iterate over, and attention compiled once for each."""
 
 import contextlib
+import itertools
 
 import jax
 import pytest
@@ -9,7 +10,19 @@ import posjax
 from posjax import Causal, Full
 from posjax.attention import context_length
 from posjax.encodings import Encoding
-from tests.cases import BACKEND_NAMES, CORE, DIMS, ENCODINGS, INTERPRETED, SINGLE, short, wide
+from tests.cases import (
+    BACKEND_NAMES,
+    CORE,
+    DIMS,
+    ENCODINGS,
+    FEW,
+    INTERPRETED,
+    SINGLE,
+    each_case,
+    in_turn,
+    short,
+    wide,
+)
 
 _attend = jax.jit(posjax.attend, static_argnames=("encoding", "backend", "length"))
 
@@ -37,6 +50,12 @@ each_single = pytest.mark.parametrize("encoding", wide(SINGLE, CORE), ids=short)
 FAST = [name for name in BACKEND_NAMES if name != "reference"]
 """The definition, with which the others are compared, is held to the laws on its own under the mark "exhaustive"."""
 each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))
+
+
+def each_encoding_at(*sizes: int) -> pytest.MarkDecorator:
+    """Each encoding with each backend, at these sizes in turn: a few encodings at all of them."""
+    cases = in_turn(itertools.product(ENCODINGS, [*BACKEND_NAMES, *INTERPRETED]), sizes, FEW)
+    return each_case("encoding, backend, t", cases, lambda case: case[0] in CORE and case[1] in FAST)
 
 
 def mask_of(encoding: Encoding) -> posjax.Mask:

@@ -14,7 +14,17 @@ from posjax import Causal, Segments, chain, invariants
 from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
 from posjax.encodings.traits import structure
 from tests.cases import CHAINS, DIMS, INTERPRETED, params_of, short, wide
-from tests.laws import FAST, attend, each_backend, each_encoding, each_single, mask_of, may_refuse, qkv
+from tests.laws import (
+    FAST,
+    attend,
+    each_backend,
+    each_encoding,
+    each_encoding_at,
+    each_single,
+    mask_of,
+    may_refuse,
+    qkv,
+)
 
 
 # 1 Tile -------------------------------------------------------------------------------------------------------------
@@ -56,9 +66,7 @@ def test_heads_split_over_two_devices_give_the_same(encoding, backend):
 
 
 # 3 Decode -----------------------------------------------------------------------------------------------------------
-@each_encoding
-@each_backend
-@pytest.mark.parametrize("t", wide([4, 8], [8]))
+@each_encoding_at(4, 8)
 def test_one_token_at_a_time_equals_the_full_pass(encoding, backend, t):
     # Without constants, so that what depends on the length of the context is resolved for each.
     params, (q, k, v) = encoding.init(jax.random.key(0), DIMS), qkv(9)

@@ -12,25 +12,19 @@ import posjax
 from posjax import Alibi, Causal, Dims, Full, Rope, Segments, Window, attend
 from posjax.attention import attention, blocks
 from posjax.encodings.traits import moves_tokens
-from tests.cases import INTERPRETED
-from tests.ways import FEW, assert_close, each_backend, every, pulled, setting
-
-
-@pytest.fixture(autouse=True)
-def _what_is_interpreted_runs_for_a_few(request):
-    """An interpreted kernel takes seconds; the laws of `test_laws` hold it for every encoding."""
-    given = getattr(request.node, "callspec", None)
-    if given and given.params.get("backend") in INTERPRETED and given.params.get("encoding", FEW[0]) not in FEW:
-        pytest.skip("interpreted, for one encoding of each sort alone")
+from tests.cases import FEW, each_case, in_turn
+from tests.ways import ALL, assert_close, each_backend, each_way, every, pulled, quick, setting, ways
 
 
 def holds(encoding, length):
     return encoding.max_length is None or length <= encoding.max_length
 
 
+each_length = each_case("encoding, length", in_turn([(encoding,) for encoding in ALL], [5, 257], FEW), quick)
+
+
 # Meshes ---------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("length", [5, 257])
-@every()
+@each_length
 def test_inside_a_shard_map_with_its_checks(encoding, length):
     trained, arrays, run = setting(encoding, length if holds(encoding, length) else 5)
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
@@ -48,8 +42,7 @@ def test_inside_a_shard_map_with_its_checks(encoding, length):
     assert_close(jax.jit(split)(trained, *arrays), jax.jit(each)(trained, *arrays))
 
 
-@pytest.mark.parametrize("length", [5, 257])
-@every()
+@each_length
 def test_on_a_mesh_of_explicit_axes(encoding, length):
     trained, arrays, run = setting(encoding, length if holds(encoding, length) else 5)
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Explicit,))
@@ -88,8 +81,7 @@ def test_linear_attention_with_constants_of_each_device():
 
 
 # Transforms -----------------------------------------------------------------------------------------------------------
-@each_backend
-@every()
+@each_way
 def test_under_vmap_checkpoint_and_scan(encoding, backend):
     trained, arrays, run = setting(encoding, 7)
     plain = partial(run, backend=backend)
@@ -115,8 +107,7 @@ def test_vmap_over_masks(backend):
     assert_close(jax.vmap(run)(ids), jnp.stack([run(each) for each in ids]))
 
 
-@each_backend
-@every()
+@each_way
 def test_64_bits_with_strict_promotion_change_nothing(encoding, backend):
     trained, arrays, run = setting(encoding, 7)
     mask = Causal() & Window(5)
@@ -125,8 +116,7 @@ def test_64_bits_with_strict_promotion_change_nothing(encoding, backend):
         assert_close(pulled(run, trained, arrays, backend=backend, mask=mask), wanted)
 
 
-@each_backend
-@every()
+@each_way
 def test_nothing_that_is_right_trips_the_debug_flags(encoding, backend):
     trained, arrays, run = setting(encoding, 6)
     padded = jnp.array([[0, 0, 1, 1, 1, 1]])
@@ -135,8 +125,7 @@ def test_nothing_that_is_right_trips_the_debug_flags(encoding, backend):
         pulled(run, trained, arrays, compiled=False, backend=backend, mask=Causal() & Segments(padded))
 
 
-@each_backend
-@every()
+@each_way
 def test_float16_is_float32_but_for_its_rounding(encoding, backend):
     trained, arrays, run = setting(encoding, 7)
     wanted = pulled(run, trained, arrays, backend=backend)
@@ -190,9 +179,7 @@ def test_no_token_at_all(encoding, backend, sizes):
     test_any_number_of_tokens(encoding, backend, sizes)
 
 
-@pytest.mark.parametrize("sizes", [(2, 1, 4), (2, 7, 3)], ids=str)
-@each_backend
-@every()
+@each_case("encoding, backend, sizes", in_turn(ways(), [(2, 1, 4), (2, 7, 3)], FEW), quick)
 def test_any_number_of_tokens(encoding, backend, sizes):
     B, T, S = sizes
     trained, (q, k, v), run = setting(encoding, 7)
@@ -224,8 +211,7 @@ def test_weights_sum_to_one_however_far_the_best_key_is(backend):
 PADDED = jnp.array([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
 
 
-@each_backend
-@every()
+@each_way
 def test_padding_at_minus_one_reaches_no_real_token_forward_or_backward(encoding, backend):
     """The real tokens of a padded row give the output and the gradients that they give alone."""
     trained, arrays, run = setting(encoding, 6)

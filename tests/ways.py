@@ -5,20 +5,35 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Rope, Shaw, T5Bias, attend, chain
-from tests.cases import BACKEND_NAMES, DIMS, ENCODINGS, INTERPRETED, short, wide
+from posjax import attend
+from posjax.encodings import Encoding
+from tests.cases import BACKEND_NAMES, CORE, DIMS, ENCODINGS, FEW, INTERPRETED, each_case, short, wide
 
-FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
-"""A rotation, biases by distance, known and learned, and a score of content. All others are held under the mark
-"exhaustive"."""
+ALL = tuple(dict.fromkeys([*FEW, *ENCODINGS]))
 
 
-def every(few=FEW, all_of=ENCODINGS):
+def every(few, all_of):
     return pytest.mark.parametrize("encoding", wide(dict.fromkeys([*few, *all_of]), few), ids=short)
 
 
 FAST = [name for name in BACKEND_NAMES if name != "reference"]
 each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))
+
+
+def ways() -> list[tuple[Encoding, str]]:
+    """A few encodings with every backend, each sort of them with those that are not interpreted, the rest in turn."""
+    found = [(encoding, name) for encoding in FEW for name in (*BACKEND_NAMES, *INTERPRETED)]
+    for i, encoding in enumerate(ENCODINGS):
+        some = BACKEND_NAMES if encoding in CORE else [BACKEND_NAMES[i % len(BACKEND_NAMES)]]
+        found += [(encoding, name) for name in some]
+    return list(dict.fromkeys(found))
+
+
+def quick(case: tuple) -> bool:
+    return case[0] in FEW and {"reference", *INTERPRETED}.isdisjoint(case)
+
+
+each_way = each_case("encoding, backend", ways(), quick)
 
 
 def setting(encoding, T, S=None, dtype="float32"):

@@ -46,11 +46,22 @@ def test_a_sound_model_breaks_nothing():
     assert told(decoder(encoding, layers=2), Devices(data=1, context=2), compute=compute) == (None, [])
 
 
+SOUND = (Rope(), T5Bias(buckets=8, max_distance=16), Kerple(), Fire(), XPos())
+MESHES = (ONE, Devices(data=2), Devices(data=1, fsdp=2), Devices(data=1, tensor=2))
+
+
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("encoding", [Rope(), T5Bias(buckets=8, max_distance=16), Kerple(), Fire(), XPos()], ids=repr)
-@pytest.mark.parametrize("devices", [ONE, Devices(data=2), Devices(data=1, fsdp=2), Devices(data=1, tensor=2)], ids=str)
-def test_every_sound_model_breaks_nothing(devices, encoding, dtype):
+@pytest.mark.parametrize(
+    ("encoding", "devices", "dtype"),
+    [
+        # Each encoding on each mesh, in both types of numbers on two of them; so is each mesh with the encodings.
+        (encoding, devices, ("float32", "bfloat16")[(i + j) % 2])
+        for i, encoding in enumerate(SOUND)
+        for j, devices in enumerate(MESHES)
+    ],
+    ids=str,
+)
+def test_every_sound_model_breaks_nothing(encoding, devices, dtype):
     found, _ = told(decoder(encoding, layers=4), devices, compute=Compute(dtype=dtype))
     assert found is None
 
