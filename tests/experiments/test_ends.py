@@ -11,7 +11,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from experiments import train
 from tests.cases import wide
+from tests.experiments.conftest import make_home
+from tests.training.tiny import patch_optax
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,9 +110,8 @@ def shifted(x):
 """
 
 
-@pytest.fixture
-def own(home):
-    """A home with a config that defines an encoding, and names a function, a value and a neighbour for it."""
+def make_own(home: Path) -> Path:
+    """A config that defines an encoding, and names a function, a value and a neighbour for it."""
     text = OWN.replace("return x * self.factor", "return shifted(x * self.factor * neighbour.FACTOR)")
     text = text.replace("factor: float = neighbour.FACTOR", "factor: float = 2.0")
     text = text.replace("@dataclass", VALUES + "@dataclass", 1)
@@ -118,32 +120,62 @@ def own(home):
     return home
 
 
+@pytest.fixture
+def own(home):
+    return make_own(home)
+
+
 def forgotten():
     """Modules of a config, which a process of its own would not know."""
     for name in ("configs.own", "neighbour"):
         sys.modules.pop(name, None)
 
 
+@pytest.fixture(scope="module")
+def own_once(tmp_path_factory):
+    """A home whose own encoding was trained, once for all edits: each is refused, or finds everything done."""
+    folder = make_own(make_home(tmp_path_factory.mktemp("own") / "home"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch_optax(patch)
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        forgotten()
+        train.command(["own.py", "--train.steps", "2"])
+    return folder
+
+
+@pytest.fixture
+def edited(own_once, monkeypatch):
+    """`edited("own.py", "was", "now")` changes a file there until the test ends."""
+    monkeypatch.chdir(own_once)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    kept = {path: path.read_text() for path in own_once.glob("*.py")}
+
+    def edit(file: str, *changes: tuple[str, str]) -> None:
+        text = (own_once / file).read_text()
+        for was, now in changes:
+            assert was in text
+            text = text.replace(was, now)
+        forgotten()
+        (own_once / file).write_text(text)
+
+    yield edit
+    for path, text in kept.items():
+        path.write_text(text)
+
+
 @pytest.mark.parametrize(("file", "was", "now"), EDITS, ids=[now for _, _, now in EDITS])
-def test_an_encoding_that_was_edited_is_another(shell, own, file, was, now):
-    forgotten()
-    assert shell("train", "own.py", "--train.steps", "2").code == 0
-    forgotten()
-    path = own / file
-    path.write_text(path.read_text().replace(was, now))
+def test_an_encoding_that_was_edited_is_another(shell, edited, file, was, now):
+    edited(file, (was, now))
     line = shell("generate", "own.py", "--train.steps", "2").line
     assert "sublayers.0.encoding.parts.1 is a Mine there whose source differs from the one here" in line
 
 
-def test_an_encoding_with_another_comment_is_the_same(shell, own):
-    forgotten()
+def test_an_encoding_with_another_comment_is_the_same(shell, edited):
+    edited("own.py", ("return x + SHIFT", "return x + SHIFT  # said"), ("An enc", "One enc"))
+    before = Path("runs/own/mine/metrics.jsonl").read_bytes()
     assert shell("train", "own.py", "--train.steps", "2").code == 0
-    forgotten()
-    path = own / "own.py"
-    path.write_text(
-        path.read_text().replace("return x + SHIFT", "return x + SHIFT  # said").replace("An enc", "One enc")
-    )
-    assert shell("train", "own.py", "--train.steps", "2").code == 0
+    assert Path("runs/own/mine/metrics.jsonl").read_bytes() == before
 
 
 def test_a_config_is_read_from_its_text_whatever_python_compiled(shell, own, monkeypatch):
