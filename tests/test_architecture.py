@@ -12,6 +12,8 @@ import posjax
 from posjax.attention import BACKENDS
 from posjax.encodings import REGISTRY
 
+pytestmark = pytest.mark.versionless
+
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = {

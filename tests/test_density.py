@@ -12,6 +12,8 @@ import pytest
 from tests import density
 from tests.test_architecture import ROOT, SHIPPED, planted, relative
 
+pytestmark = pytest.mark.versionless
+
 
 @pytest.mark.parametrize("path", SHIPPED, ids=relative)
 def test_every_line_can_be_read_aloud(path):

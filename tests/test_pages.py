@@ -8,6 +8,8 @@ import pytest
 
 from posjax import axes
 
+pytestmark = pytest.mark.versionless
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 NAMED = re.compile(r"`((?:posjax|experiments|tests|configs)/[\w/]+\.py)(?:: ([\w.]+))?`")

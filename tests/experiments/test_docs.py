@@ -26,6 +26,8 @@ from experiments.pages import (
 from posjax import InputError
 from posjax.encodings import REGISTRY, Schedule, schedules
 
+pytestmark = pytest.mark.versionless
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/encodings"
 SECTIONS = [
