@@ -24,12 +24,19 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     # The other options are the command's own: none of them may be taken for the beginning of one of these.
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--distributed", action="store_true")
-    parser.add_argument("--coordinator")
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--process", type=int)
-    parser.add_argument("--heartbeat", type=int, default=launch.HEARTBEAT)
+    parser = _Parser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    group = parser.add_argument_group("one of many processes")
+    group.add_argument("--distributed", action="store_true", help="the cluster says which process this is")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is reached, with the next two")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+    group.add_argument(
+        "--heartbeat",
+        type=int,
+        metavar="SECONDS",
+        default=launch.HEARTBEAT,
+        help="how long one may be silent before the others end, %(default)s unless given",
+    )
     return parser
 
 
@@ -39,7 +46,15 @@ def together(arguments: Sequence[str]) -> Iterator[list[str]]:
 
     At its end it leaves the others, unless it broke alone: then they must learn that it is gone.
     """
-    given, rest = _parser().parse_known_args(list(arguments))
+    parser = _parser()
+    given, rest = parser.parse_known_args(list(arguments))
+    if {"-h", "--help"} & set(rest):
+        # Whoever asks for help starts nothing; the command's own help ends it.
+        try:
+            yield rest
+        finally:
+            print(parser.format_help())
+        return
     named = launch.Processes(given.coordinator, given.processes, given.process, given.heartbeat)
     if not given.distributed and named.coordinator is None:
         yield rest

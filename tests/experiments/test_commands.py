@@ -197,6 +197,14 @@ def test_a_name_on_the_command_line_does_not_rename_runs(home):
     assert [run.name for run in asked.experiment.runs] == ["rope", "alibi"]
 
 
+@pytest.mark.parametrize("program", ["run", "train"])
+def test_help_lists_the_options_of_many_processes(shell, home, program):
+    answer = shell(program, "--help")
+    assert answer.code == 0 and answer.err == ""
+    for option in ("--distributed", "--coordinator HOST:PORT", "--processes N", "--process I", "--heartbeat SECONDS"):
+        assert option in answer.out
+
+
 @pytest.mark.slow
 def test_smoke_leaves_nothing(shell, home):
     before = tree(home)
