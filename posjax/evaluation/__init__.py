@@ -3,15 +3,15 @@
 from posjax.evaluation.accuracy import Accuracy
 from posjax.evaluation.base import Evaluation
 from posjax.evaluation.context import EffectiveContext
+from posjax.evaluation.cost import Cost
+from posjax.evaluation.decay import Decay
 from posjax.evaluation.extending import ByFactor, Extension, Fixed, Rebased, scheduled
 from posjax.evaluation.extensions import ExtensionLike, Static, extended
 from posjax.evaluation.extrapolation import Extrapolation
+from posjax.evaluation.fixed_lengths import FixedLengths
+from posjax.evaluation.invariance import Invariance
 from posjax.evaluation.maps import AttentionMaps
 from posjax.evaluation.reach import Reach
-from posjax.evaluation.fixed_lengths import FixedLengths
-from posjax.evaluation.cost import Cost
-from posjax.evaluation.decay import Decay
-from posjax.evaluation.invariance import Invariance
 from posjax.evaluation.retrieval import Retrieval
 from posjax.evaluation.sliding import SlidingWindow
 from posjax.evaluation.titles import title
@@ -23,18 +23,18 @@ __all__ = [
     "Accuracy",
     "AttentionMaps",
     "ByFactor",
-    "EffectiveContext",
     "Cost",
     "Decay",
+    "EffectiveContext",
     "Evaluation",
     "Extension",
     "ExtensionLike",
     "Extrapolation",
     "Fixed",
-    "Reach",
-    "Rebased",
     "FixedLengths",
     "Invariance",
+    "Reach",
+    "Rebased",
     "Retrieval",
     "SlidingWindow",
     "Static",

@@ -288,14 +288,9 @@ def test_pictures_show_the_encoding_itself():
 
 def test_the_command_writes_and_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(docs, "pages", lambda folder: {"A.md": "a", "README.md": "b"})
-<<<<<<< HEAD
     docs.command(["--out", str(tmp_path / "new"), "--no-pictures", "--no-claims"])
-    assert capsys.readouterr().out.split() == [str(tmp_path / "new/A.md"), str(tmp_path / "new/README.md")]
-=======
-    docs.command(["--out", str(tmp_path / "new"), "--no-pictures"])
     written = ["new/A.md", "new/README.md", "who-uses-what.md"]
     assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in written]
->>>>>>> b33b389 (docs: five exercises as commands, and who uses what)
     assert (tmp_path / "new/A.md").read_text() == "a" and not (tmp_path / "new/pictures").exists()
 
 
