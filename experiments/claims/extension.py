@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from experiments.claims.base import Claim
 from experiments.claims.deciding import all_of, at_least, at_most, between, denied, higher, lower, lowest, same
 
@@ -9,10 +11,10 @@ PENG = "Peng et al. 2023, arXiv:2309.00071"
 CHEN = "Chen et al. 2023, arXiv:2306.15595"
 DING = "Ding et al. 2024, arXiv:2402.13753"
 
-ROPE = {"label": "RoPE", "evaluation": "extrapolation"}
+ROPE: dict[str, Any] = {"label": "RoPE", "evaluation": "extrapolation"}
 # Without the evaluation a loss at some multiple would be ambiguous: two of them measure it.
-SEARCHED = {"label": "RoPE", "evaluation": "search"}
-BYTES = {"variant": "raw", "evaluation": "fixed-lengths"}
+SEARCHED: dict[str, Any] = {"label": "RoPE", "evaluation": "search"}
+BYTES: dict[str, Any] = {"variant": "raw", "evaluation": "fixed-lengths"}
 """Losses of one and the same targets, before fine-tuning and after it."""
 LONGER = 256
 """The length of the fine-tuning, four times the trained one."""

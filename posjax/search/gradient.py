@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -135,7 +135,7 @@ class GradientSearch:
     ) -> Iterator[tuple[int, Point]]:
         """Steps that are to be checked, and where each leads: (how many, the point)."""
         graph, constants, state = differentiable(trained_model, start)
-        point = aim.point(start)
+        point: Any = aim.point(start)
         reach = jnp.asarray(aim.reach(start), jnp.float32)
         # Small steps at the end, or the last schedule would be a random one around the best.
         optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.steps, 1)))
@@ -144,6 +144,7 @@ class GradientSearch:
         for number in range(1, self.steps + 1):
             batch = {name: jnp.asarray(parts[number - 1]) for name, parts in batches.items()}
             _, gradient = loss_and_gradient(graph, state, constants, point, batch)
+            updates: Any
             updates, moments = optimizer.update(gradient, moments)
             # Adam's steps are of one size, and a fast pair's would turn far tokens by many turns at once.
             updates["log_divisors"] *= reach

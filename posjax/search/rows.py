@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def rows(data: Documents | Task, length: int, trained: int, count: int, seed: in
     if isinstance(data, Task):
         return data.questions(length, count, seed)
     # Never of the validation side, on which whatever is found will be compared.
-    windows = training_windows(data, length, seed)
+    windows: Any = training_windows(data, length, seed)
     found = stacked([windows[index] for index in range(count)])
     if kind(data, on) == "needles":
         return _repeated(found, trained, seed)
