@@ -15,6 +15,7 @@ ORDERED = ("Sort", "FlipFlop")
 
 
 def raw(label: str) -> dict[str, Any]:
+    """Where a method stands as it was trained."""
     return {"label": label, "variant": "raw"}
 
 

@@ -32,6 +32,7 @@ EVERYWHERE = (FAR, MIDDLE, NEAR)
 
 
 def at(label: str, variant: str = "raw", **coordinates: Any) -> dict[str, Any]:
+    """Where a method stands, as it was trained unless a variant is named."""
     return {"label": label, "variant": variant, **coordinates}
 
 

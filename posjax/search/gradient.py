@@ -16,10 +16,10 @@ from posjax.encodings import Schedule
 from posjax.errors import InputError
 from posjax.evaluation import TrainedModel
 from posjax.evaluation.answers import answers
-from posjax.evaluation.extensions import SCHEDULES
 from posjax.fields import Above, check_fields
 from posjax.models import Architecture
 from posjax.search.aim import Aim
+from posjax.search.formulas import FORMULAS, formula
 from posjax.search.model import Point, differentiable, loss_and_gradient, with_schedule
 from posjax.search.rows import On, rows, seed_for
 
@@ -85,9 +85,9 @@ class GradientSearch:
         if self.steps < 0:
             raise InputError(f"GradientSearch got steps={self.steps}: needed is 0, for the best of the starts, or more")
         # By formula alone: near and far forms have no frequencies that could be moved.
-        unknown = [name for name in self.starts if name not in SCHEDULES]
+        unknown = [name for name in self.starts if name not in FORMULAS]
         if unknown or not self.starts:
-            raise InputError(f"GradientSearch got starts={self.starts}: needed are some of {', '.join(SCHEDULES)}")
+            raise InputError(f"GradientSearch got starts={self.starts}: needed are some of {', '.join(FORMULAS)}")
 
     def check(self, architecture: Architecture, trained: int, multiple: int) -> None:
         """Errors: `InputError` for a model that cannot be searched for at that multiple, before it is read."""
@@ -122,7 +122,7 @@ class GradientSearch:
             say(step)
             return step
 
-        started = {name: checked_at(0, SCHEDULES[name](float(multiple), trained)) for name in self.starts}
+        started = {name: checked_at(0, formula(name, float(multiple), trained)) for name in self.starts}
         # At 2 times NTK is often the best of them, further out YaRN: the rows tell which it is here.
         start = min(started, key=lambda name: started[name].loss)
         checked = [started[start]]

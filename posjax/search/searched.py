@@ -16,12 +16,12 @@ from posjax.errors import InputError
 from posjax.evaluation import TrainedModel
 from posjax.evaluation.answers import answers, as_trained, cut
 from posjax.evaluation.base import Evaluation
-from posjax.evaluation.extensions import SCHEDULES
 from posjax.evaluation.statistics import bootstrap_ratio
 from posjax.fields import check_fields
 from posjax.models import Architecture
 from posjax.results import Measurement
 from posjax.search.aim import Aim
+from posjax.search.formulas import FORMULAS, formula
 from posjax.search.gradient import Found, GradientSearch
 from posjax.search.model import with_schedule
 from posjax.search.rows import kind, rows, seed_for
@@ -55,11 +55,11 @@ class Searched(Evaluation):
                 f"Searched got multiples={self.multiples}: needed are rising multiples of the trained length, 2 or more"
             )
         # Without YaRN there would be nothing that every row is paired with.
-        unknown = [name for name in self.schedules if name not in SCHEDULES]
+        unknown = [name for name in self.schedules if name not in FORMULAS]
         if unknown or "yarn" not in self.schedules:
             raise InputError(
                 f"Searched got schedules={self.schedules}: needed are yarn, which others are compared with, and any "
-                f"others of {', '.join(SCHEDULES)}"
+                f"others of {', '.join(FORMULAS)}"
             )
 
     def longest(self, trained_length: int) -> int:
@@ -94,9 +94,7 @@ class Searched(Evaluation):
         table = Comparison.draw(trained_model, data, self.multiples[-1], self.windows, seed)
         for multiple in self.multiples:
             found = self.search.find(trained_model, data, multiple, seed)
-            schedules = {
-                name: SCHEDULES[name](float(multiple), trained_model.trained_length) for name in self.schedules
-            }
+            schedules = {name: formula(name, float(multiple), trained_model.trained_length) for name in self.schedules}
             on = kind(data, self.search.on)
             for row in table.of(multiple, {**schedules, "found": found.schedule}):
                 yield row.placed(on=on)
