@@ -9,6 +9,8 @@ import pytest
 from posjax.errors import InputError, StorageError
 from posjax.files import read_json, write_json
 
+pytestmark = pytest.mark.versionless
+
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "results.json"

@@ -11,6 +11,8 @@ import pytest
 from posjax.errors import InputError
 from posjax.results import Measurement, Measurements
 
+pytestmark = pytest.mark.versionless
+
 LOSSES = Measurements.of(
     Measurement("loss", float(length + seed), count=8, coordinates={"method": method, "length": length, "seed": seed})
     for method in ("RoPE", "100%_x")

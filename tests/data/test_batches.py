@@ -7,6 +7,8 @@ import pytest
 from posjax.data import Batches
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 
 def numbered():
     return grain.MapDataset.range(100).map(lambda i: {"inputs": np.array([i, -i]), "weights": np.float32(i)})

@@ -9,6 +9,8 @@ import pytest
 from posjax.data import SEPARATOR, StandardLibrary, Text
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 
 def fill(folder: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():

@@ -8,6 +8,8 @@ from posjax.data import Batches, Labelled, TextPairs
 from posjax.errors import InputError
 from tests.data.tokenizers_of_tests import by_bytes, by_words
 
+pytestmark = pytest.mark.versionless
+
 LINES = [f"source {n}\ttarget {'x' * n}" for n in range(40)]
 
 

@@ -5,6 +5,8 @@ import pytest
 from posjax.data import Batches, Documents, masked, packed_rows, training_windows
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 MASK, VOCABULARY = 300, 257
 GENERATOR = np.random.default_rng(0)
 FILES = tuple(GENERATOR.integers(0, 256, size, np.uint8).tobytes() for size in (400, 30, 14, 13, 29))

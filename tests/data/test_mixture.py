@@ -10,6 +10,8 @@ from posjax.errors import InputError
 from tests.data.test_corpus import fill
 from tests.data.tokenizers_of_tests import by_bytes, by_characters
 
+pytestmark = pytest.mark.versionless
+
 
 def parts_of(count: int) -> list[grain.MapDataset]:
     return [grain.MapDataset.range(10**6).map(lambda index, part=part: (part, index)) for part in range(count)]

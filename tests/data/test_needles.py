@@ -4,6 +4,8 @@ import pytest
 from posjax.data import Batches, Needles
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 TASK = Needles()
 FIRST_NEEDLE = TASK.marker + 1
 

@@ -9,6 +9,8 @@ from posjax.errors import InputError
 from tests.data.test_corpus import fill
 from tests.data.tokenizers_of_tests import by_bytes
 
+pytestmark = pytest.mark.versionless
+
 GENERATOR = np.random.default_rng(0)
 FILES = tuple(GENERATOR.integers(0, 256, size, np.uint8).tobytes() for size in (5, 1, 0, 30, 14, 13, 29))
 CORPUS = Documents("toy", FILES, (b"f",), "0")

@@ -25,6 +25,8 @@ from posjax.files import owned
 from tests.data.test_corpus import fill
 from tests.data.tokenizers_of_tests import TEXT, by_bytes, by_characters, by_words
 
+pytestmark = pytest.mark.versionless
+
 KINDS = {"bytes": None, "by bytes": by_bytes, "by characters": by_characters, "by words": by_words}
 STORY = (TEXT * 30).encode()
 

@@ -6,6 +6,8 @@ import pytest
 from posjax.data.randomness import rng
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 
 def draw(*key):
     return rng(*key).integers(2**62, size=4).tolist()

@@ -4,6 +4,8 @@ import pytest
 from posjax.data import Batches, Reversal
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 TASK = Reversal(symbols=5)
 
 

@@ -12,6 +12,8 @@ from posjax import data
 from posjax.data import Batches, DepthTask, Task
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 SEED = 0
 
 

@@ -13,6 +13,8 @@ from posjax.data import Text, begun, read_tokenizer, target_bytes, tokenizer, tr
 from posjax.errors import InputError
 from tests.data.tokenizers_of_tests import TEXT, by_bytes, by_characters, by_words, package
 
+pytestmark = pytest.mark.versionless
+
 PUBLISHED = Path(__file__).parents[3] / "shared/checkpoints"
 KINDS = pytest.mark.parametrize("kind", (by_bytes, by_characters, by_words))
 

@@ -6,6 +6,8 @@ import pytest
 from posjax.data import SEPARATOR, Batches, Documents, training_windows, validation_windows
 from posjax.errors import InputError
 
+pytestmark = pytest.mark.versionless
+
 # Every byte is its own, so that a window tells where it came from.
 FILES = (bytes(range(0, 40)), bytes(range(40, 43)), bytes(range(43, 120)))
 JOINED = [*range(0, 40), SEPARATOR, *range(40, 43), SEPARATOR, *range(43, 120)]

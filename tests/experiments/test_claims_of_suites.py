@@ -10,6 +10,8 @@ from experiments.claims import extrapolation, others
 from experiments.claims.base import Claim, decide
 from posjax.results import Measurement, Measurements
 
+pytestmark = pytest.mark.versionless
+
 MULTIPLES = (1, 2, 4, 8, 16)
 RATIOS = {
     ("Learned", "raw"): (8, 8, 8, 9),

@@ -12,6 +12,8 @@ from experiments.claims import algorithmic, retrieval
 from experiments.claims.base import Claim, decide
 from posjax.results import Measurement, Measurements
 
+pytestmark = pytest.mark.versionless
+
 ROOT = Path(__file__).resolve().parents[2]
 MULTIPLES = (1, 2, 4, 16)
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 0.9)

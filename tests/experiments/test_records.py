@@ -13,6 +13,8 @@ from posjax.errors import InputError
 from posjax.files import write_json
 from posjax.results import Measurement, Measurements
 
+pytestmark = pytest.mark.versionless
+
 NAMES = ("rope-s0", "rope-s1", "alibi-s0")
 
 

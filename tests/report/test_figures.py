@@ -11,6 +11,8 @@ from posjax.report import bins, figure_axes, figures, marks, series
 from posjax.report.load import load
 from tests.report import synthetic
 
+pytestmark = pytest.mark.versionless
+
 
 @pytest.mark.parametrize("name", list(figures.FIGURES))
 def test_every_figure_is_a_png(folder, name):

@@ -13,6 +13,8 @@ from posjax.report import marks
 from posjax.report.load import load
 from tests.report import synthetic
 
+pytestmark = pytest.mark.versionless
+
 
 def test_runs_come_in_the_order_of_the_experiment_with_the_unfinished_one_named(folder):
     report = load(folder)

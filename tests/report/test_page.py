@@ -19,6 +19,8 @@ from posjax.report import charts, marks, page
 from posjax.report.load import load
 from tests.report import synthetic
 
+pytestmark = pytest.mark.versionless
+
 EVIL = "<script>alert('x')</script> & $\\x$ \"more\" </script><!-- <img src=http://evil.example/x>"
 
 

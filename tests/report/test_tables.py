@@ -14,6 +14,8 @@ from posjax.report import rows
 from posjax.report.load import load
 from tests.report import synthetic
 
+pytestmark = pytest.mark.versionless
+
 
 @pytest.fixture
 def printed(folder):

@@ -10,6 +10,8 @@ from posjax.report import verdicts, words
 from posjax.report.load import load
 from tests.report import synthetic
 
+pytestmark = pytest.mark.versionless
+
 
 @pytest.fixture
 def said(tmp_path):
