@@ -21,6 +21,7 @@ from posjax.training import AdamW, Train
 LENGTH = 24
 SEEDS = (0, 1, 2)
 
+# As long as it takes to learn the tasks within the trained length.
 TRAIN = Train(steps=500, length=LENGTH, batch=48, optimizer=AdamW(learning_rate=4e-3, weight_decay=0.01))
 EVALUATION = Accuracy(multiples=(1, 2, 4), sequences=128)
 

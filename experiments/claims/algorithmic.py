@@ -25,6 +25,7 @@ CLAIMS = (
         words="A decoder without positions generalises to longer sequences better than with RoPE or ALiBi.",
         source="Kazemnejad et al. 2023, arXiv:2305.19466",
         suite=SUITE,
+        # In tasks apart, since one may show what another does not; three seeds each.
         test=highest("accuracy", raw("NoPE"), (raw("RoPE"), raw("ALiBi")), task=ORDERED, multiple=PAST),
     ),
     Claim(
@@ -54,6 +55,7 @@ CLAIMS = (
         words="With RoPE a rule that was learned on short sequences is lost on sequences four times as long.",
         source="Kazemnejad et al. 2023, arXiv:2305.19466",
         suite=SUITE,
+        # A tenth at least: what is learned to 0.99 may waver by a hundredth.
         test=lower("accuracy", {"multiple": 4}, {"multiple": 1}, 0.1, **raw("RoPE"), task=ORDERED),
     ),
     Claim(
@@ -69,6 +71,7 @@ CLAIMS = (
         source="Liu et al. 2023, arXiv:2306.00637",
         suite=SUITE,
         test=all_of(
+            # Without this it could as well be that nothing was learned.
             at_least("exact", 0.95, **raw("RoPE"), task="FlipFlop", multiple=1),
             lower("exact", {"multiple": 4}, {"multiple": 1}, 0.05, **raw("RoPE"), task="FlipFlop"),
         ),
@@ -78,6 +81,7 @@ CLAIMS = (
         words="The most frequent symbol is found without positions, in sequences four times as long too.",
         source="Kazemnejad et al. 2023, arXiv:2305.19466 (mode)",
         suite=SUITE,
+        # Without the others: that positions do no harm here is not the claim.
         test=at_least("accuracy", 0.9, **raw("NoPE"), task="Majority", multiple=(1, 2, 4)),
     ),
 )

@@ -88,6 +88,7 @@ CLAIMS = (
         ),
     ),
     Claim(
+        # Two that the one measure ranks one way, and the other the other way.
         name="loss-ranks-as-recall-does",
         words="Encodings that extrapolate better in loss also recall better.",
         source="Comparisons of encodings by loss alone, such as Press et al. 2021, arXiv:2108.12409",
@@ -104,6 +105,7 @@ CLAIMS = (
         words="ALiBi finds what is near more often than what is far.",
         source="Press et al. 2021, arXiv:2108.12409, section 3 (a bias towards recent tokens)",
         suite=SUITE,
+        # Past the trained length alone: within it both are found.
         test=lower("accuracy", {"depth": FAR}, {"depth": NEAR}, **at("ALiBi"), multiple=(4, 16)),
     ),
     Claim(
@@ -111,6 +113,7 @@ CLAIMS = (
         words="RoPE as it was trained does not find what stands far beyond the trained length.",
         source="Chen et al. 2023, arXiv:2306.15595 (direct extrapolation fails)",
         suite=SUITE,
+        # At 4 times it still finds about half, which is on neither side.
         test=lost("RoPE", 16),
     ),
     Claim(
@@ -142,6 +145,7 @@ CLAIMS = (
         words="RoPE that sees its last tokens alone needs no extension.",
         source="Its loss, which a window keeps flat; Xiao et al. 2023, arXiv:2309.17453, say that it does not remember",
         suite=SUITE,
+        # The far alone: what is near lies within the window.
         test=found("RoPE", (2, 4, 16), FAR, variant="windowed"),
     ),
     Claim(
@@ -163,6 +167,7 @@ CLAIMS = (
         words="Without positions attention spreads over a long text, and finds less at every depth.",
         source="Wang et al. 2024, arXiv:2404.12224",
         suite=SUITE,
+        # At every depth, since what is nearer is lost as well: it is no question of distance.
         test=lower("accuracy", {"multiple": 16}, {"multiple": 1}, 0.05, **at("NoPE"), depth=EVERYWHERE),
     ),
     Claim(
@@ -177,6 +182,7 @@ CLAIMS = (
         words="What lies in the middle of a long text is found more rarely than what lies at either end.",
         source="Liu et al. 2023, arXiv:2307.03172 (of large models and questions in English)",
         suite=SUITE,
+        # At 4 times: at 16 times some find too little to have a shape.
         test=all_of(*(sags(label, 4) for label in ("RoPE", "ALiBi", "T5", "NoPE", "KERPLE"))),
     ),
     Claim(
@@ -184,6 +190,7 @@ CLAIMS = (
         words="With YaRN, RoPE tells a needle from others with other keys at 4 times the trained length.",
         source="Hsieh et al. 2024, arXiv:2404.06654 (multi-key retrieval, of large models)",
         suite=SUITE,
+        # Absolute, and not against the needles of other runs, which another training has taught.
         test=found("RoPE, multi-key", 4, variant="yarn"),
     ),
 )

@@ -70,6 +70,7 @@ class Accuracy(Evaluation):
         measure.rehearse(self, model, vocabulary, trained_length, answers=True)
 
     def run(self, trained_model: TrainedModel, data: Any, seed: int) -> Iterator[Measurement]:
+        # A table that is too short for the longest still tells of the shorter ones.
         last = trained_model.last_multiple(self.multiples)
         task = type(data).__name__
         yield Measurement("chance", data.chance, coordinates={"task": task})
@@ -86,6 +87,7 @@ class Accuracy(Evaluation):
         length = multiple * trained_model.trained_length
         # A function of the seed and the length, so that every variant and every model answers the same.
         asked = task.questions(length, self.sequences, seed)
+        # One pass over each sequence: greedy decoding would say the same up to its first mistake.
         given = measure.predictions(trained_model, variant, multiple, asked["inputs"])
         shares = right_shares(given, asked)
         where = {

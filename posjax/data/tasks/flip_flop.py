@@ -52,8 +52,10 @@ class FlipFlop(DrawnTask):
     def sequence(self, generator: np.random.Generator, length: int) -> Drawn:
         count = (length + 1) // 2
         bits = generator.integers(2, size=count)
+        # A read is as likely as a write, as published.
         other = (1 - self.ignore) / 2
         instructions = generator.choice([WRITE, READ, IGNORE], size=count, p=[other, other, self.ignore])
+        # Else a first read had nothing to say, and the last bit no question.
         instructions[0], instructions[-1] = WRITE, READ
         # At each place the last write up to there.
         writes = np.where(instructions == WRITE, np.arange(count), 0)
