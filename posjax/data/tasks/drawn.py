@@ -59,8 +59,8 @@ class DrawnTask(Task):
     def questions(self, length: int, count: int, seed: int) -> Row:
         check_count(count)
         self.check_room(length)
-        # Of another purpose than the rows, so that no question was ever trained on; and by length, since longer ones
-        # that began as the shorter ones would not be independent of them.
+        # Of another purpose than the rows, so that no question was ever trained on; and by length, since longer
+        # questions that began as the shorter ones would not be independent of them.
         purpose = f"{type(self).__name__}-question"
         generators = (rng(seed, purpose, index, length) for index in range(count))
         drawn = [self.sequence(generator, length) for generator in generators]
