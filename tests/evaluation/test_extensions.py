@@ -12,11 +12,25 @@ from posjax.attention import Window
 from posjax.encodings import Alibi, DynamicNTK, Interpolation, Kerple, LogN, NoPE, Rope, chain
 from posjax.encodings.schedules import NTK
 from posjax.errors import InputError
-from posjax.evaluation import RAW, ByFactor, Fixed, Rebased, Static, Variant, extended, measure, scheduled, variants
+from posjax.evaluation import (
+    RAW,
+    ByFactor,
+    Extrapolation,
+    Fixed,
+    Rebased,
+    Static,
+    Variant,
+    extended,
+    measure,
+    scheduled,
+    title,
+    variants,
+)
 from posjax.evaluation.extensions import EVERY, ExtensionName, given
 from posjax.evaluation.variants import seen
 from posjax.models import build
-from tests.evaluation.toys import VOCABULARY, L, loss_of, trained_model, windows
+from posjax.results import Measurements
+from tests.evaluation.toys import VOCABULARY, L, documents, loss_of, trained_model, windows
 
 EXTENSIONS = typing.get_args(ExtensionName)
 FOUND = ByFactor("found", ((2.0, Interpolation(1.5)), (4.0, Interpolation(3.0))))
@@ -130,3 +144,11 @@ def test_an_extension_is_offered_where_it_suits():
 
     assert offered(Rope()) == ["raw", *EXTENSIONS, "log-n@2", "found"]
     assert offered(Alibi()) == ["raw", "log-n", "log-n@2"] and offered(chain(Alibi(), LogN(L))) == ["raw"]
+
+
+def test_what_is_always_there_is_measured_at_the_trained_length_too():
+    evaluation = Extrapolation(multiples=(1, 2), windows=2, extensions=("yarn", Static(4.0, "linear")), control=False)
+    found = Measurements.of(evaluation.run(trained_model(Rope()), documents(), 0))
+    ratios = {name: found.one("loss_ratio", variant=name, multiple=1).value for name in ("raw", "yarn", "linear@4")}
+    assert ratios["raw"] == ratios["yarn"] == 1 and abs(ratios["linear@4"] - 1) > 1e-3
+    assert title("linear@4") == "linear always 4" and title("found") == "found"
