@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from experiments import cli
-from experiments.pages import pictures
+from experiments.pages import decay_map, pictures
 from experiments.pages.claims_page import documents
 from experiments.pages.encoding_pages import pages, picture_of
 from experiments.pages.subjects import subjects
@@ -54,6 +54,7 @@ def command(arguments: Sequence[str]) -> None:
             print(write_whole(path, text.encode()))
     if not options.pictures:
         return
+    print(write_whole((options.out / "../decay.png").resolve(), decay_map.draw()))
     for subject in subjects():
         drawn = pictures.draw(subject.name, subject.values[0])
         print(write_whole(options.out / picture_of(subject), drawn))

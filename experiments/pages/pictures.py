@@ -45,22 +45,24 @@ def pictured(name: str, value: Any) -> Any:
 def caption(name: str, value: Any) -> tuple[str, str]:
     """What the picture shows, and of which value, written without the fields that are as by default."""
     shown = pictured(name, value)
-    return drawings.chosen(shown).words, _short(shown, name)
+    return drawings.chosen(shown).words, short_call(shown, name)
 
 
 def draw(name: str, value: Any, dpi: int = 140) -> bytes:
     """The picture as a PNG, on white so that it reads on a dark page too."""
     shown = pictured(name, value)
     figure = Figure(figsize=(7.0, 3.1), layout="constrained")
+    drawings.chosen(shown).draw(figure, shown)
+    return png(figure, dpi)
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """A figure as the bytes of a small PNG."""
     # Without pyplot, whose figures stay open until they are closed and whose backend is the user's.
     canvas = FigureCanvasAgg(figure)
-    drawings.chosen(shown).draw(figure, shown)
     figure.set_dpi(dpi)
     canvas.draw()
-    return _compressed(np.asarray(canvas.buffer_rgba()))
-
-
-def _compressed(pixels_rgba: np.ndarray) -> bytes:
+    pixels_rgba = np.asarray(canvas.buffer_rgba())
     opaque = Image.fromarray(pixels_rgba[..., :3])
     # Dithering would speckle flat grounds, and what is speckled compresses badly.
     palette = opaque.quantize(COLOURS, dither=Image.Dither.NONE)
@@ -69,7 +71,7 @@ def _compressed(pixels_rgba: np.ndarray) -> bytes:
     return drawn.getvalue()
 
 
-def _short(value: Any, name: str = "") -> str:
+def short_call(value: Any, name: str = "") -> str:
     """A value as code, as short as it can be: defaults left out, long tuples by their ends."""
     if isinstance(value, tuple) and len(value) > 4:
         return f"({value[0]}, ..., {value[-1]})"
@@ -82,10 +84,10 @@ def _arguments(value: Any) -> list[str]:
     # A composition is made by a function that takes its parts in order; anything else by its fields.
     parts = getattr(value, "parts", None)
     if parts is not None:
-        return [_short(part) for part in parts]
+        return [short_call(part) for part in parts]
     given = []
     for field in dataclasses.fields(value):
         held = getattr(value, field.name)
         if held != field.default:
-            given.append(f"{field.name}={_short(held)}")
+            given.append(f"{field.name}={short_call(held)}")
     return given

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.pages.markdown import cell, table
-from posjax.encodings import Chain, from_rope_parameters
+from experiments.pages.pictures import short_call
+from experiments.pages.subjects import MADE_BY
+from posjax.encodings import Encoding, from_rope_parameters
 from posjax.errors import InputError
 from posjax.files import read_json
 from posjax.interop import describe
@@ -84,7 +85,7 @@ def _rotary() -> Iterator[tuple[str, str, str, str]]:
             if case["inv_freq"] is None and "does not rotate" in str(why):
                 yield name, "none", _positions(case["config"]), case["source"]
             continue
-        yield name, f"`{cell(short(encoding))}`", _positions(case["config"]), case["source"]
+        yield name, f"`{cell(_call(encoding))}`", _positions(case["config"]), case["source"]
 
 
 def _positions(config: Mapping[str, Any]) -> str:
@@ -100,22 +101,6 @@ def _others() -> Iterator[tuple[str, str]]:
         yield name, f"[`{type(encoding).__name__}`](encodings/{type(encoding).__name__}.md)"
 
 
-def short(value: Any) -> str:
-    """The call that makes an encoding, without what is at its default, lists of factors by their number.
-
-    >>> from posjax import Rope
-    >>> short(Rope(base=500000.0))
-    'Rope(base=500000.0)'
-    """
-    if isinstance(value, Chain):
-        return f"chain({', '.join(short(part) for part in value.parts)})"
-    if isinstance(value, tuple) and len(value) > 4:
-        return f"<{len(value)} factors>"
-    if not dataclasses.is_dataclass(value):
-        return repr(value)
-    told = []
-    for field in dataclasses.fields(value):
-        held = getattr(value, field.name)
-        if held != field.default:
-            told.append(f"{field.name}={short(held)}")
-    return f"{type(value).__name__}({', '.join(told)})"
+def _call(encoding: Encoding) -> str:
+    """The call that makes it, as a user would write it."""
+    return short_call(encoding, MADE_BY.get(type(encoding).__name__, ""))

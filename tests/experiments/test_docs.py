@@ -8,11 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import posjax
 from experiments import docs
 from experiments.pages import (
+    decay_map,
     docstrings,
     encoding_pages,
     facts,
@@ -284,6 +286,16 @@ def test_pictures_show_the_encoding_itself():
     assert mean[0] > 7 > mean[40] > mean[-1] and (mean[1:] > mean[:-1]).any()
     fallen = logits.aligned(posjax.Alibi(), 8, distances)
     assert abs((fallen[0, 0] - fallen[0, 8]) - 4.0) < 1e-3
+
+
+def test_the_map_of_decay_is_of_the_encodings_themselves(monkeypatch):
+    monkeypatch.setattr(decay_map, "DISTANCES", (0, 64, 512))
+    found = {name: [round(float(value), 2) for value in row] for name, row in decay_map.rows().items()}
+    assert found["Sinusoidal, p p'"] == [1.0, 0.49, 0.28]
+    assert found["RoPE, bound"] == [1.0, 0.35, 0.18]
+    assert found["ALiBi, flattest head"] == [1.0, 0.78, 0.14]  # exp(-64 / 256), exp(-2)
+    np.testing.assert_allclose(found["T5, untrained"], 1, atol=0.05)
+    assert decay_map.draw(dpi=40).startswith(b"\x89PNG")
 
 
 def test_the_command_writes_and_says_so(tmp_path, capsys, monkeypatch):
