@@ -29,7 +29,7 @@ def trees(results: Mapping[str, Any]) -> list[Tree]:
     found = []
     for name, settings in results["evaluations"].items():
         own = measured.select(evaluation=name)
-        tree: Tree = {"kind": "other", "evaluation": name, "measured": own}
+        tree: Tree = {"kind": "other", "evaluation": name, "measured": own, "variants": _variants(own)}
         if settings["is"] == "Extrapolation":
             tree = language(own, settings) | {"corpus": results["corpus"]}
         elif settings["is"] == "Retrieval":
@@ -39,6 +39,16 @@ def trees(results: Mapping[str, Any]) -> list[Tree]:
             variant["label"] = results["labels"].get(variant["name"])
         found.append(shared | tree)
     return found
+
+
+def _variants(measured: Measurements) -> list[Tree]:
+    """The variants of an evaluation whose numbers stay in their rows."""
+    kinds = {row.at("variant"): row.at("kind") for row in measured if row.at("variant") is not None}
+    # A kind may not have been told; then the name says which is the model as trained.
+    fixed = {"raw": "raw", "windowed": "windowed"}
+    return [
+        {"name": name, "kind": kind or fixed.get(str(name), "extension"), "lengths": {}} for name, kind in kinds.items()
+    ]
 
 
 def language(measured: Measurements, settings: Mapping[str, Any]) -> Tree:

@@ -51,7 +51,14 @@ def missing(variant: ReportedVariant, length: int) -> Cell:
 
 def loss(run: LanguageRun, point: Point) -> Cell:
     """The loss itself, in nats per byte."""
-    return Cell(marks.number(point.loss), broken=is_broken(run, point.loss))
+    return Cell(marks.number(point.loss), _half(point, "loss"), is_broken(run, point.loss))
+
+
+def _half(point: Point, field: str) -> str:
+    """What a mean over seeds is uncertain by; nothing of a single seed."""
+    if field not in point.halves:
+        return ""
+    return f"±{marks.number(point.halves[field])}"
 
 
 def loss_per_token(run: LanguageRun, point: Point) -> Cell:
@@ -88,12 +95,15 @@ def mean(run: LanguageRun, point: Point) -> Cell:
     start = math.nan
     if shortest:
         start = shortest.mean
-    return Cell(marks.number(point.mean), broken=broken, heat=heat_of(point.mean - start))
+    return Cell(marks.number(point.mean), _half(point, "mean"), broken, heat_of(point.mean - start))
 
 
 def beyond(run: LanguageRun, point: Point) -> Cell:
     """The share of attention beyond the trained length, in percent."""
-    return Cell(marks.percent(point.beyond))
+    detail = ""
+    if "beyond" in point.halves:
+        detail = f"±{marks.percent(point.halves['beyond'])}"
+    return Cell(marks.percent(point.beyond), detail)
 
 
 def recall(variant: ReportedVariant, length: int) -> Cell:
@@ -102,7 +112,8 @@ def recall(variant: ReportedVariant, length: int) -> Cell:
     if point is None:
         return missing(variant, length)
     # All as wide as 100, so that depths stand beneath each other in every row.
-    return Cell(" ".join(marks.percent(accuracy).rjust(3) for accuracy in point.accuracy))
+    found = " ".join(marks.percent(accuracy).rjust(3) for accuracy in point.accuracy)
+    return Cell(found, " ".join(f"±{marks.percent(half)}".rjust(3) for half in point.halves))
 
 
 def heat_of(nats: float) -> float:

@@ -80,6 +80,15 @@ def lines(report: Report, rows: series.Rows, base: alt.Chart, points: bool = Tru
     return layered(line, dot)
 
 
+def seeds(rows: series.Rows, base: alt.Chart, x: alt.X, y: alt.Y) -> tuple[alt.Chart, ...]:
+    """A small dot for each seed, to lie behind the line of their mean; no layer where no seeds were gathered."""
+    if not rows:
+        return ()
+    dots = base.properties(data=data(rows)).mark_point(size=16, filled=True)
+    colour = alt.Color("method:N", legend=None)
+    return (dots.encode(x=x, y=y, color=colour, opacity=focused(0.55, FAINT)),)
+
+
 def _dashes(report: Report, rows: series.Rows) -> alt.StrokeDash:
     used = {row["variant"] for row in rows}
     styles = {name: list(dash) for name, dash in marks.dashes(report).items() if name in used}

@@ -10,6 +10,7 @@ import altair as alt
 from posjax.report import chart_parts as parts, heat_maps, series
 from posjax.report.chart_parts import Frame
 from posjax.report.chart_values import Chart, Section
+from posjax.report.seeds import apart
 from posjax.report.values import Report
 
 TRAINING_TITLES = {"text": "Training loss, text", "needles": "Training loss, needles"}
@@ -44,7 +45,7 @@ def _losses(report: Report) -> list[Chart]:
                 "sees only the trained length (dotted). Last bytes of each window, the same at every "
                 "length.",
                 # Controls lie close to each other: with their names too, none could stand at its own line.
-                _length_chart(report, rows, "raw"),
+                _length_chart(report, rows, series.as_trained(apart(report)), "raw"),
             )
         )
     rows = series.of_extended(report)
@@ -53,17 +54,17 @@ def _losses(report: Report) -> list[Chart]:
             Chart(
                 "Extending a trained model",
                 "The same weights, evaluated in other ways without further training.",
-                _length_chart(report, rows, ""),
+                _length_chart(report, rows, series.of_extended(apart(report)), ""),
             )
         )
     # Two share a line of the page; one alone takes it whole.
     return [dataclasses.replace(chart, wide=len(charts) == 1) for chart in charts]
 
 
-def _length_chart(report: Report, rows: series.Rows, named: str) -> dict[str, Any]:
+def _length_chart(report: Report, rows: series.Rows, seeds: series.Rows, named: str) -> dict[str, Any]:
     yardsticks = series.finite_yardsticks(report)
     # Yardsticks are in the frame too: how near a loss comes to them says whether the model knows anything.
-    levels = [row["loss"] for row in rows] + list(yardsticks.values())
+    levels = [row["loss"] for row in rows + seeds] + list(yardsticks.values())
     frame = parts.framed(levels, series.is_past_sense(rows, report), 320)
     y = alt.Y("loss:Q", title="nats per byte", scale=parts.scale(frame))
     tips = [
@@ -74,10 +75,15 @@ def _length_chart(report: Report, rows: series.Rows, named: str) -> dict[str, An
         alt.Tooltip("low:Q", title="interval from", format=".3f"),
         alt.Tooltip("high:Q", title="to", format=".3f"),
     ]
-    base = alt.Chart(parts.data(rows)).encode(x=parts.lengths_axis(rows), y=y, tooltip=tips)
-    lines = parts.lines(report, rows, base)
+    x = parts.lengths_axis(rows)
+    base = alt.Chart(parts.data(rows)).encode(x=x, y=y, tooltip=tips)
     # Rules first, so that lines run over them; names last, so that nothing runs over them.
-    chart = parts.layered(parts.rules(yardsticks, frame), lines, parts.names(rows, named, "loss", frame))
+    chart = parts.layered(
+        parts.rules(yardsticks, frame),
+        *parts.seeds(seeds, base, x, y),
+        parts.lines(report, rows, base),
+        parts.names(rows, named, "loss", frame),
+    )
     return parts.spec(chart, frame.height)
 
 
@@ -124,9 +130,11 @@ def _beyond(report: Report) -> list[Chart]:
         alt.Tooltip("length:Q", format=".0f"),
         alt.Tooltip("beyond:Q", title="share beyond", format=".1%"),
     ]
-    base = alt.Chart(parts.data(rows)).encode(x=parts.lengths_axis(rows), y=y, tooltip=tips)
+    x = parts.lengths_axis(rows)
+    base = alt.Chart(parts.data(rows)).encode(x=x, y=y, tooltip=tips)
     lines = parts.lines(report, rows, base)
-    chart = parts.layered(lines, parts.names(rows, "", "beyond", frame))
+    seeds = parts.seeds(series.beyond_by_length(apart(report)), base, x, y)
+    chart = parts.layered(*seeds, lines, parts.names(rows, "", "beyond", frame))
     return [
         Chart(
             "Attention beyond the trained length",
@@ -142,12 +150,12 @@ def _recalls(report: Report) -> tuple[Chart, ...]:
     for depth, title in enumerate(_depth_titles(report)):
         rows = series.recall(report, depth)
         if rows:
-            chart = _recall_chart(report, rows)
+            chart = _recall_chart(report, rows, series.recall(apart(report), depth))
             charts.append(Chart(title, "Share of needles found, by context length.", chart, wide=False))
     return tuple(charts)
 
 
-def _recall_chart(report: Report, rows: series.Rows) -> dict[str, Any]:
+def _recall_chart(report: Report, rows: series.Rows, seeds: series.Rows) -> dict[str, Any]:
     frame = Frame("linear", 0.0, 1.0, 240)
     # Several of these share a line of the page, so names are left to the legend.
     x = parts.lengths_axis(rows, room=0.0)
@@ -161,7 +169,7 @@ def _recall_chart(report: Report, rows: series.Rows) -> dict[str, Any]:
     ]
     base = alt.Chart(parts.data(rows)).encode(x=x, y=y, tooltip=tips)
     chance = parts.rules({"chance": report.retrieval[0].chance}, frame)
-    chart = parts.layered(chance, parts.lines(report, rows, base))
+    chart = parts.layered(chance, *parts.seeds(seeds, base, x, y), parts.lines(report, rows, base))
     return parts.spec(chart, frame.height)
 
 

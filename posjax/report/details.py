@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from posjax.report.markup import definitions, text
+from posjax.report.seeds import counts
 from posjax.report.values import Report, ReportedRun
 
 UNKNOWN = "–"
 """For what a run's files do not tell."""
+MANY_RUNS = 8
+"""Runs up to which their costs are not added up."""
 DEVICES = 2
 """Devices that are named one by one; of more, the first stands for all."""
 
@@ -26,9 +29,9 @@ def facts(report: Report) -> str:
     if report.language:
         windows = _range([run.windows for run in report.language])
         pairs.append(("evaluation windows", windows))
-    # Intervals do not cover the seed, so a reader must know that there is one.
-    pairs.append(("seeds", "1"))
-    seconds = sum(value for run in runs for value in run.seconds.values() if math.isfinite(value))
+    # Whether intervals cover the seed, a reader must know before any number.
+    pairs.append(("seeds", _range(list(counts(report)))))
+    seconds = sum(value for run in report.each for value in run.seconds.values() if math.isfinite(value))
     if seconds:
         pairs.append(("time", _duration(seconds)))
     return definitions("facts", pairs)
@@ -62,7 +65,7 @@ def reproduce(report: Report) -> str:
 def _configs(report: Report) -> str:
     """The config of each run, which overrides on the command line may have changed from that of the file."""
     written = ""
-    for run in report.runs:
+    for run in report.each:
         if config := run.manifest.get("config"):
             written += f"<h3>{text(run.name)}</h3><pre>{text(config)}</pre>"
     if not written:
@@ -108,7 +111,17 @@ def _files(corpus: Mapping, split: str) -> str:
 
 def _runs(report: Report) -> list[Sequence[str]]:
     head = ("run", "task", "parameters", "tokens", "train s", "evaluate s", "backend", "devices", "commit")
-    return [head, *(_run(run) for run in report.runs)]
+    return [head, *(_run(run) for run in report.each), *_total(report.each)]
+
+
+def _total(runs: Sequence[ReportedRun]) -> list[Sequence[str]]:
+    """What all runs cost together, where there are so many that a reader would have to add them up."""
+    if len(runs) <= MANY_RUNS:
+        return []
+    tokens = sum(run.tokens for run in runs)
+    spent = [sum(run.seconds.get(what, math.nan) for run in runs) for what in ("train", "evaluate")]
+    seconds = [UNKNOWN if math.isnan(each) else f"{each:,.1f}" for each in spent]
+    return [(f"all {len(runs)}", "", "", f"{tokens:,}", *seconds, "", "", "")]
 
 
 def _run(run: ReportedRun) -> Sequence[str]:
@@ -148,7 +161,7 @@ def _seconds(run: ReportedRun, what: str) -> str:
 def _versions(report: Report) -> list[Sequence[str]]:
     # A folder that was filled over weeks may have seen an upgrade: all versions of a package are told.
     found: dict[str, dict[str, None]] = {}
-    for run in report.runs:
+    for run in report.each:
         for package, version in (run.manifest.get("versions") or {}).items():
             found.setdefault(str(package), {})[str(version)] = None
     if not found:

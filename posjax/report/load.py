@@ -13,6 +13,7 @@ from posjax.errors import Diverged, InputError
 from posjax.files import REMEDY, damaged, read_json
 from posjax.lines import read, sources, through
 from posjax.report import by_variant, trees
+from posjax.report.seeds import gathered
 from posjax.report.values import LanguageRun, MeasuredRun, Metrics, Report, ReportedRun, RetrievalRun
 
 
@@ -38,7 +39,7 @@ def load(folder: str | Path) -> Report:
     every = _run_folders(folder, order)
     copies = tuple((run.name, name) for run in every if (name := copied(run)))
     folders = [run for run in every if not copied(run)]
-    finished = [found for run in folders if _is_finished(run) for found in _measured(run)]
+    finished = gathered([found for run in folders if _is_finished(run) for found in _measured(run)])
     rest = [run for run in folders if not _is_finished(run)]
     # A run that diverged has no results and never will: it is told apart from one that may still go on.
     diverged = tuple((run.name, _reason(run)) for run in rest if _has_diverged(run))
@@ -119,7 +120,8 @@ def _measured(folder: Path) -> list[ReportedRun]:
     path = folder / "results.json"
     results = read_json(path, REMEDY)
     manifest = _manifest(folder / "run.json")
-    shared = {"manifest": manifest, "metrics": _metrics(folder, manifest)}
+    shared = {"manifest": manifest, "metrics": _metrics(folder, manifest), "path": folder}
+    shared["seed"] = trees.built(path, lambda: trees.seed(results, manifest))
     trees_of_run = [results]
     # Results of posjax 0.1.0 are such a tree already, that of one evaluation.
     if "measurements" in results:

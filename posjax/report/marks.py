@@ -45,7 +45,9 @@ def colours(report: Report) -> dict[str, int]:
 def dashes(report: Report) -> dict[str, tuple[float, ...]]:
     """The line style of each variant: solid as trained, dotted windowed, and one kind of dashes for each other."""
     # By name and not by place, so that Yarn has the same dashes in every run that it was tried on.
-    kinds = {variant.name: variant.kind for run in report.runs for variant in run.variants}
+    kinds = {variant.name: variant.kind for run in report.evaluated for variant in run.variants}
+    # What is measured of no variant is drawn as the model itself.
+    kinds = {"raw": "raw"} | kinds
     fixed = {"raw": SOLID, "windowed": DOTTED}
     others = itertools.cycle(DASHES)
     return {variant: fixed.get(kind) or next(others) for variant, kind in kinds.items()}
@@ -54,7 +56,7 @@ def dashes(report: Report) -> dict[str, tuple[float, ...]]:
 def styles(report: Report) -> dict[str, str]:
     """What each line style stands for, by variant name: "as trained", "windowed", "Yarn"."""
     found = {}
-    for run in report.runs:
+    for run in report.evaluated:
         for variant in run.variants:
             found[variant.name] = short(run, variant)
             # Here a method's own name would say nothing: every method has such a line.
@@ -83,6 +85,19 @@ def number(value: float) -> str:
     elif size >= 9.995:
         decimals = 1
     return f"{value:,.{decimals}f}"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, for numbers of which nothing says how large they are.
+
+    >>> digits(0.001234), digits(64), digits(0.5), digits(12345.6), digits(float("nan"))
+    ('0.00123', '64', '0.5', '12,346', '–')
+    """
+    if not math.isfinite(value) or abs(value) >= 99_999.5:
+        return number(value)
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def percent(share: float) -> str:

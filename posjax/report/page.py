@@ -151,7 +151,7 @@ def _footer(report: Report) -> str:
 
 def _version(report: Report) -> str:
     """The version that ran the first run which tells; another may be writing the report."""
-    for run in report.runs:
+    for run in report.each:
         versions = run.manifest.get("versions") or {}
         if "posjax" in versions:
             return str(versions["posjax"])

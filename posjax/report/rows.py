@@ -10,6 +10,7 @@ from typing import Any
 from posjax.report import cells, marks
 from posjax.report.cells import BROKEN, Cell, Show
 from posjax.report.values import LanguageRun, Report, ReportedRun, ReportedVariant
+from posjax.report.verdicts import listed, span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ def headline(report: Report) -> ReportTable:
         rows.append(_row(run, variant, [cells.shown(run, variant, 1, cells.loss), *ratios]))
     note = (
         "1x: loss in nats per byte. Other columns: exp(loss there − loss at 1x) on the same bytes, the last "
-        "L/2 of each window for the trained length L, with the 95 % interval of a bootstrap over windows."
+        f"L/2 of each window for the trained length L, with the 95 % interval {_interval(report.language)}."
     )
     return ReportTable(
         "Loss past the trained length",
@@ -99,14 +100,29 @@ def recall(report: Report) -> ReportTable:
     for run, variant in _each(report.retrieval):
         # Every variant has a row, also those that end early: their cells say so.
         rows.append(_row(run, variant, [cells.recall(variant, length) for length in lengths]))
+    seeds = ""
+    if any(run.members for run in report.retrieval):
+        seeds = " ± is half of Student's 95 % interval over seeds."
     # Tasks may differ in how many answers there are to guess from.
     chances = {f"{100 * run.chance:.3g} %" for run in report.retrieval}
     chance = " or ".join(sorted(chances))
     note = (
         f"Chance is {chance}{_worst_error(report)}. Far needles stand at the start of the text, the query at its end."
+        f"{seeds}"
     )
     depths = " ".join(depth_names(report))
     return ReportTable("Needles found, in percent", _columns(lengths), tuple(rows), (note,), beneath=depths)
+
+
+def _interval(runs: Sequence[ReportedRun]) -> str:
+    """What the intervals of a table are of."""
+    counts = {len(run.each) for run in runs}
+    if counts == {1}:
+        return "of a bootstrap over windows"
+    if 1 not in counts:
+        return f"of a mean over {span(counts)} seeds, by Student's t"
+    several = listed([f"{run.label} ({len(run.members)})" for run in runs if run.members])
+    return f"of a mean over seeds, by Student's t, for {several}, and of a bootstrap over windows for all others"
 
 
 def _worst_error(report: Report) -> str:

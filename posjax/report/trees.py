@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,17 @@ def order_of_runs(tree: dict[str, Any]) -> dict[str, int]:
     return {str(name): index for index, name in enumerate(tree.get("runs", ()))}
 
 
+def seed(results: Mapping[str, Any], manifest: Mapping[str, Any]) -> int | None:
+    """The seed of a run: of results, or where posjax 0.1.0 wrote them, of the config."""
+    given = results.get("seed")
+    config = manifest.get("config_tree")
+    if given is None and isinstance(config, dict):
+        given = config.get("seed")
+    if given is None:
+        return None
+    return int(given)
+
+
 def language(tree: dict[str, Any], shared: dict[str, Any]) -> LanguageRun:
     """A language model's results, beside what was read from its other files."""
     return LanguageRun(
@@ -90,7 +101,7 @@ def other(tree: dict[str, Any], shared: dict[str, Any]) -> MeasuredRun:
         name=str(tree["name"]),
         label=str(tree["label"]),
         lengths=(),
-        variants=(),
+        variants=_sorted(_variant(variant, lambda _: None) for variant in tree["variants"]),
         seconds={name: _number(seconds) for name, seconds in tree["seconds"].items()},
         evaluation=str(tree["evaluation"]),
         measurements=tree["measured"],
@@ -111,13 +122,16 @@ def _of_any_run(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) 
 
 
 def _variants(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> tuple[ReportedVariant[Value], ...]:
-    found = [_variant(variant, value) for variant in tree["variants"]]
-    # The sort is stable: within a kind they stay as they were evaluated. A kind of a later posjax goes last.
-    ordered = sorted(found, key=lambda variant: ORDER.get(variant.kind, 9))
+    ordered = _sorted(_variant(variant, value) for variant in tree["variants"])
     # Every table and sentence compares with the model as trained.
     if not ordered or ordered[0].kind != "raw":
         raise ValueError("no variant of kind 'raw'")
-    return tuple(ordered)
+    return ordered
+
+
+def _sorted(variants: Iterable[ReportedVariant[Value]]) -> tuple[ReportedVariant[Value], ...]:
+    # The sort is stable: within a kind they stay as they were evaluated. A kind of a later posjax goes last.
+    return tuple(sorted(variants, key=lambda variant: ORDER.get(variant.kind, 9)))
 
 
 def _variant(tree: dict[str, Any], value: Callable[[dict[str, Any]], Value]) -> ReportedVariant[Value]:

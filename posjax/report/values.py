@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -48,6 +48,8 @@ class Point:
     # In nats per token; NaN where the tokens are bytes.
     loss_per_token: float
     mean_per_token: float
+    # Of a mean over seeds, half of its 95 % interval by field; empty of a single seed.
+    halves: Numbers = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Recall:
     accuracy: tuple[float, ...]
     # NaN where the folder does not tell.
     error: tuple[float, ...]
+    # Of a mean over seeds, half of each accuracy's 95 % interval; empty of a single seed.
+    halves: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +89,10 @@ class ReportedVariant(Generic[Value]):
 
 @dataclasses.dataclass(frozen=True)
 class ReportedRun(Generic[Value]):
-    """What language and retrieval runs share: one trained model, its variants, and where it ran."""
+    """What language and retrieval runs share: one trained model, its variants, and where it ran.
+
+    Models that differ in their seed alone are one run to a reader: the mean of its `members`.
+    """
 
     name: str
     label: str
@@ -98,6 +105,16 @@ class ReportedRun(Generic[Value]):
     manifest: Json
     metrics: Metrics
     task: ClassVar[str]
+    # None where the folder does not tell.
+    seed: int | None = dataclasses.field(default=None, kw_only=True)
+    path: Path | None = dataclasses.field(default=None, kw_only=True)
+    # The run of each seed where several were gathered, else none.
+    members: tuple[ReportedRun[Value], ...] = dataclasses.field(default=(), kw_only=True)
+
+    @property
+    def each(self) -> tuple[ReportedRun[Value], ...]:
+        """The runs of one seed that it stands for."""
+        return self.members or (self,)
 
     @property
     def published(self) -> bool:
@@ -197,9 +214,22 @@ class Report:
     other: tuple[MeasuredRun, ...] = ()
 
     @property
+    def evaluated(self) -> tuple[ReportedRun, ...]:
+        """What each evaluation measured of each run, whose seeds are gathered."""
+        return (*self.language, *self.retrieval, *self.other)
+
+    @property
     def runs(self) -> tuple[ReportedRun, ...]:
-        """Every finished run, once, also where several evaluations measured it."""
-        every = (*self.language, *self.retrieval, *self.other)
-        # Of two with one name the first stays: what has tables of its own says more.
-        by_name = {run.name: run for run in reversed(every)}
-        return tuple(run for run in every if by_name[run.name] is run)
+        """Every finished run, once, also where several evaluations measured it; seeds are gathered."""
+        return _once(self.evaluated)
+
+    @property
+    def each(self) -> tuple[ReportedRun, ...]:
+        """Every finished run of every seed, once."""
+        return _once([member for run in self.evaluated for member in run.each])
+
+
+def _once(runs: Sequence[ReportedRun]) -> tuple[ReportedRun, ...]:
+    # Of two with one name the first stays: what has tables of its own says more.
+    by_name = {run.name: run for run in reversed(runs)}
+    return tuple(run for run in runs if by_name[run.name] is run)

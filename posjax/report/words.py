@@ -10,13 +10,15 @@ from posjax.report.extension_words import extension_conclusions
 from posjax.report.marks import name, number
 from posjax.report.memory_words import memory_conclusions
 from posjax.report.method_words import method_conclusions
+from posjax.report.seed_words import differing, seeds_told
 from posjax.report.values import Report
-from posjax.report.verdicts import EXPLODES, Conclusion, listed, span
+from posjax.report.verdicts import Conclusion, listed, span
 
 
 def conclusions(report: Report) -> tuple[Conclusion, ...]:
     """What this folder shows, most important first: methods, extensions, memory."""
     found = method_conclusions(report)
+    found += differing(report)
     for run in report.language:
         found += extension_conclusions(run)
     # Memory after loss: what it says of a flat loss is of interest once the reader knows whose loss is flat.
@@ -29,7 +31,11 @@ def caveats(report: Report) -> tuple[str, ...]:
     if report.language:
         sentences.append(_per_byte(report))
     published = [run for run in report.runs if run.published]
-    trained = [run for run in report.runs if not run.published]
+    untrained = [run for run in report.runs if not run.published and run.tokens == 0]
+    trained = [run for run in report.runs if not run.published and run.tokens]
+    if untrained:
+        names = listed([run.label for run in untrained])
+        sentences.append(f"Of initial weights, which nothing has trained: {names}.")
     if published:
         sentences.append(
             f"{listed([run.label for run in published])} came trained "
@@ -46,10 +52,7 @@ def caveats(report: Report) -> tuple[str, ...]:
             "its trained length changes with that budget."
         )
     sentences += _edited_texts(report)
-    sentences.append(
-        f"One seed: intervals cover the choice of windows, not of the seed, and values above "
-        f"{EXPLODES:g} can differ twofold between seeds. Do not rank exploded methods among themselves."
-    )
+    sentences.append(seeds_told(report))
     return tuple(sentences)
 
 
@@ -61,7 +64,7 @@ def copy_told(folder: str, name: str) -> str:
 def _edited_texts(report: Report) -> list[str]:
     """A sentence for each text of a config that was edited between two of its runs, which a table puts side by side."""
     fingerprints: dict[str, dict[str, str]] = {}
-    for run in report.language:
+    for run in report.each:
         config, corpus = run.manifest.get("config_tree"), run.manifest.get("corpus")
         if corpus and isinstance(config, dict):
             text = json.dumps(config.get("data"))
