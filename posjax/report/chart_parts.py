@@ -67,8 +67,7 @@ def lengths_axis(rows: series.Rows, room: float = NAME_ROOM) -> alt.X:
 
 def lines(report: Report, rows: series.Rows, base: alt.Chart, points: bool = True) -> alt.LayerChart:
     """Lines in the method's colour and the variant's style; the points on them, seen or not, carry the tooltips."""
-    # The domain lists every method, present or not: a colour is a place in it, and must not move between charts.
-    colour = alt.Color("method:N", legend=None, scale=alt.Scale(domain=list(marks.colours(report))))
+    colour = alt.Color("method:N", legend=None, scale=colours(report))
     line = base.mark_line(strokeWidth=2, strokeCap="round").encode(
         color=colour, detail="name:N", opacity=focused(1, FAINT), strokeDash=_dashes(report, rows)
     )
@@ -78,6 +77,12 @@ def lines(report: Report, rows: series.Rows, base: alt.Chart, points: bool = Tru
         size, opacity = 90, focused(0, 0)
     dot = base.mark_point(size=size, filled=True).encode(color=colour, opacity=opacity)
     return layered(line, dot)
+
+
+def colours(report: Report) -> alt.Scale:
+    """The scale of the methods' colours, which some layer of each chart names."""
+    # The domain lists every method, present or not: a colour is a place in it, and must not move between charts.
+    return alt.Scale(domain=list(marks.colours(report)))
 
 
 def seeds(rows: series.Rows, base: alt.Chart, x: alt.X, y: alt.Y) -> tuple[alt.Chart, ...]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import altair as alt
 
-from posjax.report import chart_parts as parts, heat_maps, series
+from posjax.report import chart_parts as parts, heat_maps, measured_charts, series
 from posjax.report.chart_parts import Frame
 from posjax.report.chart_values import Chart, Section
 from posjax.report.seeds import apart
 from posjax.report.values import Report
 
-TRAINING_TITLES = {"text": "Training loss, text", "needles": "Training loss, needles"}
+TRAINING_TITLES = {"text": "Training loss, text", "needles": "Training loss, needles", "other": "Training loss"}
 
 
 def sections(report: Report) -> tuple[Section, ...]:
@@ -22,6 +22,7 @@ def sections(report: Report) -> tuple[Section, ...]:
         Section("Loss by length and by position", (*_losses(report), *_positions(report))),
         Section("Where attention goes", (*_beyond(report), *heat_maps.charts(report))),
         Section("Needles by length", _recalls(report)),
+        *measured_charts.sections(report),
         Section("Training", _training(report)),
     )
     return tuple(section for section in found if section.charts)

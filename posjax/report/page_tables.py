@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from posjax.report import marks, rows
+from posjax.report import marks, measured_tables, rows
 from posjax.report.cells import BROKEN, Cell
 from posjax.report.markup import aligned, text
+from posjax.report.sheets import sheets
 from posjax.report.values import Report
 
+COLUMNS, UNFOLDED = 10, 24
+"""Of a table whose numbers may have any length; and the rows up to which it is shown unfolded."""
 FAINTEST = 0.02
 """Heat below is not shaded: the eye would not tell it from none."""
 
@@ -20,7 +23,25 @@ def all_tables(report: Report) -> str:
         parts.append(_section("Needles found", rows.recall(report), report))
     if report.language:
         parts.append(_more(report))
+    parts += _measured(report)
     return "\n".join(parts)
+
+
+def _measured(report: Report) -> list[str]:
+    """A section for each evaluation that has no tables of its own; long tables are folded away."""
+    by_evaluation: dict[str, list[str]] = {}
+    for sheet in sheets(report):
+        found = measured_tables.table(report, sheet, COLUMNS)
+        titled = f"<h3>{text(sheet.title.capitalize())}</h3>{table(found, marks.colours(report))}"
+        if len(found.rows) > UNFOLDED:
+            summary = f"{text(sheet.title.capitalize())}, {len(found.rows)} rows"
+            titled = f"<details><summary>{summary}</summary>{table(found, marks.colours(report))}</details>"
+        by_evaluation.setdefault(sheet.evaluation, []).append(titled)
+    # A name of a user's, such as "mean_reach": as words, and escaped as all text of a folder.
+    return [
+        f'<section class="measured"><h2>{text(name.replace("_", " ").capitalize())}</h2>{"".join(titled)}</section>'
+        for name, titled in by_evaluation.items()
+    ]
 
 
 def _section(title: str, found: rows.ReportTable, report: Report) -> str:
@@ -63,6 +84,9 @@ def _head(found: rows.ReportTable) -> str:
 
 
 def _row(row: rows.ReportRow, colours: dict[str, int]) -> str:
+    if row.kind == measured_tables.FACET:
+        # Over all columns, however many there are: a browser stops at the last.
+        return f'<tr class="facet"><th scope="colgroup" colspan="99">{text(row.name)}</th></tr>'
     swatch = ""
     # Once for each method: its variants beneath have the same colour.
     if row.kind == "raw" and row.label in colours:

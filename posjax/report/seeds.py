@@ -95,7 +95,7 @@ def _mean(members: Sequence[ReportedRun]) -> ReportedRun:
     changes: dict[str, Any] = {"variants": variants, "members": named, "metrics": _metrics(named), "seed": None}
     if isinstance(first, LanguageRun):
         changes["scores"] = _scores([run.scores for run in named if isinstance(run, LanguageRun) and run.scores])
-        changes["bytes_per_token"] = _of([getattr(run, "bytes_per_token") for run in named])
+        changes["bytes_per_token"] = _of([run.bytes_per_token for run in named if isinstance(run, LanguageRun)])
     if isinstance(first, MeasuredRun):
         changes["measurements"] = _measurements(named)
     return dataclasses.replace(first, **changes)

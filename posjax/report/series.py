@@ -24,7 +24,7 @@ def by_length(report: Report, kinds: tuple[str, ...]) -> Rows:
         for length in run.lengths:
             if point := variant.at(length):
                 rows.append(_marked(run, variant) | {"length": length} | _loss_fields(point))
-    return _finite(rows, "loss")
+    return finite(rows, "loss")
 
 
 def as_trained(report: Report) -> Rows:
@@ -68,7 +68,7 @@ def by_position(report: Report) -> Rows:
         for position, loss in zip(point.positions, point.by_position, strict=False):
             # The axis is logarithmic, and position 0 has no place on it.
             rows.append(_marked(run, variant) | {"position": max(1.0, position), "loss": loss})
-    return _finite(rows, "loss")
+    return finite(rows, "loss")
 
 
 def training(report: Report) -> Rows:
@@ -92,7 +92,7 @@ def training(report: Report) -> Rows:
                     "loss": sum(loss for _, loss in chunk) / len(chunk),
                 }
             )
-    return _finite(rows, "loss")
+    return finite(rows, "loss")
 
 
 def scores(report: Report, which: str) -> Rows:
@@ -104,7 +104,7 @@ def scores(report: Report, which: str) -> Rows:
         values = {"random": run.scores.random, "trained": run.scores.trained}[which]
         for low, high, score in binned(run.scores.distances, values):
             rows.append({"method": run.label, "low": low, "high": high, "score": score})
-    return _finite(rows, "score")
+    return finite(rows, "score")
 
 
 def is_past_sense(rows: Rows, report: Report) -> bool:
@@ -174,7 +174,7 @@ def recall(report: Report, depth: int) -> Rows:
                     "depth": depth_names(report)[depth],
                 }
                 rows.append(_marked(run, variant) | found)
-    return _finite(rows, "accuracy")
+    return finite(rows, "accuracy")
 
 
 def extended(report: Report) -> tuple[LanguageRun, ...]:
@@ -197,8 +197,8 @@ def _marked(run: ReportedRun, variant: ReportedVariant) -> dict[str, Any]:
     }
 
 
-def _finite(rows: Rows, field: str) -> Rows:
-    """Drops what has no place on an axis; other numbers that are not finite become null, as JSON asks."""
+def finite(rows: Rows, field: str) -> Rows:
+    """Rows for a chart, rounded: without those that have no place on an axis; what else is not finite is null."""
     kept = [row for row in rows if math.isfinite(row[field])]
     return [{name: _rounded(value) for name, value in row.items()} for row in kept]
 

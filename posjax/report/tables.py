@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import rich.box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from posjax.report import rows, words
+from posjax.report import measured_tables, rows, words
 from posjax.report.cells import BROKEN, Cell
 from posjax.report.values import Report
 from posjax.report.words import copy_told
 
+COLUMNS, LINES = 4, 8
+"""Of a table whose numbers may have any length, in 80 columns; and the rows shown of one."""
 RED, YELLOW = 0.33, 0.05
 """Heat from which a number is coloured: perplexity twice that within the trained length, and a tenth above it."""
 
@@ -35,12 +39,24 @@ def show(report: Report, console: Console) -> None:
         console.print(dressed(table))
         for note in table.notes:
             console.print(Text(note, style="dim"))
+    _show_measured(report, console)
     console.print()
     for conclusion in words.conclusions(report):
         console.print(Text.assemble((f"{conclusion.topic}. ", "bold"), conclusion.text))
     console.print()
     for caveat in words.caveats(report):
         console.print(Padding(Text(caveat, style="dim"), (0, 0, 0, 2)))
+
+
+def _show_measured(report: Report, console: Console) -> None:
+    """Tables of evaluations that have none of their own: a few lines of each, all of them are on the page."""
+    for table in measured_tables.tables(report, COLUMNS):
+        console.print()
+        shown = table.rows[:LINES]
+        console.print(dressed(dataclasses.replace(table, rows=shown)))
+        more = measured_tables.numbers_in(table.rows[LINES:])
+        if more:
+            console.print(Text(f"{more} more rows: see the page", style="dim"))
 
 
 def tables(report: Report) -> list[rows.ReportTable]:
@@ -77,6 +93,8 @@ def dressed(table: rows.ReportTable) -> Table:
         style = ""
         if row.kind == "windowed":
             style = "dim"
+        if row.kind == measured_tables.FACET:
+            style = "italic"
         dress.add_row(_name(row), *(_cell(cell) for cell in row.cells), style=style)
     return dress
 
@@ -84,6 +102,8 @@ def dressed(table: rows.ReportTable) -> Table:
 def _name(row: rows.ReportRow) -> Text:
     if row.kind == "raw":
         return Text(row.name, style="bold")
+    if row.kind == measured_tables.FACET:
+        return Text(row.name)
     # Set in, since it belongs to the method above.
     return Text(f"  {row.name}")
 

@@ -204,6 +204,66 @@ def retrieval(name: str, recall: dict) -> dict:
     }
 
 
+def swept(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """Writes a work folder of two methods, each of several seeds, which read text and look for needles."""
+    experiment(folder, "Three seeds of two methods")
+    for name in ("rope", "alibi"):
+        for seed in seeds:
+            factor = (1.0, 1.2, 0.9)[seed % 3]
+            ratios = {
+                variant: (1.0, *(factor * value for value in values[1:])) for variant, values in RATIOS[name].items()
+            }
+            found = language(name, ratios) | {"seed": seed}
+            run(folder / f"{name}-s{seed}", name, found | {"name": f"{name}-s{seed}"})
+            found = retrieval(name, RECALL[name]) | {"seed": seed}
+            run(folder / f"{name}-needles-s{seed}", name, found | {"name": f"{name}-needles-s{seed}"})
+    return folder
+
+
+def measured(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """Writes a work folder of an evaluation that nobody knows, of two methods and several seeds."""
+    experiment(folder, "What nobody has measured before")
+    for name in ("rope", "alibi"):
+        for seed in seeds:
+            rows = [row for variant in ("raw", "windowed") for row in unknown(name, variant, seed)]
+            results = {
+                "name": f"{name}-s{seed}",
+                "label": LABELS[name],
+                "seed": seed,
+                "trained_length": TRAINED,
+                "parameters": 131072,
+                "tokens": 819200,
+                "seconds": {"train": 20.0, "evaluate": 3.0},
+                "evaluations": {"recall_by_place": {"is": "RecallByPlace"}},
+                "labels": {"raw": LABELS[name], "windowed": f"{LABELS[name]} + windowed"},
+                "measurements": [{"evaluation": "recall_by_place", **row} for row in rows],
+            }
+            run(folder / f"{name}-s{seed}", name, results)
+    return folder
+
+
+def unknown(name: str, variant: str, seed: int) -> list[dict]:
+    """Rows of every shape: by length and depth, by layer and head, one number alone."""
+    at = {"variant": variant, "kind": variant, "task": "copy"}
+    good = 0.9 - 0.2 * (name == "alibi") - 0.1 * (variant == "windowed") + 0.02 * seed
+    rows = []
+    for multiple in (1, 2, 4, 8, 16):
+        for depth in (0.0, 0.5, 1.0):
+            value = good / (1 + 0.05 * multiple * (1 - depth))
+            where = {"multiple": multiple, "length": TRAINED * multiple, "depth": depth}
+            row = {"metric": "exact", **at, **where, "value": value}
+            rows.append(row | {"low": value - 0.03, "high": value + 0.03, "count": 64})
+    for layer in range(4):
+        for head in range(4):
+            rows.append({"metric": "mean_entropy", **at, "layer": layer, "head": head, "value": good * layer - head})
+    return [*rows, {"metric": "reach", **at, "value": 100 * good, "low": 90 * good, "high": 110 * good}]
+
+
+def experiment(folder: Path, title: str) -> None:
+    tree = {"name": folder.name, "title": title, "question": f"{title}: what is to be seen?"}
+    write(folder / "experiment.json", tree | {"commands": {"rope-s0": "python -m experiments.run configs/x.py"}})
+
+
 def write(path: Path, tree: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(tree))
