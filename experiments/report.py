@@ -1,6 +1,8 @@
-"""Show the table of a folder of runs and write its page and figures, from its files alone.
+"""Show the table of a folder of runs and write its page and figures, from its files alone; or compare several folders.
 
 python -m experiments.report runs/quickstart
+python -m experiments.report runs/quickstart --csv table.csv --latex tables.tex
+python -m experiments.report runs/first runs/second --to runs/compared
 """
 
 from __future__ import annotations
@@ -14,23 +16,34 @@ import tyro
 
 from experiments import cli
 from experiments.run import finish
+from posjax import report
+from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write the report of a folder of runs anew."""
+    """Write the report of a folder of runs anew, or one that compares several."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """A folder that experiments.run wrote, such as runs/quickstart."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that experiments.run wrote, such as runs/quickstart."""
     to: Path | None = None
-    """Another folder for the page and its figures, where that of the runs may only be read."""
+    """Another folder for the page and its figures: where that of the runs may only be read, or there are several."""
+    csv: Path | None = None
+    """A file for every measurement, one a line."""
+    latex: Path | None = None
+    """A file for a tabular of each metric."""
 
 
 def command(arguments: Sequence[str]) -> None:
-    remedy = "the one argument is a folder, such as runs/quickstart"
+    remedy = "the arguments are folders, such as runs/quickstart"
     options = cli.options(ReportOptions, "experiments.report", arguments, remedy)
+    if not options.folders:
+        raise InputError("no folder is named: needed is one that experiments.run wrote, such as runs/quickstart")
+    console = cli.console()
     # As at the end of experiments.run, whose table and page these are.
-    finish(options.folder, cli.console(), to=options.to)
+    finish(options.folders, console, to=options.to)
+    for path in report.export(options.folders, options.csv, options.latex):
+        console.print(f"Exported: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -170,14 +170,17 @@ def _of_another_text(folder: Path, documents: Documents | None) -> str:
     return f", on a text of fingerprint {was}; the text is {documents.fingerprint} now, and losses do not compare"
 
 
-def finish(folder: Path, console: Console, keep: bool = True, to: Path | None = None) -> None:
-    """The table and the page of a folder of finished runs. Errors: `InputError` for results of another run."""
-    for path in folder.glob("*/run.json"):
+def finish(folders: Path | Sequence[Path], console: Console, keep: bool = True, to: Path | None = None) -> None:
+    """The table and the page of a folder of finished runs, or of several. Errors: `InputError` for results of another
+    run."""
+    if isinstance(folders, Path):
+        folders = [folders]
+    for path in (path for folder in folders for path in folder.glob("*/run.json")):
         # What is a copy of another run is left out of the report.
         if path.is_file() and not copied(path.parent):
             workfolder.check_results(path.parent)
-    written = report.write(folder, to)
-    report.show(folder, console)
+    written = report.write(folders, to)
+    report.show(folders, console)
     for path in written:
         if keep and path.suffix == ".html":
             console.print(f"\nThe report: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -9,26 +9,36 @@ Reads files only, so that a folder can be reported on any machine, without the m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from posjax.report import figures, page, tables
+from posjax.errors import InputError
+from posjax.files import write_whole
+from posjax.report import exports, figures, page, tables
+from posjax.report.comparison import compared
 from posjax.report.load import load
 from posjax.report.values import Report
 
-__all__ = ["Report", "load", "show", "write"]
+__all__ = ["Report", "compared", "export", "load", "show", "write"]
+
+Folders = str | Path | Sequence[str | Path]
+"""A work folder, or several that are compared."""
 
 
-def write(folder: str | Path, to: str | Path | None = None) -> list[Path]:
+def write(folder: Folders, to: str | Path | None = None) -> list[Path]:
     """Writes `report.html` and `figures/*.png` into the work folder, or into another, and returns their paths, the page
-    first.
+    first. Several folders make one report, which compares them.
 
     Each file is written whole or not at all, so that a report can be made again at any time.
 
-    Errors: `InputError` where the folder cannot be read as a work folder, or not be written.
+    Errors: `InputError` where a folder cannot be read as a work folder, or not be written, and for several folders
+    without `to`.
     """
-    report = load(folder)
+    report = _read(folder)
+    if to is None and len(_listed(folder)) > 1:
+        raise InputError("a comparison of several folders is written into none of them: name a folder for it with --to")
     target = report.folder
     # Elsewhere where the folder may only be read, such as one copied from another machine.
     if to is not None:
@@ -37,6 +47,34 @@ def write(folder: str | Path, to: str | Path | None = None) -> list[Path]:
     return [written, *figures.write(report, target / "figures")]
 
 
-def show(folder: str | Path, console: Console | None = None) -> None:
+def show(folder: Folders, console: Console | None = None) -> None:
     """Prints the report's tables and its verdict in words. Errors: `InputError` for a folder that cannot be read."""
-    tables.show(load(folder), console or Console())
+    tables.show(_read(folder), console or Console())
+
+
+def export(folder: Folders, csv: str | Path | None = None, latex: str | Path | None = None) -> list[Path]:
+    """Writes every measurement as one table, and a LaTeX tabular of each metric, where a path is given for it.
+
+    Errors: `InputError` for a folder that cannot be read, or whose results are of posjax 0.1.0, which had no table.
+    """
+    report, written = _read(folder), []
+    if csv is not None:
+        written.append(write_whole(Path(csv), exports.table(report).csv().encode()))
+    if latex is not None:
+        written.append(write_whole(Path(latex), exports.latex(report).encode()))
+    return written
+
+
+def _read(folder: Folders) -> Report:
+    folders = _listed(folder)
+    if len(folders) == 1:
+        return load(folders[0])
+    return compared(folders)
+
+
+def _listed(folder: Folders) -> list[Path]:
+    if isinstance(folder, str | Path):
+        return [Path(folder)]
+    if not folder:
+        raise InputError("no folder to report on: name the work folder of an experiment that has been run")
+    return [Path(each) for each in folder]

@@ -11,7 +11,7 @@ from posjax.report import chart_parts as parts, series
 from posjax.report.chart_values import Chart, Section
 from posjax.report.measured_maps import maps
 from posjax.report.measured_names import Names, method_of
-from posjax.report.sheets import Place, Sheet, in_brackets, sheets
+from posjax.report.sheets import Place, Sheet, in_words, sheets
 from posjax.report.values import Report
 from posjax.results import Coordinate, Measurement
 
@@ -28,9 +28,10 @@ def sections(report: Report) -> tuple[Section, ...]:
     names = Names.of(report)
     found = []
     for sheet in sheets(report):
-        charts = (*_curves(report, names, sheet), *maps(names, sheet), *_dots(report, names, sheet))
         title = f"{sheet.evaluation.replace('_', ' ').capitalize()}: {sheet.title}"
-        found.append(Section(title, charts))
+        found.append(Section(title, (*_curves(report, names, sheet), *_dots(report, names, sheet))))
+        # In a grid of their own, since they are of another height.
+        found.append(Section(f"{title}, as maps", tuple(maps(names, sheet))))
     return tuple(section for section in found if section.charts)
 
 
@@ -54,8 +55,13 @@ def _curves(report: Report, names: Names, sheet: Sheet) -> list[Chart]:
         if rows:
             said = f"By {_words(axis)}{_of_bands(rows, seeds)}.{left_out}"
             spec = _curve(report, sheet, axis, rows, seeds)
-            charts.append(Chart(f"{sheet.title}{in_brackets(place)}", said, spec, wide=len(shown) == 1))
+            charts.append(Chart(_titled(sheet, place), said, spec, wide=len(shown) == 1))
     return charts
+
+
+def _titled(sheet: Sheet, place: Place) -> str:
+    # The section says the metric already.
+    return in_words(place).capitalize() or _words(sheet.metric).capitalize()
 
 
 def _facets_of_seeds(sheet: Sheet, axis: str) -> dict[Place, list[Measurement]]:
@@ -162,7 +168,7 @@ def _dots(report: Report, names: Names, sheet: Sheet) -> list[Chart]:
         if rows:
             said = f"Each method{_of_bands(rows, seeds)}."
             spec = _dot_chart(report, sheet, rows, seeds)
-            charts.append(Chart(f"{sheet.title}{in_brackets(place)}", said, spec, wide=len(shown) == 1))
+            charts.append(Chart(_titled(sheet, place), said, spec, wide=len(shown) == 1))
     return charts
 
 

@@ -43,7 +43,7 @@ def maps(names: Names, sheet: Sheet) -> list[Chart]:
         caption += f" The first {MOST} of {len(panels)}."
     charts = []
     for said, _, rows in panels[:MOST]:
-        charts.append(Chart(f"{sheet.title}: {said}", caption, _map(sheet, pair, rows, every), wide=False))
+        charts.append(Chart(said, caption, _map(sheet, pair, rows, every), wide=False))
     return charts
 
 

@@ -6,6 +6,7 @@ import base64
 import importlib.resources
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import vl_convert
@@ -37,6 +38,7 @@ def rendered(report: Report) -> str:
         question=text(report.experiment.question),
         facts=details.facts(report),
         unfinished=_unfinished(report),
+        answer=_heading(conclusions),
         findings=definitions("findings", conclusions),
         caveats=paragraphs(words.caveats(report)),
         tables=page_tables.all_tables(report),
@@ -51,6 +53,13 @@ def rendered(report: Report) -> str:
         bundle=bundle().replace("</script", "<\\/script"),
         script=_resource("page.js"),
     )
+
+
+def _heading(conclusions: Sequence[object]) -> str:
+    # Of what nobody knows there are numbers and no verdicts.
+    if conclusions:
+        return "The answer"
+    return "Before the numbers"
 
 
 def bundle() -> str:

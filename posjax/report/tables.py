@@ -52,8 +52,11 @@ def _show_measured(report: Report, console: Console) -> None:
     """Tables of evaluations that have none of their own: a few lines of each, all of them are on the page."""
     for table in measured_tables.tables(report, COLUMNS):
         console.print()
-        shown = table.rows[:LINES]
-        console.print(dressed(dataclasses.replace(table, rows=shown)))
+        # A title of the table's own would be wrapped to the table's width, which may be that of one number.
+        console.print(Text(table.title, style="bold"))
+        console.print(dressed(dataclasses.replace(table, title="", rows=table.rows[:LINES])))
+        for note in table.notes:
+            console.print(Text(note, style="dim"))
         more = measured_tables.numbers_in(table.rows[LINES:])
         if more:
             console.print(Text(f"{more} more rows: see the page", style="dim"))
