@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from posjax.errors import InputError
 from posjax.files import REMEDY, read_json
 from posjax.report import trees
@@ -13,6 +15,8 @@ from posjax.results import Measurement, Measurements
 
 COLUMNS = 10
 """Columns of a tabular: a page has no room for more."""
+ALONE = "numbers"
+"""The coordinate that a tabular has its one column by, where no coordinate varies."""
 
 
 def table(report: Report) -> Measurements:
@@ -51,11 +55,26 @@ def latex(report: Report) -> str:
 
     Rows are methods, with what was tried on them; several seeds are their mean. Errors: as `table`.
     """
-    return "\n".join(_tabulars(sheet) for sheet in of_table(table(report)))
+    named = _labels(report)
+    rows = [row.placed(label=named[str(row.at("run"))]) for row in table(report)]
+    return "\n".join(_tabulars(sheet) for sheet in of_table(Measurements(tuple(rows))))
+
+
+def _labels(report: Report) -> dict[str, str]:
+    """A label for each run: two of one label that are no seeds of each other are two rows, and tell their names."""
+    many = Counter((run.task, getattr(run, "evaluation", ""), run.label) for run in report.evaluated)
+    named: dict[str, str] = {}
+    for run in report.evaluated:
+        label = run.label
+        if many[run.task, getattr(run, "evaluation", ""), run.label] > 1:
+            label = f"{run.label} ({run.name})"
+        for member in run.each:
+            named.setdefault(member.name, label)
+    return named
 
 
 def _tabulars(sheet: Sheet) -> str:
-    axis = "metric"
+    axis = ALONE
     if sheet.axes:
         axis = sheet.axes[0]
     written = ""
