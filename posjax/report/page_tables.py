@@ -101,7 +101,7 @@ def _cell(cell: Cell) -> str:
     if cell.broken:
         content += f'<abbr title="worse than byte frequencies alone">{BROKEN}</abbr>'
     if cell.detail:
-        content += f"<small>{text(cell.detail)}</small>"
+        content += f"<small>{aligned(cell.detail)}</small>"
     shade = ""
     if cell.heat > FAINTEST:
         shade = f' class="heat" style="--heat: {cell.heat:.2f}"'

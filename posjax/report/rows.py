@@ -128,7 +128,8 @@ def _interval(runs: Sequence[ReportedRun]) -> str:
 def _worst_error(report: Report) -> str:
     """The largest standard error of the table, in words: one for each number would drown the numbers."""
     errors: list[float] = []
-    for _, variant in _each(report.retrieval):
+    # A mean over seeds has its interval beneath it.
+    for _, variant in _each([run for run in report.retrieval if not run.members]):
         for value in variant.lengths.values():
             errors += [error for error in value.error if not math.isnan(error)]
     if not errors:
