@@ -1,0 +1,38 @@
+"""The guide says nothing that a claim does not hold: each sentence names one, with the verdict that it has."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from experiments.claims import CLAIMS, THEMES
+from experiments.claims.base import decide
+from experiments.records import tables
+from tests.test_configs import ROOT
+
+GUIDE = (ROOT / "docs/guide.md").read_text()
+CITED = re.findall(r"\(\[([a-z0-9-]+)\]\(claims\.md#([a-z0-9-]+)\): ([a-z ]+)\)", GUIDE)
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_the_guide_cites_claims():
+    assert len(CITED) > 20
+
+
+@pytest.mark.parametrize(("name", "place", "kind"), CITED, ids=lambda text: text[:30])
+def test_a_cited_verdict_is_the_one_of_record(name, place, kind):
+    theme = next(title for title, claims in THEMES.items() if BY_NAME[name] in claims)
+    assert place == anchor(theme)
+    assert decide(BY_NAME[name], tables()).kind == kind
+
+
+def test_each_sentence_of_advice_cites_one():
+    advice = GUIDE[: GUIDE.index("## Why to believe it")]
+    items = re.split(r"^- ", advice, flags=re.M)[1:]
+    bare = [item for item in items if not re.search(r"claims\.md#", item)]
+    assert [item.split("\n")[0] for item in bare] == ["So ask first whether the far text is needed at all."]
