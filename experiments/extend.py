@@ -23,10 +23,10 @@ from posjax import runs
 from posjax.data import Task
 from posjax.encodings.published_writing import to_rope_parameters
 from posjax.errors import InputError
-from posjax.evaluation.extensions import SCHEDULES
 from posjax.files import write_json
 from posjax.results import Measurement, Measurements
 from posjax.search import CheckedSchedule, Comparison, Found, GradientSearch
+from posjax.search.formulas import formula
 from posjax.search.model import rope_of
 from posjax.search.rows import On, kind
 
@@ -77,7 +77,7 @@ def command(arguments: Sequence[str]) -> None:
 
     found = search.find(model, data, multiple, run.seed, say)
     seconds = time.perf_counter() - began
-    schedules = {name: SCHEDULES[name](float(multiple), model.trained_length) for name in ("linear", "ntk", "yarn")}
+    schedules = {name: formula(name, float(multiple), model.trained_length) for name in ("linear", "ntk", "yarn")}
     table = Measurements.of(compared.of(multiple, {**schedules, "found": found.schedule}))
     # The rotation alone: what it is chained with stays as it is in the config.
     extended = replace(rope_of(run.model), schedule=found.schedule)
