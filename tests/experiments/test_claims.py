@@ -88,6 +88,12 @@ def test_pairing_sees_what_the_means_do_not():
     assert kind(deciding.lower("loss_ratio", ALIBI, ROPE, by=0.2), taken) == "does not hold"
 
 
+def test_one_seed_of_many_that_says_otherwise_leaves_an_ordering_open():
+    many = (1.0,) * 30
+    assert kind(LOWER, table(ALiBi=many, RoPE=(2.0,) * 30)) == "holds"
+    assert kind(LOWER, table(ALiBi=many, RoPE=(2.0,) * 29 + (0.9,))) == "needs scale"
+
+
 def test_too_few_seeds_say_so():
     said = LOWER(table(ALiBi=(1.0, 1.1), RoPE=(2.0, 2.1))).words
     assert "2 seeds (an ordering takes 3 seeds)" in said
