@@ -14,7 +14,7 @@ from posjax.errors import InputError
 from posjax.evaluation import measure
 from posjax.evaluation.base import Evaluation, last_measured
 from posjax.evaluation.statistics import wilson
-from posjax.evaluation.variants import Extension, TrainedModel, Variant, chosen_variants
+from posjax.evaluation.variants import ExtensionLike, TrainedModel, Variant, chosen_variants
 from posjax.fields import AtLeast, check_fields
 from posjax.models import Architecture
 from posjax.results import Measurement
@@ -41,7 +41,7 @@ class Accuracy(Evaluation):
 
     multiples: tuple[int, ...] = (1, 2, 4)
     sequences: Annotated[int, AtLeast(1, "the rows at each length")] = 128
-    extensions: tuple[Extension, ...] = ()
+    extensions: tuple[ExtensionLike, ...] = ()
     fills: tuple[Fill, ...] = ()
     control: bool = False
 
