@@ -76,7 +76,8 @@ def _in_folder(run: Run, folder: str) -> Run:
 
 def _experiment(reports: Sequence[Report], names: Sequence[str]) -> ReportedExperiment:
     asked = [report.experiment for report in reports]
-    questions = [f"{name}: {one.question or one.title or one.name}." for name, one in zip(names, asked, strict=True)]
+    said = [one.question or one.title or one.name for one in asked]
+    questions = [f"{name}: {question}." for name, question in zip(names, said, strict=True)]
     return ReportedExperiment(
         name="comparison",
         title=f"{listed(list(names))}, compared",

@@ -98,7 +98,8 @@ def _rows(names: Names, sheet: Sheet, axis: str, taken: Sequence[Measurement]) -
 
 
 def _curve(report: Report, sheet: Sheet, axis: str, rows: series.Rows, seeds: series.Rows) -> dict[str, Any]:
-    x = alt.X(f"{axis}:Q", title=_words(axis), scale=_scale(axis, [row[axis] for row in rows]), axis=_ticks(axis, rows))
+    scale = _scale(axis, [row[axis] for row in rows])
+    x = alt.X(f"{axis}:Q", title=_words(axis), scale=scale, axis=_ticks(axis, rows))
     y = alt.Y("value:Q", title=_words(sheet.metric), scale=alt.Scale(zero=False))
     tips = [
         alt.Tooltip("name:N", title="method"),

@@ -58,18 +58,19 @@ def _pair(numeric: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _rows(sheet: Sheet, pair: tuple[str, str], taken: Sequence[Measurement]) -> series.Rows:
-    cells = [_cells(sheet.values(name)) for name in pair]
+    down, right = pair
+    downwards, rightwards = _cells(sheet.values(down)), _cells(sheet.values(right))
     together: dict[tuple[str, str], list[float]] = {}
     method = ""
     for row in taken:
         label, _ = method_of(row)
         method = sheet.methods.get(label, label)
         if all(name in row.coordinates for name in pair):
-            at = (cells[0][row.coordinates[pair[0]]], cells[1][row.coordinates[pair[1]]])
+            at = (downwards[row.coordinates[down]], rightwards[row.coordinates[right]])
             together.setdefault(at, []).append(row.value)
     rows = []
-    for (down, right), values in together.items():
-        rows.append({"method": method, "down": down, "right": right, "value": statistics.fmean(values)})
+    for at, values in together.items():
+        rows.append({"method": method, "down": at[0], "right": at[1], "value": statistics.fmean(values)})
     return series.finite(rows, "value")
 
 
@@ -80,25 +81,24 @@ def _cells(values: Sequence[Coordinate]) -> dict[Coordinate, str]:
 
 
 def _map(sheet: Sheet, pair: tuple[str, str], rows: series.Rows, every: Sequence[float]) -> dict[str, Any]:
-    down, right = (dict.fromkeys(_cells(sheet.values(name)).values()) for name in pair)
-    x = alt.X(
-        "right:O", title=pair[1].replace("_", " "), sort=list(right), axis=_axis(), scale=alt.Scale(domain=list(right))
-    )
-    y = alt.Y(
-        "down:O", title=pair[0].replace("_", " "), sort=list(down), axis=_axis(), scale=alt.Scale(domain=list(down))
-    )
+    down, right = pair
+    x = alt.X("right:O", **_axis(sheet, right))
+    y = alt.Y("down:O", **_axis(sheet, down))
     tips = [
-        alt.Tooltip("down:O", title=pair[0]),
-        alt.Tooltip("right:O", title=pair[1]),
+        alt.Tooltip("down:O", title=down),
+        alt.Tooltip("right:O", title=right),
         alt.Tooltip("value:Q", title=sheet.metric.replace("_", " "), format=".4g"),
     ]
     cells = alt.Chart(parts.data(rows)).mark_rect()
     chart = cells.encode(x=x, y=y, color=_colour(every), opacity=parts.focused(1, 0.25), tooltip=tips)
-    return parts.spec(parts.layered(chart), min(260, max(80, 26 * len(down))))
+    return parts.spec(parts.layered(chart), min(260, max(80, 26 * len(sheet.values(down)))))
 
 
-def _axis() -> alt.Axis:
-    return alt.Axis(grid=False, labelAngle=0, labelOverlap=True)
+def _axis(sheet: Sheet, name: str) -> dict[str, Any]:
+    # All cells of the metric, so that maps of one page have the same places.
+    cells = list(dict.fromkeys(_cells(sheet.values(name)).values()))
+    axis = alt.Axis(grid=False, labelAngle=0, labelOverlap=True)
+    return {"title": name.replace("_", " "), "sort": cells, "axis": axis, "scale": alt.Scale(domain=cells)}
 
 
 def _colour(every: Sequence[float]) -> alt.Color:
