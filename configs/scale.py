@@ -55,7 +55,9 @@ def experiment(size: Literal["small", "large"] = "small", text: tuple[str, ...] 
     width, layers, heads, length, batch = SIZES[size]
     data: StandardLibrary | Text = StandardLibrary()
     if text:
+        # Sixteen times 1,024 bytes in one file: the standard library has few of that length to measure on.
         data = Text(paths=text)
+    # Parameters and the loss stay in float32, as everywhere.
     compute = Compute(dtype="bfloat16")
     train = Train(steps=600, length=length, batch=batch, optimizer=AdamW(learning_rate=1e-3), compute=compute)
     evaluation = Extrapolation(multiples=(1, 2, 4, 8, 16), windows=32, extensions=("linear", "ntk", "yarn"))

@@ -34,9 +34,11 @@ TRAIN = Train(steps=400, length=LENGTH, batch=32, optimizer=AdamW(learning_rate=
 
 def evaluations(*extensions: ExtensionLike) -> tuple[Evaluation, ...]:
     return (
+        # What is asked of the other three: whether the loss moves at all.
         Extrapolation((1, 2, 4, 8), windows=32, extensions=extensions),
         EffectiveContext(multiple=4, windows=64, extensions=extensions),
         AttentionMaps(multiples=(1, 2, 4, 8), windows=8, bins=16, extensions=extensions),
+        # A stride of its window is the usual way to measure, and a short one leaves early tokens out.
         SlidingWindow(multiples=(1, 2, 4), strides=("window", 16), stretches=16, extensions=()),
     )
 
@@ -53,6 +55,7 @@ def experiment() -> Experiment:
         paper="Press et al. 2021, arXiv:2108.12409; Chiang and Cholak 2022, arXiv:2202.12172",
         runs=(
             *trained("rope", "RoPE", Rope(), evaluations("yarn", "log-n")),
+            # Of the three it alone has a bias, and so a reach that is known beforehand.
             *trained("alibi", "ALiBi", Alibi(), (*evaluations(), Reach())),
             *trained("nope", "NoPE", NoPE(), evaluations("log-n")),
         ),

@@ -73,6 +73,7 @@ def page() -> str:
 
 def _rotary() -> Iterator[tuple[str, str, str, str]]:
     for case in read_json(CONFIGS)["cases"]:
+        # What nobody could look up is no evidence of who uses what.
         if RECALLED in case["source"]:
             continue
         name = case["name"]

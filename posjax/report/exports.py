@@ -32,6 +32,7 @@ def table(report: Report) -> Measurements:
 
 
 def _of_run(run: ReportedRun) -> Measurements:
+    # What was put together in memory has no file that holds its rows.
     if run.path is None:
         raise InputError(f"{run.name} was not read from a folder: export what report.load gives")
     path = run.path / "results.json"
@@ -68,6 +69,7 @@ def _labels(report: Report) -> dict[str, str]:
         label = run.label
         if many[run.task, getattr(run, "evaluation", ""), run.label] > 1:
             label = f"{run.label} ({run.name})"
+        # Seeds of one method are one row, whatever they are called.
         for member in run.each:
             named.setdefault(member.name, label)
     return named
@@ -83,6 +85,7 @@ def _tabulars(sheet: Sheet) -> str:
         if any(has_interval(row) for row in taken):
             written += "% in small the 95 % interval\n"
         rows = [_named(row, axis) for row in taken]
+        # A page is only so wide: the columns that stay are spread over all of them.
         kept = thinned(sorted({row.coordinates[axis] for row in rows}, key=_order), COLUMNS)
         ordered = [row for head in kept for row in rows if row.coordinates[axis] == head]
         written += Measurements(tuple(ordered)).latex("method", axis, _cell)

@@ -53,6 +53,7 @@ class Names:
     def methods(self, rows: Iterable[Measurement]) -> list[Method]:
         """The methods that rows have, each label's variants together, in the order of the report's tables."""
         found = list(dict.fromkeys(map(method_of, rows)))
+        # Sorted by places and not by names, so that tables of one report list methods alike.
         labels = list(dict.fromkeys(label for label, _ in found))
         variants = list(self.variants)
         return sorted(found, key=lambda method: (labels.index(method[0]), _place(variants, method[1])))
@@ -64,6 +65,7 @@ def method_of(row: Measurement) -> Method:
 
 
 def _place(variants: list[str], variant: str) -> int:
+    # The model as trained stands before what was tried on it.
     if variant not in variants:
         return -1
     return variants.index(variant)

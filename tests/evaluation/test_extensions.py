@@ -108,7 +108,9 @@ def test_a_dropped_rotation_is_none_to_the_bit():
     assert np.array_equal(dropped, none)
 
 
-@pytest.mark.parametrize("how", [Static(4.0, "linear"), Fixed("found", Interpolation(4.0)), given("drop")], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    "how", [Static(4.0, "linear"), Fixed("found", Interpolation(4.0)), given("drop")], ids=lambda how: how.name
+)
 def test_what_is_always_there_changes_short_contexts_alike(how):
     model, rows = trained_model(Rope()), windows(2, L)
     raw, _ = measure.losses_and_mass(model, RAW, 1, rows)
