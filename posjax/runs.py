@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable
@@ -20,9 +19,8 @@ from posjax.errors import Diverged, InputError
 from posjax.evaluation import Evaluation, TrainedModel, title
 from posjax.fields import check_fields
 from posjax.files import owned
-from posjax.identity import fingerprint, tree
+from posjax.identity import tree
 from posjax.interop import Pretrained
-from posjax.lines import read as read_metrics
 from posjax.models import Architecture, build
 from posjax.results import Measurements
 from posjax.stages import NOTHING_READ, Material, Stage, Stages, Texts, TrainingPart, Untrained
@@ -329,8 +327,9 @@ def evaluate(
         began = time.perf_counter()
         measured = _measured(run, trained_model, _measured_on(run, material))
         # What a table says of a run beside its measurements, so that a report needs no config.
-        trained, tokens = _spent(run, folder, kept["corpus"])
-        seconds = {"train": trained, "evaluate": time.perf_counter() - began}
+        every = run.parts()
+        spent = stages.spent(every, folder, stages.of_parts(kept["corpus"], len(every)))
+        seconds = {"train": spent.seconds, "evaluate": time.perf_counter() - began}
         labels = {str(name): f"{run.label} + {title(str(name))}" for name in measured.distinct("variant")}
         parameters = jax.tree.leaves(nnx.state(trained_model.model))
         results: dict[str, Any] = {
@@ -339,14 +338,16 @@ def evaluate(
             "seed": run.seed,
             "trained_length": trained_model.trained_length,
             "parameters": sum(leaf.size for leaf in parameters),
-            "tokens": tokens,
+            "tokens": spent.tokens,
             "seconds": seconds,
             "evaluations": {evaluation.name: tree(evaluation) for evaluation in run.evaluations},
             "labels": labels | {"raw": run.label},
         }
         if material.documents is not None:
             results["corpus"] = material.documents.describe()
-        results["measurements"] = measured.tree()
+        # Beside what was measured: whether a method learns faster is asked of any training.
+        together = measured + spent.losses.placed(evaluation="training")
+        results["measurements"] = together.tree()
         # All at once and last, so that results which are there are whole.
         write_results(kept, target, results)
     return results
@@ -367,21 +368,3 @@ def _measured_on(run: Run, material: Material) -> Any:
         return run.data
     assert material.documents is not None
     return material.documents
-
-
-def _spent(run: Run, folder: Path, corpus: str | None) -> tuple[float, int]:
-    """How many seconds training took, not a number where lines of its metrics are missing; and how many tokens."""
-    seconds, tokens = 0.0, 0
-    every = run.parts()
-    texts = stages.of_parts(corpus, len(every))
-    for part in every:
-        if not isinstance(part.train, Train):
-            continue
-        lines = read_metrics(part.folder(folder) / "metrics.jsonl", fingerprint(part.about(texts)))
-        steps = lines.end(part.train.steps)
-        tokens += steps * part.train.batch * part.train.length
-        # A sum over some of the steps would look like a fast run.
-        if lines.missing(steps):
-            seconds = math.nan
-        seconds += sum(line.get("seconds", math.nan) for line in lines.steps)
-    return seconds, tokens
