@@ -25,6 +25,7 @@ from posjax.interop import configuration, read
 from posjax.interop.files import CONFIG
 from posjax.interop.hub import PREFIX, locate
 from posjax.models import Sampling, Transformer, generate
+from posjax.training import CausalLM
 
 PROMPT = "def "
 
@@ -62,9 +63,9 @@ def command(arguments: Sequence[str]) -> None:
     # The tokens of a task are no text, and nobody could read them.
     if options.source is not None:
         raise InputError("--source is for a published model with an encoder, and runs have none: give --prompt")
-    text = [run for run in request.experiment.runs if not isinstance(run.data, Task)]
+    text = [run for run in request.experiment.runs if _continues_text(run)]
     if not text:
-        raise InputError("none of the chosen runs is trained on text: choose others with --only")
+        raise InputError("none of the chosen runs is trained on the next token of a text: choose others with --only")
     for run in text:
         trained_model = runs.restore(run, request.folder(options, run), cli.teller(console))
         reader = _reader(run)
@@ -149,6 +150,10 @@ def _answer(begun: str, reader: Tokenizer, config: Mapping[str, Any]) -> np.ndar
     # Without what is put around a text, whose end would end the answer.
     tokens = reader.rules.encode(begun, add_special_tokens=False).ids
     return np.array([start, *tokens], np.int32)
+
+
+def _continues_text(run: runs.Run) -> bool:
+    return isinstance(run.objective, CausalLM) and not isinstance(run.data, Task)
 
 
 def _reader(run: runs.Run) -> Tokenizer | None:

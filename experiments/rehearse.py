@@ -69,7 +69,7 @@ def _one(run: Run, options: RehearseOptions, devices: list[Any]) -> Rehearsal:
     assert isinstance(run.train, Train)
     vocabulary = options.vocabulary
     if vocabulary is None:
-        vocabulary = run.data.vocabulary
+        vocabulary = run.vocabulary
     try:
         return rehearsal.rehearse(run.train, run.model, vocabulary, devices, _is_packed(run.data))
     except InputError as why:

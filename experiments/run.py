@@ -25,7 +25,7 @@ from rich.table import Table
 from experiments import cli, sweeps
 from experiments.processes import together
 from posjax import report, runs, workfolder
-from posjax.data import Documents, Task
+from posjax.data import Documents, Loaded, Task
 from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
 from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
@@ -79,7 +79,7 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     Errors: `Diverged`, after everything else is done, where a run has.
     """
     # Each text is read once, for all runs that read it: a corpus of many files takes seconds, and might change between.
-    documents: dict[Any, Documents] = {}
+    documents: dict[Any, Loaded] = {}
     for run in request.experiment.runs:
         for data in {part.data: None for part in run.parts()} | {run.data: None}:
             if not isinstance(data, Task) and data not in documents:
@@ -117,9 +117,13 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
         )
 
 
-def _told_of(text: Documents, is_trained_on: bool) -> list[str]:
+def _told_of(text: Loaded, is_trained_on: bool) -> list[str]:
     """What is told of a corpus before it is used."""
     told = text.describe()
+    if not isinstance(text, Documents):
+        sizes = {name.replace("_", " "): size for name, size in told.items() if isinstance(size, int)}
+        amounts = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
+        return [f"data: {told['name']}, {amounts}, fingerprint {told['fingerprint']}"]
     what = f"{told['validation_bytes']:,} bytes to measure on"
     if is_trained_on:
         what = f"{told['train_bytes']:,} bytes to train on and {told['validation_bytes']:,} held out"
@@ -132,7 +136,7 @@ def _told_of(text: Documents, is_trained_on: bool) -> list[str]:
     return lines
 
 
-def _one(run: Run, folder: Path, title: str, console: Console, documents: Mapping[Any, Documents]) -> None:
+def _one(run: Run, folder: Path, title: str, console: Console, documents: Mapping[Any, Loaded]) -> None:
     """Trains and evaluates one run, unless that is done, as the one that writes to its folder."""
     say = cli.teller(console)
     # The first may still be evaluating the run before, and what it finishes all must see alike.
@@ -162,7 +166,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Mappin
         runs.evaluate(run, folder, trained_model, material, say=say)
 
 
-def _of_another_text(folder: Path, documents: Documents | None) -> str:
+def _of_another_text(folder: Path, documents: Loaded | None) -> str:
     """What is told of a finished run whose text has changed since."""
     was = own_text(read_json(folder / "run.json")["corpus"])
     if documents is None or documents.fingerprint == was:

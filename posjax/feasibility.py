@@ -3,16 +3,68 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh
 
 from posjax.attention import Choice
+from posjax.data import Task, TrainingData
 from posjax.errors import InputError
+from posjax.evaluation import Evaluation
 from posjax.interop import Pretrained
-from posjax.models import Architecture, explain
-from posjax.stages import Untrained
-from posjax.training import Devices, Train
+from posjax.models import Architecture, Attention, explain
+from posjax.stages import Stage, Untrained
+from posjax.training import CausalLM, Devices, Objective, Train
+
+
+def require_stage(name: str, stage: Stage, model: Architecture, data: TrainingData, begins: bool) -> None:
+    """Errors: `InputError` for a training that the run of this name cannot have.
+
+    `data`: the run's own. `begins`: whether the stage gives parameters to the next one and no more.
+    """
+    own = stage.data or data
+    # What is measured in the end is not its model.
+    if not begins:
+        try:
+            stage.objective.require(model)
+            stage.objective.require_data(own)
+        except InputError as why:
+            raise InputError(f"the run {name!r}: {why}; or build(...) a model for a use of your own") from why
+    if isinstance(own, Task) != isinstance(data, Task):
+        raise InputError(f"the run {name!r} reads a task in one stage and text in another: take one of them")
+    if getattr(stage.train, "stop", None) is not None:
+        _require_early_stop(name, stage, data)
+    # A table may end before the evaluation does, which is then told; training needs all of its length.
+    most = model.max_length
+    if most is not None and stage.train.length > most:
+        raise InputError(
+            f"the run {name!r} trains at length {stage.train.length} and {model.encoding!r} holds {most} positions: "
+            "lengthen the table"
+        )
+
+
+def _require_early_stop(name: str, stage: Stage, data: TrainingData) -> None:
+    """Errors: `InputError` where there is nothing to stop by: measured is the next token of a text that is held out."""
+    if isinstance(data, Task):
+        raise InputError(f"the run {name!r} stops early on a task, which has no validation text: leave stop out")
+    if not isinstance(stage.objective, CausalLM):
+        raise InputError(
+            f"the run {name!r} stops early by the next token, and is trained by {type(stage.objective).__name__}: "
+            "leave stop out"
+        )
+
+
+def require_measured(name: str, objective: Objective, evaluations: Sequence[Evaluation]) -> None:
+    """Errors: `InputError` for an evaluation of the next token where something else is trained."""
+    if isinstance(objective, CausalLM):
+        return
+    for evaluation in evaluations:
+        if evaluation.next_token:
+            raise InputError(
+                f"the run {name!r} is trained by {type(objective).__name__}, and {type(evaluation).__name__} measures "
+                "the next token: measure it by ObjectiveLoss"
+            )
 
 
 def hold_published(name: str, model: Architecture, vocabulary: int, weights: Pretrained) -> None:
@@ -32,8 +84,11 @@ def hold_published(name: str, model: Architecture, vocabulary: int, weights: Pre
         )
 
 
-def backend(name: str, model: Architecture, train: Train | Pretrained | Untrained) -> tuple[Mesh, Choice]:
-    """The mesh of a training, and the backend it takes there. Errors: `InputError` for one that cannot do it."""
+def backend(name: str, model: Architecture, train: Train | Pretrained | Untrained) -> tuple[Mesh, Choice | None]:
+    """The mesh of a training, and the backend it takes there, `None` for linear attention alone.
+
+    Errors: `InputError` for one that cannot do it.
+    """
     # What is only evaluated is evaluated on one.
     if isinstance(train, Train):
         mesh = train.mesh()
@@ -42,9 +97,16 @@ def backend(name: str, model: Architecture, train: Train | Pretrained | Untraine
     try:
         # Under the mesh, which decides what some backends can do.
         with jax.set_mesh(mesh):
-            return mesh, explain(model, train.length, train.compute)
+            return mesh, _backend(model, train)
     except NotImplementedError as why:
         raise InputError(f"{name}: {why}") from why
+
+
+def _backend(model: Architecture, train: Train | Pretrained | Untrained) -> Choice | None:
+    # Sums of features have one way to be computed, and no place in the table of backends.
+    if not any(isinstance(attends, Attention) for attends in model.main_stack.attentions()):
+        return None
+    return explain(model, train.length, train.compute)
 
 
 def room(name: str, parameters: int, train: Train | Pretrained | Untrained, measured: int) -> None:

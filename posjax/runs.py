@@ -14,7 +14,7 @@ from flax import nnx
 
 from posjax import feasibility, stages
 from posjax.arguments import LARGEST
-from posjax.data import Task, TextData, validation_windows
+from posjax.data import Documents, Task, TrainingData, validation_windows
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Evaluation, TrainedModel, title
 from posjax.fields import check_fields
@@ -25,7 +25,7 @@ from posjax.models import Architecture, build
 from posjax.results import Measurements
 from posjax.stages import NOTHING_READ, Material, Stage, Stages, Texts, TrainingPart, Untrained
 from posjax.surroundings import surroundings
-from posjax.training import CausalLM, Train, TrainingProgress, launch
+from posjax.training import Objective, Train, TrainingProgress, launch
 from posjax.workfolder import (
     check_target,
     claim,
@@ -50,13 +50,14 @@ class Run:
     for what an encoding does by itself. `evaluation` may be a tuple of several, no two of one name.
 
     Errors: `InputError` for a name that is no plain folder name, a field of another type, an evaluation that does not
-    fit the data, a length past the encoding's table, or a model that does not predict the next token.
+    fit the data or what is trained, a length past the encoding's table, or an objective that fits neither model nor
+    data.
     """
 
     name: str
     label: str
     model: Architecture
-    data: TextData | Task
+    data: TrainingData
     train: Train | Pretrained | Stages | Untrained
     evaluation: Evaluation | tuple[Evaluation, ...]
     seed: int = 0
@@ -74,9 +75,11 @@ class Run:
         if self.seed < 0:
             raise InputError(f"the run {self.name!r} has seed={self.seed}: needed is 0 or more")
         self._require_evaluations()
-        task = isinstance(self.data, Task)
         for stage in self._stages():
-            self._require_stage(stage, stage.model or self.model, task)
+            # What was published is only where parameters begin, unless it is all there is.
+            begins = isinstance(stage.train, Pretrained) and isinstance(self.train, Stages)
+            feasibility.require_stage(self.name, stage, stage.model or self.model, self.data, begins)
+        feasibility.require_measured(self.name, self.objective, self.evaluations)
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
@@ -100,6 +103,11 @@ class Run:
             except InputError as why:
                 raise InputError(f"the run {self.name!r}: {why}") from why
 
+    @property
+    def objective(self) -> Objective:
+        """What its last training is of: the next token, where nothing is trained."""
+        return self._stages()[-1].objective
+
     def longest(self) -> int:
         """The largest number of tokens that its evaluations read at once."""
         return max(evaluation.longest(self.train.length) for evaluation in self.evaluations)
@@ -109,33 +117,6 @@ class Run:
         if isinstance(self.train, Stages):
             return self.train.stages
         return (Stage(self.train),)
-
-    def _require_stage(self, stage: Stage, model: Architecture, task: bool) -> None:
-        """Errors: `InputError` for a training that this run cannot have."""
-        self._require_next_token(stage.train, model)
-        if stage.data is not None and isinstance(stage.data, Task) != task:
-            raise InputError(f"the run {self.name!r} reads a task in one stage and text in another: take one of them")
-        if task and getattr(stage.train, "stop", None) is not None:
-            raise InputError(
-                f"the run {self.name!r} stops early on a task, which has no validation text: leave stop out"
-            )
-        # A table may end before the evaluation does, which is then told; training needs all of its length.
-        most = model.max_length
-        if most is not None and stage.train.length > most:
-            raise InputError(
-                f"the run {self.name!r} trains at length {stage.train.length} and "
-                f"{model.encoding!r} holds {most} positions: lengthen the table"
-            )
-
-    def _require_next_token(self, train: Train | Pretrained | Untrained, model: Architecture) -> None:
-        """Errors: `InputError` for a run of something else than the next token, which its evaluations measure."""
-        objective = getattr(train, "objective", CausalLM())
-        if not isinstance(objective, CausalLM):
-            raise InputError(f"the run {self.name!r} is not trained on the next token: use posjax.training.fit")
-        try:
-            objective.require(model)
-        except InputError as why:
-            raise InputError(f"the run {self.name!r}: {why}; or build(...) a model for a use of your own") from why
 
     def parts(self) -> tuple[TrainingPart, ...]:
         """Its trainings, in order: one alone, or its stages."""
@@ -217,7 +198,7 @@ def check(run: Run, read: Texts = NOTHING_READ) -> None:
     material = Material.open(run, read)
     for part, documents in zip(every, material.texts, strict=True):
         if isinstance(part.train, Train) and part.train.stop is not None:
-            assert documents is not None
+            assert isinstance(documents, Documents)
             validation_windows(documents, part.train.length, 1, part.seed)
     for evaluation in run.evaluations:
         evaluation.room(_measured_on(run, material), run.train.length, run.seed)
@@ -363,7 +344,7 @@ def _measured(run: Run, trained_model: TrainedModel, data: Any) -> Measurements:
 
 
 def _measured_on(run: Run, material: Material) -> Any:
-    """What evaluations are given: the documents of a text, or the task itself."""
+    """What evaluations are given: the documents of a text, the examples of a file, or the task itself."""
     if isinstance(run.data, Task):
         return run.data
     assert material.documents is not None

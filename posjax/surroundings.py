@@ -36,8 +36,16 @@ VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 """Settings of compilers and drivers that do so, which jax itself does not know."""
 
 
-def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
-    """Everything beside the config that numbers may depend on, as plain values."""
+def surroundings(mesh: Mesh, chosen: Choice | None) -> dict[str, Any]:
+    """Everything beside the config that numbers may depend on, as plain values.
+
+    `chosen` is the backend of attention; `None` where all of it is linear, which has one alone.
+    """
+    backend = "linear attention"
+    told = "linear attention, which has no other backend"
+    if chosen is not None:
+        backend = chosen.backend
+        told = str(chosen)
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         versions[name] = _version(name)
@@ -50,8 +58,8 @@ def surroundings(mesh: Mesh, chosen: Choice) -> dict[str, Any]:
         "devices": [str(device) for device in mesh.devices.flat],
         "device_kind": jax.devices()[0].device_kind,
         "mesh": dict(mesh.shape),
-        "backend": chosen.backend,
-        "attention": str(chosen),
+        "backend": backend,
+        "attention": told,
         "commit": commit(),
         "flags": flags,
     }

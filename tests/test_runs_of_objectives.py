@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from posjax import runs
+from posjax.data import Needles, Origins, Reversal
+from posjax.encodings import Alibi, Rope
+from posjax.errors import InputError
+from posjax.evaluation import Extrapolation, ObjectiveLoss
+from posjax.models import LinearAttention, encoder, encoder_decoder
+from posjax.results import Measurements
+from posjax.runs import Run
 from posjax.stages import spent
-from tests.training.tiny import corpus, run
+from posjax.training import Classification, EarlyStop, MaskedLM, SeqToSeq
+from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
+
+SIZES = {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16}
+MEASURED = ObjectiveLoss(multiples=(1, 2), windows=4)
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +48,61 @@ def test_a_tenth_without_lines_is_left_out(tmp_path, text):
     assert found.seconds != found.seconds
     few = spent(run(text, steps=3).parts(), tmp_path / "nothing", ["0"])
     assert len(few.losses) == 0
+
+
+def linear(encoding=None):
+    """A decoder whose layers attend linearly."""
+    model = decoder()
+    (layer,) = model.decoder.pattern
+    _, fed = layer.sublayers
+    attends = LinearAttention(2, encoding=encoding or Rope())
+    return replace(model, decoder=replace(model.decoder, pattern=(replace(layer, sublayers=(attends, fed)),)))
+
+
+def of(objective, data, model, evaluation=MEASURED, **changes) -> Run:
+    plan = train(steps=2, checkpoint_every=2, objective=objective, **changes)
+    return Run("other", "Other", model, data, plan, evaluation)
+
+
+def masked_run(text, **changes) -> Run:
+    return of(MaskedLM(share=0.5), text, encoder(**SIZES), **changes)
+
+
+ROUNDTRIPS = {
+    "masked": masked_run,
+    "reversal": lambda text: of(SeqToSeq(), Reversal(symbols=4), encoder_decoder(decoder_encoding=Alibi(), **SIZES)),
+    "origins": lambda text: of(Classification(), Origins(), encoder(**SIZES, classes=5)),
+    "performer": lambda text: replace(run(text, steps=2), model=linear(), evaluation=MEASURED),
+}
+
+
+@pytest.mark.parametrize("which", ROUNDTRIPS)
+def test_a_run_of_any_objective_goes_all_the_way(tmp_path, text, which):
+    plan = ROUNDTRIPS[which](text)
+    runs.check(plan)
+    results = runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))
+    measured = Measurements.from_tree(results["measurements"])
+    for multiple in (1, 2):
+        loss = measured.one("loss", multiple=multiple, length=multiple * 8, evaluation="objective")
+        assert 0 < loss.low <= loss.value <= loss.high and loss.count == 4
+        assert 0 <= measured.one("accuracy", multiple=multiple).value <= 1
+    assert len(measured.select("training_loss", evaluation="training")) == 2
+    of_task = [row.metric for row in measured if row.metric in ("chance", "exact")]
+    assert of_task == ["chance", "exact", "exact"] * (which == "reversal")
+    again = runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))
+    assert again["measurements"] == results["measurements"]
+
+
+def test_what_does_not_go_with_an_objective_is_refused_by_name(text):
+    good = masked_run(text)
+    assert good.vocabulary == 258
+    with pytest.raises(InputError, match="trained by MaskedLM, and Extrapolation measures the next token"):
+        replace(good, evaluation=Extrapolation(multiples=(1, 2)))
+    with pytest.raises(InputError, match="MaskedLM hides tokens of a text, and Needles is a task"):
+        replace(good, data=Needles())
+    with pytest.raises(InputError, match="MaskedLM reads rows of tokens, and Origins has rows with a class"):
+        replace(good, data=Origins())
+    with pytest.raises(InputError, match="CausalLM reads rows of tokens, and Reversal has sources and targets"):
+        replace(run(text), data=Reversal(), evaluation=MEASURED)
+    with pytest.raises(InputError, match="stops early by the next token, and is trained by MaskedLM"):
+        masked_run(text, stop=EarlyStop())

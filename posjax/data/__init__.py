@@ -3,16 +3,18 @@
 from posjax.data.batches import Batches
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
-from posjax.data.examples import Examples
+from posjax.data.examples import Examples, LabelledRows
 from posjax.data.labelled import Labelled
 from posjax.data.masking import masked
 from posjax.data.mixture import Mixture, mixed
 from posjax.data.needles import Needles
+from posjax.data.origins import Origins
 from posjax.data.packing import Packed, packed_rows
 from posjax.data.pairs import TextPairs
 from posjax.data.prepared import StoredDocuments, StoredText
 from posjax.data.preparing import prepare
 from posjax.data.reversal import Reversal
+from posjax.data.source import Form
 from posjax.data.task import DepthTask, Task
 from posjax.data.tasks import (
     Addition,
@@ -34,7 +36,7 @@ from posjax.data.tasks import (
     VariableTracking,
 )
 from posjax.data.tokenizer import Tokenizer, read_tokenizer
-from posjax.data.training import TextData, training_rows
+from posjax.data.training import ExampleData, Loaded, TextData, TrainingData, form_of, training_rows
 from posjax.data.windows import begun, target_bytes, training_windows, validation_windows, window_files
 
 __all__ = [
@@ -47,12 +49,16 @@ __all__ = [
     "DepthTask",
     "DocumentTokens",
     "Documents",
+    "ExampleData",
     "Examples",
     "FlipFlop",
+    "Form",
     "FrequentWords",
     "IndirectIndexing",
     "InductionAtDistance",
     "Labelled",
+    "LabelledRows",
+    "Loaded",
     "Majority",
     "MissingDuplicate",
     "Mixture",
@@ -60,6 +66,7 @@ __all__ = [
     "MultiNeedles",
     "Needles",
     "OddsFirst",
+    "Origins",
     "Packed",
     "Parity",
     "Reversal",
@@ -73,8 +80,10 @@ __all__ = [
     "TextData",
     "TextPairs",
     "Tokenizer",
+    "TrainingData",
     "VariableTracking",
     "begun",
+    "form_of",
     "masked",
     "mixed",
     "packed_rows",

@@ -63,20 +63,8 @@ class StandardLibrary:
 
     def load(self) -> Documents:
         """Reads and splits the files."""
-        root = Path(sysconfig.get_path("stdlib"))
-        files = []
-        for key, path in walk(root, _is_library_folder):
-            if not key.endswith(".py"):
-                continue
-            content = read_named(path)
-            # Empty ones, mostly marks of packages, are no text.
-            if content:
-                files.append((key, content))
-        name = f"standard library of Python {platform.python_version()}"
-        if len(files) < 2:
-            raise InputError(f"the {name} has no source files in {root}: give text of your own with Text(paths=...)")
-        train, validation = _split_files(files, self.validation_share)
-        return _documents(name, train, validation)
+        name, files = library_files()
+        return split_documents(name, files, self.validation_share)
 
 
 @dataclass(frozen=True)
@@ -172,6 +160,29 @@ class Text:
             if content:
                 files.append((file.key, content))
         return files
+
+
+def library_files() -> tuple[str, list[_File]]:
+    """What people call the running Python's library, and its files. Errors: `InputError` where it has no source."""
+    root = Path(sysconfig.get_path("stdlib"))
+    files = []
+    for key, path in walk(root, _is_library_folder):
+        if not key.endswith(".py"):
+            continue
+        content = read_named(path)
+        # Empty ones, mostly marks of packages, are no text.
+        if content:
+            files.append((key, content))
+    name = f"standard library of Python {platform.python_version()}"
+    if len(files) < 2:
+        raise InputError(f"the {name} has no source files in {root}: give text of your own with Text(paths=...)")
+    return name, files
+
+
+def split_documents(name: str, files: Sequence[_File], share: float) -> Documents:
+    """The documents of two files or more, split by their paths as `StandardLibrary` describes."""
+    train, validation = _split_files(files, share)
+    return _documents(name, train, validation)
 
 
 def _is_library_folder(name: str) -> bool:

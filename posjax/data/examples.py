@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -30,18 +31,41 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
-    """The examples of a file on both sides of the split.
+class LabelledRows:
+    """What was read of data whose rows are no windows of a text: rows to train on, and others that are held out.
 
-    `name` is for people, `fingerprint` 16 hex digits of a SHA-256 over the file and the split, a hyphen and the
-    tokenizer's where there is one. `row` makes a row of one example and the length.
+    `name` is for people, `fingerprint` 16 hex digits of a SHA-256 over all that was read and the split, a hyphen and
+    the tokenizer's where there is one.
     """
 
     name: str
     fingerprint: str
+
+    def rows(self, length: int, seed: int) -> grain.MapDataset:
+        """Endless training rows; row i is a pure function of (seed, i)."""
+        raise NotImplementedError
+
+    def validation_rows(self, length: int, count: int, seed: int) -> Row:
+        """Held-out rows, each array `[count, ...]`; a smaller count gives a prefix."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of it: its name, fingerprint and sizes."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(LabelledRows):
+    """The examples of a file on both sides of the split. `row` makes a row of one example and the length."""
+
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     row: Callable[[Example, int], Row]
+
+    def describe(self) -> dict[str, Any]:
+        """With how many examples each side has."""
+        sizes = {"train_examples": len(self.train), "validation_examples": len(self.validation)}
+        return {**super().describe(), **sizes}
 
     def rows(self, length: int, seed: int) -> grain.MapDataset:
         """Endless training rows, each example once before any comes again; row i is a pure function of (seed, i).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from posjax.data.examples import (
     split_examples,
     vocabulary_of,
 )
-from posjax.data.source import Row
+from posjax.data.source import Form, Row
 from posjax.data.tokenizer import Tokenizer
 from posjax.data.utf8 import decoded
 from posjax.errors import InputError
@@ -49,6 +50,8 @@ class Labelled:
     >>> classes, row["classes"].tolist(), row["positions"].tolist()
     (('bad', 'good'), [0], [[0, 1, 2, -1]])
     """
+
+    form: ClassVar[Form] = "classes"
 
     path: str
     validation_share: float = 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from posjax.data.examples import (
     split_examples,
     vocabulary_of,
 )
-from posjax.data.source import Row, target_row
+from posjax.data.source import Form, Row, target_row
 from posjax.data.tokenizer import Tokenizer
 from posjax.errors import InputError
 from posjax.fields import check_fields
@@ -48,6 +49,8 @@ class TextPairs:
     >>> bytes(row["source"][0, :2].tolist()), row["targets"][0].tolist()
     (b'ab', [99, 100, 101, 256, 0])
     """
+
+    form: ClassVar[Form] = "pairs"
 
     path: str
     source_length: int

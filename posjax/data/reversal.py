@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import grain
 import numpy as np
 
 from posjax.data.randomness import rng
-from posjax.data.source import Row, endless, stacked, target_row
+from posjax.data.source import Form, Row, endless, stacked, target_row
+from posjax.data.task import Task, check_count
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
 
 @dataclass(frozen=True)
-class Reversal:
+class Reversal(Task):
     """Transduction: the source is a sequence of random symbols, and the target is the same sequence backwards.
 
     Where a symbol stands is all there is to know about it, so that a model without positions is at chance. Tokens: the
@@ -32,6 +34,8 @@ class Reversal:
     >>> row["inputs"].tolist(), row["targets"].tolist()
     ([4, 2, 1, 0, 0], [2, 1, 5, 0, 0])
     """
+
+    form: ClassVar[Form] = "pairs"
 
     symbols: int = 16
 
@@ -80,15 +84,14 @@ class Reversal:
 
         return endless(row)
 
-    def queries(self, length: int, count: int, seed: int) -> Row:
+    def questions(self, length: int, count: int, seed: int) -> Row:
         """Rows to measure on, of all the symbols that `length` has room for, each array `[count, ...]`.
 
         Row i is a pure function of (seed, i, length). Errors: `InputError` if the length is below 2 or the count below
         1.
         """
         _check_length(length)
-        if count < 1:
-            raise InputError(f"{count} rows of queries were asked for: ask for 1 or more")
+        check_count(count)
         generators = (rng(seed, "reversal-query", index) for index in range(count))
         # All of one length: what is measured is how far a model reaches.
         return stacked([self._row(generator, length, length - 1) for generator in generators])

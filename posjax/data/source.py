@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import grain
 import numpy as np
 
 Row = dict[str, np.ndarray]
+Form = Literal["tokens", "pairs", "classes"]
+"""What rows have: `inputs`, `targets` and `weights`; `source` and `real` beside them; or `inputs` and `classes`."""
 
 # Grain needs a length: more rows than any run reads (at a million a second, twelve days).
 ENDLESS = 2**40

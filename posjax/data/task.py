@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import grain
 
-from posjax.data.source import Row
+from posjax.data.source import Form, Row
 from posjax.errors import InputError
 
 
@@ -12,9 +14,12 @@ class Task:
     """A frozen dataclass that draws sequences of tokens with something to answer in them.
 
     A row is `{"inputs": int32[length], "targets": int32[length], "weights": float32[length]}`. The model reads the
-    inputs and foretells the targets; the weight is 1 where an answer is foretold, and 0 elsewhere. A new task is a file
-    that derives from this.
+    inputs and foretells the targets; the weight is 1 where an answer is foretold, and 0 elsewhere. A task of the form
+    "pairs" has a `source` for an encoder too, and `real` where it is no padding. A new task is a file that derives from
+    this.
     """
+
+    form: ClassVar[Form] = "tokens"
 
     @property
     def vocabulary(self) -> int:

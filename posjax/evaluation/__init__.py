@@ -11,6 +11,7 @@ from posjax.evaluation.extrapolation import Extrapolation
 from posjax.evaluation.fixed_lengths import FixedLengths
 from posjax.evaluation.invariance import Invariance
 from posjax.evaluation.maps import AttentionMaps
+from posjax.evaluation.objective import ObjectiveLoss
 from posjax.evaluation.reach import Reach
 from posjax.evaluation.retrieval import Retrieval
 from posjax.evaluation.sliding import SlidingWindow
@@ -33,6 +34,7 @@ __all__ = [
     "Fixed",
     "FixedLengths",
     "Invariance",
+    "ObjectiveLoss",
     "Reach",
     "Rebased",
     "Retrieval",

@@ -17,6 +17,8 @@ class Evaluation:
     """
 
     name: ClassVar[str]
+    next_token: ClassVar[bool] = True
+    """Whether it measures how the next token is predicted, and so a model that was trained to do so."""
 
     def require(self, data: Any) -> None:
         """What it needs of a run's data. Errors: `InputError` for data that it cannot measure on.
@@ -43,7 +45,8 @@ class Evaluation:
         """Errors: `InputError` where the data, which are `run`'s, are too short for what it reads."""
 
     def run(self, trained_model: TrainedModel, data: Any, seed: int) -> Iterator[Measurement]:
-        """The measurements of one model. `data` are the documents of a run's text, or its task, or its rows.
+        """The measurements of one model. `data` are the documents of a run's text, the rows of its
+        examples, or its task.
 
         A function of its arguments, so that the same model is measured on the same samples whenever it is.
         """

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from posjax.data import Batches, Documents, Task, TextData, training_rows
+from posjax.data import Batches, Loaded, Task, TrainingData, training_rows
 from posjax.stages.parts import TrainingPart, joined
 from posjax.training import Train
 
-Texts = Mapping[Any, Documents]
+Texts = Mapping[Any, Loaded]
 """Corpora that are read already, by their data."""
 NOTHING_READ: Texts = MappingProxyType({})
 
@@ -20,7 +20,7 @@ class OfParts(Protocol):
     """What has trainings, such as `posjax.runs.Run`."""
 
     @property
-    def data(self) -> TextData | Task: ...
+    def data(self) -> TrainingData: ...
 
     def parts(self) -> tuple[TrainingPart, ...]:
         """Its trainings, in order."""
@@ -32,9 +32,9 @@ class Material:
     """A run's data, opened: the documents of its text; and for each part rows to train on, unless that is done, and its
     documents."""
 
-    documents: Documents | None
+    documents: Loaded | None
     rows: tuple[Batches | None, ...]
-    texts: tuple[Documents | None, ...]
+    texts: tuple[Loaded | None, ...]
 
     @classmethod
     def open(cls, run: OfParts, read: Texts = NOTHING_READ) -> Material:
@@ -61,13 +61,13 @@ class Material:
         return list(map(_fingerprint, self.texts))
 
 
-def _fingerprint(documents: Documents | None) -> str | None:
+def _fingerprint(documents: Loaded | None) -> str | None:
     if documents is None:
         return None
     return documents.fingerprint
 
 
-def _read(data: TextData | Task, known: dict[Any, Documents]) -> Documents | None:
+def _read(data: TrainingData, known: dict[Any, Loaded]) -> Loaded | None:
     """The documents of a text, read once; `None` for a task."""
     if isinstance(data, Task):
         return None
@@ -77,7 +77,7 @@ def _read(data: TextData | Task, known: dict[Any, Documents]) -> Documents | Non
     return known[data]
 
 
-def _rows(part: TrainingPart, documents: Documents | None) -> Batches | None:
+def _rows(part: TrainingPart, documents: Loaded | None) -> Batches | None:
     # A text that is measured on alone may be shorter than a window of training on either side.
     if not isinstance(part.train, Train) and documents is not None:
         return None
@@ -86,4 +86,6 @@ def _rows(part: TrainingPart, documents: Documents | None) -> Batches | None:
     else:
         assert documents is not None
         rows = training_rows(documents, part.train.length, part.seed)
+    if isinstance(part.train, Train):
+        rows = part.train.objective.rows(rows, part.data.vocabulary, part.seed)
     return Batches(rows, part.train.batch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posjax.data import Task, TextData
+from posjax.data import TrainingData
 from posjax.data.randomness import rng
 from posjax.errors import InputError
 from posjax.identity import fingerprint
@@ -29,7 +29,7 @@ class TrainingPart:
 
     train: Train | Pretrained | Untrained
     model: Architecture
-    data: TextData | Task
+    data: TrainingData
     vocabulary: int
     seed: int
     number: int | None = None
@@ -74,9 +74,11 @@ class TrainingPart:
         # The first one draws its parameters.
         if self.before is None:
             return
-        if self.before.data.vocabulary > self.vocabulary or self.data.vocabulary > self.vocabulary:
+        before = _read_tokens(self.before.train, self.before.data)
+        own = _read_tokens(self.train, self.data)
+        if max(before, own) > self.vocabulary:
             raise InputError(
-                f"stage {self.number} reads {self.data.vocabulary:,} tokens and the model knows {self.vocabulary:,}: "
+                f"stage {self.number} reads {own:,} tokens and the model knows {self.vocabulary:,}: "
                 "let all stages read by one tokenizer"
             )
         carried(self.before.model, self.model, self.vocabulary)
@@ -87,7 +89,7 @@ def parts(
 ) -> tuple[TrainingPart, ...]:
     """Each training of a run, in order; one alone where it has no stages."""
     if not isinstance(run_train, Stages):
-        return (TrainingPart(run_train, model, data, data.vocabulary, seed),)
+        return (TrainingPart(run_train, model, data, _read_tokens(run_train, data), seed),)
     vocabulary = vocabulary_of(run_train, data)
     made: list[TrainingPart] = []
     # Each holds the one before it, and so the whole chain.
@@ -110,6 +112,15 @@ def vocabulary_of(train: Train | Pretrained | Stages | Untrained, data: Any) -> 
         # Its table may have more rows than the tokenizer has tokens, as published ones do.
         if isinstance(first, Pretrained):
             return first.describe().vocabulary
+        # One model for all of them: where a stage hides tokens, it has the token that hides them all along.
+        return max(_read_tokens(stage.train, data) for stage in train.stages)
+    return _read_tokens(train, data)
+
+
+def _read_tokens(train: Train | Pretrained | Untrained, data: Any) -> int:
+    """How many tokens a training tells apart."""
+    if isinstance(train, Train):
+        return train.objective.vocabulary(data.vocabulary)
     return data.vocabulary
 
 

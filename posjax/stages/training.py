@@ -9,7 +9,7 @@ from typing import Any
 
 from flax import nnx
 
-from posjax.data import Documents, begun as with_begin, validation_windows
+from posjax.data import Documents, Loaded, begun as with_begin, validation_windows
 from posjax.errors import InputError
 from posjax.identity import fingerprint
 from posjax.interop import Pretrained
@@ -149,14 +149,14 @@ def fitted(
     return trainer, state
 
 
-def _validation(part: TrainingPart, trainer: Trainer, documents: Documents | None) -> Validation | None:
+def _validation(part: TrainingPart, trainer: Trainer, documents: Loaded | None) -> Validation | None:
     """What measures the loss for early stopping, on held-out windows as long as those of the training."""
     train = part.train
     assert isinstance(train, Train)
     if train.stop is None:
         return None
-    # Held by the run: a task has no text that is held out.
-    assert documents is not None
+    # Held by the run: only the next token of a text is measured while training.
+    assert isinstance(documents, Documents)
     # The same ones each time, a function of the seed, so that losses compare from step to step.
     windows = validation_windows(documents, train.length, train.stop.windows, part.seed)
     # As many rows at a time as the devices hold of a batch.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posjax.data import Task, TextData
+from posjax.data import TrainingData
 from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.interop import Pretrained
 from posjax.models import Architecture, Compute
 from posjax.models.compute import COMPUTE
-from posjax.training import Train
+from posjax.training import CausalLM, Objective, Train
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,14 @@ class Stage:
 
     train: Train | Pretrained | Untrained
     model: Architecture | None = None
-    data: TextData | Task | None = None
+    data: TrainingData | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What it trains: the next token, where nothing is."""
+        if isinstance(self.train, Train):
+            return self.train.objective
+        return CausalLM()
 
 
 @dataclass(frozen=True)

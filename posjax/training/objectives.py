@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import grain
 import jax
 import jax.numpy as jnp
 
 from posjax.attention import Full, Mask, Segments
-from posjax.data import masked
+from posjax.data import Form, Task, TrainingData, form_of, masked
 from posjax.errors import InputError
 from posjax.fields import check_fields
 from posjax.models import Architecture, Transformer, cross_entropy
+
+READ: dict[Form, str] = {"tokens": "rows of tokens", "pairs": "sources and targets", "classes": "rows with a class"}
+KINDS: dict[Form, str] = {
+    "tokens": "a text, or a task such as Needles",
+    "pairs": "Reversal or TextPairs",
+    "classes": "Labelled or Origins",
+}
+"""What people call rows of each form, and what has them."""
 
 Batch = dict[str, jax.Array]
 """`inputs` and `targets` int32 `[B, T]`, `weights` float32 `[B, T]`; for packed rows `positions` and `segments` int32
@@ -31,6 +39,8 @@ class TokenLoss:
     Source: Chowdhery et al. 2022, arXiv:2204.02311, section 5; Szegedy et al. 2016, arXiv:1512.00567, section 7.
     """
 
+    form: ClassVar[Form] = "tokens"
+
     z_loss: float = 0.0
     label_smoothing: float = 0.0
 
@@ -41,6 +51,23 @@ class TokenLoss:
             raise InputError(f"{name} got z_loss={self.z_loss}: needed is 0 or more, about 1e-4")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"{name} got label_smoothing={self.label_smoothing}: needed is a share in [0, 1)")
+
+    def require_data(self, data: TrainingData) -> None:
+        """Errors: `InputError` for data whose rows lack what it reads."""
+        given = form_of(data)
+        if given != self.form:
+            raise InputError(
+                f"{type(self).__name__} reads {READ[self.form]}, and {type(data).__name__} has {READ[given]}: give it "
+                f"{KINDS[self.form]}"
+            )
+
+    def vocabulary(self, of_data: int) -> int:
+        """How many tokens a model of data with that many knows."""
+        return of_data
+
+    def rows(self, rows: grain.MapDataset, vocabulary: int, seed: int) -> grain.MapDataset:
+        """The rows of data of that vocabulary, as it is trained on them."""
+        return rows
 
     def of_tokens(self, logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
         """The loss of each token, `[B, T]`, in nats."""
@@ -108,6 +135,16 @@ class MaskedLM(TokenLoss):
         if not 0 < self.share < 1:
             raise InputError(f"MaskedLM got share={self.share}: needed is a share in (0, 1), about 0.15")
 
+    def require_data(self, data: TrainingData) -> None:
+        """Errors: `InputError` for data that is no text: a task says itself what is to be foretold."""
+        super().require_data(data)
+        if isinstance(data, Task):
+            raise InputError(f"MaskedLM hides tokens of a text, and {type(data).__name__} is a task: give it a text")
+
+    def vocabulary(self, of_data: int) -> int:
+        """One more, the token that hides others."""
+        return of_data + 1
+
     def rows(self, rows: grain.MapDataset, vocabulary: int, seed: int) -> grain.MapDataset:
         """Rows of a text of that vocabulary, a share of whose tokens is hidden, as `posjax.data.masked` has it."""
         return masked(rows, self.share, vocabulary, vocabulary, seed)
@@ -122,6 +159,8 @@ class MaskedLM(TokenLoss):
 @dataclass(frozen=True)
 class SeqToSeq(TokenLoss):
     """The next token of a target, from those before it and the whole source."""
+
+    form: ClassVar[Form] = "pairs"
 
     def require(self, model: Architecture) -> None:
         """Errors: `InputError` for a model without an encoder and a decoder."""
@@ -140,6 +179,8 @@ class SeqToSeq(TokenLoss):
 @dataclass(frozen=True)
 class Classification(TokenLoss):
     """A class for each row."""
+
+    form: ClassVar[Form] = "classes"
 
     def require(self, model: Architecture) -> None:
         """Errors: `InputError` for a model that does not predict classes."""

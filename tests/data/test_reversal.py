@@ -39,7 +39,7 @@ def test_rows_are_a_function_of_seed_and_index():
 
 
 def test_queries_are_full_and_a_prefix_of_more():
-    few, more = TASK.queries(9, 3, 0), TASK.queries(9, 7, 0)
+    few, more = TASK.questions(9, 3, 0), TASK.questions(9, 7, 0)
     assert few["real"].all() and few["weights"].all() and few["source"].shape == (3, 8)
     for name, array in few.items():
         np.testing.assert_array_equal(array, more[name][:3])
@@ -51,4 +51,4 @@ def test_mistakes_are_refused():
     with pytest.raises(InputError, match="need 2 or more"):
         TASK.rows(1, 0)
     with pytest.raises(InputError, match="ask for 1 or more"):
-        TASK.queries(5, 0, 0)
+        TASK.questions(5, 0, 0)
