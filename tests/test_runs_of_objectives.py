@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ from posjax.evaluation import Extrapolation, ObjectiveLoss
 from posjax.models import LinearAttention, encoder, encoder_decoder
 from posjax.results import Measurements
 from posjax.runs import Run
-from posjax.stages import spent
+from posjax.stages import Stage, Stages, spent
 from posjax.training import Classification, EarlyStop, MaskedLM, SeqToSeq
 from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
 
-SIZES = {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16}
+SIZES: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16}
 MEASURED = ObjectiveLoss(multiples=(1, 2), windows=4)
 
 
@@ -53,6 +54,7 @@ def test_a_tenth_without_lines_is_left_out(tmp_path, text):
 def linear(encoding=None):
     """A decoder whose layers attend linearly."""
     model = decoder()
+    assert model.decoder is not None
     (layer,) = model.decoder.pattern
     _, fed = layer.sublayers
     attends = LinearAttention(2, encoding=encoding or Rope())
@@ -76,6 +78,16 @@ ROUNDTRIPS = {
 }
 
 
+def tuned(text) -> Run:
+    """A model of hidden tokens that then classifies."""
+    first = Stage(train(steps=2, checkpoint_every=2, objective=MaskedLM()), model=encoder(**SIZES), data=text)
+    plan = ROUNDTRIPS["origins"](text)
+    return replace(plan, train=Stages((first, Stage(plan.train))))
+
+
+ROUNDTRIPS["tuned"] = tuned
+
+
 @pytest.mark.parametrize("which", ROUNDTRIPS)
 def test_a_run_of_any_objective_goes_all_the_way(tmp_path, text, which):
     plan = ROUNDTRIPS[which](text)
@@ -86,7 +98,7 @@ def test_a_run_of_any_objective_goes_all_the_way(tmp_path, text, which):
         loss = measured.one("loss", multiple=multiple, length=multiple * 8, evaluation="objective")
         assert 0 < loss.low <= loss.value <= loss.high and loss.count == 4
         assert 0 <= measured.one("accuracy", multiple=multiple).value <= 1
-    assert len(measured.select("training_loss", evaluation="training")) == 2
+    assert len(measured.select("training_loss", evaluation="training")) == plan.train.steps
     of_task = [row.metric for row in measured if row.metric in ("chance", "exact")]
     assert of_task == ["chance", "exact", "exact"] * (which == "reversal")
     again = runs.evaluate(plan, tmp_path, runs.restore(plan, tmp_path))

@@ -3,7 +3,7 @@
 from posjax.data.batches import Batches
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import SEPARATOR, Documents, DocumentTokens
-from posjax.data.examples import Examples, LabelledRows
+from posjax.data.examples import ExampleRows, Examples
 from posjax.data.labelled import Labelled
 from posjax.data.masking import masked
 from posjax.data.mixture import Mixture, mixed
@@ -50,6 +50,7 @@ __all__ = [
     "DocumentTokens",
     "Documents",
     "ExampleData",
+    "ExampleRows",
     "Examples",
     "FlipFlop",
     "Form",
@@ -57,7 +58,6 @@ __all__ = [
     "IndirectIndexing",
     "InductionAtDistance",
     "Labelled",
-    "LabelledRows",
     "Loaded",
     "Majority",
     "MissingDuplicate",

@@ -31,7 +31,7 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledRows:
+class ExampleRows:
     """What was read of data whose rows are no windows of a text: rows to train on, and others that are held out.
 
     `name` is for people, `fingerprint` 16 hex digits of a SHA-256 over all that was read and the split, a hyphen and
@@ -55,7 +55,7 @@ class LabelledRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Examples(LabelledRows):
+class Examples(ExampleRows):
     """The examples of a file on both sides of the split. `row` makes a row of one example and the length."""
 
     train: tuple[Example, ...]
@@ -124,17 +124,9 @@ def vocabulary_of(reader: Tokenizer | None) -> int:
 
 def read_lines(path: Path, form: str) -> list[TsvLine]:
     """The lines of a file that are not blank. Errors: `InputError` for one that is not of this form."""
-    if not path.exists():
-        raise InputError(not_there(path))
-    if not path.is_file():
-        raise InputError(f"{path} is no regular file: name a file of lines, each {form}")
-    content = read_named(path)
-    if b"\0" in content:
-        raise binary(path)
     lines = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        # Files that were written on Windows end their lines with both.
-        sides = line.removesuffix(b"\r").split(b"\t")
+    for number, line in enumerate(_lines(path, form), start=1):
+        sides = line.split(b"\t")
         if not any(sides) and len(sides) == 1:
             continue
         if len(sides) != 2 or not all(sides):
@@ -142,6 +134,46 @@ def read_lines(path: Path, form: str) -> list[TsvLine]:
             shown = line[:40].decode(errors="replace")
             raise InputError(f"{path} line {number} is {shown!r}: needed is {form}, neither side empty")
         lines.append(TsvLine(path, number, *sides))
+    return _enough(path, lines)
+
+
+def read_aligned(path: Path, other: Path) -> list[TsvLine]:
+    """Lines of two files, of which those of one number belong together, but for pairs that are blank on both sides.
+
+    Errors: `InputError` for files of different lengths, and a line that is blank in one of them.
+    """
+    form = "a text whose line of the same number in the other file belongs to it"
+    firsts, seconds = _lines(path, form), _lines(other, form)
+    if len(firsts) != len(seconds):
+        raise InputError(
+            f"{path} has {len(firsts):,} lines and {other} has {len(seconds):,}: needed is a line for each line"
+        )
+    lines = []
+    for number, (first, second) in enumerate(zip(firsts, seconds, strict=True), start=1):
+        if bool(first) != bool(second):
+            raise InputError(f"line {number} is blank in one of {path} and {other}: give both, or neither")
+        if first:
+            lines.append(TsvLine(path, number, first, second))
+    return _enough(path, lines)
+
+
+def _lines(path: Path, form: str) -> list[bytes]:
+    if not path.exists():
+        raise InputError(not_there(path))
+    if not path.is_file():
+        raise InputError(f"{path} is no regular file: name a file of lines, each {form}")
+    content = read_named(path)
+    if b"\0" in content:
+        raise binary(path)
+    lines = content.split(b"\n")
+    # Behind the end of the last line there is none.
+    if not lines[-1]:
+        lines = lines[:-1]
+    # Files that were written on Windows end their lines with both.
+    return [line.removesuffix(b"\r") for line in lines]
+
+
+def _enough(path: Path, lines: list[TsvLine]) -> list[TsvLine]:
     # One for each side.
     if len(lines) < 2:
         raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from posjax.data.corpus import library_files, split_documents
 from posjax.data.documents import SEPARATOR
-from posjax.data.examples import LabelledRows
+from posjax.data.examples import ExampleRows
 from posjax.data.randomness import rng
 from posjax.data.source import Form, Row, endless, stacked
 from posjax.errors import InputError
@@ -86,7 +86,7 @@ class Origins:
 
 
 @dataclass(frozen=True, eq=False)
-class Excerpts(LabelledRows):
+class Excerpts(ExampleRows):
     """The files of each class, on both sides of the split."""
 
     train: tuple[tuple[bytes, ...], ...]
@@ -98,7 +98,7 @@ class Excerpts(LabelledRows):
 
     def rows(self, length: int, seed: int) -> grain.MapDataset:
         """Endless training rows; row i is a pure function of (seed, i)."""
-        places = [_Places(files, length) for files in self.train]
+        places = [_Starts(files, length) for files in self.train]
 
         def row(index: int) -> Row:
             generator = rng(seed, "excerpt", index)
@@ -110,7 +110,7 @@ class Excerpts(LabelledRows):
         """Held-out rows, each array `[count, ...]`, as many of each class as of any other, to within one."""
         if count < 1:
             raise InputError(f"{count} validation rows were asked for: ask for 1 or more")
-        places = [_Places(files, length) for files in self.validation]
+        places = [_Starts(files, length) for files in self.validation]
         rows = []
         for index in range(count):
             generator = rng(seed, "validation-excerpt", index)
@@ -118,7 +118,7 @@ class Excerpts(LabelledRows):
         return stacked(rows)
 
 
-class _Places:
+class _Starts:
     """Where excerpts of a length can begin in some files, each place as likely as any other."""
 
     def __init__(self, files: Sequence[bytes], length: int):
@@ -137,7 +137,7 @@ class _Places:
         return np.frombuffer(self._files[file], np.uint8, self._length, start).astype(np.int32)
 
 
-def _row(places: Sequence[_Places], number: int, length: int, generator: np.random.Generator) -> Row:
+def _row(places: Sequence[_Starts], number: int, length: int, generator: np.random.Generator) -> Row:
     return {"inputs": places[number].excerpt(generator), "classes": np.array(number, np.int32)}
 
 

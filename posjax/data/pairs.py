@@ -15,6 +15,7 @@ from posjax.data.examples import (
     check_file,
     encoded_text,
     named_reader,
+    read_aligned,
     read_lines,
     split_examples,
     vocabulary_of,
@@ -28,6 +29,8 @@ from posjax.fields import check_fields
 @dataclass(frozen=True)
 class TextPairs:
     r"""Sources and targets from a file, a pair a line with a tab between them, for an encoder and a decoder.
+
+    With `targets`, another file, `path` holds sources alone, and lines of the same number belong together.
 
     Blank lines are passed over. A pair is validation when the hash of its line lies below `validation_share`, as
     `Text` has it for files. Both sides are read as bytes, or by a `tokenizer`, whose file is a `tokenizer.json`; then
@@ -56,9 +59,12 @@ class TextPairs:
     source_length: int
     validation_share: float = 0.1
     tokenizer: str | None = None
+    targets: str | None = None
 
     def __post_init__(self):
         check_fields(self, positive=("source_length",))
+        if self.targets == "":
+            raise InputError("TextPairs got targets='': needed is a file of lines, or None where path has both sides")
         check_file(self.path, self.validation_share, type(self).__name__)
 
     @property
@@ -73,8 +79,10 @@ class TextPairs:
     def load(self) -> Examples:
         """Reads the file, splits and encodes it."""
         reader = self.reader()
-        lines = read_lines(Path(self.path), "source, tab, target")
-
+        if self.targets is None:
+            lines = read_lines(Path(self.path), "source, tab, target")
+        else:
+            lines = read_aligned(Path(self.path), Path(self.targets))
         # Once: a tokenizer's file is not read again for each row.
         between = vocabulary_of(reader) - 1
 

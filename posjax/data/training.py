@@ -6,7 +6,7 @@ import grain
 
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import Documents
-from posjax.data.examples import LabelledRows
+from posjax.data.examples import ExampleRows
 from posjax.data.labelled import Labelled
 from posjax.data.mixture import MixedDocuments, Mixture, mixed
 from posjax.data.origins import Origins
@@ -24,7 +24,7 @@ ExampleData = TextPairs | Labelled | Origins
 """What has the same, and is read to rows of its own."""
 TrainingData = TextData | ExampleData | Task
 """What a run reads."""
-Loaded = Documents | LabelledRows
+Loaded = Documents | ExampleRows
 """What `load()` gives: it has `fingerprint` and `describe()`."""
 
 
@@ -49,7 +49,7 @@ def training_rows(documents: Loaded, length: int, seed: int) -> grain.MapDataset
     >>> sorted(training_rows(documents, length=8, seed=0)[0])
     ['inputs', 'positions', 'segments', 'targets', 'weights']
     """
-    if isinstance(documents, LabelledRows):
+    if isinstance(documents, ExampleRows):
         return documents.rows(length, seed)
     if isinstance(documents, MixedDocuments):
         # The same seed for each, so that a part's rows are those of the part alone.

@@ -70,8 +70,9 @@ class Stage:
 class Stages:
     """Trainings one after the other, each from the parameters that the last one ended with, by an optimiser of its own.
 
-    Everything may change between two of them but the layers: data, length, batch, optimiser, objective, and the numbers
-    or the kind of encodings. The first may be `interop.pretrained(folder)`. The last one trains the run's own model.
+    Everything may change between two of them but the layers: data, length, batch, optimiser, objective, the numbers or
+    the kind of encodings, and whether the output is of classes. The first may be `interop.pretrained(folder)`. The last
+    one trains the run's own model.
 
     Errors: `InputError` for no training, a published model behind the first place, or a model of its own where it is
     said elsewhere: in the last stage, and in that of a published model.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx
 from posjax.encodings import NoPE
 from posjax.errors import InputError
 from posjax.identity import differences, tree
-from posjax.models import Architecture, build
+from posjax.models import Architecture, Output, build
 from posjax.models.folding import fold
 from posjax.models.plans import plan
 from posjax.training.step import Trainer
@@ -40,9 +40,10 @@ class Carried:
 def carried(before: Architecture, after: Architecture, vocabulary: int) -> Carried:
     """Which parameters a model takes from the one before it.
 
-    What an encoding learns goes over to one of its kind; all else must be there, in the same shape.
+    What an encoding learns goes over to one of its kind; an output of other classes is drawn anew, as for a model of
+    tokens that is to classify; all else must be there, in the same shape.
 
-    Errors: `InputError` for models that differ in more than their encodings, and for a parameter of another shape.
+    Errors: `InputError` for models that differ in more than that, and for a parameter of another shape.
 
     >>> from posjax import Learned, NoPE
     >>> from posjax.models import decoder
@@ -50,14 +51,17 @@ def carried(before: Architecture, after: Architecture, vocabulary: int) -> Carri
     ('encodings.decoder.0.arrays.table',)
     """
     # Without encodings both have to be the same value, whatever their parameters are called.
-    other = differences(tree(_bare(before)), _bare(after))
+    bare = [_bare(before), _bare(after)]
+    if before.output.classes != after.output.classes:
+        bare = [replace(model, output=Output()) for model in bare]
+    other = differences(tree(bare[0]), bare[1])
     if other:
         raise InputError(
             f"the model differs from the one before it in more than its encodings: {other[0]}; keep the rest as it was"
         )
     there = _shapes(before, vocabulary)
     here = _shapes(after, vocabulary)
-    same = {path for path in there.keys() & here.keys() if _kind(path, before) is _kind(path, after)}
+    same = {path for path in there.keys() & here.keys() if _kind(path, before) == _kind(path, after)}
     for path in same:
         if there[path] != here[path]:
             raise InputError(
@@ -79,8 +83,10 @@ def _shapes(model: Architecture, vocabulary: int) -> dict[Names, tuple[int, ...]
     return {path: variable.get_value().shape for path, variable in nnx.to_flat_state(state)}
 
 
-def _kind(path: Names, model: Architecture) -> type | None:
-    """Of which kind of encoding a parameter is: two may call different things alike."""
+def _kind(path: Names, model: Architecture) -> Any:
+    """Of which kind of encoding, or of how many classes, a parameter is: two may call different things alike."""
+    if path[0] == "head":
+        return model.output.classes
     if path[0] != "encodings":
         return None
     _, stack, owner, *_ = path

@@ -50,6 +50,21 @@ def test_each_pair_is_there_once_an_epoch_and_on_one_side(tmp_path):
     assert sources.isdisjoint(line.partition("\t")[0] for line in found)
 
 
+def test_two_files_hold_the_pairs_of_their_lines(tmp_path):
+    sources, targets = tmp_path / "a.txt", tmp_path / "b.txt"
+    sources.write_bytes(b"ab\r\n\nxy\n")
+    targets.write_bytes(b"cde\n\nz")
+    examples = TextPairs(str(sources), source_length=3, targets=str(targets)).load()
+    together = {(bytes(e.first), bytes(e.second)) for e in (*examples.train, *examples.validation)}
+    assert together == {(b"ab", b"cde"), (b"xy", b"z")}
+    for wrong, said in ((b"cde\nz", "3 lines and .* has 2"), (b"cde\nq\nz", "line 2 is blank in one of")):
+        targets.write_bytes(wrong)
+        with pytest.raises(InputError, match=said):
+            TextPairs(str(sources), source_length=3, targets=str(targets)).load()
+    with pytest.raises(InputError, match="targets=''"):
+        TextPairs(str(sources), source_length=3, targets="")
+
+
 def test_a_batch_is_the_same_in_any_split(tmp_path):
     for data in (pairs(tmp_path), labelled(tmp_path)):
         whole = Batches(data.load().rows(60, 3), 6).batch(11)
