@@ -6,6 +6,7 @@ from experiments.claims import (
     context,
     extension,
     extrapolation,
+    objectives,
     others,
     retrieval,
     rotary,
@@ -26,6 +27,7 @@ THEMES: dict[str, tuple[Claim, ...]] = {
     "Rules on longer sequences": algorithmic.CLAIMS,
     "What context is used for": context.CLAIMS,
     "Extended, searched and fine-tuned": extension.CLAIMS,
+    "Beside the next token": objectives.CLAIMS,
     "Before any training": untrained.CLAIMS,
 }
 """The claims by theme, in the order in which they are told."""
