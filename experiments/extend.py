@@ -20,11 +20,12 @@ from rich.table import Table
 
 from experiments import cli, trained
 from posjax import runs
-from posjax.data import Task
+from posjax.data import Documents, Task
 from posjax.encodings.published_writing import to_rope_parameters
 from posjax.errors import InputError
 from posjax.files import write_json
 from posjax.results import Measurement, Measurements
+from posjax.runs import Run
 from posjax.search import CheckedSchedule, Comparison, Found, GradientSearch
 from posjax.search.formulas import formula
 from posjax.search.model import rope_of
@@ -62,9 +63,7 @@ def command(arguments: Sequence[str]) -> None:
     run = trained.run_of(options.run)
     # What costs nothing first: the text and the weights may take a while.
     search.check(run.model, run.train.length, multiple)
-    data = run.data
-    if not isinstance(data, Task):
-        data = data.load()
+    data = _data(run)
     on = kind(data, options.on)
     console = cli.console(cli.Product)
     model = runs.restore(run, options.run, cli.teller(console))
@@ -87,6 +86,16 @@ def command(arguments: Sequence[str]) -> None:
     path = options.to_file or options.run / "extension.json"
     write_json(path, {"run": run.name, "to": multiple, "on": on, "seconds": seconds, **_kept(extended, found, table)})
     console.print(f"\n{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _data(run: Run) -> Documents | Task:
+    """The text of a run, read, or its task. Errors: `InputError` for a run of something else than the next token."""
+    if isinstance(run.data, Task):
+        return run.data
+    read = run.data.load()
+    if not isinstance(read, Documents):
+        raise InputError(f"{run.name} reads {type(run.data).__name__}: needed is a run of a text or of a task")
+    return read
 
 
 def _multiple(text: str) -> int:

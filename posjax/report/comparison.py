@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from posjax.errors import InputError
 from posjax.report.load import load
@@ -65,8 +65,8 @@ def _run(run: Run, folder: str, shared: Counter[str]) -> Run:
     if shared[label] > 1:
         label = f"{label} ({folder})"
     renamed = _in_folder(called(run, label), folder)
-    members = tuple(_in_folder(member, folder) for member in renamed.members)
-    return dataclasses.replace(renamed, members=members)
+    members: Any = tuple(_in_folder(member, folder) for member in renamed.members)
+    return dataclasses.replace(renamed, members=members)  # type: ignore[return-value]
 
 
 def _in_folder(run: Run, folder: str) -> Run:

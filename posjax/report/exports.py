@@ -11,7 +11,7 @@ from posjax.report.marks import digits
 from posjax.report.seeds import method
 from posjax.report.sheets import Sheet, has_interval, in_brackets, of_table, thinned
 from posjax.report.values import Report, ReportedRun
-from posjax.results import Measurement, Measurements
+from posjax.results import Coordinate, Measurement, Measurements
 
 COLUMNS = 10
 """Columns of a tabular: a page has no room for more."""
@@ -40,7 +40,7 @@ def _of_run(run: ReportedRun) -> Measurements:
     if "measurements" not in results:
         raise InputError(f"{path} is of posjax 0.1.0 and holds no table to export: evaluate that run again")
     measured = trees.built(path, lambda: Measurements.from_tree(results["measurements"]))
-    placed = {"run": run.name, "label": method(run)}
+    placed: dict[str, Coordinate] = {"run": run.name, "label": method(run)}
     if run.seed is not None:
         placed["seed"] = run.seed
     # Before its own coordinates, as a reader of the file looks for them.

@@ -87,7 +87,11 @@ def _rows(names: Names, sheet: Sheet, axis: str, taken: Sequence[Measurement]) -
     for row in taken:
         method = method_of(row)
         label, variant = method
-        marked = {"method": sheet.methods.get(label, label), "variant": variant or "raw", "name": names.full(method)}
+        marked: dict[str, Coordinate] = {
+            "method": sheet.methods.get(label, label),
+            "variant": variant or "raw",
+            "name": names.full(method),
+        }
         if axis in row.coordinates:
             marked[axis] = row.coordinates[axis]
         rows.append(marked | {"value": row.value, "low": row.low, "high": row.high})
