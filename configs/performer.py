@@ -25,7 +25,10 @@ TRAIN = Train(steps=300, length=LENGTH, batch=32, optimizer=AdamW(learning_rate=
 EVALUATION = ObjectiveLoss(multiples=(1, 2, 4), windows=64)
 SIZES: dict[str, Any] = {"layers": 2, "width": 64, "heads": 4}
 # Random features estimate softmax attention; elu(x) + 1 is an attention of its own.
-FEATURES: dict[str, tuple[str, Literal["elu"] | Favor]] = {"elu": ("elu + 1", "elu"), "favor": ("FAVOR+", Favor(32))}
+FEATURES: dict[str, tuple[str, Literal["elu"] | Favor]] = {
+    "elu": ("elu + 1", "elu"),
+    "favor": ("FAVOR+", Favor(32)),
+}
 
 
 def linear(encoding: Encoding, features: Literal["elu"] | Favor) -> Architecture:

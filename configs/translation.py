@@ -46,7 +46,9 @@ def model(encoding: Encoding, decoder_encoding: Encoding) -> Architecture:
 
 def experiment(pairs: tuple[str, ...] = ()) -> Experiment:
     """`pairs`: a file of sources and one of targets, in the place of symbols said backwards."""
-    data, train, evaluation = Reversal(), TRAIN, EVALUATION
+    data: Reversal | TextPairs = Reversal()
+    train = TRAIN
+    evaluation = EVALUATION
     if pairs:
         sources, targets = pairs
         data = TextPairs(sources, source_length=TEXT_LENGTH - 1, targets=targets)

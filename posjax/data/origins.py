@@ -68,7 +68,9 @@ class Origins:
     def load(self) -> Excerpts:
         """Reads and splits the files of each package."""
         name, files = library_files()
-        train, validation, prints = [], [], []
+        train = []
+        validation = []
+        prints = []
         for package in self.packages:
             own = [(key, content) for key, content in files if key.startswith(f"{package}/")]
             if len(own) < 2:
