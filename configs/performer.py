@@ -22,6 +22,7 @@ from posjax.training import AdamW, Train
 
 LENGTH = 64
 TRAIN = Train(steps=300, length=LENGTH, batch=32, optimizer=AdamW(learning_rate=4e-3))
+# Its loss over windows whose every token has one context: Extrapolation reads attention that is not there.
 EVALUATION = ObjectiveLoss(multiples=(1, 2, 4), windows=64)
 SIZES: dict[str, Any] = {"layers": 2, "width": 64, "heads": 4}
 # Random features estimate softmax attention; elu(x) + 1 is an attention of its own.

@@ -38,6 +38,7 @@ HIDDEN = (
     ),
 )
 
+# Trained alike in all but positions: what differs is told by the steps, and not by the end alone.
 LINEAR = (
     Claim(
         name="performer-rope-lowers-the-loss",
@@ -58,6 +59,7 @@ LINEAR = (
     ),
 )
 
+# The task is to say symbols backwards: where they stand is all there is to know.
 PAIRS = (
     Claim(
         name="rope-encoder-with-alibi-decoder",
@@ -82,6 +84,7 @@ PAIRS = (
     ),
 )
 
+# Classes are packages, so longer excerpts hold more of one author's habits.
 DOCUMENTS = (
     Claim(
         name="longer-documents-classify-better",

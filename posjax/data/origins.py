@@ -49,6 +49,7 @@ class Origins:
         check_fields(self)
         if len(set(self.packages)) < max(2, len(self.packages)):
             raise InputError(f"Origins got packages={self.packages}: needed are two or more, each once")
+        # Without either side there would be nothing to train on, or nothing that was not seen.
         if not 0 < self.validation_share < 1:
             raise InputError(f"Origins got validation_share={self.validation_share}: it lies between 0 and 1")
 
@@ -65,13 +66,14 @@ class Origins:
     def reader(self) -> None:
         """No tokenizer: bytes are read."""
 
-    def load(self) -> Excerpts:
+    def load(self) -> PackageFiles:
         """Reads and splits the files of each package."""
         name, files = library_files()
         train = []
         validation = []
         prints = []
         for package in self.packages:
+            # A package by the beginning of its files' paths: its own packages belong to it.
             own = [(key, content) for key, content in files if key.startswith(f"{package}/")]
             if len(own) < 2:
                 raise InputError(
@@ -84,11 +86,11 @@ class Origins:
             prints.append(documents.fingerprint)
         # In order, since a class is a package's place.
         together = hashlib.sha256(",".join(prints).encode()).hexdigest()[:16]
-        return Excerpts(f"packages of the {name}", together, tuple(train), tuple(validation))
+        return PackageFiles(f"packages of the {name}", together, tuple(train), tuple(validation))
 
 
 @dataclass(frozen=True, eq=False)
-class Excerpts(ExampleRows):
+class PackageFiles(ExampleRows):
     """The files of each class, on both sides of the split."""
 
     train: tuple[tuple[bytes, ...], ...]
@@ -100,6 +102,7 @@ class Excerpts(ExampleRows):
 
     def rows(self, length: int, seed: int) -> grain.MapDataset:
         """Endless training rows; row i is a pure function of (seed, i)."""
+        # Where rows can begin is the same for all of them, and found once.
         places = [_Starts(files, length) for files in self.train]
 
         def row(index: int) -> Row:
@@ -132,6 +135,7 @@ class _Starts:
         self._ends = np.cumsum([len(file) - length + 1 for file in self._files])
 
     def excerpt(self, generator: np.random.Generator) -> np.ndarray:
+        # One draw over all files laid end to end, so that long files are not rarer by the byte.
         start = int(generator.integers(self._ends[-1]))
         file = int(np.searchsorted(self._ends, start, side="right"))
         if file > 0:
