@@ -187,7 +187,8 @@ def asked(row):
 def test_every_task_has_its_reader():
     public = [getattr(data, name) for name in data.__all__]
     kinds = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Task)]
-    assert {kind for kind in kinds if dataclasses.is_dataclass(kind)} == set(READERS)
+    # A task of pairs is for an encoder and a decoder, and has tests of its own.
+    assert {kind for kind in kinds if dataclasses.is_dataclass(kind) and kind.form == "tokens"} == set(READERS)
 
 
 @every_task
