@@ -31,7 +31,7 @@ def test_a_stored_text_trains_and_measures_as_the_text_itself(tmp_path, texts):
         trained_model = runs.train(plan, tmp_path / f"run {name}")
         found[name] = runs.evaluate(plan, tmp_path / f"run {name}", trained_model), nnx.state(trained_model.model)
     jax.tree.map(np.testing.assert_array_equal, found["text"][1], found["stored"][1])
-    for name in ("variants", "corpus", "yardsticks"):
+    for name in ("measurements", "corpus"):
         assert found["text"][0][name] == found["stored"][0][name]
     assert Material.open(run(texts["text"])).fingerprint == Material.open(run(texts["stored"])).fingerprint
 
