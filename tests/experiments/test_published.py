@@ -86,6 +86,6 @@ def test_what_does_not_turn_is_told_too():
     def said(config):
         return " ".join(map(str.strip, lines(config, None)))
 
-    assert "factor=1.0) as it is, or Alibi(factor=4)" in said(BLOOM) and "give --trained" in said(BLOOM)
+    assert "given_slopes=None) as it is, or Alibi(factor=4)" in said(BLOOM) and "give --trained" in said(BLOOM)
     assert "as it is: all from 128 tokens on is one distance" in said(COUNTED["T5 small"][0])
     assert "its last row is that of position 1023" in said(COUNTED["GPT-2 small"][0])
