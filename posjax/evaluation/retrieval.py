@@ -12,6 +12,7 @@ from posjax.data import DepthTask
 from posjax.encodings.learned import Fill
 from posjax.errors import InputError
 from posjax.evaluation import measure
+from posjax.evaluation.accuracy import right_shares
 from posjax.evaluation.base import Evaluation, last_measured
 from posjax.evaluation.variants import ExtensionLike, TrainedModel, Variant, chosen_variants
 from posjax.fields import check_fields
@@ -94,12 +95,8 @@ class Retrieval(Evaluation):
 
 def _accuracy(answers: np.ndarray, asked: dict[str, np.ndarray]) -> Measurement:
     """The share of right answers, over rows of several questions each."""
-    weights = asked["weights"]
-    # The weights are 1 where a value is asked for, and 0 where nothing is.
-    agrees = answers == asked["targets"]
-    right = agrees * weights
-    of_rows = right.sum(axis=1) / weights.sum(axis=1)
+    of_rows = right_shares(answers, asked)
     mean = float(of_rows.mean())
     # Of rows and not of questions: those of one row stand or fall together.
     error = float(of_rows.std() / np.sqrt(len(of_rows)))
-    return Measurement("accuracy", mean, mean - 1.96 * error, mean + 1.96 * error, int(weights.sum()))
+    return Measurement("accuracy", mean, mean - 1.96 * error, mean + 1.96 * error, int(asked["weights"].sum()))
