@@ -6,7 +6,7 @@ Papers     Chen et al. 2023, arXiv:2306.15595 (linear, PI); Peng et al. 2023, ar
            Grattafiori et al. 2024, arXiv:2407.21783 (Llama 3); Jin et al. 2024, arXiv:2401.01325 (Self-Extend);
            Su 2023, https://kexue.fm/archives/9706 (ReRoPE).
 Command    python -m experiments.run configs/extension.py
-Costs      About 14 minutes of one CPU core, estimated from its parts: fifteen trainings of 20 to 35 seconds.
+Costs      15 minutes on two CPU cores that did other work beside it; no download.
 Expect     As trained: linear fails at 2x (1.5 to 1.8), NTK carries 2x (below 1.1), YaRN is the best of the schedules
            from 4x on (about 1.4), and the window stays below 1.05. Tuned for 80 steps all four are close at 4x.
 """

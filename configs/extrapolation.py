@@ -5,7 +5,7 @@ Question   Of the encodings of this library, which still predict the next byte p
 Papers     Press et al. 2021, arXiv:2108.12409, figure 1 and table 2 (extrapolation); Chi et al. 2022, arXiv:2205.09921
            (KERPLE); Li et al. 2023, arXiv:2310.04418 (FIRE); Peng et al. 2023, arXiv:2309.00071 (YaRN).
 Command    python -m experiments.run configs/extrapolation.py [--text FILE ...] [--only rope-s0 ...]
-Costs      About forty minutes on two CPU cores; no download, the text is Python's own standard library.
+Costs      46 minutes on two CPU cores that did other work beside it; no download.
 Expect     Learned, sinusoidal and RoPE explode past the trained length, T5, FIRE and NoPE leak, ALiBi and KERPLE are
            flat, and no better than their own windows. Exploded numbers differ by seed: they rank nothing.
 """
