@@ -6,9 +6,9 @@ Papers     Ding et al. 2024, arXiv:2402.13753 (LongRoPE, which searches by evolu
            arXiv:2309.00071 (YaRN).
 Command    python -m experiments.run configs/search.py
 Costs      12 minutes on two CPU cores that did other work beside it; no download.
-Expect     The found schedule is better than YaRN at each multiple. Of record, three seeds: 1.05 beside YaRN's 1.11 at 2x,
-           1.23 beside 1.39 at 4x, 1.68 beside 1.92 at 8x and 2.43 beside 2.79 at 16x. It begins at NTK for 2x and at
-           YaRN from 4x on.
+Expect     The found schedule is better than YaRN at each multiple. Of record, three seeds: 1.05 beside YaRN's 1.11
+           at 2x, 1.23 beside 1.39 at 4x, 1.68 beside 1.92 at 8x and 2.43 beside 2.79 at 16x. It begins at NTK for
+           2x and at YaRN from 4x on.
 """
 
 from dataclasses import replace
