@@ -68,6 +68,9 @@ def runs(name: str, label: str, encoding: Encoding, data: StandardLibrary | Text
     # Of one rotary encoding: what extensions do is the question of another config.
     if name == "rope":
         evaluation = replace(PLAIN, extensions=("linear", "ntk", "yarn", "parts"))
+    # Its rows past the trained length were never trained: each way of filling them is tried.
+    if name == "learned":
+        evaluation = replace(PLAIN, fills=("clamp", "wrap", "interpolate"))
     return tuple(Run(f"{name}-s{seed}", label, model, data, TRAIN, evaluation, seed) for seed in range(3))
 
 
