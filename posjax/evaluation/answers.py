@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,11 +14,9 @@ from flax import nnx
 from posjax.data import Documents, begun
 from posjax.data.source import Row
 from posjax.encodings import Encoding
+from posjax.evaluation.batching import in_batches, joined
 from posjax.evaluation.variants import TrainedModel
 from posjax.models import Transformer, constants_of, cross_entropy
-
-TOKENS = 16_384
-"""Tokens of one call."""
 
 
 def as_trained(encoding: Encoding) -> Encoding:
@@ -37,16 +34,11 @@ def answers(trained_model: TrainedModel, change: Callable[[Encoding], Encoding],
     count, length = rows["inputs"].shape
     # What depends on the length of the context is told it: LongRoPE has another list past the trained length.
     constants = constants_of(trained_model.architecture, lambda encoding: change(encoding).at_length(length))
-    # One row at the least, however long it is.
-    size = min(count, max(1, TOKENS // length))
-    whole = math.ceil(count / size) * size
     found = []
-    for start in range(0, whole, size):
-        # Filled up with the first rows, so that one compilation serves all.
-        chosen = np.arange(start, start + size) % count
+    for chosen in in_batches(count, length):
         batch = {name: jnp.asarray(array[chosen]) for name, array in rows.items()}
-        found.append(np.asarray(_answers(graph, state, constants, batch)))
-    return np.concatenate(found, axis=1)[:, :count]
+        found.append(_answers(graph, state, constants, batch))
+    return joined(found, count, axis=1)
 
 
 @partial(jax.jit, static_argnums=(0,))

@@ -15,11 +15,9 @@ from posjax import attention
 from posjax.attention import Mask, Prepared, Window
 from posjax.attention.reference import logits as attention_logits
 from posjax.encodings import Dims, Encoding, Head
+from posjax.evaluation.batching import in_batches, joined
 from posjax.evaluation.variants import OfVariants, TrainedModel, Variant, abstract, chosen_variants, seen
 from posjax.models import Architecture, Transformer, cross_entropy
-
-TOKENS = 16_384
-"""Tokens in one call: enough to fill two cores, small enough for the caches of a laptop."""
 
 
 def losses_and_mass(
@@ -33,20 +31,21 @@ def losses_and_mass(
     graph, data = seen(trained_model, variant, multiple)
     losses, shares = [], []
     trained = trained_model.trained_length
-    for batch in _batches(windows):
-        rows = jnp.asarray(batch)
+    count, held = windows.shape
+    for batch in in_batches(count, held):
+        rows = jnp.asarray(windows[batch])
         loss, share = _measure(graph, trained, rows, data)
         losses.append(loss)
         shares.append(share)
-    count = len(windows)
-    return _joined(losses, count), _joined(shares, count)
+    return joined(losses, count), joined(shares, count)
 
 
 def predictions(trained_model: TrainedModel, variant: Variant, multiple: int, inputs: np.ndarray) -> np.ndarray:
     """The likeliest next token everywhere: `inputs [n, length]` -> int32 `[n, length]`."""
     graph, data = seen(trained_model, variant, multiple)
-    answers = [_predict(graph, jnp.asarray(batch), data) for batch in _batches(inputs)]
-    return _joined(answers, len(inputs))
+    count, length = inputs.shape
+    answers = [_predict(graph, jnp.asarray(inputs[batch]), data) for batch in in_batches(count, length)]
+    return joined(answers, count)
 
 
 def rehearse(evaluation: OfVariants, model: Architecture, vocabulary: int, trained_length: int, answers: bool) -> None:
@@ -73,25 +72,6 @@ def rehearse(evaluation: OfVariants, model: Architecture, vocabulary: int, train
         encoding = model.encoding
         sizes = model.dims
         jax.eval_shape(lambda: _random_scores(encoding, sizes, np.arange(2), 0, draws=1))
-
-
-def _batches(rows: np.ndarray) -> list[np.ndarray]:
-    """Equal batches, so that one compilation serves all: the last is filled up with the first rows."""
-    _, length = rows.shape
-    fitting = TOKENS // length
-    # One at the least, however long it is.
-    most = min(len(rows), fitting)
-    size = max(1, most)
-    count = math.ceil(len(rows) / size)
-    whole = np.resize(rows, (count * size, length))
-    return np.split(whole, count)
-
-
-def _joined(batches: list[jax.Array], rows: int) -> np.ndarray:
-    """What batches gave, together, without the rows that filled up the last one."""
-    on_host = [np.asarray(batch) for batch in batches]
-    together = np.concatenate(on_host)
-    return together[:rows]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -17,6 +17,7 @@ from posjax.attention import Full, Segments
 from posjax.data import Batches, Documents, Labelled, Loaded, Task, TextPairs, begun, masked, validation_windows
 from posjax.errors import InputError
 from posjax.evaluation.base import Evaluation
+from posjax.evaluation.batching import in_batches, joined
 from posjax.evaluation.variants import TrainedModel, abstract
 from posjax.fields import check_fields
 from posjax.models import Architecture, Transformer, cross_entropy
@@ -24,8 +25,6 @@ from posjax.results import Measurement
 
 Rows = dict[str, Any]
 """Arrays `[n, ...]` by the keys of a batch: what the model reads, and what it is asked."""
-TOKENS = 16_384
-"""Tokens in one call: enough to fill two cores."""
 
 
 @dataclass(frozen=True)
@@ -148,16 +147,13 @@ class ObjectiveLoss(Evaluation):
 
 def _measured(graph: Any, state: Any, rows: Rows, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """The loss of each answer, and whether it is right: both `[n, T]`, or `[n, 1]` of classes."""
-    most = max(1, min(count, TOKENS // length))
-    # Equal parts, so that one compilation serves all.
-    size = next(size for size in range(most, 0, -1) if count % size == 0)
     losses, right = [], []
-    for start in range(0, count, size):
-        part = {name: jnp.asarray(array[start : start + size]) for name, array in rows.items()}
+    for batch in in_batches(count, length):
+        part = {name: jnp.asarray(array[batch]) for name, array in rows.items()}
         of_part, right_of_part = _answers(graph, state, part)
-        losses.append(np.asarray(of_part))
-        right.append(np.asarray(right_of_part))
-    return np.concatenate(losses), np.concatenate(right)
+        losses.append(of_part)
+        right.append(right_of_part)
+    return joined(losses, count), joined(right, count)
 
 
 @partial(jax.jit, static_argnums=(0,))

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from posjax.encodings import Alibi, Dims, Learned, Rope, Sinusoidal, T5Bias, chain
-from posjax.evaluation import RAW, WINDOWED, TrainedModel, Variant, extended, measure, variants
+from posjax.evaluation import RAW, WINDOWED, TrainedModel, Variant, batching, extended, measure, variants
 from posjax.models import build
 from tests.evaluation.toys import VOCABULARY, L, log_softmax, loss_of, naive, trained_model, windows
 from tests.small import learned
@@ -102,12 +102,12 @@ def test_filling_a_table_costs_no_trace(monkeypatch):
 def test_many_windows_are_cut_into_equal_batches(monkeypatch):
     one, data = trained_model(Alibi()), windows(7, 2 * L)
     whole = measure.losses_and_mass(one, RAW, 2, data)
-    monkeypatch.setattr(measure, "TOKENS", 3 * 2 * L)
+    monkeypatch.setattr(batching, "TOKENS", 3 * 2 * L)
     parts = measure.losses_and_mass(one, RAW, 2, data)
     assert parts[0].shape == (7, 2 * L) and parts[1].shape == (7,)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    sizes = [len(b) for b in measure._batches(data)]
+    sizes = [len(batch) for batch in batching.in_batches(7, 2 * L)]
     assert len(set(sizes)) == 1 and sizes[0] <= 3 and sum(sizes) >= 7
 
 
