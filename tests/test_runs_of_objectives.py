@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from posjax.evaluation import Extrapolation, ObjectiveLoss
 from posjax.models import LinearAttention, encoder, encoder_decoder
 from posjax.results import Measurements
 from posjax.runs import Run
-from posjax.stages import Stage, Stages, spent
-from posjax.training import Classification, EarlyStop, MaskedLM, SeqToSeq
+from posjax.stages import Stage, Stages, TrainingPart, spent
+from posjax.training import CausalLM, Classification, EarlyStop, MaskedLM, SeqToSeq
 from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
 
 SIZES: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16}
@@ -118,3 +119,18 @@ def test_what_does_not_go_with_an_objective_is_refused_by_name(text):
         replace(run(text), data=Reversal(), evaluation=MEASURED)
     with pytest.raises(InputError, match="stops early by the next token, and is trained by MaskedLM"):
         masked_run(text, stop=EarlyStop())
+
+
+@pytest.mark.parametrize("hiding", [0, 1])
+def test_the_token_that_hides_is_of_no_other_stages_text(text, hiding):
+    # Bytes have 257 tokens, so the one that hides them is what a text of 258 calls its last.
+    objectives: list[Any] = [CausalLM(), CausalLM()]
+    objectives[hiding] = MaskedLM()
+    texts: list[Any] = [SimpleNamespace(vocabulary=258), SimpleNamespace(vocabulary=258)]
+    texts[hiding] = SimpleNamespace(vocabulary=257)
+    before = None
+    for number in (0, 1):
+        plan = train(steps=2, objective=objectives[number])
+        before = TrainingPart(plan, encoder(**SIZES), texts[number], 258, 0, number, before)
+    with pytest.raises(InputError, match=f"stage {hiding} hides tokens by number 257, which is a token of the text of"):
+        before.check()

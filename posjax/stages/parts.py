@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,15 @@ class TrainingPart:
                 f"stage {self.number} reads {own:,} tokens and the model knows {self.vocabulary:,}: "
                 "let all stages read by one tokenizer"
             )
+        for earlier in self._earlier():
+            _hold_apart(earlier, self)
         carried(self.before.model, self.model, self.vocabulary)
+
+    def _earlier(self) -> Iterator[TrainingPart]:
+        part = self.before
+        while part is not None:
+            yield part
+            part = part.before
 
 
 def parts(
@@ -122,6 +130,18 @@ def _read_tokens(train: Train | Pretrained | Untrained, data: Any) -> int:
     if isinstance(train, Train):
         return train.objective.vocabulary(data.vocabulary)
     return data.vocabulary
+
+
+def _hold_apart(one: TrainingPart, other: TrainingPart) -> None:
+    """Errors: `InputError` where the token that hides others in one stage is a token of the other's text."""
+    fewer, more = sorted((one, other), key=lambda part: part.data.vocabulary)
+    hides = _read_tokens(fewer.train, fewer.data) > fewer.data.vocabulary
+    # The token that hides comes behind those of its own text, and so has the number of the next of a larger one.
+    if hides and more.data.vocabulary > fewer.data.vocabulary:
+        raise InputError(
+            f"stage {fewer.number} hides tokens by number {fewer.data.vocabulary:,}, which is a token of the text of "
+            f"stage {more.number}, of {more.data.vocabulary:,}: let both stages read by one tokenizer"
+        )
 
 
 def _seed(seed: int, number: int) -> int:
