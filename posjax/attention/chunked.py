@@ -19,6 +19,7 @@ from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Til
 from posjax.attention.blocks import Totals, block_size, put, take
 from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
+from posjax.attention.loops import between
 from posjax.attention.masks import Causal, Mask, indices_to, rules
 from posjax.attention.reference import LOWEST, logits, mark_keys, mark_rows, softmax, without_void
 from posjax.attention.scoring import PLAIN, Scoring
@@ -243,7 +244,7 @@ def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, visits: BlockVisits)
 
     if visits.count is None:
         return lax.scan(visit, carry, pairs)[0]
-    return lax.fori_loop(0, visits.count, lambda n, carry: visit(carry, pairs[n])[0], carry)
+    return between(jnp.int32(0), visits.count, len(pairs), lambda n, carry: visit(carry, pairs[n])[0], carry)
 
 
 # Forward and back -----------------------------------------------------------------------------------------------------

@@ -45,7 +45,26 @@ def held(mask: MaskLike, sizes: dict[str, int], q_offset: Index) -> Mask:
         return replace(mask, size=_size(mask, 0, sizes["B"]))
     if isinstance(mask, Window | Chunked):
         return replace(mask, size=_size(mask, 1))
+    if not type(mask).__module__.startswith("posjax."):
+        _hold_answer(mask, sizes)
     return mask
+
+
+def _hold_answer(mask: Mask, sizes: dict[str, int]) -> None:
+    """Errors: `InputError` where a rule of the user's own answers with another shape or type than a rule has to."""
+    T, S = sizes["T"], sizes["S"]
+    index = [jax.ShapeDtypeStruct((count,), jnp.int32) for count in (T, S)]
+    found = jax.eval_shape(mask.allowed, *index)
+    # It may say nothing, which is to allow everything.
+    if found is None:
+        return
+    shapes = ((1, T, S), (sizes["B"], T, S))
+    # Each backend would make something else of it: `[T, S]` is broadcast onto heads by one, and is right by another.
+    if found.dtype != bool or found.shape not in shapes:
+        raise InputError(
+            f"{type(mask).__name__}.allowed gave {found.dtype} {list(found.shape)} for {T} queries and {S} keys: "
+            f"needed are booleans [1, {T}, {S}], or [{sizes['B']}, {T}, {S}] where rows differ"
+        )
 
 
 def _held_array(mask: Dense, sizes: dict[str, int], q_offset: Index) -> Dense:
@@ -129,7 +148,11 @@ def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Index) -> Se
             f"queries and {S} keys need [B, {S}] for both, or [B, {T}] and [B, {S}] of their own"
         )
     if not spans_keys:  # A sequence of its own: its first id is looked up at the first query's index.
-        room = jnp.zeros((queries.shape[0], max(S, T)), jnp.int32)
+        # As far as the last query, which may stand past the keys: an update past the end would be moved back.
+        length = S + T
+        if isinstance(q_offset, int):
+            length = q_offset + T
+        room = jnp.zeros((queries.shape[0], length), jnp.int32)
         queries = lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
     if mask.keys is None:
         return replace(mask, queries=queries)

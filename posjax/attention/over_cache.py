@@ -71,11 +71,14 @@ def attention_over(
         more |= {"scale": scale, "softcap": softcap, "sinks": sinks}
         out, _ = attention(q_BTNH, k_BSKH, v_BSKU, with_lse=False, **more)
         return out
+    # No rows, as an empty batch has: there is nothing that heads could be counted by.
+    if not B:
+        return jnp.zeros((B, T, q_BTNH.shape[2], values.shape[-1]), q_BTNH.dtype)
     S = keys.shape[1]
     sizes = {"B": B, "T": T, "S": S}
     scoring = given_scoring(scale, softcap, kind_of(bias))
     seen = held(mask, sizes, q_offset).allowed(q_offset + indices_to(T), indices_to(S))
-    l_BNTS = _logits(q_BTNH, keys, scoring)
+    l_BNTS = _logits(q_BTNH, keys, scoring, seen)
     # All pairs of a step are one tile.
     if bias is not None:
         l_BNTS = l_BNTS + bias.tile(0, 0, T, S)
@@ -87,18 +90,36 @@ def attention_over(
     return out_BTNU.astype(q_BTNH.dtype)
 
 
-def _logits(q_BTNH: jax.Array, keys: jax.Array, scoring: Scoring) -> jax.Array:
-    """Scaled products `[B, N, T, S]`, NaN where a query or a key has no meaning."""
+def _logits(q_BTNH: jax.Array, keys: jax.Array, scoring: Scoring, seen: jax.Array | None) -> jax.Array:
+    """Scaled products `[B, N, T, S]`, NaN where a query or a key has no meaning, and 0 where it is not `seen`."""
     B, T, N, H = q_BTNH.shape
     lines, S, _ = keys.shape
     q_BNTH = mark_rows(q_BTNH).swapaxes(1, 2)
     # The queries of a group of heads meet their keys in one product.
     grouped = q_BNTH.reshape(lines, B * N * T // lines, H)
-    products = jnp.einsum("LRH,LSH->LRS", grouped, keys, preferred_element_type=jnp.float32)
-    scaled = products * scoring.factor(H)
+    scaled = _products(grouped, keys).reshape(B, N, T, S) * scoring.factor(H)
+    # Before the cap, whose derivative at NaN is NaN whatever it is multiplied by.
+    if seen is not None:
+        scaled = jnp.where(seen[:, None], scaled, 0.0)
     # The cap's derivative is for those who go backward by hand.
     capped, _ = scoring.capped(scaled)
-    return settled(capped).reshape(B, N, T, S)
+    return settled(capped)
+
+
+@jax.custom_jvp
+def _products(q_LRH: jax.Array, k_LSH: jax.Array) -> jax.Array:
+    """The products of queries and keys, `[L, R, S]` in float32."""
+    return jnp.einsum("LRH,LSH->LRS", q_LRH, k_LSH, preferred_element_type=jnp.float32)
+
+
+@_products.defjvp
+def _products_derivative(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # Marks are numbers to a product: one that is hidden, and has a cotangent of 0, would still come out as NaN. Taken
+    # away here alone, since a step without a derivative reads its keys once.
+    clean = [jnp.where(jnp.isfinite(x), x, 0) for x in primals]
+    through_q = _products(tangents[0], clean[1])
+    through_k = _products(clean[0], tangents[1])
+    return _products(*primals), through_q + through_k
 
 
 def _softmax(l_BNTS: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:

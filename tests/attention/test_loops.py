@@ -1,0 +1,67 @@
+"""Loops whose end is known at run time only have derivatives all the same, and so do those of attention."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posjax import Causal, First, Rope, Segments, T5Bias, Window, attend
+from posjax.attention.loops import between
+from posjax.encodings import Dims
+
+LENGTH = 260
+"""One block and a piece of another."""
+IDS = jnp.repeat(jnp.arange(1, 4), 87)[None, :LENGTH]
+MASKS = {
+    "segments": Causal() & Segments(IDS),
+    "traced window": Causal() & Window(jnp.array(50)),
+    "prefix": Causal() & First(jnp.array([5])),
+    "array": Causal() & jnp.ones((LENGTH, LENGTH), bool),
+}
+
+
+def powers(x: jax.Array, end: jax.Array) -> jax.Array:
+    return between(jnp.int32(0), end, 5, lambda n, y: y * x, jnp.ones(()))
+
+
+def test_a_loop_to_a_traced_end_has_derivatives_in_both_modes():
+    x, end = jnp.float32(2.0), jnp.int32(3)
+    assert jax.jit(powers)(x, end) == 8
+    for mode in (jax.grad, jax.jacfwd):
+        assert jax.jit(mode(powers))(x, end) == 12
+        assert jax.jit(mode(jax.grad(powers)))(x, end) == 12
+    assert jax.jit(jax.grad(powers))(x, jnp.int32(0)) == 0
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_gradient_may_be_differentiated_again(mask):
+    x = jax.random.normal(jax.random.key(0), (1, LENGTH, 1, 4))
+
+    def penalty(x, backend):
+        def loss(x):
+            return jnp.sum(attend(x, x, x, encoding=Rope(), mask=MASKS[mask], backend=backend) ** 2)
+
+        return jnp.sum(jax.grad(loss)(x) ** 2)
+
+    want = jax.jit(jax.grad(penalty), static_argnums=1)(x, "reference")
+    got = jax.jit(jax.grad(penalty), static_argnums=1)(x, "chunked")
+    np.testing.assert_allclose(got, want, atol=1e-4 * float(jnp.abs(want).max()))
+
+
+def test_what_a_bias_learned_has_second_derivatives_too():
+    encoding = T5Bias()
+    params = encoding.init(jax.random.key(1), Dims(heads=1, head_size=4))
+    x = jax.random.normal(jax.random.key(0), (1, LENGTH, 1, 4))
+
+    def penalty(params, backend):
+        def loss(params):
+            out = attend(x, x, x, encoding=encoding, params=params, mask=MASKS["segments"], backend=backend)
+            return jnp.sum(out**2)
+
+        return jnp.sum(jax.grad(loss)(params)["table"] ** 2)
+
+    want = jax.grad(penalty)(params, "reference")["table"]
+    got = jax.grad(penalty)(params, "chunked")["table"]
+    np.testing.assert_allclose(got, want, atol=1e-4 * float(jnp.abs(want).max()))
