@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,16 @@ import jax
 import numpy as np
 
 from posjax.errors import InputError
-from posjax.files import refused, write_stream, write_whole
+from posjax.files import refused, sync, write_stream, write_whole
 from posjax.interop.files import CONFIG, DTYPES, INDEX, SINGLE
 from posjax.interop.rules import Weight, compose, require_tiled
 
 LIMIT = 4 * 2**30
 """Bytes of tensors in one file: more are parted into several."""
+UNFINISHED = ".unfinished"
+"""The folder in a model's folder where its files are written before they take their places."""
+TENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+"""The files of a model's tensors."""
 
 
 @dataclass(frozen=True)
@@ -68,35 +74,58 @@ def write_folder(
     """Writes config.json and the tensors, one after another, into files of at most `limit` bytes of them.
 
     Each file is whole or not there; config.json comes last, so that a folder without it is known as unfinished. With
-    `overwrite` what a model's folder there held before is replaced. Errors: `InputError` for a folder with another
-    model; `StorageError`.
+    `overwrite` the model that was there is replaced once the new one is whole, so that the disk holds both for a while.
+
+    Errors: `InputError` for a folder with another model; `StorageError`.
     """
     if limit < 1:
         raise InputError(f"files of at most {limit} bytes were asked for: needed is a positive limit")
     shards = _shards(tensors, limit)
-    _make_room(folder, overwrite)
+    held = _held(folder, overwrite)
+    # Beside what is there, which may be the only copy of what is being written: it goes when all of this is whole.
+    beside = folder / UNFINISHED
+    # Of a process that was killed.
+    shutil.rmtree(beside, ignore_errors=True)
     homes = {}
-    for number, names in enumerate(shards, 1):
-        file = SINGLE
+    try:
+        for number, names in enumerate(shards, 1):
+            file = SINGLE
+            if len(shards) > 1:
+                file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            homes |= dict.fromkeys(names, file)
+            write_stream(beside / file, _file({name: tensors[name] for name in names}))
         if len(shards) > 1:
-            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        homes |= dict.fromkeys(names, file)
-        write_stream(folder / file, _file({name: tensors[name] for name in names}))
-    if len(shards) > 1:
-        write_whole(folder / INDEX, _json(_index(tensors, homes)))
-    write_whole(folder / CONFIG, _json(config))
+            write_whole(beside / INDEX, _json(_index(tensors, homes)))
+        write_whole(beside / CONFIG, _json(config))
+        _exchange(folder, held)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
+def _held(folder: Path, overwrite: bool) -> list[Path]:
+    """The files of the model that a folder holds. Errors: `InputError` where they are not to be overwritten."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        every = [folder / CONFIG, folder / INDEX, *sorted(folder.glob("*.safetensors"))]
+    except OSError as error:
+        raise refused(folder, error) from error
+    held = [path for path in every if path.exists()]
+    if held and not overwrite:
+        raise InputError(f"{folder} holds a model already ({held[0].name}): choose another folder, or overwrite it")
+    # An adapter, say, is nothing that is written anew.
+    return [path for path in held if path.suffix == ".json" or TENSORS.fullmatch(path.name)]
+
+
+def _exchange(folder: Path, held: Sequence[Path]) -> None:
+    """Puts what was written in the place of what was there."""
+    try:
         # Of a model to be replaced its configuration goes first, so that no half of two models passes for one.
-        held = [folder / CONFIG, folder / INDEX, *sorted(folder.glob("*.safetensors"))]
-        held = [path for path in held if path.exists()]
-        if held and not overwrite:
-            raise InputError(f"{folder} holds a model already ({held[0].name}): choose another folder, or overwrite it")
         for path in held:
             path.unlink()
+        written = sorted((folder / UNFINISHED).iterdir(), key=lambda path: path.name == CONFIG)
+        for path in written:
+            path.replace(folder / path.name)
+        sync(folder)
     except OSError as error:
         raise refused(folder, error) from error
 

@@ -60,7 +60,7 @@ class Cache:
         # mark what has no room.
         known = not isinstance(self.length, core.Tracer)
         room = self.size - count
-        if known and not 0 <= int(self.length) <= room:
+        if known and not 0 <= self.begun <= room:
             raise InputError(
                 f"the cache holds {self.size} tokens, {self.length} of them taken, and got {count} more: "
                 "make it larger, model.cache(batch, size)"

@@ -150,11 +150,17 @@ def _asked(
         )
     if not isinstance(sampling, Sampling):
         raise InputError(f"generate got sampling={sampling!r}: needed is a Sampling, such as Sampling(temperature=0.8)")
-    if stop is not None and not 0 <= whole(stop, "stop") < model.vocabulary:
-        raise InputError(f"generate got stop={stop}: needed is a token of the vocabulary, 0 to {model.vocabulary - 1}")
+    if stop is not None:
+        # As Python's own number, which a compiled function can be told apart by.
+        stop = whole(stop, "stop")
+        if stop >= model.vocabulary:
+            raise InputError(
+                f"generate got stop={stop}: needed is a token of the vocabulary, 0 to {model.vocabulary - 1}"
+            )
     given = prompt_of(prompt, real)
     if given.real is not None:
         _expect_no_counting(model)
+        _expect_one_length(model, given)
     # The last token is drawn and never read.
     length = given.longest + new - 1
     architecture = model.architecture
@@ -179,6 +185,22 @@ def _expect_no_counting(model: Transformer) -> None:
                 f"generate got real, and the mask {attending.mask!r} counts the tokens of a row, padding among them: "
                 "generate rows of one length together, without real"
             )
+
+
+def _expect_one_length(model: Transformer, given: Prompt) -> None:
+    """Errors: `InputError` for rows of several lengths where the encoding depends on it: they would have one."""
+    architecture = model.architecture
+    every = architecture.main_stack.encodings(architecture.width)
+    depends = any(encoding.length_dependent for encoding, _ in every)
+    # Of a traced mark nobody knows the lengths.
+    if not depends or isinstance(given.real, core.Tracer):
+        return
+    counts = np.asarray(given.real).astype(bool).sum(axis=1)
+    if counts.min() != counts.max():
+        raise InputError(
+            f"generate got rows of {counts.min()} to {counts.max()} tokens, and {architecture.encoding!r} depends on "
+            "the length, which would be that of the longest for all: generate rows of one length together"
+        )
 
 
 def _expect_numbers(tokens: jax.Array | np.ndarray) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
+from posjax.arguments import integers
 from posjax.errors import InputError
 from posjax.invariants import Finding, asserting
 from posjax.models.architecture import Architecture
@@ -118,7 +119,7 @@ def assert_model(model: Transformer, tokens: ArrayLike, source: ArrayLike | None
     exact = None
     if model.compute.dtype != "float32":
         exact = nnx.graphdef(nnx.eval_shape(lambda: _in_float32(model)))
-    rows = jnp.asarray(tokens)
+    rows = jnp.asarray(integers(tokens, "the tokens", (2,), "needed are integers [B, T]"))
     if source is not None:
         source = jnp.asarray(source)
     laws = ModelLaws(graph, exact, model.architecture, rows.shape[1])

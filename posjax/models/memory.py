@@ -41,7 +41,7 @@ class Memory:
             return Full()
         # Every query is of document 1, and so is every key that is real.
         looking = jax.numpy.ones((1, queries), jax.numpy.int32)
-        return Segments(looking, self.real)
+        return Segments(looking, self.real.astype(bool).astype(jax.numpy.int32))
 
 
 jax.tree_util.register_dataclass(Memory, data_fields=["stream", "positions", "real"], meta_fields=[])

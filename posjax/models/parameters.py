@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from posjax.encodings.base import Dims, Params
+from posjax.errors import InputError
 
 
 class EncodingParams(nnx.Module):
@@ -13,6 +14,8 @@ class EncodingParams(nnx.Module):
 
     Every tool of Flax then knows them: optimisers, `nnx.to_pure_dict` and back, `nnx.tabulate`. A dict in one
     `nnx.Param` would come back from an optimiser as another container.
+
+    Errors: `InputError` for two parameters whose keys, joined by "_", are the same.
 
     >>> import posjax
     >>> encoding, dims = posjax.chain(posjax.Rope(), posjax.T5Bias()), posjax.Dims(heads=2, head_size=4)
@@ -25,6 +28,13 @@ class EncodingParams(nnx.Module):
         leaves, self.structure = jax.tree.flatten(params)
         paths = [path for path, _ in jax.tree.leaves_with_path(params)]
         self.names = tuple(jax.tree_util.keystr(path, simple=True, separator="_") for path in paths)
+        twice = {name for name in self.names if self.names.count(name) > 1}
+        # One of them would stand in the place of the other.
+        if twice:
+            raise InputError(
+                f"an encoding has two parameters that both come to the name {min(twice)!r}, their keys joined by _: "
+                "rename one of them"
+            )
         arrays = [nnx.Param(leaf, letters=_letters(leaf.shape, sizes)) for leaf in leaves]
         named = zip(self.names, arrays, strict=True)
         self.arrays = nnx.Dict(dict(named))

@@ -384,7 +384,8 @@ def encodings_of(architecture: Architecture, name: StackName) -> dict[str, Encod
 
 def _segments(real: Any, mask: Mask) -> Mask:
     """A mask under which padding is not seen, and sees nothing."""
-    ids = jnp.asarray(real).astype(jnp.int32)
+    # True or false, whatever the numbers: two of them that differ would be two documents.
+    ids = jnp.asarray(real).astype(bool).astype(jnp.int32)
     if isinstance(mask, Full):
         return Segments(ids)
     return mask & Segments(ids)

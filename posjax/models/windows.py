@@ -48,7 +48,10 @@ class Windowed:
         padded = jnp.pad(by_token, padding)
         # Token `begun - kept` is at `begun` of the padded array.
         start = self.begun
-        return lax.dynamic_slice_in_dim(padded, start, self.kept + self.count, axis)
+        cut = lax.dynamic_slice_in_dim(padded, start, self.kept + self.count, axis)
+        # Past its end the slice would be moved back, and tell of other tokens: a negative position is a mark.
+        is_past = self.begun + self.count > by_token.shape[axis]
+        return jnp.where(is_past, -1, cut)
 
     def tokens(self, tokens: Tokens) -> Tokens:
         """The same tokens, with the keys of the step alone."""

@@ -88,6 +88,22 @@ def test_another_model_is_not_overwritten_unless_asked(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, SINGLE]
 
 
+def test_a_model_is_there_until_the_one_that_replaces_it_is_whole(tmp_path):
+    published(tmp_path, {"a": counted(30)})
+    (tmp_path / "adapter.safetensors").write_bytes(b"mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    tensors = held({"c": counted(3)}) | {"d": Outgoing((4,), np.dtype(np.float32), full)}
+    with pytest.raises(StorageError, match="No space left"):
+        write_folder(tmp_path, {}, tensors, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_folder(tmp_path, {}, held({"c": counted(3)}), overwrite=True)
+    assert (tmp_path / "adapter.safetensors").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "other.safetensors", INDEX])
 def test_weights_without_a_config_count_too(tmp_path, name):
     (tmp_path / name).touch()
@@ -109,7 +125,7 @@ def test_a_write_that_is_cut_off_leaves_no_model(tmp_path):
     cut = held({"a": counted(30)}) | {"b": Outgoing((30,), np.dtype(np.float32), make)}
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path, {}, cut, limit=120)
-    assert [path.name for path in tmp_path.iterdir()] == ["model-00001-of-00002.safetensors"]
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="no config"):
         open_folder(tmp_path)
 

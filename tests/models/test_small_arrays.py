@@ -1,0 +1,159 @@
+"""Small arrays that a model is given mean what they say, and marks stay out of every gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from posjax import Alibi, Causal, InputError, LongRope, Mask, Rope, Segments, Window, attend
+from posjax.attention import attention
+from posjax.models import EncodingParams, assert_model, build, cross_entropy, decoder, encoder_decoder, generate
+from posjax.models.memory import Memory
+
+VOCABULARY = 11
+
+
+def model_of(encoding=None, **changes):
+    return build(decoder(encoding or Rope(), layers=1, width=16, heads=2, **changes), VOCABULARY, 0)
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_padding_at_minus_one_reaches_no_gradient_over_a_cache(cap):
+    made = decoder(Rope(), layers=1, width=16, heads=2)
+    (layer,) = made.decoder.pattern
+    attending, fed = layer.sublayers
+    scores = dataclasses.replace(attending.scores, cap=cap)
+    layer = dataclasses.replace(layer, sublayers=(dataclasses.replace(attending, scores=scores), fed))
+    model = build(dataclasses.replace(made, decoder=dataclasses.replace(made.decoder, pattern=(layer,))), VOCABULARY, 0)
+    graph, state = nnx.split(model)
+    real = jnp.array([[0, 0, 1, 1, 1, 1]])
+    at = jnp.where(real == 1, jnp.cumsum(real, 1) - 1, -1)
+    tokens, mask = jnp.array([[0, 0, 3, 4, 5, 6]]), Segments(real)
+
+    def loss(state, cached):
+        model = nnx.merge(graph, state)
+        logits = model(tokens, at, mask=mask)
+        if cached:
+            cache = model.cache(1, 6, positions=True)
+            stream, _, _ = model.hidden(tokens, model.prepare(6, at, mask=mask, cache=cache), cache)
+            logits = model.logits(stream)
+        return jnp.sum(logits[:, 2:] ** 2)
+
+    gradients = [jax.tree.leaves(jax.grad(loss)(state, cached)) for cached in (False, True)]
+    for want, got in zip(*gradients, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.abs(want).max()) + 1e-6)
+
+
+def test_a_cache_of_windows_marks_what_has_no_room():
+    model = model_of(Alibi(), mask=Causal() & Window(3))
+    cache = model.cache(1, 4, positions=True)
+
+    @jax.jit
+    def step(cache, token, at):
+        stream, cache, _ = model.hidden(token, model.prepare(1, at, cache=cache), cache)
+        return model.logits(stream), cache
+
+    marked = []
+    for number in range(6):
+        logits, cache = step(cache, jnp.full((1, 1), number), jnp.full((1, 1), 2 * number))
+        marked.append(bool(jnp.isnan(logits).all()))
+    assert marked == [False] * 4 + [True] * 2
+
+
+def test_real_is_true_or_false_whatever_its_numbers():
+    model = build(encoder_decoder(layers=1, width=16, heads=2), VOCABULARY, 0)
+    source, target = jnp.array([[1, 2, 3, 4]]), jnp.array([[5, 6, 7]])
+    real = np.array([[True, True, True, False]])
+    want = model(target, memory=model.encode(source, real=real))
+    for given in (real.astype(int), real.astype(np.uint8) * 255, real * np.array([[1, 2, 3, 4]])):
+        np.testing.assert_array_equal(model(target, memory=model.encode(source, real=given)), want)
+    stream = model.encode(source).stream
+    seen = [Memory(stream, None, given).mask(3) for given in (jnp.asarray(real), jnp.asarray(real.astype(int) * 2))]
+    pairs = [mask.allowed(jnp.arange(3), jnp.arange(4)) for mask in seen]
+    np.testing.assert_array_equal(*pairs)
+
+
+LOGITS = jnp.zeros((2, 3, VOCABULARY))
+WRONG_TARGETS = {
+    "ignored": jnp.full((2, 3), -1),
+    "past the end": jnp.full((2, 3), VOCABULARY),
+    "one row": jnp.zeros((1, 3), int),
+    "one token": jnp.zeros((2, 1), int),
+    "floats": jnp.zeros((2, 3)),
+    "a list": [[0, 0, 0], [0, 0, 0]],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TARGETS)
+def test_targets_are_tokens_of_the_vocabulary(wrong):
+    with pytest.raises(InputError, match=r"cross_entropy got targets .*: needed are"):
+        cross_entropy(LOGITS, WRONG_TARGETS[wrong])
+
+
+def test_rows_of_several_lengths_have_no_common_length_to_depend_on():
+    long = Rope(schedule=LongRope(8.0, 16, (1.0,) * 4, (8.0,) * 4))
+    model = model_of(long)
+    real = jnp.arange(24)[None] < jnp.array([[4], [24]])
+    prompt = jnp.zeros((2, 24), int)
+    with pytest.raises(InputError, match=r"rows of 4 to 24 tokens, and Rope.* depends on the length"):
+        generate(model, prompt, 1, real=real)
+    assert generate(model, prompt, 1, real=real[1:].repeat(2, 0)).shape == (2, 1)
+
+
+def test_what_stops_may_be_an_array_of_one_number():
+    model = model_of()
+    prompt = jnp.ones((1, 2), int)
+    want = generate(model, prompt, 3, stop=3)
+    for stop in (np.array(3), jnp.array(3)):
+        np.testing.assert_array_equal(generate(model, prompt, 3, stop=stop), want)
+
+
+def test_no_rows_are_continued_by_none():
+    assert generate(model_of(), jnp.zeros((0, 4), int), 2).shape == (0, 2)
+
+
+def test_a_cache_and_a_model_of_ones_own_are_held_to_their_arrays():
+    model = model_of()
+    cache = dataclasses.replace(model.cache(1, 4), length=jnp.array([1]))
+    with pytest.raises(InputError, match="the cache's length"):
+        model.prepare(1, cache=cache)
+    for tokens in (jnp.ones(6, int), None):
+        with pytest.raises(InputError, match=r"the tokens .*needed are integers"):
+            assert_model(model, tokens)
+
+
+@dataclasses.dataclass(frozen=True)
+class Earlier(Mask):
+    """Causal, without the axis of rows."""
+
+    def allowed(self, q_index, k_index):
+        return q_index[:, None] >= k_index[None, :]
+
+
+jax.tree_util.register_dataclass(Earlier, data_fields=[], meta_fields=[])
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_a_rule_of_ones_own_is_held_to_what_a_rule_answers(backend):
+    x = jnp.ones((2, 4, 4, 8))
+    with pytest.raises(InputError, match=r"Earlier.allowed gave bool \[4, 4\] for 4 queries and 4 keys: needed are"):
+        attend(x, x, x, mask=Earlier(), backend=backend)
+
+
+def test_segments_of_two_sequences_go_with_their_queries():
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 5, 2, 8))
+    mask = Segments(jnp.array([[1, 1, 2]]), jnp.array([[1, 1, 1, 2, 2]]))
+    first, *others = (attention(q[:, :3], k, v, mask=mask, q_offset=offset)[0] for offset in (0, 4, jnp.int32(4)))
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=1e-6)
+
+
+def test_two_parameters_of_one_name_are_refused():
+    with pytest.raises(InputError, match="two parameters that both come to the name 'a_b'"):
+        EncodingParams({"a_b": jnp.ones(2), "a": {"b": jnp.zeros(3)}})
