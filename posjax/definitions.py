@@ -6,19 +6,26 @@ import ast
 import contextlib
 import functools
 import hashlib
+import importlib
 import inspect
 import io
 import json
+import re
 import sys
+import textwrap
 import tokenize
+from collections import deque
+from dataclasses import is_dataclass
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 
 LAMBDA = "<lambda>"
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""What the text of an object has that says nothing of itself, and differs in each process."""
 
 
 def definition(kind: type) -> str | None:
@@ -58,16 +65,63 @@ def _gather(made: type | FunctionType, found: dict[str, str], bound: str = "") -
     found[name] = " ".join(words)
     _gather_cells(made, name, found)
     module = sys.modules[made.__module__]
+    _gather_imported(source, module, found)
     for place, word in enumerate(words):
         # An attribute, which the module's own names say nothing of.
         if place > 0 and words[place - 1] == ".":
             continue
-        named = vars(module).get(word)
-        if isinstance(named, ModuleType) and words[place + 1 : place + 2] == ["."]:
-            # A neighbour's, as in `neighbour.FACTOR`.
-            _gather_named(named, words[place + 2], found)
-        else:
-            _gather_named(module, word, found)
+        _gather_dotted(module, word, words[place + 1 :], found)
+
+
+def _gather_dotted(owner: ModuleType, word: str, after: list[str], found: dict[str, str]) -> None:
+    """Adds what a word names, through the modules before it: a neighbour's, as in `package.neighbour.FACTOR`."""
+    while (
+        isinstance(vars(owner).get(word), ModuleType)
+        and after[:1]
+        == [
+            ".",
+        ]
+        and len(after) > 1
+    ):
+        owner = vars(owner)[word]
+        word = after[1]
+        after = after[2:]
+    _gather_named(owner, word, found)
+
+
+def _gather_imported(source: str, module: ModuleType, found: dict[str, str]) -> None:
+    """Adds what a definition imports for itself, of modules that are there."""
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:  # A part of a statement.
+        return
+    words = _words(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            name = "." * node.level + (node.module or "")
+            owner = _module(name, module)
+            for alias in node.names if owner else ():
+                _gather_named(owner, alias.name, found)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                # Without another name it is the first of its parts that is bound.
+                bound = alias.asname or alias.name.partition(".")[0]
+                owner = _module(alias.name, module)
+                if owner and not alias.asname:
+                    owner = sys.modules[bound]
+                places = [place for place, word in enumerate(words) if owner and word == bound]
+                for place in places:
+                    after = words[place + 1 :]
+                    if after[:1] == ["."]:
+                        _gather_dotted(owner, after[1], after[2:], found)
+
+
+def _module(name: str, beside: ModuleType) -> ModuleType | None:
+    """A module by its name, as another one would import it; `None` where it cannot be."""
+    # What it runs is what the definition would run, and nothing that fails there has to fail here.
+    with contextlib.suppress(Exception):
+        return importlib.import_module(name, beside.__package__)
+    return None
 
 
 def _gather_cells(made: type | FunctionType, name: str, found: dict[str, str]) -> None:
@@ -85,14 +139,17 @@ def _gather_cells(made: type | FunctionType, name: str, found: dict[str, str]) -
 
 
 def _gather_value(value: Any, name: str, found: dict[str, str], depth: int = 20) -> None:
-    """Adds what a value is made of: definitions, plain values, arrays by their bytes, and containers of these."""
-    if isinstance(value, type | FunctionType):
+    """Adds what a value is made of: definitions, plain values, arrays by their bytes, and what holds any of these."""
+    if not isinstance(value, FunctionType) and callable(getattr(value, "__wrapped__", None)):
+        # What jax.jit and functools.lru_cache make is no function any more, and holds the one that was written.
+        _gather_value(value.__wrapped__, f"{name} wrapped", found, depth - 1)
+    elif isinstance(value, type | FunctionType):
         found.setdefault(name, f"{value.__module__}.{value.__qualname__}")
         _gather(value, found, name)
     elif _is_plain(value):
         found[name] = f"{_settled(value)!r}"
     elif isinstance(value, np.ndarray | jax.Array):
-        array = np.asarray(value)
+        array = _numbers(value)
         found[name] = f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
     elif isinstance(value, functools.partial):
         _gather_value((value.func, value.args, value.keywords), name, found, depth - 1)
@@ -100,9 +157,33 @@ def _gather_value(value: Any, name: str, found: dict[str, str], depth: int = 20)
         for place, (key, item) in enumerate(value.items()):
             _gather_value(key, f"{name}.{place} key", found, depth - 1)
             _gather_value(item, f"{name}.{place}", found, depth - 1)
-    elif depth and isinstance(value, tuple | list):
+    elif depth and isinstance(value, tuple | list | deque):
         for place, item in enumerate(value):
             _gather_value(item, f"{name}.{place}", found, depth - 1)
+    elif depth and isinstance(value, MethodType):
+        _gather_value((value.__func__, value.__self__), name, found, depth - 1)
+    elif depth and not isinstance(value, ModuleType):
+        _gather_object(value, name, found, depth - 1)
+
+
+def _gather_object(value: Any, name: str, found: dict[str, str], depth: int) -> None:
+    """Adds an object by its class and what it holds, or by its text where that says what it is."""
+    _gather(type(value), found, name)
+    held = getattr(value, "__dict__", None)
+    # A library's may hold half of a program, as a logger does: of these the text has to do.
+    is_open = is_dataclass(value) or isinstance(value, SimpleNamespace) or _of_an_author(type(value).__module__)
+    if is_open and isinstance(held, dict):
+        found[name] = type(value).__qualname__
+        _gather_value(held, name, found, depth)
+    elif not ADDRESS.search(repr(value)):
+        found[name] = repr(value)
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """An array on the host; of random keys their data."""
+    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return np.asarray(array)
 
 
 def described(value: Any) -> str | None:
@@ -130,7 +211,7 @@ def _source(made: type | FunctionType) -> str:
 def _gather_named(module: ModuleType, name: str, found: dict[str, str]) -> None:
     """Adds what a module of the author's calls by a name: a definition with its source, other values as they are.
 
-    Objects of other classes are left out, since nothing tells two of them apart for sure.
+    Objects whose text is their address alone are left out, since nothing tells two of them apart.
     """
     named = vars(module).get(name)
     if isinstance(named, type | FunctionType):

@@ -63,6 +63,8 @@ def start(processes: Processes, say: Callable[[str], None] = print) -> None:
     Says how many devices each has. Errors: `InputError` where nothing says which process this is, or the others do not
     come.
     """
+    # It would take SIGTERM for itself, and a process between two trainings would not hear of it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             processes.coordinator,

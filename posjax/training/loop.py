@@ -21,7 +21,7 @@ from rich.console import Console
 from posjax.data import Batches
 from posjax.errors import BrokenLaw, Diverged, InputError, Stopped
 from posjax.identity import fingerprint
-from posjax.lines import read
+from posjax.lines import Lines, read
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.checks import Checks
 from posjax.training.launch import first, flags, owned_by_first
@@ -100,6 +100,7 @@ def fit(
             ):
                 checks = Checks(train.check, trainer, progress.say)
                 session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks, watch)
+                session.skipped = _skipped_before(read(folder / "metrics.jsonl", training), done)
                 state = session.to_the_end(state, done, batches, seed)
             # Whoever asked during the last step did not ask for what comes after the training either.
             if session.asked():
@@ -116,6 +117,16 @@ def _begun(trainer: Trainer, seed: int, given: Given) -> State:
     if given.start is None:
         return trainer.start(seed)
     return trainer.start_from(given.start())
+
+
+def _skipped_before(lines: Lines, done: int) -> int:
+    """How many of the last steps that are done changed nothing: a training that goes on counts from there."""
+    count = 0
+    for line in reversed([line for line in lines.steps if line["step"] <= done]):
+        if "skipped" not in line:
+            break
+        count += 1
+    return count
 
 
 def _watch(train: Train, folder: Path, done: int, mine: dict[str, Any], given: Given) -> Watch | NoWatch:

@@ -185,6 +185,12 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="is a file"):
         prepare(text, tmp_path / "mine/thesis.tex")
     assert sorted(os.listdir(tmp_path / "mine")) == ["thesis.tex"]
+    # Called as a preparation's own, in a folder that none has begun.
+    for name in ("tokenizer.json", "train-tokens-001.bin", "train-mine-001.bin"):
+        fill(tmp_path / name, {name: b"mine"})
+        with pytest.raises(InputError, match=f"holds {name}"):
+            prepare(text, tmp_path / name)
+        assert (tmp_path / name / name).read_bytes() == b"mine"
 
 
 def test_the_same_command_again_does_nothing_and_another_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -280,3 +281,32 @@ def test_two_devices_resume_to_the_bit_too(tmp_path, data):
 def test_a_number_below_one_is_refused_by_name(name):
     with pytest.raises(InputError, match=f"{name}=0"):
         Train(**{name: 0})
+
+
+def test_skipped_steps_are_counted_on_where_a_training_goes_on(tmp_path, trainer, data):
+    @dataclass
+    class Wild:
+        stopped_at: int
+
+        def __getattr__(self, name):
+            return getattr(trainer, name)
+
+        def compiled(self, seed):
+            advance = trainer.compiled(seed)
+
+            def wild(state, batch):
+                state, numbers = advance(state, batch)
+                if int(state.step) >= 4:
+                    numbers = {**numbers, "gradient_norm": jnp.float32(np.inf), "skipped": jnp.bool_(True)}
+                if int(state.step) == self.stopped_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return state, numbers
+
+            return wild
+
+    plan = train(steps=9, checkpoint_every=1, log_every=1)
+    for stopped_at in (4, 5):
+        with pytest.raises(Stopped):
+            fit(plan, Wild(stopped_at), data, SEED, tmp_path)
+    with pytest.raises(Diverged, match="3 times in a row, at step 6"):
+        fit(plan, Wild(0), data, SEED, tmp_path)

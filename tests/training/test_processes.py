@@ -26,15 +26,18 @@ def free_port() -> int:
 
 
 def start(
-    count: int, folder: Path, mesh: tuple[int, int], pause: float = 0.0, every: int = 0
+    count: int, folder: Path, mesh: tuple[int, int], pause: float = 0.0, every: int = 0, kind: str = "plain"
 ) -> list[subprocess.Popen[str]]:
-    """The processes of one training, four devices in all; `pause`: seconds between steps; `every`: that of `Check`."""
+    """The processes of one training, four devices in all; `pause`: seconds between steps; `every`: that of `Check`.
+
+    `kind`: that of the program.
+    """
     port = free_port()
     flags = {"XLA_FLAGS": with_devices(4 // count), "JAX_PLATFORMS": "cpu"}
     environment = {**os.environ, **flags, "PYTHONPATH": str(ROOT)}
     return [
         subprocess.Popen(
-            [sys.executable, PROGRAM, *map(str, (index, count, port, folder, *mesh, pause, every))],
+            [sys.executable, PROGRAM, *map(str, (index, count, port, folder, *mesh, pause, every, kind))],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,12 +63,14 @@ def digest(words: str) -> float:
 
 
 def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read(folder / "run" / "metrics.jsonl").steps]
+    """Of every step told, those of the stages one after the other."""
+    files = sorted((folder / "run").glob("stages/*/metrics.jsonl")) or [folder / "run" / "metrics.jsonl"]
+    return [line["loss"] for file in files for line in read(file).steps]
 
 
-def train(count: int, folder: Path, mesh: tuple[int, int], every: int = 0) -> float:
+def train(count: int, folder: Path, mesh: tuple[int, int], every: int = 0, kind: str = "plain") -> float:
     """Trains to the last step and returns the digest that all processes found."""
-    found = ended(start(count, folder, mesh, every=every))
+    found = ended(start(count, folder, mesh, every=every, kind=kind))
     assert [code for code, _ in found] == [0] * count, found
     digests = {digest(words) for _, words in found}
     assert len(digests) == 1
@@ -74,10 +79,10 @@ def train(count: int, folder: Path, mesh: tuple[int, int], every: int = 0) -> fl
     return digests.pop()
 
 
-def struck(count: int, folder: Path, mesh: tuple[int, int], number: int) -> list[tuple[int, str]]:
+def struck(count: int, folder: Path, mesh: tuple[int, int], number: int, kind: str = "plain") -> list[tuple[int, str]]:
     """How processes end whose last one gets a signal once they have told a step."""
     before = len(losses(folder))
-    processes = start(count, folder, mesh, pause=0.5)
+    processes = start(count, folder, mesh, pause=0.5, kind=kind)
     until = time.monotonic() + 240
     while len(losses(folder)) == before and time.monotonic() < until:
         time.sleep(0.1)
@@ -127,3 +132,17 @@ def test_a_killed_process_ends_the_others_and_loses_nothing_that_was_kept(tmp_pa
 def test_four_processes_train_as_one_and_are_checked_as_one(tmp_path, alone):
     hold(tmp_path, train(4, tmp_path, (4, 1), every=4), alone)
     hold(tmp_path / "two", train(2, tmp_path / "two", (2, 2), every=4), alone)
+
+
+@pytest.mark.exhaustive
+def test_stages_of_several_processes_stop_early_and_go_on_as_those_of_one(tmp_path):
+    folder = tmp_path / "alone"
+    alone = train(1, folder, (2, 2), kind="staged"), losses(folder)
+    # Four steps until it is sure that the first was the best, and four of the second stage.
+    assert len(alone[1]) == 8
+    found = struck(2, tmp_path / "two", (2, 2), signal.SIGTERM, kind="staged")
+    assert [code for code, _ in found] == [75, 75], found
+    # Once more in a stage, and then to the end on another mesh.
+    found = struck(2, tmp_path / "two", (4, 1), signal.SIGTERM, kind="staged")
+    assert [code for code, _ in found] == [75, 75], found
+    hold(tmp_path / "two", train(2, tmp_path / "two", (1, 2), kind="staged"), alone)
