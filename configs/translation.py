@@ -7,9 +7,10 @@ Papers     Su et al. 2021, arXiv:2104.09864, section 4.1 (translation, RoPE in b
 Command    python -m experiments.run configs/translation.py [--only rope-alibi-s0 ...]
            python -m experiments.run configs/translation.py --pairs SOURCES TARGETS
            with two files whose lines of the same number belong together, of up to 128 bytes each.
-Costs      About twelve minutes on two CPU cores, estimated; no download, the task is drawn.
-Expect     RoPE in both reaches 0.99 of the symbols at the trained length, and learns it by step 300. At 2x it has 0.3,
-           and no row wholly right (one seed, 500 steps). NoPE in the encoder stays near the guess, 1/16.
+Costs      19 minutes on two CPU cores that did other work beside it; no download, the task is drawn.
+Expect     At the trained length sinusoidal positions have 1.0 of the symbols right, RoPE 0.96, with an ALiBi decoder
+           0.94; T5's bias 0.43 and NoPE 0.35. At 2x RoPE has 0.43, sinusoidal positions 0.11, and no row is wholly
+           right with any.
 """
 
 from dataclasses import replace

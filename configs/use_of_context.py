@@ -6,10 +6,10 @@ Claims     ALiBi extrapolates; ALiBi's gain from longer windows is that of early
            since its attention spreads out; log-n scaling keeps it sharp, which mends it.
 Papers     Press et al. 2021, arXiv:2108.12409, with its appendix B; Chiang and Cholak 2022, arXiv:2202.12172.
 Command    python -m experiments.run configs/use_of_context.py
-Costs      About five minutes on two CPU cores that do nothing else: 9 runs of 400 short steps, an estimate.
-Expect     ALiBi's loss is that of its windowed control (ratio 1.00 to 8x) and its attention is more even than RoPE's
-           throughout (3.7 nats against 3.2 at 8x), so evenness does not explain RoPE's failure. In windows that do not
-           overlap ALiBi's loss falls with their length; at a stride of 16 it does not. Log-n mends neither.
+Costs      23 minutes on two CPU cores that did other work beside it, 9 runs.
+Expect     ALiBi's loss is that of its windowed control (ratio 1.01 at 8x), though what lies past 64 bytes does change
+           it a little. Its attention is more even than RoPE's throughout (3.6 nats against 2.9 at 8x), so evenness
+           does not explain RoPE's failure. Log-n makes attention sharper, and mends neither RoPE (8x 7.5) nor NoPE.
 """
 
 from posjax import Alibi, Encoding, NoPE, Rope
