@@ -98,22 +98,28 @@ def _gather_imported(source: str, module: ModuleType, found: dict[str, str]) -> 
     words = _words(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            name = "." * node.level + (node.module or "")
-            owner = _module(name, module)
-            for alias in node.names if owner else ():
-                _gather_named(owner, alias.name, found)
+            owner = _module("." * node.level + (node.module or ""), module)
+            if owner is not None:
+                for alias in node.names:
+                    _gather_named(owner, alias.name, found)
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                # Without another name it is the first of its parts that is bound.
-                bound = alias.asname or alias.name.partition(".")[0]
-                owner = _module(alias.name, module)
-                if owner and not alias.asname:
-                    owner = sys.modules[bound]
-                places = [place for place, word in enumerate(words) if owner and word == bound]
-                for place in places:
-                    after = words[place + 1 :]
-                    if after[:1] == ["."]:
-                        _gather_dotted(owner, after[1], after[2:], found)
+                _gather_uses(alias, words, module, found)
+
+
+def _gather_uses(alias: ast.alias, words: list[str], beside: ModuleType, found: dict[str, str]) -> None:
+    """Adds what words name of a module that is imported among them."""
+    owner = _module(alias.name, beside)
+    if owner is None:
+        return
+    # Without another name it is the first of its parts that is bound.
+    bound = alias.asname or alias.name.partition(".")[0]
+    if alias.asname is None:
+        owner = sys.modules[bound]
+    for place, word in enumerate(words):
+        after = words[place + 1 :]
+        if word == bound and after[:1] == ["."]:
+            _gather_dotted(owner, after[1], after[2:], found)
 
 
 def _module(name: str, beside: ModuleType) -> ModuleType | None:
