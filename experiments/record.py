@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import cli, records
+from experiments import cli, records, work_folders
 from experiments.benchmarks.common.machine import machine
 from posjax import workfolder
 from posjax.errors import InputError
-from posjax.files import read_json
+from posjax.files import built, read_json
 from posjax.results import Coordinate, Measurement, Measurements
 
 LARGEST = 300_000
@@ -75,7 +75,7 @@ def _experiment(folder: Path) -> dict[str, Any]:
     path = folder / "experiment.json"
     if not path.is_file():
         raise InputError(f"{folder} holds no experiment.json: name a folder that experiments.run writes")
-    return read_json(path)
+    return work_folders.asked(folder)
 
 
 def gather(folder: Path, asked: dict[str, Any]) -> Gathered:
@@ -90,20 +90,27 @@ def gather(folder: Path, asked: dict[str, Any]) -> Gathered:
         if (folder / name / "diverged.json").is_file():
             # A row that says so: a method that is missing from a table looks as if nobody had tried it.
             diverged.append(name)
-            rows.append(_diverged(str(asked["name"]), read_json(folder / name / "run.json")))
+            rows.append(_diverged(asked["name"], workfolder.read(folder / name)))
         elif not workfolder.finished(folder / name):
             unfinished.append(name)
         else:
-            # Results that were changed since by hand are no measurement.
-            workfolder.check_results(folder / name)
-            manifest = read_json(folder / name / "run.json")
-            results = read_json(folder / name / "results.json")
+            # First whose they are: without it, nothing tells results from those of another run.
+            manifest = workfolder.read(folder / name)
             manifests.append(manifest)
-            texts.append(_text(manifest, results))
-            rows += rows_of(str(asked["name"]), manifest, results)
+            texts.append(_text(manifest))
+            rows += _rows_of_run(asked["name"], manifest, folder / name)
     if not manifests:
         raise InputError(f"no run of {folder} has finished: give the command of experiments.run again first")
     return Gathered(tuple(rows), tuple(manifests), tuple(texts), tuple(diverged), tuple(unfinished))
+
+
+def _rows_of_run(suite: str, manifest: dict[str, Any], folder: Path) -> list[Measurement]:
+    """The rows of a run's folder. Errors: `InputError` where its results are not what its evaluation wrote."""
+    path = folder / "results.json"
+    # Results that were changed since by hand are no measurement.
+    workfolder.check_results(folder)
+    results = read_json(path, workfolder.ANEW)
+    return built(path, lambda: rows_of(suite, manifest, results), workfolder.ANEW)
 
 
 def rows_of(suite: str, manifest: dict[str, Any], results: dict[str, Any]) -> list[Measurement]:
@@ -130,7 +137,7 @@ def _coordinates(suite: str, manifest: dict[str, Any]) -> dict[str, Coordinate]:
     found: dict[str, Coordinate] = {"suite": suite, "run": str(manifest["name"]), "label": label}
     seed = manifest["config_tree"].get("seed")
     if seed is not None:
-        found["seed"] = int(seed)
+        found["seed"] = seed
     return found
 
 
@@ -138,7 +145,7 @@ def _diverged(suite: str, manifest: dict[str, Any]) -> Measurement:
     return Measurement("diverged", 1.0, coordinates=_coordinates(suite, manifest))
 
 
-def _text(manifest: dict[str, Any], results: dict[str, Any]) -> str:
+def _text(manifest: dict[str, Any]) -> str:
     """By which fingerprint a run's text is known again; empty for a task."""
     return str(manifest.get("corpus") or "")
 
@@ -172,7 +179,7 @@ def fitting(table: Measurements, metrics: Sequence[str] = ()) -> tuple[Measureme
 def about(asked: dict[str, Any], gathered: Gathered, kept: Measurements, left_out: Sequence[str]) -> dict[str, Any]:
     """How a record was made: nothing in it depends on when or where it is written, but for the machine's name."""
     # As they were typed, each once: a folder may have been filled by several.
-    commands = asked.get("commands", {})
+    commands = asked["commands"]
     here = machine()
     return {
         "name": asked["name"],

@@ -22,13 +22,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cli, sweeps
+from experiments import cli, sweeps, work_folders
 from experiments.processes import together
 from posjax import report, runs, workfolder
 from posjax.data import Documents, Loaded, Task
 from posjax.encodings.traits import advice
 from posjax.errors import Diverged, InputError
-from posjax.files import identity_of, owned, probe, read_json, require_unmoved, write_json
+from posjax.files import identity_of, owned, probe, require_unmoved, write_json
 from posjax.interop import Pretrained
 from posjax.report.load import copied
 from posjax.runs import Experiment, Run
@@ -168,7 +168,7 @@ def _one(run: Run, folder: Path, title: str, console: Console, documents: Mappin
 
 def _of_another_text(folder: Path, documents: Loaded | None) -> str:
     """What is told of a finished run whose text has changed since."""
-    was = own_text(read_json(folder / "run.json")["corpus"])
+    was = own_text(workfolder.read(folder)["corpus"])
     if documents is None or documents.fingerprint == was:
         return ""
     return f", on a text of fingerprint {was}; the text is {documents.fingerprint} now, and losses do not compare"
@@ -226,17 +226,18 @@ def _refuse_text_in(target: Path, run: Run) -> None:
 
 
 def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -> None:
-    path = target / "experiment.json"
     experiment = request.experiment
     command_now = spelled(options, request)
     by_run = {}
-    for name, command_then in commands(path).items():
-        # A run whose folder is gone was asked for by nobody.
-        if (target / name / "run.json").exists():
-            by_run[name] = command_then
+    texts: dict[str, str] = {}
+    # None yet, in a folder that begins.
+    with contextlib.suppress(FileNotFoundError):
+        kept = work_folders.asked(target)
+        # Each run has its own: a folder may be filled by several commands, each with other overrides.
+        by_run = _of_runs_there(kept["commands"], target)
+        texts = _texts_before(kept, target, request)
     for run in experiment.runs:
         by_run[run.name] = command_now
-    texts = _texts_before(path, request)
     asked = {
         "name": options.config.stem,
         "title": experiment.title,
@@ -249,31 +250,33 @@ def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -
         "runs": [run.name for run in request.every],
         "created": time.strftime("%Y-%m-%d"),
     }
-    write_json(path, asked)
+    write_json(target / "experiment.json", asked)
 
 
-def _texts_before(path: Path, request: cli.Request) -> dict[str, str]:
+def _of_runs_there(told: Mapping[str, str], target: Path) -> dict[str, str]:
+    """What is told of each run whose folder is there: one that is gone was asked for by nobody."""
+    return {name: text for name, text in told.items() if (target / name / "run.json").exists()}
+
+
+def _texts_before(kept: Mapping[str, Any], target: Path, request: cli.Request) -> dict[str, str]:
     """The texts that runs of this folder were asked for in which the config of now has no more, by the runs' names."""
     names = {run.name for run in request.every}
-    texts = {}
-    with contextlib.suppress(FileNotFoundError, InputError, AttributeError):
-        kept = read_json(path)
-        earlier = {name: kept.get("config") for name in kept.get("runs", ())}
-        for name, text in {**earlier, **kept.get("configs", {})}.items():
-            if name not in names and (path.parent / str(name) / "run.json").exists():
-                texts[str(name)] = str(text)
-    return texts
+    earlier = {}
+    if kept["config"] is not None:
+        earlier = dict.fromkeys(kept["runs"], kept["config"])
+    texts = {name: text for name, text in {**earlier, **kept["configs"]}.items() if name not in names}
+    return _of_runs_there(texts, target)
 
 
 def _refuse_another_question(target: Path, stem: str, names: set[str]) -> None:
     """Errors: `InputError` where the folder holds runs of another config, whose question and text would be lost."""
     with contextlib.suppress(FileNotFoundError):
-        kept = read_json(target / "experiment.json")
-        of_it = [str(name) for name in kept.get("runs", ()) if name not in names]
+        kept = work_folders.asked(target)
+        of_it = [name for name in kept["runs"] if name not in names]
         there = [name for name in of_it if (target / name / "run.json").exists()]
-        if there and kept.get("name") != stem:
+        if there and kept["name"] != stem:
             raise InputError(
-                f"{target} holds runs of the config {kept.get('name')} ({', '.join(there)}), and tells its question: "
+                f"{target} holds runs of the config {kept['name']} ({', '.join(there)}), and tells its question: "
                 "choose another folder with --work"
             )
 
@@ -295,15 +298,6 @@ def show_commands(request: cli.Request, options: RunOptions, console: Console) -
         if options.work is not None:
             line += f" --work {shlex.quote(str(options.work))}"
         cli.teller(console)(line)
-
-
-def commands(path: Path) -> dict[str, str]:
-    """By which command each run was asked for so far: a folder may be filled by several, each with other overrides."""
-    try:
-        told = read_json(path).get("commands", {})
-        return {str(name): str(command) for name, command in told.items()}
-    except (FileNotFoundError, InputError, ValueError, AttributeError):  # None yet, or damaged and now written anew.
-        return {}
 
 
 def smaller(run: Run) -> Run:

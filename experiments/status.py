@@ -15,10 +15,10 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from experiments import cli
+from experiments import cli, work_folders
 from posjax import lines, workfolder
 from posjax.errors import InputError
-from posjax.files import Owner, owner, read_json
+from posjax.files import Owner, owner
 
 RECENT = 20
 """Of how many of the last steps the time of a step is the mean: the first ones compiled."""
@@ -68,7 +68,7 @@ def _runs_of(folder: Path) -> list[Path]:
         return [folder]
     asked: list[str] = []
     if (folder / "experiment.json").is_file():
-        asked = [str(name) for name in read_json(folder / "experiment.json").get("runs", ())]
+        asked = work_folders.asked(folder)["runs"]
     # Of another sweep, say, which the last command did not ask for.
     there = sorted(path.parent.name for path in folder.glob("*/run.json"))
     names = list(dict.fromkeys([*asked, *there]))
@@ -79,10 +79,12 @@ def _runs_of(folder: Path) -> list[Path]:
 
 def status(folder: Path) -> RunStatus:
     """Where the run of a folder stands."""
-    if not (folder / "run.json").is_file():
+    # Results without it are no run that was never begun: it was taken away since.
+    there = [name for name in ("run.json", "results.json", "diverged.json") if (folder / name).is_file()]
+    if not there:
         return RunStatus(folder.name, "never begun")
     try:
-        manifest = read_json(folder / "run.json")
+        manifest = workfolder.read(folder)
         parts = [(path, lines.read(path, training)) for path, training in lines.sources(folder, manifest)]
     except InputError:
         # The others are shown all the same; the command that reads it says what to do.

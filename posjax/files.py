@@ -15,12 +15,12 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, NoneType
+from typing import Any, TypeVar
 
 from posjax.errors import Busy, InputError, StorageError
 
@@ -163,6 +163,36 @@ def read_json(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
 def damaged(path: Path, why: str, remedy: str) -> InputError:
     """What damage is told as."""
     return InputError(f"{path} is damaged ({why}): {remedy}")
+
+
+Value = TypeVar("Value")
+KINDS = {str: "a text", int: "a whole number", dict: "an object", list: "a list", NoneType: "null"}
+"""What the values of JSON are called."""
+
+
+def entry(tree: Any, name: str, *kinds: type) -> Any:
+    """What a tree of JSON holds by a name, as one of `kinds`. Errors: `KeyError` and `TypeError`, for `built`.
+
+    >>> entry({"steps": 3}, "steps", int)
+    3
+    """
+    value = tree[name]
+    # By the type itself: True is a whole number to Python, and here it is damage.
+    if type(value) not in kinds:
+        needed = " or ".join(KINDS[kind] for kind in kinds)
+        raise TypeError(f"{name} is {repr(value)[:80]}, and needed is {needed}")
+    return value
+
+
+def built(path: Path, build: Callable[[], Value], remedy: str = REMEDY) -> Value:
+    """Builds a value from the tree of a file; a missing or a wrong entry is the file's damage, not a crash."""
+    try:
+        return build()
+    except KeyError as error:
+        raise damaged(path, f"no entry {error}", remedy) from error
+    # What int(), float() and items() raise at a value of another kind; a number may be too large for a float.
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise damaged(path, str(error), remedy) from error
 
 
 HELD: ContextVar[Mapping[str, tuple[int, int]]] = ContextVar("held", default=MappingProxyType({}))

@@ -6,10 +6,11 @@ import hashlib
 import re
 import secrets
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
 
 from posjax.errors import Diverged, InputError
-from posjax.files import REMEDY, json_bytes, read_json, require_owned, write_json
+from posjax.files import REMEDY, built, entry, json_bytes, read_json, require_owned, write_json
 from posjax.identity import differences, fingerprint, tree
 from posjax.surroundings import changes
 from posjax.training import begun
@@ -19,6 +20,10 @@ HOW = re.compile(r"train\.(stages\.\d+\.train\.)?(devices|log_every|sinks|profil
 
 BEFORE = "results_before"
 """Under which name a manifest keeps the fingerprint of results that are being replaced."""
+
+
+ANEW = "take it away and give the command of experiments.run again, which writes it anew"
+"""What to do about a damaged file that this command only reads."""
 
 
 class RunConfiguration(Protocol):
@@ -69,13 +74,43 @@ def hold(run: RunConfiguration, folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():
         raise InputError(f"{folder} holds no run: train it first with experiments.train or experiments.run")
-    kept = read_json(path)
-    if not {"config_tree", "corpus"} <= set(kept):
-        raise InputError(f"{path} is damaged (it is no manifest): {REMEDY}")
+    kept = read(folder)
     different = [line for line in differences(kept["config_tree"], run) if not HOW.match(line)]
     _refuse_another(folder, different)
     # The text is not compared here: to use a trained model nobody needs to have it.
     return kept
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, held to the shape that commands use. Errors: `InputError` names what is wrong in it."""
+    path = folder / "run.json"
+    try:
+        kept = read_json(path, ANEW)
+    except FileNotFoundError as error:
+        # Its results may still be there, and without it nobody knows whose they are.
+        raise InputError(
+            f"{path} is gone: put it back, or give the command of experiments.run again, which begins the run anew"
+        ) from error
+    built(path, lambda: _hold_shape(kept), ANEW)
+    return kept
+
+
+def _hold_shape(kept: dict[str, Any]) -> None:
+    """Errors: `KeyError` and `TypeError` for a manifest of another shape."""
+    entry(kept, "name", str)
+    entry(kept, "corpus", str, NoneType)
+    config = entry(kept, "config_tree", dict)
+    if "seed" in config:
+        entry(config, "seed", int, NoneType)
+    if "train" in config:
+        train = entry(config, "train", dict)
+        # A published model takes no steps, and has no such entry.
+        if "steps" in train:
+            entry(train, "steps", int)
+    if "stages" in kept:
+        for stage in entry(kept, "stages", list):
+            for name, kind in (("folder", str), ("training", str), ("steps", int)):
+                entry(stage, name, kind)
 
 
 def finished(folder: Path) -> bool:

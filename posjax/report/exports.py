@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from posjax.errors import InputError
-from posjax.files import REMEDY, read_json
-from posjax.report import trees
+from posjax.files import REMEDY, built, read_json
 from posjax.report.marks import digits
 from posjax.report.seeds import method
 from posjax.report.sheets import Sheet, has_interval, in_brackets, of_table, thinned
@@ -39,7 +38,7 @@ def _of_run(run: ReportedRun) -> Measurements:
     results = read_json(path, REMEDY)
     if "measurements" not in results:
         raise InputError(f"{path} is of posjax 0.1.0 and holds no table to export: evaluate that run again")
-    measured = trees.built(path, lambda: Measurements.from_tree(results["measurements"]))
+    measured = built(path, lambda: Measurements.from_tree(results["measurements"]))
     placed: dict[str, Coordinate] = {"run": run.name, "label": method(run)}
     if run.seed is not None:
         placed["seed"] = run.seed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from posjax.errors import Diverged, InputError
-from posjax.files import REMEDY, damaged, read_json
+from posjax.files import REMEDY, built, damaged, read_json
 from posjax.lines import read, sources, through
 from posjax.report import by_variant, trees
 from posjax.report.seeds import gathered
@@ -33,9 +33,9 @@ def load(folder: str | Path) -> Report:
     folder = Path(folder)
     path = _experiment_file(folder)
     tree = read_json(path, REMEDY)
-    experiment = trees.built(path, lambda: trees.experiment(tree))
+    experiment = built(path, lambda: trees.experiment(tree))
     # By name alone, learned would stand after alibi, whatever order the config explains them in.
-    order = trees.built(path, lambda: trees.order_of_runs(tree))
+    order = built(path, lambda: trees.order_of_runs(tree))
     every = _run_folders(folder, order)
     copies = tuple((run.name, name) for run in every if (name := copied(run)))
     folders = [run for run in every if not copied(run)]
@@ -121,16 +121,16 @@ def _measured(folder: Path) -> list[ReportedRun]:
     results = read_json(path, REMEDY)
     manifest = _manifest(folder / "run.json")
     shared = {"manifest": manifest, "metrics": _metrics(folder, manifest), "path": folder}
-    shared["seed"] = trees.built(path, lambda: trees.seed(results, manifest))
+    shared["seed"] = built(path, lambda: trees.seed(results, manifest))
     trees_of_run = [results]
     # Results of posjax 0.1.0 are such a tree already, that of one evaluation.
     if "measurements" in results:
-        trees_of_run = trees.built(path, lambda: by_variant.trees(results))
+        trees_of_run = built(path, lambda: by_variant.trees(results))
     builders = {"language": trees.language, "retrieval": trees.retrieval, "other": trees.other}
     for tree in trees_of_run:
         if tree.get("kind") not in builders:
             raise damaged(path, f"its kind is {tree.get('kind')!r}, which is neither language nor retrieval", REMEDY)
-    return trees.built(path, lambda: [builders[tree["kind"]](tree, shared) for tree in trees_of_run])
+    return built(path, lambda: [builders[tree["kind"]](tree, shared) for tree in trees_of_run])
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     manifest = read_json(path, REMEDY)
-    trees.built(path, lambda: trees.hold_manifest(manifest))
+    built(path, lambda: trees.hold_manifest(manifest))
     return manifest
 
 

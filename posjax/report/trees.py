@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from posjax.files import REMEDY, damaged
 from posjax.report.values import (
     LanguageRun,
     MeasuredRun,
@@ -24,17 +22,6 @@ SPELLED = {"linear": "Linear", "ntk": "NTK", "yarn": "Yarn"}
 """How extensions are written where a folder has no labels for them."""
 ORDER = {"raw": 0, "windowed": 1, "extension": 2, "fill": 3}
 """Variants in the order of a table: as trained, its control, then what was tried on it."""
-
-
-def built(path: Path, build: Callable[[], Value]) -> Value:
-    """Builds a value from the tree of a file; a missing or a wrong entry is the file's damage, not a crash."""
-    try:
-        return build()
-    except KeyError as error:
-        raise damaged(path, f"no entry {error}", REMEDY) from error
-    # What int(), float() and items() raise at a value of another kind; a number may be too large for a float.
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise damaged(path, str(error), REMEDY) from error
 
 
 def experiment(tree: dict[str, Any]) -> ReportedExperiment:

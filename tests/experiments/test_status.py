@@ -16,7 +16,8 @@ from posjax.files import Owner, owned, owner
 def begun(folder, step, steps=10, seconds=2.0, **more):
     """The files of a run that has come to a step."""
     folder.mkdir(parents=True)
-    manifest = {"name": folder.name, "training": "f", "config_tree": {"is": "Run", "train": {"steps": steps}}, **more}
+    manifest = {"name": folder.name, "training": "f", "corpus": None}
+    manifest |= {"config_tree": {"is": "Run", "train": {"steps": steps}}, **more}
     (folder / "run.json").write_text(json.dumps(manifest))
     for at in range(1, step + 1):
         line = {"step": at, "loss": 5.0 - at / 10, "tokens_per_second": 1234.5, "seconds": seconds, "run": "f"}
@@ -92,7 +93,7 @@ def test_a_table_for_each_folder_in_eighty_columns(shell, tmp_path, monkeypatch)
     begun(tmp_path / "work/c", 0)
     (tmp_path / "work/d").mkdir()
     (tmp_path / "work/d/run.json").write_text("{")
-    (tmp_path / "work/experiment.json").write_text(json.dumps({"runs": ["z", "b", long]}))
+    (tmp_path / "work/experiment.json").write_text(json.dumps({"name": "n", "runs": ["z", "b", long]}))
     begun(tmp_path / "other/e", 0, config_tree={"train": {"is": "Pretrained"}})
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     answer = shell("status", "work", "other", "work/b")
