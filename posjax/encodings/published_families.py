@@ -99,6 +99,7 @@ LAYERS = {
     "compress_rope_theta": Layers("compress", "main", "compress"),
 }
 IMPLIED: dict[str, dict[str, float | None]] = {
+    "phi3": {"original_max_position_embeddings": 4096},
     "gemma3_text": {"rope_local_base_freq": 1e4},
     "gemma3n_text": {"rope_local_base_freq": 1e4},
     "modernbert": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},

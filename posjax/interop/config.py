@@ -27,6 +27,8 @@ output_scores return_dict_in_generate remove_invalid_values
 """
 IDLE = frozenset(_IDLE.split())
 """Keys that no forward pass depends on: names, tokens with a meaning, initial weights, training's dropout, sampling."""
+DEFAULT_TRUE = frozenset({"is_causal"})
+"""Keys that released code takes for true where they are not there: false is what asks for something."""
 
 
 class Config:
@@ -127,7 +129,7 @@ class Config:
         found = {}
         for name, value in self.values.items():
             # What is off, absent or empty asks for nothing: `False == 0`, and a zero is a number like others.
-            off = value is None or value is False or value in ([], {})
+            off = value is None or value is (name in DEFAULT_TRUE) or value in ([], {})
             if name not in self.used and name not in IDLE and not off:
                 found[self.within + name] = value
         for inner in self.inner:

@@ -41,6 +41,7 @@ def _described(config: Config, encoding: Encoding) -> Architecture:
     # As a decoder it has a causal mask, and reads an encoder.
     config.only("is_decoder", False)
     config.only("add_cross_attention", False)
+    config.only("is_causal", False)
     config.only("tie_word_embeddings", True)
     # Of the pooled stream, and of a way to compute.
     config.ignore("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers")

@@ -15,6 +15,7 @@ def _architecture(config: Config) -> Architecture:
     # Heads of other tasks, how it was trained, and ways to compute.
     config.ignore("classifier_pooling", "sparse_prediction", "sparse_pred_ignore_index", "deterministic_flash_attn")
     config.ignore("reference_compile", "repad_logits_with_grad", "embedding_dropout", "layer_norm_eps")
+    config.only("is_causal", False)
     config.only("tie_word_embeddings", True)
     epsilon = config.number("norm_eps", default=1e-5)
     norm = Norm("layer", epsilon, bias=config.flag("norm_bias", default=False))

@@ -1,0 +1,40 @@
+"""What a published configuration does not say is what its class takes, and what it says is never passed over."""
+
+from __future__ import annotations
+
+import pytest
+
+from posjax import Causal, InputError, LongRope, from_rope_parameters
+from posjax.interop import describe
+from tests.interop.test_describing import sized
+
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "starcoder2")
+
+
+def small(model_type: str, **more) -> dict:
+    sizes = {"num_key_value_heads": 8, "head_dim": 32, "hidden_act": "silu"}
+    return sized(model_type, 256, 64, 2, 8, 9, **sizes, **more)
+
+
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_a_decoder_that_sees_what_comes_after_is_refused(model_type):
+    with pytest.raises(InputError, match="is_causal=False"):
+        describe(small(model_type, is_causal=False)).required()
+
+
+def test_a_decoder_that_says_it_is_causal_is_read():
+    architecture = describe(small("llama", is_causal=True)).required()
+    assert next(architecture.main_stack.attentions()).mask == Causal()
+    assert architecture == describe(small("llama")).required()
+
+
+def test_the_length_that_phi3_was_trained_at_is_known_without_being_said():
+    rope = {"type": "longrope", "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
+    config = {"model_type": "phi3", "max_position_embeddings": 131_072, "rope_scaling": rope, "rope_theta": 1e4}
+    encoding = from_rope_parameters(config)
+    assert isinstance(encoding.schedule, LongRope)
+    assert encoding.schedule.original_length == 4096 and encoding.schedule.factor == 32
+    # sqrt(1 + ln 32 / ln 4096), Ding et al. 2024, arXiv:2402.13753, and the long list past the trained length.
+    frequencies, factor = encoding.schedule.frequencies(32, 1e4, 8192)
+    assert factor == pytest.approx(1.190238, abs=1e-6)
+    assert frequencies[1] == pytest.approx(1e4 ** (-1 / 16) / 2)
