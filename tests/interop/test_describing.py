@@ -259,8 +259,11 @@ def test_layers_have_the_encodings_and_masks_that_they_are_published_with():
 
 def test_a_class_fills_in_what_a_configuration_leaves_out():
     sizes = (64, 96, 4, 4, 40)
-    assert encodings(sized("mistral", *sizes, rope_theta=1e4))[0][1] == Causal() & Window(4096)
-    assert encodings(sized("mistral", *sizes, rope_theta=1e4, sliding_window=None))[0][1] == Causal()
+    assert encodings(sized("mistral", *sizes, num_key_value_heads=4, rope_theta=1e4))[0][1] == Causal() & Window(4096)
+    assert (
+        encodings(sized("mistral", *sizes, num_key_value_heads=4, rope_theta=1e4, sliding_window=None))[0][1]
+        == Causal()
+    )
     cohere = describe(sized("cohere", *sizes, layer_norm_eps=1e-5)).required()
     assert cohere.output.multiplier == 0.0625 and cohere.output.tied
     exaone = encodings(sized("exaone4", *sizes, rope_theta=1e6, sliding_window=8, sliding_window_pattern="LLLG"))
@@ -284,7 +287,7 @@ def test_a_temperature_is_described():
         "rope_theta": 1e4,
         "llama_4_scaling_beta": 0.1,
     }
-    (found, _) = encodings(sized("ministral3", 64, 96, 1, 4, 40, rope_parameters=scaled))[0]
+    (found, _) = encodings(sized("ministral3", 64, 96, 1, 4, 40, num_key_value_heads=4, rope_parameters=scaled))[0]
     assert found == chain(Rope(base=1e4, schedule=Yarn(4.0, 16)), StepTemperature(0.1, 16))
 
 

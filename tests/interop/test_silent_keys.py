@@ -38,3 +38,29 @@ def test_the_length_that_phi3_was_trained_at_is_known_without_being_said():
     frequencies, factor = encoding.schedule.frequencies(32, 1e4, 8192)
     assert factor == pytest.approx(1.190238, abs=1e-6)
     assert frequencies[1] == pytest.approx(1e4 ** (-1 / 16) / 2)
+
+
+# The defaults of the classes in transformers 5.24.
+SILENT = {
+    "llama": (8, 32),
+    "gemma": (16, 256),
+    "gemma2": (4, 256),
+    "gemma3_text": (4, 256),
+    "qwen3": (32, 128),
+    "mistral": (8, 32),
+    "starcoder2": (2, 32),
+    "smollm3": (4, 32),
+}
+
+
+@pytest.mark.parametrize("model_type", SILENT)
+def test_heads_that_are_not_said_are_those_of_the_class(model_type):
+    shared, size = SILENT[model_type]
+    heads = max(8, shared)
+    config = sized(model_type, 32 * heads, 64, 2, heads, 9, hidden_act="silu")
+    attending = next(describe(config).required().main_stack.attentions())
+    assert (attending.key_value_heads or heads, attending.head_size or 32) == (shared, size)
+    # There as null, it is derived from the others.
+    config |= {"num_key_value_heads": None, "head_dim": None}
+    attending = next(describe(config).required().main_stack.attentions())
+    assert (attending.key_value_heads or heads, attending.head_size or 32) == (heads, 32)

@@ -39,6 +39,18 @@ MOST_LAYERS = 2**14
 BY_FAMILY = ("no_rope_layers", "no_rope_layer_interval", "alibi", "alibi_bias_max", "use_logn_attn")
 """Keys about rotation that say which layers turn: each family reads them, or they are refused."""
 
+SILENT: dict[str, dict[str, Any]] = {
+    "gemma": {"num_key_value_heads": 16, "head_dim": 256},
+    "gemma2": {"num_key_value_heads": 4, "head_dim": 256},
+    "gemma3_text": {"num_key_value_heads": 4, "head_dim": 256},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+    "mistral": {"num_key_value_heads": 8},
+    "ministral3": {"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-5},
+    "starcoder2": {"num_key_value_heads": 2},
+    "smollm3": {"num_key_value_heads": 4},
+}
+"""What the class of a family has where the configuration does not have the key, unlike most others."""
+
 
 def rotary(config: Config, layer_type: str | None = None) -> Encoding:
     """The rotation that layers of a type have. Errors: `InputError` for keys about it that are not understood."""
@@ -64,10 +76,10 @@ def attention(
     """Attention with the heads of the usual three keys."""
     heads = config.whole("num_attention_heads", "n_head", "n_heads")
     # What is usual is left out, so that equal models are equal values.
-    shared: int | None = config.whole("num_key_value_heads", default=heads)
+    shared: int | None = config.whole("num_key_value_heads", default=_silent(config, "num_key_value_heads", heads))
     if shared == heads:
         shared = None
-    size: int | None = config.whole("head_dim", default=max(width(config) // heads, 1))
+    size: int | None = config.whole("head_dim", default=_silent(config, "head_dim", max(width(config) // heads, 1)))
     if size == width(config) / heads:
         size = None
     return Attention(heads, shared, size, encoding, mask, biases=biases, scores=scores)
@@ -82,7 +94,15 @@ def biased(config: Config, key: str, default: bool = False) -> tuple[Projection,
 
 def rms(config: Config, default: float = 1e-6, offset: float = 0.0) -> Norm:
     """RMSNorm; `default` is the epsilon of a configuration that is silent."""
+    default = SILENT.get(config.family, {}).get("rms_norm_eps", default)
     return Norm("rms", config.number("rms_norm_eps", default=default), offset=offset)
+
+
+def _silent(config: Config, key: str, otherwise: int) -> int:
+    """What a family takes for a key that is not there at all; what is there as null is `otherwise`."""
+    if key in config.values:
+        return otherwise
+    return SILENT.get(config.family, {}).get(key, otherwise)
 
 
 def layer_norm(config: Config, *names: str, bias: bool = True, default: float = 1e-5) -> Norm:
