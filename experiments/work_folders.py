@@ -26,7 +26,7 @@ def _held(tree: dict[str, Any]) -> dict[str, Any]:
     tree = {"commands": {}, "configs": {}, **tree}
     entry(tree, "name", str)
     # By their places, so that what is wrong is named.
-    runs = dict(enumerate(entry(tree, "runs", list)))
+    runs = {str(place): name for place, name in enumerate(entry(tree, "runs", list))}
     for each in (runs, entry(tree, "commands", dict), entry(tree, "configs", dict)):
         for name in each:
             entry(each, name, str)
