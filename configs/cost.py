@@ -5,7 +5,7 @@ Papers     Press et al. 2021, arXiv:2108.12409, section 3 and its figure of spee
            sinusoidal embeddings, and T5's bias about twice).
 Command    python -m experiments.run configs/cost.py
 Costs      Four minutes on two CPU cores that do nothing else, nearly all of it compilation: nothing is trained.
-Expect     In training RoPE, ALiBi, T5, KERPLE, sinusoidal and learned cost within 7 % of NoPE's CPU seconds, and 2 %
+Expect     In training RoPE, ALiBi, T5, KERPLE, sinusoidal and learned cost within 7 % of NoPE's CPU seconds, and 3 %
            of its memory. FIRE costs 2 to 3 times as much; Shaw, Transformer-XL and CoPE, whose scores are more than a
            product, 8, 9 and 20 times at 1,024 tokens. Ratios are of this machine's CPU: on a GPU they are measured by
            `experiments.benchmarks.gpu`.

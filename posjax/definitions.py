@@ -6,7 +6,7 @@ import ast
 import contextlib
 import functools
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import io
 import json
@@ -75,14 +75,7 @@ def _gather(made: type | FunctionType, found: dict[str, str], bound: str = "") -
 
 def _gather_dotted(owner: ModuleType, word: str, after: list[str], found: dict[str, str]) -> None:
     """Adds what a word names, through the modules before it: a neighbour's, as in `package.neighbour.FACTOR`."""
-    while (
-        isinstance(vars(owner).get(word), ModuleType)
-        and after[:1]
-        == [
-            ".",
-        ]
-        and len(after) > 1
-    ):
+    while isinstance(vars(owner).get(word), ModuleType) and after[:1] == ["."]:
         owner = vars(owner)[word]
         word = after[1]
         after = after[2:]
@@ -123,10 +116,15 @@ def _gather_uses(alias: ast.alias, words: list[str], beside: ModuleType, found: 
 
 
 def _module(name: str, beside: ModuleType) -> ModuleType | None:
-    """A module by its name, as another one would import it; `None` where it cannot be."""
+    """A module of the author's by its name, as another one would import it; `None` for all others."""
     # What it runs is what the definition would run, and nothing that fails there has to fail here.
     with contextlib.suppress(Exception):
-        return importlib.import_module(name, beside.__package__)
+        top = name.partition(".")[0]
+        # An installed package is known by its name, and may take seconds to import. What begins with a dot is a
+        # neighbour.
+        found = importlib.util.find_spec(top) if top else beside.__spec__
+        if found is not None and found.origin is not None and _is_an_authors(top or beside.__name__, found.origin):
+            return importlib.import_module(name, beside.__package__)
     return None
 
 
@@ -146,7 +144,7 @@ def _gather_cells(made: type | FunctionType, name: str, found: dict[str, str]) -
 
 def _gather_value(value: Any, name: str, found: dict[str, str], depth: int = 20) -> None:
     """Adds what a value is made of: definitions, plain values, arrays by their bytes, and what holds any of these."""
-    if not isinstance(value, FunctionType) and callable(getattr(value, "__wrapped__", None)):
+    if depth and not isinstance(value, FunctionType) and callable(getattr(value, "__wrapped__", None)):
         # What jax.jit and functools.lru_cache make is no function any more, and holds the one that was written.
         _gather_value(value.__wrapped__, f"{name} wrapped", found, depth - 1)
     elif isinstance(value, type | FunctionType):
@@ -157,7 +155,7 @@ def _gather_value(value: Any, name: str, found: dict[str, str], depth: int = 20)
     elif isinstance(value, np.ndarray | jax.Array):
         array = _numbers(value)
         found[name] = f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-    elif isinstance(value, functools.partial):
+    elif depth and isinstance(value, functools.partial):
         _gather_value((value.func, value.args, value.keywords), name, found, depth - 1)
     elif depth and isinstance(value, dict):
         for place, (key, item) in enumerate(value.items()):
@@ -169,7 +167,8 @@ def _gather_value(value: Any, name: str, found: dict[str, str], depth: int = 20)
     elif depth and isinstance(value, MethodType):
         _gather_value((value.__func__, value.__self__), name, found, depth - 1)
     elif depth and not isinstance(value, ModuleType):
-        _gather_object(value, name, found, depth - 1)
+        # At a higher price: objects may hold each other, and the ways through them double at every step.
+        _gather_object(value, name, found, max(depth - 5, 0))
 
 
 def _gather_object(value: Any, name: str, found: dict[str, str], depth: int) -> None:
@@ -267,8 +266,12 @@ def _words(source: str) -> list[str]:
 
 def _of_an_author(module: str) -> bool:
     """Whether a module is a user's own, and no part of posjax, of Python or of an installed package."""
-    top = module.partition(".")[0]
     file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or top == "posjax" or top in sys.stdlib_module_names:
+    return file is not None and _is_an_authors(module, file)
+
+
+def _is_an_authors(module: str, file: str) -> bool:
+    top = module.partition(".")[0]
+    if top == "posjax" or top in sys.stdlib_module_names:
         return False
     return not {"site-packages", "dist-packages"} & set(Path(file).parts)

@@ -195,6 +195,8 @@ def built(path: Path, build: Callable[[], Value], remedy: str = REMEDY) -> Value
         raise damaged(path, str(error), remedy) from error
 
 
+LOCK = "owner.lock"
+"""The file in a folder that says who writes there, and stays, empty, when nobody does."""
 HELD: ContextVar[Mapping[str, tuple[int, int]]] = ContextVar("held", default=MappingProxyType({}))
 """The folders that this thread owns, each path with its device and number, so that a block inside another passes.
 
@@ -261,7 +263,7 @@ def gone(folder: Path) -> StorageError:
 
 def _take(folder: Path, handles: contextlib.ExitStack, until: float) -> None:
     """Locks a folder and says in `owner.lock` who did. Errors: `Busy`, `StorageError`."""
-    path = folder / "owner.lock"
+    path = folder / LOCK
     while True:
         with contextlib.ExitStack() as mine:
             try:
@@ -344,7 +346,7 @@ class Owner:
 def owner(folder: Path) -> Owner | None:
     """Who owns a folder, or was killed as its owner; `None` where nobody does. The lock itself is left alone."""
     try:
-        told = (folder / "owner.lock").read_bytes()[:500].decode(errors="replace")
+        told = (folder / LOCK).read_bytes()[:500].decode(errors="replace")
     except OSError:
         return None
     signed = SIGNATURE.match(told)

@@ -18,7 +18,7 @@ from posjax.data import Documents, Task, TrainingData, validation_windows
 from posjax.errors import Diverged, InputError
 from posjax.evaluation import Evaluation, TrainedModel, title
 from posjax.fields import check_fields
-from posjax.files import owned
+from posjax.files import LOCK, owned
 from posjax.identity import tree
 from posjax.interop import Pretrained
 from posjax.models import Architecture, build
@@ -37,7 +37,7 @@ from posjax.workfolder import (
 )
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}")
-TAKEN = ("figures", "report.html", "experiment.json", "owner.lock")
+TAKEN = ("figures", "report.html", "experiment.json", LOCK)
 """What a work folder holds beside its runs."""
 
 

@@ -19,7 +19,6 @@ from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Til
 from posjax.attention.blocks import Totals, block_size, put, take
 from posjax.attention.fading import BetweenTokens, between_tokens
 from posjax.attention.jobs import Job, here
-from posjax.attention.loops import between
 from posjax.attention.masks import Causal, Mask, indices_to, rules
 from posjax.attention.reference import LOWEST, logits, mark_keys, mark_rows, softmax, without_void
 from posjax.attention.scoring import PLAIN, Scoring
@@ -242,9 +241,18 @@ def _fold(step: Callable[[Any, Any, Any], Any], carry: Any, visits: BlockVisits)
         carry = step(carry, i, j)
         return carry, None
 
-    if visits.count is None:
+    count = visits.count
+    if count is None:
         return lax.scan(visit, carry, pairs)[0]
-    return between(jnp.int32(0), visits.count, len(pairs), lambda n, carry: visit(carry, pairs[n])[0], carry)
+
+    def visit_or_pass(carry: Any, numbered: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        n, pair = numbered
+        # No loop that ends at a traced number: it has no reverse mode, and a gradient may be differentiated again.
+        carry = lax.cond(n < count, lambda before: visit(before, pair)[0], lambda before: before, carry)
+        return carry, None
+
+    numbers = indices_to(pairs.shape[0])
+    return lax.scan(visit_or_pass, carry, (numbers, pairs))[0]
 
 
 # Forward and back -----------------------------------------------------------------------------------------------------

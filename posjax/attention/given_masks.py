@@ -151,7 +151,7 @@ def _held_segments(mask: Segments, sizes: dict[str, int], q_offset: Index) -> Se
         # As far as the last query, which may stand past the keys: an update past the end would be moved back.
         length = S + T
         if isinstance(q_offset, int):
-            length = q_offset + T
+            length = max(S, q_offset + T)
         room = jnp.zeros((queries.shape[0], length), jnp.int32)
         queries = lax.dynamic_update_slice_in_dim(room, queries, q_offset, 1)
     if mask.keys is None:

@@ -11,10 +11,11 @@ from typing import Protocol
 
 from posjax.data.paths import not_there
 from posjax.errors import InputError
+from posjax.files import LOCK
 
 SNIFFED = 2**16
 """How much of a file tells whether it is text, before the rest is read."""
-OURS = ("experiment.json", "run.json", "owner.lock", "prepared.json")
+OURS = ("experiment.json", "run.json", LOCK, "prepared.json")
 """What marks a folder that posjax itself writes: a work folder, a run's, a prepared text."""
 
 

@@ -22,14 +22,12 @@ from posjax.data.prepared import FORMAT, HEADER, TOKENIZER, read_header, seal
 from posjax.data.tokenizer import Tokenizer
 from posjax.data.utf8 import Utf8File, chunks
 from posjax.errors import InputError
-from posjax.files import owned, refused, write_json, write_whole
+from posjax.files import LOCK, owned, refused, write_json, write_whole
 
 MADE = re.compile(
     r"(train|validation)-(tokens|starts|bytes)(-\d{3}\.bin|\.crc)|tokenizer\.json|\.(tokenizer|prepared)\.json\.\w{8}"
 )
 """What a preparation writes before the header."""
-OWNER = "owner.lock"
-"""What stands in a folder that a preparation has begun, before anything else."""
 SIDES = ("train", "validation")
 SPOOL = 2**22
 """Bytes of tokens that wait in memory until their file is known to be encoded well; then on the disk."""
@@ -91,7 +89,8 @@ def _require_ours(folder: Path) -> None:
         return
     # A name that was typed wrong must not cost anybody a file.
     for path in sorted(folder.iterdir()):
-        ours = path.name == OWNER or ((folder / OWNER).exists() and MADE.fullmatch(path.name))
+        # A preparation owns its folder before it writes anything.
+        ours = path.name == LOCK or ((folder / LOCK).exists() and MADE.fullmatch(path.name))
         if not ours:
             raise InputError(f"{folder} holds {path.name}: name a folder that is empty or not there yet")
 

@@ -28,7 +28,7 @@ output_scores return_dict_in_generate remove_invalid_values
 IDLE = frozenset(_IDLE.split())
 """Keys that no forward pass depends on: names, tokens with a meaning, initial weights, training's dropout, sampling."""
 DEFAULT_TRUE = frozenset({"is_causal"})
-"""Keys that released code takes for true where they are not there: false is what asks for something."""
+"""Keys that released code takes for true where they are not there: false or null asks for something."""
 
 
 class Config:
@@ -129,7 +129,9 @@ class Config:
         found = {}
         for name, value in self.values.items():
             # What is off, absent or empty asks for nothing: `False == 0`, and a zero is a number like others.
-            off = value is None or value is (name in DEFAULT_TRUE) or value in ([], {})
+            off = value is None or value is False or value in ([], {})
+            if name in DEFAULT_TRUE:
+                off = value is True
             if name not in self.used and name not in IDLE and not off:
                 found[self.within + name] = value
         for inner in self.inner:

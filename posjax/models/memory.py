@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
 from posjax import positions
+from posjax.arguments import integers
 from posjax.attention import Full, Mask, Segments
 
 
@@ -41,7 +43,17 @@ class Memory:
             return Full()
         # Every query is of document 1, and so is every key that is real.
         looking = jax.numpy.ones((1, queries), jax.numpy.int32)
-        return Segments(looking, self.real.astype(bool).astype(jax.numpy.int32))
+        return Segments(looking, documents(self.real))
 
 
 jax.tree_util.register_dataclass(Memory, data_fields=["stream", "positions", "real"], meta_fields=[])
+
+
+def documents(real: Any) -> jax.Array:
+    """The ids of `Segments` under which padding is not seen, and sees nothing: int32, 1 where `real` is true.
+
+    Errors: `InputError` where it is not bool, or integers, `[B, S]`.
+    """
+    marks = integers(real, "real", (2,), "needed is bool [B, S], true where there is a token", boolean=True)
+    # True or false, whatever the numbers: two of them that differ would be two documents.
+    return jax.numpy.asarray(marks).astype(bool).astype(jax.numpy.int32)

@@ -27,7 +27,7 @@ from posjax.models.compute import COMPUTE, Compute
 from posjax.models.explicit import by_compiler, memory_specs
 from posjax.models.given import given_types, real_tokens
 from posjax.models.looping import Training, looped, stacked, through
-from posjax.models.memory import Memory
+from posjax.models.memory import Memory, documents
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
 from posjax.models.output import OutputLayer
 from posjax.models.parameters import EncodingParams
@@ -384,8 +384,7 @@ def encodings_of(architecture: Architecture, name: StackName) -> dict[str, Encod
 
 def _segments(real: Any, mask: Mask) -> Mask:
     """A mask under which padding is not seen, and sees nothing."""
-    # True or false, whatever the numbers: two of them that differ would be two documents.
-    ids = jnp.asarray(real).astype(bool).astype(jnp.int32)
+    ids = documents(real)
     if isinstance(mask, Full):
         return Segments(ids)
     return mask & Segments(ids)

@@ -88,19 +88,22 @@ def fit(
             progress_from = _quiet
         progress = (progress_from or _quiet)(done)
         training = fingerprint(mine)
-        for note in (*found.told, *_gaps(folder / "metrics.jsonl", done, training)):
+        # Before anything is written to it.
+        path = folder / "metrics.jsonl"
+        lines = read(path, training)
+        for note in (*found.told, *_gaps(path, lines, done)):
             progress.say(note)
-        watch = _watch(train, folder, done, mine, given)
+        watch = _watch(train, folder, done, mine, given, lines)
         if done < train.steps and not watch.is_over:
             with (
                 progress,
-                _metrics(folder / "metrics.jsonl", done, train, mine) as metrics,
+                _metrics(path, done, train, mine) as metrics,
                 Interrupts() as interrupts,
                 watch,
             ):
                 checks = Checks(train.check, trainer, progress.say)
                 session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks, watch)
-                session.skipped = _skipped_before(read(folder / "metrics.jsonl", training), done)
+                session.skipped = _skipped_before(lines, done)
                 state = session.to_the_end(state, done, batches, seed)
             # Whoever asked during the last step did not ask for what comes after the training either.
             if session.asked():
@@ -129,15 +132,13 @@ def _skipped_before(lines: Lines, done: int) -> int:
     return count
 
 
-def _watch(train: Train, folder: Path, done: int, mine: dict[str, Any], given: Given) -> Watch | NoWatch:
+def _watch(train: Train, folder: Path, done: int, mine: dict[str, Any], given: Given, lines: Lines) -> Watch | NoWatch:
     """What early stopping does after each step. Errors: `InputError` where nothing can measure, or lines are lost."""
     if train.stop is None:
         return NoWatch()
     if given.validate is None:
         raise InputError("Train has stop, and nothing measures the loss: give fit given=Given(validate=...)")
-    path = folder / "metrics.jsonl"
-    lines = read(path, fingerprint(mine))
-    measured = history(train.stop, train.steps, lines, done, path)
+    measured = history(train.stop, train.steps, lines, done, folder / "metrics.jsonl")
     return Watch(train.stop, train.steps, given.validate, Checkpoints(folder / BEST, mine), measured)
 
 
@@ -147,9 +148,8 @@ def _best(verdict: StopDecision) -> str:
     )
 
 
-def _gaps(path: Path, done: int, training: str) -> list[str]:
+def _gaps(path: Path, lines: Lines, done: int) -> list[str]:
     """What of the steps that are done a metrics file does not tell."""
-    lines = read(path, training)
     missing, damaged = lines.missing(done), len(lines.damaged)
     told = []
     if lines.others:

@@ -266,9 +266,10 @@ def test_a_class_fills_in_what_a_configuration_leaves_out():
     )
     cohere = describe(sized("cohere", *sizes, layer_norm_eps=1e-5)).required()
     assert cohere.output.multiplier == 0.0625 and cohere.output.tied
-    exaone = encodings(sized("exaone4", *sizes, rope_theta=1e6, sliding_window=8, sliding_window_pattern="LLLG"))
+    silent = sized("exaone4", *sizes, num_key_value_heads=4, rope_theta=1e6)
+    exaone = encodings({**silent, "sliding_window": 8, "sliding_window_pattern": "LLLG"})
     assert [encoding for encoding, _ in exaone] == [Rope(base=1e6)] * 3 + [NoPE()]
-    whole = encodings(sized("exaone4", *sizes, rope_theta=1e6, sliding_window=None))
+    whole = encodings({**silent, "sliding_window": None})
     assert set(whole) == {(Rope(base=1e6), Causal())}
 
 

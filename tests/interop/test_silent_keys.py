@@ -16,10 +16,11 @@ def small(model_type: str, **more) -> dict:
     return sized(model_type, 256, 64, 2, 8, 9, **sizes, **more)
 
 
+@pytest.mark.parametrize("value", [False, None])
 @pytest.mark.parametrize("model_type", DECODERS)
-def test_a_decoder_that_sees_what_comes_after_is_refused(model_type):
-    with pytest.raises(InputError, match="is_causal=False"):
-        describe(small(model_type, is_causal=False)).required()
+def test_a_decoder_that_sees_what_comes_after_is_refused(model_type, value):
+    with pytest.raises(InputError, match=f"is_causal={value}"):
+        describe(small(model_type, is_causal=value)).required()
 
 
 def test_a_decoder_that_says_it_is_causal_is_read():
@@ -48,6 +49,8 @@ SILENT = {
     "gemma3_text": (4, 256),
     "qwen3": (32, 128),
     "mistral": (8, 32),
+    "qwen2": (32, 32),
+    "stablelm": (32, 32),
     "starcoder2": (2, 32),
     "smollm3": (4, 32),
 }
@@ -64,3 +67,11 @@ def test_heads_that_are_not_said_are_those_of_the_class(model_type):
     config |= {"num_key_value_heads": None, "head_dim": None}
     attending = next(describe(config).required().main_stack.attentions())
     assert (attending.key_value_heads or heads, attending.head_size or 32) == (heads, 32)
+
+
+def test_ministral_3_has_defaults_of_its_own():
+    config = sized("ministral3", 256, 64, 2, 8, 9, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+    architecture = describe(config).required()
+    attending = next(architecture.main_stack.attentions())
+    assert (attending.key_value_heads or 8, attending.head_size) == (8, 128)
+    assert architecture.decoder.pattern[0].norm.epsilon == 1e-5

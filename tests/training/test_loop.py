@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -182,26 +184,34 @@ def test_a_loss_that_is_no_number_before_any_checkpoint_says_so(tmp_path, data):
         fit(wild, wild.trainer(decoder(), 257), data, SEED, tmp_path)
 
 
+INFINITE = {"gradient_norm": jnp.float32(np.inf), "skipped": jnp.bool_(True)}
+
+
+@dataclass
+class Changed:
+    """A trainer whose steps end otherwise: `change` is given each state and its numbers, and gives others."""
+
+    trainer: Any
+    change: Callable[[Any, Any], Any]
+
+    def __getattr__(self, name):
+        return getattr(self.trainer, name)
+
+    def compiled(self, seed):
+        advance = self.trainer.compiled(seed)
+        return lambda state, batch: self.change(*advance(state, batch))
+
+
 @pytest.mark.parametrize("number", ["gradient_norm", "parameter"])
 def test_what_is_not_finite_is_never_kept(tmp_path, trainer, data, number):
     """A finite loss is not enough: the update of a step that looked well may not be."""
 
-    class Wild:
-        def __getattr__(self, name):
-            return getattr(trainer, name)
-
-        def compiled(self, seed):
-            advance = trainer.compiled(seed)
-
-            def wild(state, batch):
-                state, numbers = advance(state, batch)
-                if int(state.step) >= 4 and number == "gradient_norm":
-                    numbers = {**numbers, "gradient_norm": jnp.float32(np.inf), "skipped": jnp.bool_(True)}
-                if int(state.step) == 6 and number == "parameter":
-                    state = jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, state)
-                return state, numbers
-
-            return wild
+    def wild(state, numbers):
+        if int(state.step) >= 4 and number == "gradient_norm":
+            numbers = {**numbers, **INFINITE}
+        if int(state.step) == 6 and number == "parameter":
+            state = jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, state)
+        return state, numbers
 
     with pytest.raises(
         Diverged,
@@ -209,7 +219,7 @@ def test_what_is_not_finite_is_never_kept(tmp_path, trainer, data, number):
         if number == "gradient_norm"
         else "a parameter or a moment of the optimiser is not finite at step 6",
     ):
-        fit(train(), Wild(), data, SEED, tmp_path)
+        fit(train(), Changed(trainer, wild), data, SEED, tmp_path)
     found = restored(tmp_path / "checkpoints", trainer.abstract())
     assert found.step == 3 and all(np.isfinite(x).all() for x in jax.tree.leaves(found.state))
 
@@ -284,29 +294,19 @@ def test_a_number_below_one_is_refused_by_name(name):
 
 
 def test_skipped_steps_are_counted_on_where_a_training_goes_on(tmp_path, trainer, data):
-    @dataclass
-    class Wild:
-        stopped_at: int
+    def skipping(stopped_at):
+        def wild(state, numbers):
+            if int(state.step) == stopped_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if int(state.step) >= 4:
+                numbers = {**numbers, **INFINITE}
+            return state, numbers
 
-        def __getattr__(self, name):
-            return getattr(trainer, name)
-
-        def compiled(self, seed):
-            advance = trainer.compiled(seed)
-
-            def wild(state, batch):
-                state, numbers = advance(state, batch)
-                if int(state.step) >= 4:
-                    numbers = {**numbers, "gradient_norm": jnp.float32(np.inf), "skipped": jnp.bool_(True)}
-                if int(state.step) == self.stopped_at:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return state, numbers
-
-            return wild
+        return Changed(trainer, wild)
 
     plan = train(steps=9, checkpoint_every=1, log_every=1)
     for stopped_at in (4, 5):
         with pytest.raises(Stopped):
-            fit(plan, Wild(stopped_at), data, SEED, tmp_path)
+            fit(plan, skipping(stopped_at), data, SEED, tmp_path)
     with pytest.raises(Diverged, match="3 times in a row, at step 6"):
-        fit(plan, Wild(0), data, SEED, tmp_path)
+        fit(plan, skipping(0), data, SEED, tmp_path)

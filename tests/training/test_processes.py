@@ -84,7 +84,8 @@ def struck(count: int, folder: Path, mesh: tuple[int, int], number: int, kind: s
     before = len(losses(folder))
     processes = start(count, folder, mesh, pause=0.5, kind=kind)
     until = time.monotonic() + 240
-    while len(losses(folder)) == before and time.monotonic() < until:
+    # More than before: lines past the last checkpoint are dropped where a training goes on.
+    while len(losses(folder)) <= before and time.monotonic() < until:
         time.sleep(0.1)
     processes[-1].send_signal(number)
     return ended(processes)

@@ -11,7 +11,6 @@ from jax import lax
 from posjax.attention import blocks
 from posjax.attention.biases import ByDistance, ByPosition, TileBias
 from posjax.attention.blocks import BackwardRows, Totals, put, take
-from posjax.attention.loops import between
 from posjax.attention.masks import Mask, SomeRows, indices_to
 from posjax.attention.ring.plan import Plan
 from posjax.attention.ring.travel import Arrived, Place, RingMask, lay
@@ -128,7 +127,7 @@ def attend(
         return blocks.gather(gathered, scores, v_j)
 
     before = Totals(*map(facing.queries, totals))
-    after = between(place.first, place.end, plan.blocks, block, before)
+    after = lax.fori_loop(place.first, place.end, block, before)
     return Totals(*(put(x, part, place.t, plan.block, 3) for x, part in zip(totals, after, strict=True)))
 
 
@@ -166,7 +165,7 @@ def differentiate(
 
     dq, *rest = sums
     dq_t = facing.queries(dq)
-    dq_t, *rest = between(place.first, place.end, plan.blocks, block, (dq_t, *rest))
+    dq_t, *rest = lax.fori_loop(place.first, place.end, block, (dq_t, *rest))
     dq = put(dq, dq_t, place.t, plan.block, 3)
     return dq, *rest
 

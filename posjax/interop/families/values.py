@@ -46,6 +46,9 @@ SILENT: dict[str, dict[str, Any]] = {
     "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
     "mistral": {"num_key_value_heads": 8},
     "ministral3": {"num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-5},
+    "qwen2": {"num_key_value_heads": 32},
+    "exaone4": {"num_key_value_heads": 32},
+    "stablelm": {"num_key_value_heads": 32},
     "starcoder2": {"num_key_value_heads": 2},
     "smollm3": {"num_key_value_heads": 4},
 }
@@ -94,11 +97,11 @@ def biased(config: Config, key: str, default: bool = False) -> tuple[Projection,
 
 def rms(config: Config, default: float = 1e-6, offset: float = 0.0) -> Norm:
     """RMSNorm; `default` is the epsilon of a configuration that is silent."""
-    default = SILENT.get(config.family, {}).get("rms_norm_eps", default)
-    return Norm("rms", config.number("rms_norm_eps", default=default), offset=offset)
+    epsilon = config.number("rms_norm_eps", default=_silent(config, "rms_norm_eps", default))
+    return Norm("rms", epsilon, offset=offset)
 
 
-def _silent(config: Config, key: str, otherwise: int) -> int:
+def _silent(config: Config, key: str, otherwise: Any) -> Any:
     """What a family takes for a key that is not there at all; what is there as null is `otherwise`."""
     if key in config.values:
         return otherwise
