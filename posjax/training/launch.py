@@ -143,6 +143,13 @@ def flags(mesh: Mesh, flag: bool) -> jax.Array:
     return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
 
 
+def any_of(flag: bool) -> bool:
+    """Whether any process has seen what it says; all ask together, where no step runs."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
 def gathered(params: Any) -> Any:
     """Parameters that lie on the devices of many processes, whole in this one's memory; others as they are."""
     if jax.process_count() == 1:

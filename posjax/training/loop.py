@@ -24,7 +24,7 @@ from posjax.identity import fingerprint
 from posjax.lines import Lines, read
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.checks import Checks
-from posjax.training.launch import first, flags, owned_by_first
+from posjax.training.launch import any_of, first, flags, owned_by_first
 from posjax.training.mesh import load
 from posjax.training.metrics import Metrics, NoMetrics
 from posjax.training.plan import Train, about
@@ -105,8 +105,10 @@ def fit(
                 session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks, watch)
                 session.skipped = _skipped_before(lines, done)
                 state = session.to_the_end(state, done, batches, seed)
-            # Whoever asked during the last step did not ask for what comes after the training either.
-            if session.asked():
+            # Whoever asked during the last step did not ask for what comes after the training either. That step took
+            # nobody's word along any more.
+            jax.block_until_ready(state)
+            if any_of(interrupts.asked):
                 checkpoints.wait()
                 raise Stopped(_stopped(train.steps, train.steps))
         if isinstance(watch, Watch):
