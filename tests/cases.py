@@ -50,6 +50,16 @@ def wide(values: Iterable[Any], few: Iterable[Any]) -> list[Any]:
     return [value if value in few else pytest.param(value, marks=pytest.mark.exhaustive) for value in values]
 
 
+def first_of(names: str | Sequence[str], values: Iterable[Any], keep: int, **more: Any) -> pytest.MarkDecorator:
+    """Values of a test, those past the first `keep` under the mark "exhaustive": more of what the first ones show."""
+    several = not isinstance(names, str) or "," in names
+    marked = []
+    for n, value in enumerate(values):
+        given = value if several else (value,)
+        marked.append(pytest.param(*given, marks=pytest.mark.exhaustive) if n >= keep else value)
+    return pytest.mark.parametrize(names, marked, **more)
+
+
 def each_case(names: str, cases: Iterable[tuple], quick: Callable[[tuple], bool]) -> pytest.MarkDecorator:
     """Cases of a test, those that are not quick under the mark "exhaustive"."""
     late = pytest.mark.exhaustive

@@ -1,7 +1,9 @@
 """Bad weather for every test: strict dtypes and ranks, two host devices, warnings as errors."""
 
+import gc
 import importlib.metadata
 import os
+import zlib
 from pathlib import Path
 
 from experiments.compiling import machine
@@ -28,6 +30,9 @@ os.environ.setdefault(
     "PYTHONWARNINGS",
     ",".join(f"ignore:Error {verb} persistent compilation cache entry:UserWarning" for verb in ("reading", "writing")),
 )
+# Nobody reads the locations in what is lowered, and collecting what tracing leaves took a tenth of the time.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+gc.set_threshold(200_000, 20, 50)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
@@ -36,6 +41,27 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", metavar="N/M", help="the N-th of M shares of the tests, such as 0/3")
+    parser.addoption("--first", action="store_true", help="the first case of each test alone")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what --share and --first do not ask for, of what the marks have left."""
+    kept = list(items)
+    if config.option.share:
+        wanted, shares = map(int, config.option.share.split("/"))
+        # By name, so that a test stays in its share when others come and go.
+        kept = [item for item in kept if zlib.crc32(item.nodeid.encode()) % shares == wanted]
+    if config.option.first:
+        kept = list({item.nodeid.partition("[")[0]: item for item in reversed(kept)}.values())[::-1]
+    left_out = set(items).difference(kept)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = kept
 
 
 _finished = [0]

@@ -38,6 +38,7 @@ def with_encoding(folder: Path, body: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.exhaustive
 def test_the_encoding_of_contributing_is_found_and_passes(tmp_path):
     body = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[0]
     done = with_encoding(tmp_path, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,24 +16,34 @@ from tests.test_architecture import ROOT, SHIPPED, planted, relative
 pytestmark = pytest.mark.versionless
 
 
+@cache
+def measured() -> density.Density:
+    return density.measure(SHIPPED)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=relative)
 def test_every_line_can_be_read_aloud(path):
     assert density.heavy(path) == []
 
 
 def test_statements_are_as_light_as_elsewhere():
-    found = density.measure(SHIPPED)
+    found = measured()
     assert found.percentile(0.5) <= density.MEDIAN_NODES
     assert found.percentile(0.9) <= density.NINETIETH_NODES
 
 
 def test_conditional_expressions_are_rare():
-    found = density.measure(SHIPPED)
+    found = measured()
     assert found.per_thousand(found.conditionals) <= density.CONDITIONAL_EXPRESSIONS
 
 
 def test_the_code_says_why():
-    found = density.measure(SHIPPED)
+    found = measured()
     assert found.per_thousand(found.comments) >= density.COMMENTS
 
 
@@ -61,7 +72,7 @@ def imported(tree: ast.AST, modules: set[str]) -> Iterator[tuple[int, str, str]]
 
 def private_names(path: Path, modules: set[str]) -> list[str]:
     """The names with an underscore that a file takes from another one."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     taken = list(imported(tree, modules))
     wrong = [f"line {line}: {module}.{name}" for line, module, name in taken if _is_private(name)]
     local = {module.rpartition(".")[2] for _, module, name in taken if not name}
@@ -81,7 +92,7 @@ def circles(files: dict[str, Path]) -> list[str]:
     """The files that import one another, directly or not, those of `TYPE_CHECKING` and of functions included."""
     graph: dict[str, set[str]] = defaultdict(set)
     for name, path in files.items():
-        for _, module, _ in imported(ast.parse(path.read_text()), set(files)):
+        for _, module, _ in imported(parsed(path), set(files)):
             graph[name].add(module)
     reached = {name: _reached(graph, name) for name in files}
     return sorted(name for name in files if name in reached[name])
@@ -100,7 +111,7 @@ def _reached(graph: dict[str, set[str]], name: str) -> set[str]:
 
 def classes(paths: list[Path]) -> Counter[str]:
     """How often each class name stands at the top of a file."""
-    trees = [ast.parse(path.read_text()) for path in paths]
+    trees = [parsed(path) for path in paths]
     return Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
 
 

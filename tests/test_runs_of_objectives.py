@@ -19,6 +19,7 @@ from posjax.results import Measurements
 from posjax.runs import Run
 from posjax.stages import Stage, Stages, TrainingPart, spent
 from posjax.training import CausalLM, Classification, EarlyStop, MaskedLM, SeqToSeq
+from tests.cases import first_of
 from tests.training.tiny import corpus, decoder, optax_promotes, run, train  # noqa: F401
 
 SIZES: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16}
@@ -89,7 +90,7 @@ def tuned(text) -> Run:
 ROUNDTRIPS["tuned"] = tuned
 
 
-@pytest.mark.parametrize("which", ROUNDTRIPS)
+@first_of("which", ROUNDTRIPS, keep=2)
 def test_a_run_of_any_objective_goes_all_the_way(tmp_path, text, which):
     plan = ROUNDTRIPS[which](text)
     runs.check(plan)

@@ -24,6 +24,7 @@ from posjax.runs import Run
 from posjax.stages import Stage, Stages
 from posjax.training import Devices, EarlyStop, Lion, carried, restored
 from posjax.training.validating import Validation
+from tests.cases import first_of
 from tests.training.tiny import corpus, decoder, optax_promotes, patch_optax, run, train  # noqa: F401
 
 TABLE = Learned(length=16)
@@ -109,7 +110,7 @@ def test_a_finished_run_is_restored_and_not_trained_again(whole, monkeypatch):
     assert models[0].architecture.encoding == LONGER
 
 
-@pytest.mark.parametrize("died_in", [0, 1])
+@first_of("died_in", [0, 1], keep=1)
 def test_a_run_that_dies_in_a_stage_ends_with_the_same_bits(tmp_path, whole, monkeypatch, died_in):
     plan, straight, _, _ = whole
     fit, seen = runs.stages.training.fit, []
@@ -202,6 +203,7 @@ def test_what_does_not_go_over_is_refused_by_name(text, before, after, why):
         runs.check(replace(staged(text, first(model=before), second()), model=after))
 
 
+@pytest.mark.exhaustive
 def test_layers_may_be_looped_over_and_split_in_one_stage_alone(tmp_path, text):
     deep = decoder(layers=2)
     looped = replace(second().train, compute=Compute(scan=True), devices=Devices(data=1, fsdp=2), steps=1)

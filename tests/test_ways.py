@@ -142,6 +142,7 @@ def test_forward_mode_works_by_the_reference_and_others_name_it():
         jax.jvp(lambda q: attend(q, q, q, backend="chunked"), (q,), (q,))
 
 
+@pytest.mark.exhaustive
 def test_a_gradient_of_fire_has_a_forward_mode_and_its_bias_says_that_it_has_none():
     q = jax.random.normal(jax.random.key(0), (1, 4, 1, 4))
     encoding = posjax.Fire(2)

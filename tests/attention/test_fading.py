@@ -9,6 +9,7 @@ from posjax import Alibi, Causal, Dims, Forgetting, Rope, Segments, Window, atte
 from posjax.attention import attention, describe
 from posjax.attention.biases import ByContent
 from posjax.attention.fading import BetweenTokens, between_tokens
+from tests.cases import first_of
 
 FOX = Forgetting(keep=0.9)
 IDS = np.random.default_rng(0).integers(0, 4, (2, 300))
@@ -21,7 +22,7 @@ def setting(T, S, encoding=FOX):
     return encoding.init(jax.random.key(1), Dims(4, 8)), arrays
 
 
-@pytest.mark.parametrize(
+@first_of(
     ("sizes", "mask", "encoding"),
     [
         ((300, 300), Causal(), FOX),
@@ -34,6 +35,7 @@ def setting(T, S, encoding=FOX):
         ((300, 300), Causal(), chain(FOX, Alibi())),
     ],
     ids=["square", "a step", "more queries", "window", "alternating documents", "their last", "an array", "two biases"],
+    keep=4,
 )
 def test_it_equals_the_definition(sizes, mask, encoding):
     params, arrays = setting(*sizes, encoding)

@@ -12,7 +12,7 @@ from posjax import Causal, Fire, Full, NoPE, Segments, Shaw, T5Bias, Window
 from posjax.attention import BACKENDS, describe, job, splash
 from posjax.attention.cudnn import call as through_cudnn
 from posjax.encodings import Dims, Encoding
-from tests.cases import BACKEND_NAMES, CORE, ENCODINGS, short, wide
+from tests.cases import BACKEND_NAMES, ENCODINGS, FEW, first_of, short, wide
 
 N, K, H = 6, 3, 16
 S = 1024
@@ -65,7 +65,7 @@ def sized(encoding: Encoding) -> bool:
     return encoding.max_length is None or encoding.max_length >= S
 
 
-@pytest.mark.parametrize("encoding", wide(filter(sized, ENCODINGS), CORE), ids=short)
+@pytest.mark.parametrize("encoding", wide(filter(sized, ENCODINGS), FEW), ids=short)
 @pytest.mark.parametrize("backend", [name for name in BACKEND_NAMES if name != "reference"])
 def test_no_intermediate_is_length_by_length(encoding, backend):
     like = jax.ShapeDtypeStruct((1, S, N, H), jnp.float32)
@@ -94,7 +94,7 @@ def test_splash_makes_none_either(encoding):
 SEGMENTS = Segments(jnp.ones((1, 16_384), jnp.int32))
 
 
-@pytest.mark.parametrize(
+@first_of(
     ("encoding", "mask", "explicit"),
     [
         (T5Bias(), Causal(), False),
@@ -105,6 +105,7 @@ SEGMENTS = Segments(jnp.ones((1, 16_384), jnp.int32))
         (Shaw(), Causal(), False),
     ],
     ids=lambda value: "segments" if "Segments" in repr(value) else str(value),
+    keep=2,
 )
 def test_memory_of_chunked_grows_with_the_length(encoding, mask, explicit):
     def temporaries(S):

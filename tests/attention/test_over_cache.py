@@ -8,6 +8,7 @@ import pytest
 from posjax import Alibi, Causal, Chunked, Full, Segments, Window
 from posjax.attention import attention, describe
 from posjax.attention.over_cache import FEW, attention_over, folded, kept, unfolded
+from tests.cases import first_of
 
 B, S, N, K, H, U = 2, 20, 6, 3, 4, 5
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -23,7 +24,7 @@ MARKED = {
 MASKS = [Causal(), DOCUMENTS, Causal() & Window(4), Chunked(5), Full()]
 
 
-@pytest.mark.parametrize("marks", MARKED)
+@first_of("marks", MARKED, keep=1)
 @pytest.mark.parametrize(("mask", "queries"), [*((mask, 1) for mask in MASKS), (DOCUMENTS, 3), (DOCUMENTS, FEW + 1)])
 def test_it_is_the_definition(mask, queries, marks):
     k, v = MARKED[marks]

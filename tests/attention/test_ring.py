@@ -49,12 +49,13 @@ def two(monkeypatch):
     return mesh_of(context=2)
 
 
-@pytest.mark.parametrize("name", wide(CASES, list(CASES)[::2]))
+@pytest.mark.parametrize("name", wide(CASES, list(CASES)[::4]))
 def test_two_devices_equal_one(name, two, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", CASES[name].block)
     assert max(errors(CASES[name], two)) < 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", wide(MORE, [4]))
 def test_more_devices_equal_one(count):
     flags = re.sub(r"device_count=\d+", f"device_count={count}", os.environ["XLA_FLAGS"])

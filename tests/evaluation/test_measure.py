@@ -11,13 +11,14 @@ from flax import nnx
 from posjax.encodings import Alibi, Dims, Learned, Rope, Sinusoidal, T5Bias, chain
 from posjax.evaluation import RAW, WINDOWED, TrainedModel, Variant, batching, extended, measure, variants
 from posjax.models import build
+from tests.cases import first_of
 from tests.evaluation.toys import VOCABULARY, L, log_softmax, loss_of, naive, trained_model, windows
 from tests.small import learned
 
 T5 = T5Bias(buckets=8, max_distance=8)
 
 
-@pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5], ids=repr)
+@first_of("encoding", [Alibi(), Rope(), T5], ids=repr, keep=2)
 @pytest.mark.parametrize("multiple", [1, 3])
 def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
     one, data = trained_model(encoding), windows(3, multiple * L)
@@ -35,7 +36,7 @@ def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
     assert (mass > 0.05).all() if multiple == 3 else (mass == 0).all()
 
 
-@pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5], ids=repr)
+@first_of("encoding", [Alibi(), Rope(), T5], ids=repr, keep=1)
 def test_a_windowed_layer_reads_only_the_trained_length(encoding):
     one, data = trained_model(encoding, layers=1), windows(2, 3 * L)
     losses, mass = measure.losses_and_mass(one, WINDOWED, 3, data)
@@ -52,7 +53,7 @@ def test_a_windowed_layer_reads_only_the_trained_length(encoding):
 
 
 @pytest.mark.parametrize("how", ["linear", "ntk", "yarn"])
-@pytest.mark.parametrize("encoding", [Rope(), chain(Rope(), Alibi())], ids=repr)
+@first_of("encoding", [Rope(), chain(Rope(), Alibi())], ids=repr, keep=1)
 def test_an_extension_is_the_model_rebuilt_with_that_schedule(how, encoding):
     one, data = trained_model(encoding), windows(2, 4 * L)
     losses, mass = measure.losses_and_mass(one, Variant(how, "extension"), 4, data)

@@ -119,6 +119,7 @@ def test_list_says_which_size_the_configs_own_costs_are_of(shell, home):
         assert f"as it is written, 2 runs and {said[1]} TFLOP of training, says of itself: Costs One second." in told
 
 
+@pytest.mark.exhaustive
 def test_the_report_tells_each_command_that_filled_the_folder(shell, home):
     few = ("--train.steps", "2", "--evaluation.windows", "1", f"{ATTENTION}.encoding.base", "5e2")
     assert shell("run", "tiny.py", "--only", "rope", *few).code == 0

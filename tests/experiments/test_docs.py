@@ -288,6 +288,7 @@ def test_pictures_show_the_encoding_itself():
     assert abs((fallen[0, 0] - fallen[0, 8]) - 4.0) < 1e-3
 
 
+@pytest.mark.exhaustive
 def test_the_map_of_decay_is_of_the_encodings_themselves(monkeypatch):
     monkeypatch.setattr(decay_map, "DISTANCES", (0, 64, 512))
     found = {name: [round(float(value), 2) for value in row] for name, row in decay_map.rows().items()}

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from experiments import train
-from tests.cases import wide
+from tests.cases import first_of, wide
 from tests.experiments.conftest import make_home
 from tests.training.tiny import patch_optax
 
@@ -164,7 +164,7 @@ def edited(own_once, monkeypatch):
         path.write_text(text)
 
 
-@pytest.mark.parametrize(("file", "was", "now"), EDITS, ids=[now for _, _, now in EDITS])
+@first_of(("file", "was", "now"), EDITS, ids=[now for _, _, now in EDITS], keep=5)
 def test_an_encoding_that_was_edited_is_another(shell, edited, file, was, now):
     edited(file, (was, now))
     line = shell("generate", "own.py", "--train.steps", "2").line
@@ -238,6 +238,7 @@ def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, diverging):
     assert "Diverged: rope, " in (home / "runs/tiny/report.html").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_equal_commands_and_a_reader(home, finished_once):
     """The second is told who holds the folder, a reader changes nothing, and the first ends as if alone."""
@@ -266,6 +267,7 @@ def test_two_equal_commands_and_a_reader(home, finished_once):
     assert {**mine, "seconds": 0} == {**alone, "seconds": 0}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_reader_of_the_output_that_goes_away_loses_nothing(home):
     arguments, more = command("run", "tiny.py", "--only", "rope", cwd=home, stderr=subprocess.PIPE, text=True)
@@ -277,6 +279,7 @@ def test_a_reader_of_the_output_that_goes_away_loses_nothing(home):
     assert (home / "runs/tiny/report.html").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
 def test_a_full_disk_behind_the_output_loses_nothing(home):
@@ -296,6 +299,7 @@ def test_generated_text_that_a_full_disk_did_not_take_is_an_error(finished):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("more", "code"), [pytest.param("--list", 0, marks=pytest.mark.exhaustive), ("--train.steps 0", 2), ("", 0)]
 )
@@ -340,6 +344,7 @@ def test_metrics_that_are_no_file_are_one_line(shell, home):
     assert "metrics.jsonl is no file" in shell("run", "tiny.py", "--only", "rope").line
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [{"PYTHONIOENCODING": "latin-1"}, pytest.param({"COLUMNS": "0"}, marks=pytest.mark.exhaustive)], ids=str

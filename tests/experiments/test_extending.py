@@ -77,6 +77,7 @@ def test_a_folder_and_a_text_become_a_page(shell, home):
     assert again["variants"] == results["variants"]
 
 
+@pytest.mark.exhaustive
 def test_a_folder_that_changed_is_told(shell, home):
     assert extend(shell, "--evaluation.extensions", "linear").code == 0
     other = build(describe(LLAMA).required(), 300, 1)

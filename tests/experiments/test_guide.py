@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.test_configs import ROOT
 
 GUIDE = (ROOT / "docs/guide.md").read_text()
 CITED = re.findall(r"\(\[([a-z0-9-]+)\]\(claims\.md#([a-z0-9-]+)\): ([a-z ]+)\)", GUIDE)
+records = cache(tables)
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 
 
@@ -28,7 +30,7 @@ def test_the_guide_cites_claims():
 def test_a_cited_verdict_is_the_one_of_record(name, place, kind):
     theme = next(title for title, claims in THEMES.items() if BY_NAME[name] in claims)
     assert place == anchor(theme)
-    assert decide(BY_NAME[name], tables()).kind == kind
+    assert decide(BY_NAME[name], records()).kind == kind
 
 
 def test_each_sentence_of_advice_cites_one():

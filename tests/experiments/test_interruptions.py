@@ -81,6 +81,7 @@ def test_the_same_command_ends_with_the_same_table(shell, home, finished_once, n
     assert losses(home) == losses(finished_once)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_signal_within_the_last_step_lets_nothing_else_begin(home):
     process = interrupted(home, "SIGINT", 3)

@@ -51,6 +51,7 @@ def test_results_elsewhere_replace_none_of_another_config(shell, finished):
     assert {path: path.read_bytes() for path in (finished / "other").rglob("*.json")} == before
 
 
+@pytest.mark.exhaustive
 def test_results_that_a_full_disk_did_not_replace_stay_sound(shell, finished, monkeypatch):
     rope = finished / "runs/tiny/rope"
     before = (rope / "results.json").read_bytes()
@@ -261,6 +262,7 @@ def test_metrics_of_a_backup_by_hard_links_stay_as_they_are(tmp_path):
     assert [line["step"] for line in read(path).steps] == [1, 2]
 
 
+@pytest.mark.exhaustive
 def test_results_of_another_run_are_not_shown_as_this_ones(shell, finished):
     folders = finished / "runs/tiny"
     kept = (folders / "rope/results.json").read_bytes()
@@ -274,6 +276,7 @@ def test_results_of_another_run_are_not_shown_as_this_ones(shell, finished):
     assert shell("run", "tiny.py").code == 0
 
 
+@pytest.mark.exhaustive
 def test_a_finished_run_of_a_text_that_was_edited_is_told(shell, home):
     assert shell("run", "tiny.py", "--only", "rope").code == 0
     (home / "text/d.txt").write_text("one more\n")

@@ -8,6 +8,7 @@ import jax
 import pytest
 
 from experiments import train as train_command
+from tests.cases import first_of
 from tests.experiments.test_ends import command
 
 
@@ -57,7 +58,7 @@ def test_what_ends_jax_itself_is_one_line(home, before, parts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", ["-f 8", "-n 12"])
+@first_of("limit", ["-f 8", "-n 12"], keep=1)
 def test_a_limit_of_the_process_is_named(home, limit):
     given, more = command("train", "tiny.py", "--only", "rope", cwd=home, text=True, capture_output=True)
     done = subprocess.run(["sh", "-c", f'ulimit {limit}; exec "$@"', "sh", *given], check=False, timeout=100, **more)

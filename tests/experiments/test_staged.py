@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 CONFIG = """
 from dataclasses import replace
 
@@ -38,6 +40,7 @@ def test_stages_run_from_a_shell(shell, home):
     assert "belongs to another config: train.stages.0.train.optimizer" in other.line
 
 
+@pytest.mark.exhaustive
 def test_a_smoke_test_is_of_every_stage(shell, home):
     (home / "staged.py").write_text(CONFIG)
     answer = shell("run", "staged.py", "--smoke")

@@ -7,11 +7,11 @@ import shlex
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from experiments import cli
 from posjax.runs import Material
 from posjax.training import WSD, Adafactor, AdamW, Lion, Muon
+from tests.cases import first_of
 
 BASE = "model.decoder.pattern.0.sublayers.0.encoding.base"
 RATE = "train.optimizer.learning-rate"
@@ -96,7 +96,7 @@ def test_a_field_of_one_kind_is_swept_where_it_is(home):
     ]
 
 
-@pytest.mark.parametrize(
+@first_of(
     ("arguments", "said"),
     [
         (("--sweep", "train.optimizer.learnin-rate", "1"), "nearest is --train.optimizer.learning-rate"),
@@ -113,6 +113,7 @@ def test_a_field_of_one_kind_is_swept_where_it_is(home):
         (("--data", "Needles"), "Needles is a task, and Extrapolation reads text"),
         (("--data", "StandardLibrary", "--data.paths", "a"), "unknown option --data.paths"),
     ],
+    keep=5,
 )
 def test_what_cannot_be_swept_is_one_line(shell, home, arguments, said):
     assert said in shell("train", "tiny.py", *arguments).line

@@ -35,6 +35,7 @@ from posjax.models import (
     stream,
 )
 from posjax.models.modules import dropped
+from tests.cases import first_of
 
 VOCABULARY = 13
 REFERENCE = Compute(backend="reference")
@@ -153,7 +154,7 @@ def test_a_value_is_told_by_what_differs_from_the_defaults():
     assert repr(small) == f"Architecture(width=8, decoder=Stack(layers=1, pattern=({layer},), norm_first=False))"
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@first_of("name", SWITCHES, keep=10)
 def test_a_switch_learns_everywhere_and_decodes_as_it_reads(name):
     model = randomised(SWITCHES[name])
     types = jnp.zeros_like(TOKENS).at[:, 3:].set(1) if SWITCHES[name].embedding.types else None
@@ -183,14 +184,14 @@ def written_out(name: str) -> np.ndarray:
     return np.asarray(randomised(deep(name))(TOKENS))
 
 
-@pytest.mark.parametrize("name", ["parallel", "no first norm", "linear", "window", "sink", "biased"])
+@first_of("name", ["parallel", "no first norm", "linear", "window", "sink", "biased"], keep=2)
 @pytest.mark.parametrize("compute", [{"scan": True}, {"remat": "products"}, {"remat": "all"}, {"backend": "chunked"}])
 def test_how_it_is_computed_changes_nothing(name, compute):
     other = randomised(deep(name), Compute(**{"backend": "reference"} | compute))
     np.testing.assert_allclose(nnx.jit(lambda m: m(TOKENS))(other), written_out(name), atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@first_of("name", ENCODERS, keep=2)
 def test_padding_says_nothing_of_a_row(name):
     model = randomised(ENCODERS[name])
     padded = jnp.pad(TOKENS, ((0, 0), (2, 1)))
@@ -219,7 +220,7 @@ def test_a_prefix_sees_itself_both_ways():
         assert np.flatnonzero(difference > 1e-6).tolist() == changed
 
 
-@pytest.mark.parametrize("architecture", [PAIR, CROSSED], ids=["pair", "crossed"])
+@first_of("architecture", [PAIR, CROSSED], ids=["pair", "crossed"], keep=1)
 def test_a_decoder_reads_what_the_encoder_made(architecture):
     model = randomised(architecture)
     memory = model.encode(SOURCE)
@@ -239,7 +240,7 @@ def test_a_decoder_reads_what_the_encoder_made(architecture):
     np.testing.assert_array_equal(new, jnp.argmax(logits, -1))
 
 
-@pytest.mark.parametrize("compute", [Compute(), Compute(scan=True), Compute(remat="all")], ids=str)
+@first_of("compute", [Compute(), Compute(scan=True), Compute(remat="all")], ids=str, keep=1)
 def test_dropout_follows_its_key_alone(compute):
     rates = DropoutRates(embedding=0.2, residual=0.3, feed_forward=0.4, attention=0.5)
     dry = replace(decoder(width=24, heads=4, layers=3), embedding=Embedding(1.0))
@@ -277,7 +278,7 @@ def test_padding_of_a_source_by_its_positions_is_as_if_it_were_not_there():
     np.testing.assert_allclose(model(TOKENS, memory=memory), plain, atol=2e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@first_of("dtype", ["bfloat16", "float16"], keep=1)
 def test_narrow_types_compute_what_float32_does(dtype):
     architecture = SWITCHES["biases"]
     wide, narrow = build(architecture, VOCABULARY, 0), build(architecture, VOCABULARY, 0, Compute(dtype=dtype))
@@ -289,7 +290,7 @@ ROWS = jnp.array([[5, 3, 7, 0, 0], [2, 4, 6, 8, 1], [9, 0, 0, 0, 0]])
 REAL = jnp.array([[1, 1, 1, 0, 0], [1] * 5, [1, 0, 0, 0, 0]], bool)
 
 
-@pytest.mark.parametrize("name", ["plain", "window", "linear", "absolute", "biased"])
+@first_of("name", ["plain", "window", "linear", "absolute", "biased"], keep=2)
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_rows_of_different_lengths_give_what_each_alone_gives(name, side):
     model = randomised(SWITCHES[name])

@@ -30,6 +30,7 @@ from posjax import (
 from posjax.attention import job
 from posjax.models import Compute, Norm, build, constants_of, cross_entropy
 from posjax.models.parts import sizes
+from tests.cases import first_of
 from tests.small import small
 
 SIZES = {"layers": 2, "width": 24, "heads": 6, "key_value_heads": 3, "deviation": 1.0}
@@ -153,8 +154,11 @@ def test_tied_heads_read_the_embedding():
     np.testing.assert_allclose(untied.logits(x), np.einsum("btd,dv->btv", x, kernel), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("encodings", "layers"), [((ENCODING,), 1), ((ENCODING,), 2), ((Rope(), T5Bias()), 5)], ids=str
+@first_of(
+    ("encodings", "layers"),
+    [((ENCODING,), 1), ((ENCODING,), 2), ((Rope(), T5Bias()), 5)],
+    ids=str,
+    keep=1,
 )
 def test_recomputing_blocks_gives_the_same_gradients(encodings, layers):
     tokens = tokens_of(2, 6)
@@ -181,6 +185,7 @@ def test_a_loop_over_layers_is_one_turn_whatever_their_number(compute):
     assert (size(8) < 1.3 * size(4)) == loops
 
 
+@pytest.mark.exhaustive
 def test_recomputing_blocks_keeps_little_more_for_each_layer_than_its_input():
     def temporary(remat, layers):
         run, state = built(layers=layers, compute=Compute(remat=remat, backend="chunked"))
@@ -290,6 +295,7 @@ def test_what_is_static_stays_static_in_the_layers(compute, monkeypatch):
     assert jobs and all(found.q_offset == 0 and found.window == 3 for found in jobs)
 
 
+@pytest.mark.exhaustive
 def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
     """Another epsilon, another structure, and what a block counts."""
 

@@ -13,7 +13,7 @@ from posjax.attention.over_cache import folded
 from posjax.encodings import Encoding
 from posjax.encodings.traits import embeds, scores_content
 from posjax.models import Compute, Sampling, build, constants_of, generate
-from tests.cases import CORE, DIMS, ENCODINGS, short, wide
+from tests.cases import CORE, DIMS, ENCODINGS, first_of, short, wide
 from tests.small import small
 
 VOCABULARY = 13
@@ -67,7 +67,7 @@ def follows(model, prompt, new, real=None) -> None:
     np.testing.assert_allclose(chosen, logits.max(-1), atol=2e-5)
 
 
-@pytest.mark.parametrize(("encoding", "backend"), [*((e, "reference") for e in SOME), (SOME[0], "chunked")], ids=short)
+@first_of(("encoding", "backend"), [*((e, "reference") for e in SOME), (SOME[0], "chunked")], ids=short, keep=2)
 def test_greedy_generation_follows_the_full_pass(encoding, backend):
     follows(model_of(encoding, 2, backend), tokens_of(2, 4), 6)
 
@@ -76,7 +76,7 @@ def test_one_new_token_needs_no_step():
     follows(model_of(Rope()), tokens_of(2, 4), 1)
 
 
-@pytest.mark.parametrize("encoding", SOME, ids=short)
+@first_of("encoding", SOME, ids=short, keep=1)
 def test_left_padded_prompts_continue_as_without_padding(encoding):
     model, alone = model_of(encoding, 2), tokens_of(1, 3)
     padded = jnp.concatenate([jnp.array([[5, 7]]), alone], 1)
@@ -101,6 +101,7 @@ class Switch(Schedule):
         return Plain() if length <= self.at else Yarn(factor=float(length), original_length=16, beta_fast=1.5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "encoding",
     wide([Rope(schedule=Switch()), chain(Alibi(), Rope(schedule=Switch()))], [Rope(schedule=Switch())]),
@@ -236,7 +237,7 @@ def test_a_length_is_counted_without_the_padding():
     np.testing.assert_array_equal(generate(model, padded, 6, real=real), generate(model, alone, 6))
 
 
-@pytest.mark.parametrize("length", [np.int64(3), jnp.int32(3), jnp.int32(-2)], ids=str)
+@first_of("length", [np.int64(3), jnp.int32(3), jnp.int32(-2)], ids=str, keep=1)
 def test_a_cache_is_full_whatever_its_length_is_a_number_of(length):
     model = model_of(Alibi())
     cache = replace(model.cache(1, 3), length=length)

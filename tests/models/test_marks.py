@@ -8,6 +8,7 @@ from flax import nnx
 
 from posjax import Alibi, InputError, Learned, NoPE, Rope, Toeplitz, XPos, chain, positions
 from posjax.models import GREEDY, Compute, Sampling, build, decoder, generate
+from tests.cases import first_of
 from tests.small import small
 
 TOKENS = jnp.arange(2 * 12).reshape(2, 12) % 11
@@ -19,8 +20,8 @@ def model_of(encoding, compute=COMPUTE):
     return build(small(encoding, layers=2), 11, 0, compute)
 
 
-@pytest.mark.parametrize("remat", ["none", "products", "all"])
-@pytest.mark.parametrize("encoding", ENDS, ids=repr)
+@first_of("remat", ["none", "products", "all"], keep=1)
+@first_of("encoding", ENDS, ids=repr, keep=2)
 def test_rows_past_what_an_encoding_holds_are_nan_and_reach_no_gradient(encoding, remat):
     most = encoding.max_length
     tokens = jnp.tile(TOKENS, 6)[:, : most + 4]
@@ -76,7 +77,7 @@ FORGOTTEN = {
 }
 
 
-@pytest.mark.parametrize("forgotten", FORGOTTEN)
+@first_of("forgotten", FORGOTTEN, keep=3)
 def test_a_step_is_held_to_what_was_prepared_and_to_its_cache(forgotten):
     model = model_of(Rope())
     cache = cache_of(model, 3)

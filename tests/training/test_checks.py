@@ -20,6 +20,7 @@ from posjax.models.presets import encoder, encoder_decoder
 from posjax.training import Check, Devices, SeqToSeq, Train, fit, restored
 from posjax.training.checks import Checks
 from posjax.training.mesh import place
+from tests.cases import first_of
 from tests.small import small
 from tests.training.tiny import batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
@@ -75,6 +76,7 @@ def test_what_says_nothing_of_a_model_is_left_out_and_told():
     assert set(left_out(encoder(layers=1, width=16, heads=2), LENGTH)) == {"decode", "length"}
 
 
+@pytest.mark.exhaustive
 def test_a_model_too_large_for_one_device_is_held_to_the_other_laws(monkeypatch):
     plan = Train(length=LENGTH, batch=4, devices=Devices(data=2), check=Check(every=1, parameters=10))
     trainer = plan.trainer(decoder(), 32)
@@ -106,7 +108,7 @@ def from_head_0(bias, heads, count):
     return bias.of_heads(0, count) if heads else bias
 
 
-@pytest.mark.parametrize(("fault", "dtype"), [(False, "float32"), (True, "float32"), (True, "bfloat16")])
+@first_of(("fault", "dtype"), [(False, "float32"), (True, "float32"), (True, "bfloat16")], keep=1)
 def test_slopes_counted_from_head_0_on_each_shard(fault, dtype, monkeypatch):
     wrong = Backend(per_device.per_device(reference.attention), reference.refuse)
     monkeypatch.setitem(BACKENDS, "by_shard", wrong)

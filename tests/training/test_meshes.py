@@ -37,6 +37,7 @@ def run(encodings: list[str], shapes: list[tuple[int, ...]]) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+@pytest.mark.exhaustive
 def test_a_decoder_and_an_encoder_decoder_train_as_on_one_device():
     run(["rope+t5", "seq"], NARROW)
 

@@ -17,6 +17,7 @@ from posjax.errors import InputError
 from posjax.models import Compute, build
 from posjax.models.folding import fold, unfold
 from posjax.training import Adafactor, AdamW, Constant, Cosine, Lion, Muon
+from tests.cases import first_of
 from tests.training.tiny import batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
 EVERY = (AdamW(), Adafactor(), Lion(), Muon())
@@ -106,7 +107,7 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@first_of("name", PAIRS, keep=2)
 def test_three_steps_are_those_of_optax_on_matrices(name):
     ours, theirs = PAIRS[name]
     here = three_steps(ours.build(5), parameters())
@@ -181,7 +182,7 @@ def test_state_of_a_parameter_s_shape_has_its_path(optimizer, moments):
         assert held == wanted and all(math.prod(shape) == 1 for shape in shapes if shape != parameter.shape), name
 
 
-@pytest.mark.parametrize("optimizer", [*EVERY, Adafactor(factor_from=8)], ids=repr)
+@first_of("optimizer", [*EVERY, Adafactor(factor_from=8)], ids=repr, keep=2)
 def test_layers_that_are_held_as_one_move_as_they_do_apart(optimizer):
     looped = Compute(scan=True)
     apart, held = (build(decoder(Learned(8), layers=3), 11, 0, looped) for _ in range(2))
@@ -211,7 +212,7 @@ def test_a_factored_kernel_keeps_a_row_and_a_column():
         assert sorted(kept) == sorted([(rows,), (columns,), (1,)])
 
 
-@pytest.mark.parametrize("optimizer", [Adafactor(3e-2), Lion(1e-3), Muon(1e-2)], ids=lambda one: type(one).__name__)
+@first_of("optimizer", [Adafactor(3e-2), Lion(1e-3), Muon(1e-2)], ids=lambda one: type(one).__name__, keep=1)
 def test_the_loss_falls(tmp_path, optimizer):
     plan = train(optimizer=optimizer, steps=12)
     trainer, rows = plan.trainer(decoder(), 257), batches(corpus(tmp_path))

@@ -105,6 +105,7 @@ def hold(folder: Path, got: float, alone: tuple[float, list[float]]) -> None:
     assert got == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_signal_to_one_of_two_stops_both_and_one_goes_on_elsewhere(tmp_path, alone):
     found = struck(2, tmp_path, (2, 2), signal.SIGTERM)
     assert [code for code, _ in found] == [75, 75], found

@@ -25,6 +25,7 @@ def test_the_memory_page_is_that_of_its_numbers():
     assert memory_page.goal(rows) == numbers["goal"]
 
 
+@pytest.mark.exhaustive
 def test_memory_tells_linear_from_quadratic_and_runs_a_model(shell, tmp_path):
     answer = shell(
         "benchmarks.memory.program",

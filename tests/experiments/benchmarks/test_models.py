@@ -1,8 +1,11 @@
 """The benchmark of whole models: what needs no other library runs, and its goals are judged as they say."""
 
+import pytest
+
 from experiments.benchmarks.models import decoding, loops
 
 
+@pytest.mark.exhaustive
 def test_every_way_to_compute_a_step_is_measured_and_judged():
     rows = loops.measure(loops.LoopsCase(layers=2, width=16, heads=2, rows=1, length=16))
     assert [row.way for row in rows] == list(loops.WAYS)

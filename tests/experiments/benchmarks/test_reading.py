@@ -22,6 +22,7 @@ def test_the_page_is_that_of_its_numbers_and_the_goal_is_met():
     assert {row.devices for row in rows} == {1, 4} and {row.weights for row in rows} == {256 * 2**20}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_both_ways_are_watched(shell, tmp_path):
     answer = shell("benchmarks.memory.reading", "--mib", "32", "--devices", "2", "--out", tmp_path)
