@@ -267,8 +267,15 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     original = outside
     if original is None:
         original = longest
+    said = LENGTH in given or outside is not None
     if LENGTH in KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
+    # The longest over itself would be a factor of 1, which turns an extension off without a word.
+    if kind == "longrope" and "factor" not in given and not said:
+        raise InputError(
+            f"rope parameters of type 'longrope' have neither {LENGTH!r} nor a factor, and what the model was trained "
+            f"on is not known: add {LENGTH}"
+        )
     if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):
         trained = _number(LENGTH, given[LENGTH])
         factor = _number(LONGEST, longest) / trained

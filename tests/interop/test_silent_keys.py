@@ -41,6 +41,17 @@ def test_the_length_that_phi3_was_trained_at_is_known_without_being_said():
     assert frequencies[1] == pytest.approx(1e4 ** (-1 / 16) / 2)
 
 
+@pytest.mark.parametrize("model_type", ["llama", "phimoe", None])
+def test_a_longrope_of_no_known_length_is_refused(model_type):
+    rope = {"type": "longrope", "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
+    config = {"model_type": model_type, "max_position_embeddings": 131_072, "rope_scaling": rope, "rope_theta": 1e4}
+    with pytest.raises(InputError, match="neither 'original_max_position_embeddings' nor a factor"):
+        from_rope_parameters(config)
+    # A factor that is said is believed.
+    rope["factor"] = 4.0
+    assert from_rope_parameters(config).schedule.factor == 4.0
+
+
 # The defaults of the classes in transformers 5.24.
 SILENT = {
     "llama": (8, 32),
@@ -63,8 +74,12 @@ def test_heads_that_are_not_said_are_those_of_the_class(model_type):
     config = sized(model_type, 32 * heads, 64, 2, heads, 9, hidden_act="silu")
     attending = next(describe(config).required().main_stack.attentions())
     assert (attending.key_value_heads or heads, attending.head_size or 32) == (shared, size)
-    # There as null, it is derived from the others.
     config |= {"num_key_value_heads": None, "head_dim": None}
+    if size > 32:
+        with pytest.raises(InputError, match="no head_dim: needed is a whole number"):
+            describe(config).required()
+        config |= {"head_dim": 32}
+    # There as null, it is derived from the others.
     attending = next(describe(config).required().main_stack.attentions())
     assert (attending.key_value_heads or heads, attending.head_size or 32) == (heads, 32)
 

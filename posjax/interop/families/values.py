@@ -54,6 +54,9 @@ SILENT: dict[str, dict[str, Any]] = {
 }
 """What the class of a family has where the configuration does not have the key, unlike most others."""
 
+SAID = ("gemma", "gemma2", "gemma3_text", "qwen3")
+"""Families whose class divides no width by its heads: a head size that is null is a mistake there."""
+
 
 def rotary(config: Config, layer_type: str | None = None) -> Encoding:
     """The rotation that layers of a type have. Errors: `InputError` for keys about it that are not understood."""
@@ -82,6 +85,8 @@ def attention(
     shared: int | None = config.whole("num_key_value_heads", default=_silent(config, "num_key_value_heads", heads))
     if shared == heads:
         shared = None
+    if config.family in SAID and "head_dim" in config.values and config.get("head_dim") is None:
+        raise config.refusal(("head_dim",), "a whole number: the released code of this family derives none")
     size: int | None = config.whole("head_dim", default=_silent(config, "head_dim", max(width(config) // heads, 1)))
     if size == width(config) / heads:
         size = None
