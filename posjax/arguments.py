@@ -16,10 +16,11 @@ LARGEST = 2**31 - 1
 """The largest whole number of int32, which lengths, positions and tokens are."""
 
 
-def whole(given: Any, name: str, least: int = 0) -> int:
+def whole(given: Any, name: str, least: int = 0, is_bounded: bool = True) -> int:
     """A whole number that is known before anything runs, as Python's own.
 
-    Errors: `InputError` names it where it is traced, no whole number, below `least`, or past int32.
+    Errors: `InputError` names it where it is traced, no whole number, below `least`, or past int32 where it
+    `is_bounded`.
 
     >>> whole(np.int64(3), "new", least=1)
     3
@@ -35,8 +36,11 @@ def whole(given: Any, name: str, least: int = 0) -> int:
         known = np.asarray(given)[()]
     # True and False are whole numbers to Python, and here they are a mistake.
     fits = isinstance(known, numbers.Integral) and not isinstance(known, bool | np.bool_)
-    if not fits or not least <= int(known) <= LARGEST:
-        raise InputError(f"{name} is {given!r}: needed is a whole number, {least} or more and below 2^31")
+    if not fits or int(known) < least or (is_bounded and int(known) > LARGEST):
+        bound = ""
+        if is_bounded:
+            bound = " and below 2^31"
+        raise InputError(f"{name} is {given!r}: needed is a whole number, {least} or more{bound}")
     return int(known)
 
 

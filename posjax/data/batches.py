@@ -5,6 +5,7 @@ from __future__ import annotations
 import grain
 import numpy as np
 
+from posjax.arguments import whole
 from posjax.data.source import stacked
 from posjax.errors import InputError
 
@@ -18,7 +19,8 @@ class Batches:
     Items of `rows` are dictionaries of arrays, the same keys and shapes in each; `size` is how many rows a batch has,
     over all processes.
 
-    Errors: `InputError` if the size is below 1, a step or a range of rows lies outside, or the dataset has a gap.
+    Errors: `InputError` if the size is below 1, a number is no whole one, a step or a range of rows lies outside, or
+    the dataset has a gap.
 
     >>> rows = grain.MapDataset.range(100).map(lambda i: {"inputs": np.array([i, i + 1])})
     >>> Batches(rows, size=3).batch(2)["inputs"].tolist()
@@ -28,10 +30,8 @@ class Batches:
     """
 
     def __init__(self, rows: grain.MapDataset, size: int):
-        if size < 1:
-            raise InputError(f"the batch size is {size}, but a batch has at least 1 row: set it to 1 or more")
         self._dataset = rows
-        self.size = size
+        self.size = whole(size, "size", least=1)
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """Batch number `step`, each array `[size, ...]`."""
@@ -39,8 +39,10 @@ class Batches:
 
     def rows(self, step: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Rows `start` up to `stop` of batch `step`, each array `[stop - start, ...]`."""
-        if step < 0:
-            raise InputError(f"step is {step}, but steps count from 0: give 0 or more")
+        # True would be row 1, and half a step a row of another batch.
+        step = whole(step, "step")
+        start = whole(start, "start")
+        stop = whole(stop, "stop", least=1)
         if not 0 <= start < stop <= self.size:
             raise InputError(
                 f"rows {start} to {stop} were asked of a batch of {self.size}: give 0 <= start < stop <= {self.size}"

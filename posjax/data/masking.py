@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
+
 import grain
 import numpy as np
 
-from posjax.data.randomness import rng
+from posjax.arguments import whole
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Row
 from posjax.errors import InputError
 
@@ -24,7 +27,8 @@ def masked(rows: grain.MapDataset, share: float, mask_token: int, vocabulary: in
 
     `rows` have `inputs`, and `segments` 0 or `positions` -1 where there is padding.
 
-    Errors: `InputError` if the share lies outside (0, 1], a number below 0 is given, or a row is all padding.
+    Errors: `InputError` if the share lies outside (0, 1], another number is no whole one or below 0, or a
+    row is all padding.
 
     >>> windows = grain.MapDataset.range(9).map(lambda i: {"inputs": np.arange(8, dtype=np.int32)})
     >>> row = masked(windows, share=0.25, mask_token=9, vocabulary=8, seed=0)[0]
@@ -33,12 +37,12 @@ def masked(rows: grain.MapDataset, share: float, mask_token: int, vocabulary: in
 
     Source: BERT (arXiv:1810.04805), section 3.1.
     """
-    if not 0 < share <= 1:
-        raise InputError(f"share is {share}, but it is the part of a row to foretell: give more than 0, up to 1")
-    if mask_token < 0 or vocabulary < 1:
-        raise InputError(
-            f"mask_token is {mask_token} and vocabulary {vocabulary}: give a token, 0 or more, and how many there are"
-        )
+    is_number = isinstance(share, numbers.Real) and not isinstance(share, bool)
+    if not is_number or not 0 < share <= 1:
+        raise InputError(f"share is {share!r}, but it is the part of a row to foretell: give more than 0, up to 1")
+    mask_token = whole(mask_token, "mask_token")
+    vocabulary = whole(vocabulary, "vocabulary", least=1)
+    seed = whole_seed(seed)
 
     def row(index: int, given: Row) -> Row:
         tokens = given["inputs"]

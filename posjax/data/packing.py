@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import grain
 import numpy as np
 
+from posjax.arguments import whole
 from posjax.data.corpus import StandardLibrary, Text
 from posjax.data.documents import Documents, DocumentTokens, FileTokens
 from posjax.data.order import Shuffled
 from posjax.data.prepared import StoredText
-from posjax.data.randomness import rng
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Row, endless
 from posjax.data.tokenizer import Tokenizer
 from posjax.errors import InputError
@@ -80,15 +81,16 @@ def packed_rows(documents: Documents, length: int, seed: int) -> grain.MapDatase
 
     `documents` is the corpus, `length` how many tokens the model reads, `seed` the run's.
 
-    Errors: `InputError` if the length is below 2, or no file has two tokens.
+    Errors: `InputError` if the length is below 2, a number is no whole one, or no file has two tokens.
 
     >>> documents = Documents("toy", (b"abc", b"d", b"efg"), (b"h",), "0")
     >>> row = packed_rows(documents, length=7, seed=0)[0]
     >>> row["segments"].tolist(), row["positions"].tolist()
     ([1, 1, 1, 1, 2, 2, 0], [0, 1, 2, 3, 0, 1, -1])
     """
-    if length < 2:
-        raise InputError(f"rows of length {length} were asked for: a file needs a row of at least 2 tokens")
+    # One token foretells nothing.
+    length = whole(length, "length", least=2)
+    seed = whole_seed(seed)
     read = documents.tokens
     pieces = _pieces(read, length)
     if not pieces:

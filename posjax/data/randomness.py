@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from posjax.errors import InputError
+from posjax.arguments import whole
 
 
 def rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
@@ -15,7 +15,7 @@ def rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     `seed` is the run's, 0 or more; `purpose` says what the numbers are for, and other purposes get independent
     streams; `indices` say which item of that purpose, each 0 or more.
 
-    Errors: `InputError` if the seed is negative.
+    Errors: `InputError` if the seed is negative or no whole number.
 
     >>> draw = lambda *key: int(rng(*key).integers(1_000_000))
     >>> draw(0, "train-window", 7) == draw(0, "train-window", 7)
@@ -23,8 +23,13 @@ def rng(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     >>> draw(0, "train-window", 7) == draw(0, "needle", 7)
     False
     """
-    if seed < 0:
-        raise InputError(f"seed is {seed}, but it has to be 0 or more: choose another")
+    seed = whole_seed(seed)
     # crc32 rather than hash(): Python salts hash() of a string anew in each process.
     of_purpose = zlib.crc32(purpose.encode())
     return np.random.default_rng([seed, of_purpose, *indices])
+
+
+def whole_seed(seed: int) -> int:
+    """A seed as Python's own number. Errors: `InputError` if it is negative or no whole number."""
+    # A seed counts nothing, and may be as large as anyone likes.
+    return whole(seed, "seed", is_bounded=False)

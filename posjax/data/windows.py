@@ -5,8 +5,9 @@ from __future__ import annotations
 import grain
 import numpy as np
 
+from posjax.arguments import whole
 from posjax.data.documents import Documents, Files
-from posjax.data.randomness import rng
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Row, endless
 from posjax.errors import InputError
 
@@ -21,14 +22,16 @@ def training_windows(documents: Documents, length: int, seed: int) -> grain.MapD
 
     `documents` is the corpus, `length` how many tokens the model reads, `seed` the run's.
 
-    Errors: `InputError` if the length is below 1, or the corpus shorter than a window.
+    Errors: `InputError` if the length is below 1, a number is no whole one, or the corpus shorter than a window.
 
     >>> documents = Documents("toy", (b"abc", b"de"), (b"f",), "0")
     >>> item = training_windows(documents, length=5, seed=0)[0]
     >>> item["inputs"].tolist(), item["targets"].tolist()
     ([97, 98, 99, 256, 100], [98, 99, 256, 100, 101])
     """
-    _check_length(length)
+    length = whole(length, "length", least=1)
+    # Now, and not when the first row is read.
+    seed = whole_seed(seed)
     read = documents.tokens
     # Once, and not for each row: rows are views of it until they are widened.
     tokens = read.joined
@@ -70,7 +73,8 @@ def validation_windows(documents: Documents, length: int, count: int, seed: int)
     `documents` is the corpus, `length` how many tokens the model reads (a window holds one more, the last target),
     `count` how many windows, `seed` the run's.
 
-    Errors: `InputError` if the length or the count is below 1, or no validation file holds a window.
+    Errors: `InputError` if the length or the count is below 1, a number is no whole one, or no validation file holds a
+    window.
 
     >>> documents = Documents("toy", (b"f",), (b"abc", b"de"), "0")
     >>> sorted(validation_windows(documents, length=1, count=3, seed=0).tolist())
@@ -90,7 +94,8 @@ def target_bytes(documents: Documents, length: int, count: int, seed: int) -> np
     """
     sizes = documents.tokens.validation_bytes
     if sizes is None:
-        return np.ones((count, length), np.int32)
+        # Bytes are their own tokens. Each file takes no room, and is held to the same errors as the text.
+        sizes = tuple(np.broadcast_to(np.int32(1), len(file)) for file in documents.tokens.validation)
     # Arrays as long as those of the tokens, so the same windows.
     windows = _windows(documents, sizes, length, count, seed)
     return windows[:, 1:]
@@ -122,9 +127,8 @@ def begun(documents: Documents, windows: np.ndarray) -> np.ndarray:
 
 def _windows(documents: Documents, of_files: Files, length: int, count: int, seed: int) -> np.ndarray:
     """The windows of validation, cut out of arrays that are as long as its files."""
-    _check_length(length)
-    if count < 1:
-        raise InputError(f"{count} validation windows were asked for: ask for 1 or more")
+    length = whole(length, "length", least=1)
+    count = whole(count, "count", least=1)
     files = [file for file in of_files if len(file) > length]
     if not files:
         raise InputError(
@@ -173,8 +177,3 @@ def _joined(files: Files, separator: int | None) -> np.ndarray:
         tokens[start:end] = file[:]
         start = end + 1
     return tokens
-
-
-def _check_length(length: int) -> None:
-    if length < 1:
-        raise InputError(f"a window of length {length} was asked for: a window has at least 1 token")

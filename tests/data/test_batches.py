@@ -40,12 +40,14 @@ def test_a_process_reads_only_its_own_rows():
 
 
 def test_what_lies_outside_is_refused():
-    with pytest.raises(InputError, match="batch size is 0"):
+    with pytest.raises(InputError, match="size is 0"):
         Batches(numbered(), size=0)
     batches = Batches(numbered(), size=4)
     with pytest.raises(InputError, match="step is -1"):
         batches.batch(-1)
-    for start, stop in ((-1, 2), (2, 2), (3, 2), (0, 5)):
+    with pytest.raises(InputError, match="start is -1"):
+        batches.rows(0, -1, 2)
+    for start, stop in ((2, 2), (3, 2), (0, 5)):
         with pytest.raises(InputError, match=f"rows {start} to {stop}"):
             batches.rows(0, start, stop)
 

@@ -116,7 +116,7 @@ def test_a_prepared_text_packs_as_the_text_itself(tmp_path, begin):
 
 
 def test_what_cannot_be_packed_is_refused():
-    with pytest.raises(InputError, match="at least 2 tokens"):
+    with pytest.raises(InputError, match="length is 1: needed is a whole number, 2 or more"):
         packed_rows(CORPUS, 1, 0)
     with pytest.raises(InputError, match="has two tokens"):
         packed_rows(Documents("none", (b"", b""), (b"f",), "0"), 8, 0)
