@@ -44,3 +44,13 @@ def test_a_bias_is_not_rounded_to_bfloat16_on_the_way(encoding):
     biases = jnp.stack([encoding.bias(params, at, at, Head(n, DIMS.heads)) for n in range(DIMS.heads)])
     seen = biases[jnp.isfinite(biases)]
     assert bool((seen.astype(jnp.bfloat16).astype(jnp.float32) != seen).any())
+
+
+@each_single
+def test_parameters_of_bfloat16_are_widened_before_anything_is_computed(encoding):
+    narrow = encoding.init(jax.random.key(0), DIMS)
+    narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), narrow)
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), narrow)
+    arrays = qkv(9)
+    run = dict(encoding=encoding, mask=Causal(), backend="reference")
+    np.testing.assert_array_equal(attend(*arrays, params=narrow, **run), attend(*arrays, params=wide, **run))

@@ -62,8 +62,9 @@ class Forgetting(Encoding):
 
     def fading(self, params: Params, k: jax.Array) -> jax.Array:
         k_SNH = k.astype(jnp.float32)
-        met_NS = jnp.einsum("SNH,NH->NS", k_SNH, params["w"])
-        gate_NS = met_NS + params["b"][:, None]
+        w_NH = params["w"].astype(jnp.float32)
+        met_NS = jnp.einsum("SNH,NH->NS", k_SNH, w_NH)
+        gate_NS = met_NS + params["b"].astype(jnp.float32)[:, None]
         # The logarithm at once: of a share near 0 it stays finite.
         return jax.nn.log_sigmoid(gate_NS)
 

@@ -50,7 +50,7 @@ class ScalableSoftmax(Encoding):
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         if role == "key":
             return x
-        scale_N1 = params["scale"][:, None]
+        scale_N1 = params["scale"].astype(jnp.float32)[:, None]
         # Beside the positions' own axes there are those of heads and channels.
         own_scale = expand_rank(scale_N1, positions.ndim + 2)
         scale = log_place(positions) * own_scale

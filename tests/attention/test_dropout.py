@@ -151,9 +151,13 @@ def test_a_rate_of_zero_is_the_identity_to_the_bit(backend):
     np.testing.assert_array_equal(nothing, attend(Q, KEYS, V, backend=backend))
 
 
-def test_keys_of_the_older_kind_are_taken():
-    raw = jax.random.key_data(KEY)
-    np.testing.assert_array_equal(attend(Q, KEYS, V, dropout=Dropout(0.3, raw)), attend(Q, KEYS, V, dropout=DROPOUT))
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_of_the_older_kind_are_taken(kind):
+    with jax.default_prng_impl(kind):
+        key = jax.random.key(7)
+        # Of an older key the kind is that of the process when it is used.
+        old = attend(Q, KEYS, V, dropout=Dropout(0.3, jax.random.PRNGKey(7)))
+    np.testing.assert_array_equal(old, attend(Q, KEYS, V, dropout=Dropout(0.3, key)))
 
 
 @pytest.mark.parametrize(
