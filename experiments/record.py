@@ -63,6 +63,7 @@ def command(arguments: Sequence[str]) -> None:
     target = options.to
     if target is None:
         target = records.RESULTS / str(asked["name"])
+    _require_own(target, str(asked["name"]))
     for path in records.write(records.Record(kept, about(asked, gathered, kept, left_out)), target):
         print(path)
     for metric in left_out:
@@ -76,6 +77,16 @@ def _experiment(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} holds no experiment.json: name a folder that experiments.run writes")
     return work_folders.asked(folder)
+
+
+def _require_own(target: Path, name: str) -> None:
+    """Errors: `InputError` where a record of another suite would be replaced."""
+    path = target / records.ABOUT
+    if not path.is_file():
+        return
+    there = read_json(path).get("name")
+    if there != name:
+        raise InputError(f"{target} holds the record of {there!r}, and this is one of {name!r}: name another --to")
 
 
 def gather(folder: Path, asked: dict[str, Any]) -> Gathered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -60,7 +61,8 @@ def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    for left in path.parent.glob(f".{path.name}.????????"):
+    # Of the eight letters that a part's name ends in, and no other file's.
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink()

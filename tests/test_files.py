@@ -30,3 +30,13 @@ def test_damaged_json_is_told(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         read_json(tmp_path / "run.json")
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    path = tmp_path / "results[1].json"
+    left, other = tmp_path / f".{path.name}.0123abcd", tmp_path / f".{path.name}.keepsake"
+    for old in (left, other):
+        old.write_text("old")
+        os.utime(old, (0, 0))
+    write_json(path, {})
+    assert not left.exists() and other.exists()

@@ -58,8 +58,12 @@ def show(folder: Folders, console: Console | None = None) -> None:
 def export(folder: Folders, csv: str | Path | None = None, latex: str | Path | None = None) -> list[Path]:
     """Writes every measurement as one table, and a LaTeX tabular of each metric, where a path is given for it.
 
-    Errors: `InputError` for a folder that cannot be read, or whose results are of posjax 0.1.0, which had no table.
+    Errors: `InputError` for a folder that cannot be read, or whose results are of posjax 0.1.0, which had no table,
+    and for one file that is named for both.
     """
+    # The second would replace the first.
+    if csv is not None and latex is not None and Path(csv).resolve() == Path(latex).resolve():
+        raise InputError(f"{csv} was named for the table and for the tabulars: name two files")
     report, written = _read(folder), []
     if csv is not None:
         written.append(write_whole(Path(csv), exports.table(report).csv().encode()))

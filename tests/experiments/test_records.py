@@ -147,6 +147,15 @@ def test_mistakes_are_named(work, tmp_path):
         kept(work, tmp_path / "suite")
 
 
+def test_a_record_replaces_none_of_another_suite(work, tmp_path):
+    write_json(tmp_path / "there/about.json", {"name": "another"})
+    with pytest.raises(InputError, match="holds the record of 'another', and this is one of 'suite'"):
+        kept(work, tmp_path / "there")
+    # Its own it does.
+    kept(work, tmp_path / "suite")
+    kept(work, tmp_path / "suite")
+
+
 def test_a_record_that_is_none_or_damaged_is_named(tmp_path):
     with pytest.raises(InputError, match="there are no results of suite: kept are none"):
         records.read("suite", tmp_path)

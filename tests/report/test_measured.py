@@ -81,6 +81,12 @@ def test_results_without_a_table_are_not_exported(tmp_path):
         report.export(synthetic.swept(tmp_path / "old"), csv=tmp_path / "table.csv")
 
 
+def test_one_file_does_not_take_two_exports(folder, tmp_path):
+    with pytest.raises(InputError, match="name two files"):
+        report.export(folder, tmp_path / "table", tmp_path / "x/../table")
+    assert not (tmp_path / "table").exists()
+
+
 def test_folders_are_compared_under_labels_that_say_which(folder, tmp_path):
     other = synthetic.measured(tmp_path / "more", seeds=(0,))
     for path in other.glob("alibi*/results.json"):
