@@ -260,3 +260,5 @@ def check_target(run: RunConfiguration, to: Path) -> None:
         raise InputError(f"{to} holds a run of its own: choose another folder with --to for these results")
     if (to / "run.json").exists():
         hold(run, to)
+    elif (to / "results.json").exists():
+        raise InputError(f"{to} holds results and no run.json that says whose: choose another folder with --to")

@@ -176,3 +176,10 @@ def test_how_a_run_is_computed_and_shown_is_no_part_of_what_it_is(tmp_path, mine
     workfolder.hold(replace(mine, train=replace(mine.train, **changed)), tmp_path / "run")
     with pytest.raises(InputError, match="accumulate is 1 there and 2 here"):
         workfolder.hold(replace(mine, train=replace(mine.train, accumulate=2)), tmp_path / "run")
+
+
+def test_results_that_nobody_knows_whose_they_are_stay_as_they_are(tmp_path, mine):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds results and no run\.json"):
+        workfolder.check_target(mine, tmp_path)
+    assert (tmp_path / "results.json").read_text() == "{}"
