@@ -198,6 +198,7 @@ def test_what_does_not_go_together_is_refused(text):
         Experiment("t", "q?", ())
 
 
+@pytest.mark.exhaustive
 def test_a_needle_run_goes_all_the_way(tmp_path):
     task = Needles(keys=4, values=4, fillers=2, needles=2)
     plan = Run(

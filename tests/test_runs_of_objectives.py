@@ -90,7 +90,7 @@ def tuned(text) -> Run:
 ROUNDTRIPS["tuned"] = tuned
 
 
-@first_of("which", ROUNDTRIPS, keep=2)
+@first_of("which", ROUNDTRIPS, keep=1)
 def test_a_run_of_any_objective_goes_all_the_way(tmp_path, text, which):
     plan = ROUNDTRIPS[which](text)
     runs.check(plan)

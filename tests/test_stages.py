@@ -156,6 +156,7 @@ def test_stages_draw_rows_of_their_own(text):
     assert np.array_equal(runs.Material.open(alone).batches.batch(0)["inputs"], rows[0])
 
 
+@pytest.mark.exhaustive
 def test_a_table_is_dropped_and_a_bias_is_drawn_and_both_are_told(tmp_path, text):
     said = []
     plan = staged(text, first(model=decoder(TABLE)), second(), encoding=T5Bias(buckets=4))
@@ -242,6 +243,7 @@ def test_a_stage_may_stop_early_and_the_next_begins_with_its_best(tmp_path, text
     assert same(jax.tree.leaves(best.state), jax.tree.leaves(state_of(runs.restore(plan, tmp_path).model)))
 
 
+@pytest.mark.exhaustive
 def test_a_published_model_is_trained_further(tmp_path, text):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40}
     llama = {"model_type": "llama", "vocab_size": 300, "rope_theta": 1e4, "max_position_embeddings": 8, **sizes}

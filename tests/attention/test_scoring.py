@@ -17,7 +17,7 @@ from posjax.attention.fused.plan import KernelPlan
 from posjax.attention.jobs import Job
 from tests import oracles
 from tests.attention.ring_program import mesh_of
-from tests.cases import BACKEND_NAMES, INTERPRETED, wide
+from tests.cases import BACKEND_NAMES, INTERPRETED, first_of, wide
 from tests.ways import assert_close
 
 B, T, N, K, H = 2, 16, 4, 2, 8
@@ -82,7 +82,7 @@ CASES = [(name, kind) for name in MORE for kind in MASKS]
 FEW = [(name, kind) for name, kind in CASES if kind == "packed" or name == "all"]
 
 
-@pytest.mark.parametrize("backend", [*(name for name in BACKEND_NAMES if name != "reference"), "ring"])
+@first_of("backend", [*(name for name in BACKEND_NAMES if name != "reference"), "ring"], keep=1)
 @pytest.mark.parametrize("case", wide(CASES, FEW), ids=", ".join)
 def test_a_backend_equals_the_reference(case, backend):
     name, kind = case
@@ -130,7 +130,7 @@ def test_a_scale_in_bfloat16_is_as_exact_as_the_root(backend):
     assert jnp.abs(scaled - wanted).max() <= 1.01 * jnp.abs(plain - wanted).max()
 
 
-@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "shard_map"])
+@first_of("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "shard_map"], keep=1)
 def test_a_mesh_that_splits_rows_and_heads_changes_nothing(kind):
     mesh = jax.make_mesh((2, 1), ("data", "tensor"), (kind, kind))
     rows = PartitionSpec("data")

@@ -8,6 +8,7 @@ from flax import nnx
 
 from posjax import PoSE, Randomized, Rope, chain
 from posjax.models import build, cross_entropy
+from tests.cases import first_of
 from tests.small import small
 
 AT = jnp.arange(12)
@@ -41,7 +42,7 @@ def built(encoding):
 
 
 @pytest.mark.holds(Randomized, PoSE, to=None)
-@pytest.mark.parametrize("moving", [Randomized(400), PoSE(400)], ids=repr)
+@first_of("moving", [Randomized(400), PoSE(400)], ids=repr, keep=1)
 def test_a_decoder_places_with_a_key_and_not_without(moving):
     tokens = jax.random.randint(jax.random.key(5), (3, 12), 0, 11)
     plain, model = built(Rope()), built(chain(moving, Rope()))

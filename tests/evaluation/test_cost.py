@@ -14,6 +14,7 @@ from posjax.results import Measurements
 from tests.evaluation.test_decay import untrained
 
 
+@pytest.mark.exhaustive
 def test_a_table_costs_what_it_is_compared_with_and_ends():
     found = Measurements.of(Cost(lengths=(4, 8, 16), repeats=6).run(untrained(Learned(length=8)), None, 0))
     assert found.distinct("length") == (4, 8)

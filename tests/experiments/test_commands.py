@@ -59,6 +59,7 @@ def results(path):
     return json.dumps(found)
 
 
+@pytest.mark.exhaustive
 def test_results_that_were_lost_come_back_to_the_digit(shell, finished):
     path = finished / "runs/tiny/rope/results.json"
     before = results(path)
@@ -85,6 +86,7 @@ def test_train_alone_trains_and_does_not_evaluate(shell, home):
     assert not list(home.rglob("results.json")) and not (home / "w/rope").exists()
 
 
+@pytest.mark.exhaustive
 def test_report_alone_writes_the_page_anew(shell, finished):
     page = finished / "runs/tiny/report.html"
     page.unlink()
@@ -206,6 +208,7 @@ def test_help_lists_the_options_of_many_processes(shell, home, program):
         assert option in answer.out
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_smoke_leaves_nothing(shell, home):
     before = tree(home)
@@ -221,6 +224,7 @@ def test_what_is_looked_up_is_no_product():
     assert work(run) == work(plain) < 6e-12 * tokens(run) * parameters(plain)
 
 
+@pytest.mark.exhaustive
 def test_a_run_with_a_tokenizer_goes_from_text_to_text(shell, home):
     file = by_characters(home)
     tokenizer = ("--data.tokenizer", file, "--data.begin", "<s>", "--only", "rope")

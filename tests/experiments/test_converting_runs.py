@@ -15,6 +15,7 @@ from posjax.interop import read
 ONE = ("--train.steps", "1", "--train.checkpoint-every", "1")
 
 
+@pytest.mark.exhaustive
 def test_a_trained_run_is_written_as_llama(shell, home):
     assert shell("train", "tiny.py", "--work", "out", "--only", "rope", *ONE).code == 0
     answer = shell("convert", "out/rope", "llama")

@@ -64,7 +64,7 @@ def refused(answer, path: str) -> None:
     assert answer.code == 2 and f"{path} is damaged (" in answer.line and ANEW in answer.line, answer
 
 
-@first_of("change", ASKED, ids=said, keep=3)
+@first_of("change", ASKED, ids=said, keep=1)
 def test_what_was_asked_is_held_to_its_shape(shell, finished, change):
     path = finished / "runs/tiny/experiment.json"
     edit(path, change)

@@ -227,6 +227,7 @@ def test_a_run_that_diverged_is_known_by_every_command(shell, diverging):
     assert (diverging / "runs/tiny/rope/metrics.jsonl").read_bytes() == lines
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_diverges_is_a_row_and_the_others_go_on(shell, diverging):
     home = diverging
     for told in ("[1/2] rope: training", "[2/2] alibi: done before"):
@@ -290,6 +291,7 @@ def test_a_full_disk_behind_the_output_loses_nothing(home):
     assert (home / "runs/tiny/report.html").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
 def test_generated_text_that_a_full_disk_did_not_take_is_an_error(finished):
     arguments, more = command("generate", "tiny.py", "--only", "rope", "--tokens", "2", cwd=finished, text=True)

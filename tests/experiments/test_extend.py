@@ -25,6 +25,7 @@ def extended(shell, finished):
     return answer
 
 
+@pytest.mark.exhaustive
 def test_what_it_writes_is_what_it_measured(extended, finished):
     folder = finished / "runs/tiny/rope"
     written = json.loads((folder / "extension.json").read_text())

@@ -52,6 +52,7 @@ def read(home) -> dict:
     return found
 
 
+@pytest.mark.exhaustive
 def test_a_folder_and_a_text_become_a_page(shell, home):
     answer = extend(shell)
     assert answer.code == 0 and "[1/1] tiny: reading tiny" in answer.out, (answer.out, answer.err)

@@ -38,6 +38,7 @@ def test_results_elsewhere_replace_no_run(shell, finished):
     assert {path: path.read_bytes() for path in (finished / "runs/other").rglob("*.json")} == before
 
 
+@pytest.mark.exhaustive
 def test_results_elsewhere_replace_none_of_another_config(shell, finished):
     for _ in range(2):
         assert shell("evaluate", "tiny.py", "--only", "rope", "--to", "other").code == 0
@@ -317,6 +318,7 @@ def test_settings_of_jax_that_change_numbers_are_told(shell, finished):
     assert "this goes on elsewhere than it was begun: jax_random_seed_offset was 0 and is 1" in answer.out
 
 
+@pytest.mark.exhaustive
 def test_a_copy_of_a_run_is_no_row_of_its_own(shell, finished):
     work = finished / "runs/tiny"
     shutil.copytree(work / "rope", work / "rope-copy")
@@ -338,6 +340,7 @@ def test_metrics_of_another_run_are_not_believed(shell, finished):
     assert json.loads((work / "rope/results.json").read_text())["seconds"]["train"] is None
 
 
+@pytest.mark.exhaustive
 def test_two_questions_do_not_share_a_folder(shell, finished):
     before = (finished / "runs/tiny/experiment.json").read_bytes()
     text = (finished / "tiny.py").read_text()

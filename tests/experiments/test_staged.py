@@ -25,6 +25,7 @@ def experiment():
 """
 
 
+@pytest.mark.exhaustive
 def test_stages_run_from_a_shell(shell, home):
     (home / "staged.py").write_text(CONFIG)
     given = ("staged.py", "--work", "out", "--train.stages.1.train.steps", "3", "--evaluation.windows", "2")

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from experiments import cli
 from posjax.runs import Material
@@ -43,6 +44,7 @@ def test_nothing_else_of_a_run_changes(home):
     assert replace(after, name=before.name, label=before.label, seed=before.seed) == before
 
 
+@pytest.mark.exhaustive
 def test_a_name_is_of_the_value_and_not_of_its_spelling(home):
     assert names("--sweep", RATE, "1e-3") == names("--sweep", "train.optimizer.learning_rate", "0.001,1e-3")
     assert names("--only", "alibi", "--sweep", "evaluation.multiples", "1 2,1 4") == [

@@ -154,7 +154,7 @@ def test_a_value_is_told_by_what_differs_from_the_defaults():
     assert repr(small) == f"Architecture(width=8, decoder=Stack(layers=1, pattern=({layer},), norm_first=False))"
 
 
-@first_of("name", SWITCHES, keep=10)
+@first_of("name", SWITCHES, keep=6)
 def test_a_switch_learns_everywhere_and_decodes_as_it_reads(name):
     model = randomised(SWITCHES[name])
     types = jnp.zeros_like(TOKENS).at[:, 3:].set(1) if SWITCHES[name].embedding.types else None
@@ -327,7 +327,7 @@ def forgotten(memory):
     return model.hidden(TOKENS, model.prepare(7, memory=model.encode(SOURCE)), memory=memory)
 
 
-@pytest.mark.parametrize(
+@first_of(
     ("make", "said"),
     [
         (lambda: Architecture(8), "no stack"),
@@ -365,6 +365,7 @@ def forgotten(memory):
         (lambda: generate(build(decoder(), VOCABULARY, 0), ROWS, 2, real=REAL.at[0, 1].set(False)), "between"),
         (lambda: generate(build(decoder(), VOCABULARY, 0), ROWS, 2, stop=99), "stop=99"),
     ],
+    keep=16,
 )
 def test_what_does_not_fit_is_named(make, said):
     with pytest.raises(InputError) as caught:

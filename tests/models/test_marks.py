@@ -21,7 +21,7 @@ def model_of(encoding, compute=COMPUTE):
 
 
 @first_of("remat", ["none", "products", "all"], keep=1)
-@first_of("encoding", ENDS, ids=repr, keep=2)
+@first_of("encoding", ENDS, ids=repr, keep=1)
 def test_rows_past_what_an_encoding_holds_are_nan_and_reach_no_gradient(encoding, remat):
     most = encoding.max_length
     tokens = jnp.tile(TOKENS, 6)[:, : most + 4]

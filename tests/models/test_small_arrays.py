@@ -14,6 +14,7 @@ from posjax import Alibi, Causal, InputError, LongRope, Mask, Rope, Segments, Wi
 from posjax.attention import attention
 from posjax.models import EncodingParams, assert_model, build, cross_entropy, decoder, encoder_decoder, generate
 from posjax.models.memory import Memory
+from tests.cases import first_of
 
 VOCABULARY = 11
 
@@ -22,7 +23,7 @@ def model_of(encoding=None, **changes):
     return build(decoder(encoding or Rope(), layers=1, width=16, heads=2, **changes), VOCABULARY, 0)
 
 
-@pytest.mark.parametrize("cap", [None, 5.0])
+@first_of("cap", [None, 5.0], keep=1)
 def test_padding_at_minus_one_reaches_no_gradient_over_a_cache(cap):
     made = decoder(Rope(), layers=1, width=16, heads=2)
     (layer,) = made.decoder.pattern

@@ -124,6 +124,7 @@ def test_many_steps_are_one_compilation(data):
     assert counts[0] >= 1 and set(counts) == {counts[0]}
 
 
+@pytest.mark.exhaustive
 def test_layers_that_are_stacked_train_as_they_do_one_by_one(data):
     model = decoder(T5Bias(buckets=8, max_distance=8), layers=3)
     each = train().trainer(model, 257)

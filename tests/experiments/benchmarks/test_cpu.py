@@ -25,6 +25,7 @@ def test_the_attention_page_is_that_of_its_numbers():
     assert told == [(goal["what"], goal["worst"], goal["verdict"]) for goal in numbers["goals"]]
 
 
+@pytest.mark.exhaustive
 def test_attention_writes_a_table_json_and_a_figure(shell, tmp_path):
     answer = shell(
         "benchmarks.attention",
