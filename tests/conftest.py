@@ -72,7 +72,7 @@ def _compiled_functions_are_dropped_now_and_then():
     """What thousands of tests compile would fill the memory of a small machine; the folder above keeps it on disk."""
     yield
     _finished[0] += 1
-    if _finished[0] % 200 == 0:
+    if _finished[0] % 1000 == 0:
         jax.clear_caches()
 
 
