@@ -140,6 +140,16 @@ EXTENSION_CLAIMS = (
             )
         ),
     ),
+    *(
+        Claim(
+            name=f"{variant}-beats-yarn-untrained",
+            words=f"Without training {form} reads four and eight times the trained length better than YaRN.",
+            source="a question of this project",
+            suite="extension",
+            test=lower("loss_ratio", {"variant": variant}, {"variant": "yarn"}, multiple=(4, 8), **ROPE),
+        )
+        for form, variant in (("ReRoPE", "rerope"), ("Self-Extend", "self-extend"))
+    ),
     Claim(
         name="tuning-needs-no-schedule",
         words="A short fine-tuning at the longer length is enough: a schedule adds nothing.",

@@ -181,6 +181,12 @@ AS_TRAINED = (
         lower("loss_ratio", raw("XPos"), raw("RoPE"), multiple=PAST),
     ),
     _claim(
+        "xpos-extrapolates-from-four-times",
+        "From four times the trained length on xPos predicts better than RoPE.",
+        "Sun et al. 2022, arXiv:2212.10554, at the lengths that tell them apart",
+        lower("loss_ratio", raw("XPos"), raw("RoPE"), multiple=(4, 8, 16)),
+    ),
+    _claim(
         "nope-extrapolates-better-than-all",
         "A decoder without positional encoding extrapolates better than with RoPE, T5's bias or ALiBi.",
         f"{KAZEMNEJAD}, of algorithmic tasks",

@@ -59,6 +59,13 @@ CLAIMS = (
         test=lower("loss_ratio", raw("Forgetting"), raw("RoPE"), multiple=(4, 8, 16)),
     ),
     Claim(
+        name="forgetting-is-flat",
+        words="Forget gates keep their loss to 16 times the trained length.",
+        source=FORGETTING,
+        suite=SUITE,
+        test=is_flat("Forgetting", *PAST),
+    ),
+    Claim(
         name="forgetting-predicts-better-than-rope",
         words="Within the trained length forget gates without any positions predict better than RoPE.",
         source=FORGETTING,

@@ -74,7 +74,8 @@ def _row(claim: Claim, verdict: Verdict) -> str:
     if claim.published:
         source += f": {claim.published}"
     said = " ".join([verdict.words, *_links(claim)])
-    return _line(f"**{claim.words}** ({source})", verdict.kind, said)
+    # Its name as an anchor, so that a sentence elsewhere leads to this row and not to its table.
+    return _line(f'<a id="{claim.name}"></a>**{claim.words}** ({source})', verdict.kind, said)
 
 
 def _links(claim: Claim) -> list[str]:
