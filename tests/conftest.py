@@ -52,12 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what --share and --first do not ask for, of what the marks have left."""
     kept = list(items)
+    if config.option.first:
+        kept = list({item.nodeid.partition("[")[0]: item for item in reversed(kept)}.values())[::-1]
     if config.option.share:
         wanted, shares = map(int, config.option.share.split("/"))
         # By name, so that a test stays in its share when others come and go.
         kept = [item for item in kept if zlib.crc32(item.nodeid.encode()) % shares == wanted]
-    if config.option.first:
-        kept = list({item.nodeid.partition("[")[0]: item for item in reversed(kept)}.values())[::-1]
     left_out = set(items).difference(kept)
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))

@@ -121,12 +121,14 @@ def test_it_equals_the_definition(driver, name):
     check(driver, encoding, mask, qkv(T, S), **rest)
 
 
+@pytest.mark.exhaustive
 @each_driver
 def test_heads_of_their_own_and_blocks_larger_than_the_lengths(driver):
     check(driver, Kerple(), Causal(), qkv(11, 11, N=2, K=2), block=64)
     check(driver, Kerple(), Causal(), qkv(11, 11, N=3, K=1), block=64)
 
 
+@pytest.mark.exhaustive
 def test_a_block_of_the_tpu_that_is_no_power_of_two():
     arrays, encoding = qkv(300, 520, N=1, K=1), Kerple()  # Blocks of 384 queries, 3 times 128.
     got = value_and_gradients(partial(planned, KernelPlan("mosaic", interpret=True)), encoding, Causal(), arrays)

@@ -112,6 +112,7 @@ def test_a_validation_file_shorter_than_the_longest_window_is_refused(shell, hom
     assert "longest validation file" in line and "shorten" in line
 
 
+@pytest.mark.exhaustive
 @first_of("program", ["run", "train", "evaluate", "generate"], keep=1)
 def test_a_folder_of_another_config_says_what_differs_and_stays_as_it_is(shell, finished, program):
     before = contents(finished)

@@ -14,6 +14,7 @@ def test_one_encoding(capsys):
     assert "Rope(base=500000.0" in told and "shift" in told and "1 encoding, 0 laws broken" in told
 
 
+@pytest.mark.exhaustive
 def test_what_is_told_fits_a_terminal(capsys):
     check.command(["chain(Rope(schedule=Yarn(4.0, 64)), by_head(Rope(base=5e5), Rope(base=5e6)), T5Bias(), Alibi())"])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

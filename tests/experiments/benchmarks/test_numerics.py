@@ -26,6 +26,7 @@ def test_every_promise_holds(rows):
         assert row.promised is None or max(row.worst) <= row.promised, row
 
 
+@pytest.mark.exhaustive
 def test_the_measure_can_see_what_is_wrong(rows):
     """The usual angles are noise at 2^24, and the same measure says so."""
     usual = next(row for row in rows if row.promised is None)
