@@ -50,6 +50,7 @@ def factors(dropping: Dropping, q: int = T, k: int = T, first: int = 0) -> np.nd
     return np.asarray(dropping.factors(B, N, jnp.arange(first, q), jnp.arange(k)))
 
 
+@pytest.mark.exhaustive
 def test_the_reference_multiplies_the_weights():
     dropping = given_dropout(DROPOUT, Q)
     kept = factors(dropping)

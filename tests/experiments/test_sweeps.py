@@ -142,6 +142,7 @@ def test_the_list_of_a_sweep_is_a_command_for_each_run(shell, home):
         assert each.experiment.runs[0].train.steps == 2
 
 
+@pytest.mark.exhaustive
 def test_a_sweep_goes_on_where_it_was_and_past_what_diverges(shell, home):
     few = (
         "--train.steps",

@@ -220,6 +220,7 @@ def test_a_prefix_sees_itself_both_ways():
         assert np.flatnonzero(difference > 1e-6).tolist() == changed
 
 
+@pytest.mark.exhaustive
 @first_of("architecture", [PAIR, CROSSED], ids=["pair", "crossed"], keep=1)
 def test_a_decoder_reads_what_the_encoder_made(architecture):
     model = randomised(architecture)

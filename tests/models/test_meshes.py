@@ -24,6 +24,7 @@ def spread(x):
     return jax.device_put(x, NamedSharding(MESH, PartitionSpec("data")))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("encoding", [chain(Rope(), T5Bias()), Alibi()], ids=short)
 def test_logits_and_gradients_are_those_of_one_device(encoding):
     def loss(model, tokens, ids):

@@ -23,6 +23,7 @@ def model_of(mask, encoding=BOTH, backend="reference"):
     return build(config, 11, 1, Compute(backend=backend))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("backend", ["reference", pytest.param("chunked", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("mask", wide(MASKS[:2], MASKS[1:2]), ids=repr)
 def test_the_continuation_is_that_of_a_full_pass(mask, backend):

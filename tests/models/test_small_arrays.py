@@ -23,6 +23,7 @@ def model_of(encoding=None, **changes):
     return build(decoder(encoding or Rope(), layers=1, width=16, heads=2, **changes), VOCABULARY, 0)
 
 
+@pytest.mark.exhaustive
 @first_of("cap", [None, 5.0], keep=1)
 def test_padding_at_minus_one_reaches_no_gradient_over_a_cache(cap):
     made = decoder(Rope(), layers=1, width=16, heads=2)

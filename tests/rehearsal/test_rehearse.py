@@ -80,6 +80,7 @@ def test_products_are_counted_by_hand():
     assert of(until, 3, x).open == 2 * 2 * 3 * 4 * 5 and of(until, 3, x).products == 0
 
 
+@pytest.mark.exhaustive
 def test_attention_in_loops_of_unknown_length_is_counted_by_formula():
     ring = rehearsal.rehearse(plan(devices=Devices(context=2)), MODEL, 64, jax.devices())
     assert ring.backend == "ring"

@@ -230,6 +230,7 @@ def test_the_page_is_written_whole_or_not_at_all(folder, monkeypatch):
     assert not list(folder.glob(".report*"))
 
 
+@pytest.mark.exhaustive
 def test_writing_again_gives_the_same_page_and_one_that_others_can_read(folder):
     path = page.write(load(folder), folder / "report.html")
     first = path.read_bytes()
