@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,8 +63,9 @@ def command(arguments: Sequence[str]) -> None:
     target = options.to
     if target is None:
         target = records.RESULTS / str(asked["name"])
-    _require_own(target, str(asked["name"]))
-    for path in records.write(records.Record(kept, about(asked, gathered, kept, left_out)), target):
+    told = about(asked, gathered, kept, left_out)
+    _require_own(target, told)
+    for path in records.write(records.Record(kept, told), target):
         print(path)
     for metric in left_out:
         print(f"left out, to stay below {LARGEST // 1000} kB: {metric}")
@@ -79,14 +80,18 @@ def _experiment(folder: Path) -> dict[str, Any]:
     return work_folders.asked(folder)
 
 
-def _require_own(target: Path, name: str) -> None:
-    """Errors: `InputError` where a record of another suite would be replaced."""
+def _require_own(target: Path, told: Mapping[str, Any]) -> None:
+    """Errors: `InputError` where a record of another suite, or of the same on another text, would be replaced."""
     path = target / records.ABOUT
     if not path.is_file():
         return
-    there = read_json(path).get("name")
-    if there != name:
-        raise InputError(f"{target} holds the record of {there!r}, and this is one of {name!r}: name another --to")
+    there = read_json(path)
+    for what, name in (("name", "the record of"), ("corpora", "a record on the text")):
+        if there.get(what) != told[what]:
+            raise InputError(
+                f"{target} holds {name} {there.get(what)!r}, and this is one of {told[what]!r}: name another --to, or "
+                "take that away"
+            )
 
 
 def gather(folder: Path, asked: dict[str, Any]) -> Gathered:

@@ -53,10 +53,13 @@ def wide(values: Iterable[Any], few: Iterable[Any]) -> list[Any]:
 def first_of(names: str | Sequence[str], values: Iterable[Any], keep: int, **more: Any) -> pytest.MarkDecorator:
     """Values of a test, those past the first `keep` under the mark "exhaustive": more of what the first ones show."""
     several = not isinstance(names, str) or "," in names
-    marked = []
-    for n, value in enumerate(values):
-        given = value if several else (value,)
-        marked.append(pytest.param(*given, marks=pytest.mark.exhaustive) if n >= keep else value)
+    late = pytest.mark.exhaustive
+    marked = list(values)
+    for n, value in enumerate(marked[keep:], keep):
+        if isinstance(value, type(pytest.param())):
+            marked[n] = pytest.param(*value.values, marks=(*value.marks, late), id=value.id)
+        else:
+            marked[n] = pytest.param(*(value if several else (value,)), marks=late)
     return pytest.mark.parametrize(names, marked, **more)
 
 

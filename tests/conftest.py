@@ -53,15 +53,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out what --share and --first do not ask for, of what the marks have left."""
     kept = list(items)
     if config.option.first:
-        kept = list({item.nodeid.partition("[")[0]: item for item in reversed(kept)}.values())[::-1]
+        kept = list({_of_its_kind(item): item for item in reversed(kept)}.values())[::-1]
     if config.option.share:
-        wanted, shares = map(int, config.option.share.split("/"))
+        wanted, shares = _parsed(config.option.share)
         # By name, so that a test stays in its share when others come and go.
         kept = [item for item in kept if zlib.crc32(item.nodeid.encode()) % shares == wanted]
     left_out = set(items).difference(kept)
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = kept
+
+
+def _parsed(share: str) -> tuple[int, int]:
+    number, _, of = share.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise pytest.UsageError(f"--share {share}: needed is N/M, the shares counted from 0, such as 0/4")
+    return int(number), int(of)
+
+
+def _of_its_kind(item: pytest.Item) -> tuple[str, str]:
+    """The test of a case; of encodings, some that differ in all that they do are kinds of their own."""
+    from tests.cases import FEW  # Only now: JAX has read its flags.
+
+    encoding = getattr(item, "callspec", None) and item.callspec.params.get("encoding")
+    kind = repr(encoding) if encoding in FEW else ""
+    return item.nodeid.partition("[")[0], kind
 
 
 _finished = [0]

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from posjax import Causal
 from posjax.encodings import Head
-from tests.cases import DIMS, params_of
+from tests.cases import CORE, DIMS, SINGLE, params_of, short, wide
 from tests.laws import attend, each_backend, each_encoding, each_single, qkv
+
+LEARNED = [value for value in SINGLE if jax.tree.leaves(value.init(jax.random.key(0), DIMS))]
 
 
 @each_encoding
@@ -46,7 +49,7 @@ def test_a_bias_is_not_rounded_to_bfloat16_on_the_way(encoding):
     assert bool((seen.astype(jnp.bfloat16).astype(jnp.float32) != seen).any())
 
 
-@each_single
+@pytest.mark.parametrize("encoding", wide(LEARNED, CORE), ids=short)
 def test_parameters_of_bfloat16_are_widened_before_anything_is_computed(encoding):
     narrow = encoding.init(jax.random.key(0), DIMS)
     narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), narrow)

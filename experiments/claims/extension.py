@@ -144,7 +144,7 @@ EXTENSION_CLAIMS = (
         Claim(
             name=f"{variant}-beats-yarn-untrained",
             words=f"Without training {form} reads four and eight times the trained length better than YaRN.",
-            source="a question of this project",
+            source="a question of this project, at the lengths that tell them apart",
             suite="extension",
             test=lower("loss_ratio", {"variant": variant}, {"variant": "yarn"}, multiple=(4, 8), **ROPE),
         )

@@ -337,7 +337,7 @@ EXTENDED = (
     ),
     _claim(
         "a-window-beats-every-extension",
-        "A window of the trained length predicts better than any extension of RoPE.",
+        "A window of the trained length predicts better than any schedule of RoPE, from four times on.",
         "a control that few tables have",
         lowest("loss_ratio", rope("windowed"), EXTENSIONS, multiple=(4, 8, 16)),
         ANOTHER,

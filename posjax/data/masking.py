@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
-
 import grain
 import numpy as np
 
@@ -37,8 +35,9 @@ def masked(rows: grain.MapDataset, share: float, mask_token: int, vocabulary: in
 
     Source: BERT (arXiv:1810.04805), section 3.1.
     """
-    is_number = isinstance(share, numbers.Real) and not isinstance(share, bool)
-    if not is_number or not 0 < share <= 1:
+    known = np.asarray(share)
+    is_number = known.shape == () and known.dtype.kind in "fiu"
+    if not is_number or not 0 < known <= 1:
         raise InputError(f"share is {share!r}, but it is the part of a row to foretell: give more than 0, up to 1")
     mask_token = whole(mask_token, "mask_token")
     vocabulary = whole(vocabulary, "vocabulary", least=1)

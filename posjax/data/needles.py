@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 import grain
 import numpy as np
 
-from posjax.data.randomness import rng
+from posjax.arguments import whole
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Row, endless, stacked
 from posjax.data.task import DepthTask, check_count
 from posjax.errors import InputError
@@ -91,6 +92,8 @@ class Needles(DepthTask):
 
         Errors: `InputError` if half of the length has no room for the needles and the questions.
         """
+        length = whole(length, "length", least=1)
+        seed = whole_seed(seed)
         self._check_room(length // 2, f"half of the training length {length}")
 
         def row(index: int) -> Row:
@@ -146,6 +149,7 @@ class Needles(DepthTask):
         return length - 2 * self.needles
 
     def _check_room(self, length: int, what: str) -> None:
+        whole(length, "length", least=1)
         least = 3 * self.needles
         if length < least:
             raise InputError(

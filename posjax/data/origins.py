@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import grain
 import numpy as np
 
+from posjax.arguments import whole
 from posjax.data.corpus import library_files, split_documents
 from posjax.data.documents import SEPARATOR
 from posjax.data.examples import ExampleRows
-from posjax.data.randomness import rng
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Form, Row, endless, stacked
 from posjax.errors import InputError
 from posjax.fields import check_fields
@@ -102,6 +103,8 @@ class PackageFiles(ExampleRows):
 
     def rows(self, length: int, seed: int) -> grain.MapDataset:
         """Endless training rows; row i is a pure function of (seed, i)."""
+        length = whole(length, "length", least=1)
+        seed = whole_seed(seed)
         # Where rows can begin is the same for all of them, and found once.
         places = [_Starts(files, length) for files in self.train]
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 import grain
 import numpy as np
 
-from posjax.data.randomness import rng
+from posjax.arguments import whole
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Form, Row, endless, stacked, target_row
 from posjax.data.task import Task, check_count
 from posjax.errors import InputError
@@ -74,6 +75,7 @@ class Reversal(Task):
         Errors: `InputError` if the length is below 2.
         """
         _check_length(length)
+        seed = whole_seed(seed)
         most = length - 1
 
         def row(index: int) -> Row:
@@ -107,5 +109,5 @@ class Reversal(Task):
 
 
 def _check_length(length: int) -> None:
-    if length < 2:
-        raise InputError(f"a reversal of length {length} was asked for: a symbol and the end need 2 or more")
+    # A symbol and the end.
+    whole(length, "length", least=2)

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import grain
 
+from posjax.arguments import whole
 from posjax.data.source import Form, Row
-from posjax.errors import InputError
 
 
 class Task:
@@ -59,11 +59,10 @@ class DepthTask(Task):
 
 
 def check_count(count: int) -> None:
-    """Errors: `InputError` for fewer than one row of questions.
+    """Errors: `InputError` for what is no number of rows to ask, 1 or more.
 
     >>> check_count(0)
     Traceback (most recent call last):
-    posjax.errors.InputError: 0 rows of questions were asked for: ask for 1 or more
+    posjax.errors.InputError: count is 0: needed is a whole number, 1 or more and below 2^31
     """
-    if count < 1:
-        raise InputError(f"{count} rows of questions were asked for: ask for 1 or more")
+    whole(count, "count", least=1)

@@ -271,9 +271,9 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     if LENGTH in KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
     # The longest over itself would be a factor of 1, which turns an extension off without a word.
-    if kind == "longrope" and "factor" not in given and not said:
+    if kind in ("yarn", "longrope") and "factor" not in given and not said:
         raise InputError(
-            f"rope parameters of type 'longrope' have neither {LENGTH!r} nor a factor, and what the model was trained "
+            f"rope parameters of type {kind!r} have neither {LENGTH!r} nor a factor, and what the model was trained "
             f"on is not known: add {LENGTH}"
         )
     if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):

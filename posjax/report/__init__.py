@@ -36,9 +36,6 @@ def write(folder: Folders, to: str | Path | None = None) -> list[Path]:
     Errors: `InputError` where a folder cannot be read as a work folder, or not be written, and for several folders
     without `to`.
     """
-    # The libraries that draw take a second to import, which a command that draws nothing need not wait for.
-    from posjax.report import figures, page
-
     report = _read(folder)
     if to is None and len(_listed(folder)) > 1:
         raise InputError("a comparison of several folders is written into none of them: name a folder for it with --to")
@@ -46,6 +43,9 @@ def write(folder: Folders, to: str | Path | None = None) -> list[Path]:
     # Elsewhere where the folder may only be read, such as one copied from another machine.
     if to is not None:
         target = Path(to)
+    # The libraries that draw take a second to import, which a command that draws nothing need not wait for.
+    from posjax.report import figures, page
+
     written = page.write(report, target / "report.html")
     return [written, *figures.write(report, target / "figures")]
 

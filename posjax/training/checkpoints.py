@@ -352,11 +352,12 @@ class Checkpoints:
                 (self.folder / str(old)).rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
         except Exception as error:  # Whatever orbax raises where it cannot write.
-            # Half a step would keep the room that the disk is short of.
-            for left in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
-                shutil.rmtree(left, ignore_errors=True)
             self._failed = StorageError(
                 f"the checkpoint of step {step} could not be written to {self.folder} "
                 f"({reason(error)}): make room there, and the same command goes on from the "
                 "last step that was kept"
             )
+            # Half a step would keep the room that the disk is short of. Without a file to open not even that is seen.
+            with contextlib.suppress(OSError):
+                for left in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(left, ignore_errors=True)

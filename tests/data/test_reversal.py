@@ -48,7 +48,7 @@ def test_queries_are_full_and_a_prefix_of_more():
 def test_mistakes_are_refused():
     with pytest.raises(InputError, match="at least 2 are needed"):
         Reversal(symbols=1)
-    with pytest.raises(InputError, match="need 2 or more"):
+    with pytest.raises(InputError, match="length is 1: needed is a whole number, 2 or more"):
         TASK.rows(1, 0)
-    with pytest.raises(InputError, match="ask for 1 or more"):
+    with pytest.raises(InputError, match="count is 0"):
         TASK.questions(5, 0, 0)

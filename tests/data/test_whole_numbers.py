@@ -9,8 +9,11 @@ import pytest
 from posjax.data.batches import Batches
 from posjax.data.documents import Documents
 from posjax.data.masking import masked
+from posjax.data.needles import Needles
 from posjax.data.packing import packed_rows
 from posjax.data.randomness import rng
+from posjax.data.reversal import Reversal
+from posjax.data.tasks.flip_flop import FlipFlop
 from posjax.data.windows import target_bytes, training_windows, validation_windows, window_files
 from posjax.errors import InputError
 
@@ -29,6 +32,13 @@ CALLS = {
     Batches(ROWS, 3).rows: {"step": 1, "start": 0, "stop": 2},
     masked: {"rows": ROWS, "share": 0.5, "mask_token": 9, "vocabulary": 9, "seed": 0},
     rng: {"seed": 0, "purpose": "a"},
+    Needles().rows: {"length": 32, "seed": 0},
+    Needles().questions: {"length": 32, "count": 2, "seed": 0},
+    Needles().queries: {"length": 32, "depth": 0.5, "count": 2, "seed": 0},
+    FlipFlop().rows: {"length": 32, "seed": 0},
+    FlipFlop().questions: {"length": 32, "count": 2, "seed": 0},
+    Reversal().rows: {"length": 32, "seed": 0},
+    Reversal().questions: {"length": 32, "count": 2, "seed": 0},
 }
 LEAST = {"length": 1, "count": 1, "size": 1, "vocabulary": 1, "stop": 1}
 EACH = [

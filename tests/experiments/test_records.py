@@ -151,9 +151,12 @@ def test_a_record_replaces_none_of_another_suite(work, tmp_path):
     write_json(tmp_path / "there/about.json", {"name": "another"})
     with pytest.raises(InputError, match="holds the record of 'another', and this is one of 'suite'"):
         kept(work, tmp_path / "there")
-    # Its own it does.
+    # Its own it does, but for one on another text.
+    told = dict(kept(work, tmp_path / "suite").about)
     kept(work, tmp_path / "suite")
-    kept(work, tmp_path / "suite")
+    write_json(tmp_path / "suite/about.json", {**told, "corpora": ["another"]})
+    with pytest.raises(InputError, match=r"a record on the text \['another'\]"):
+        kept(work, tmp_path / "suite")
 
 
 def test_a_record_that_is_none_or_damaged_is_named(tmp_path):

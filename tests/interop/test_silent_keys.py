@@ -76,7 +76,7 @@ def test_heads_that_are_not_said_are_those_of_the_class(model_type):
     assert (attending.key_value_heads or heads, attending.head_size or 32) == (shared, size)
     config |= {"num_key_value_heads": None, "head_dim": None}
     if size > 32:
-        with pytest.raises(InputError, match="no head_dim: needed is a whole number"):
+        with pytest.raises(InputError, match="head_dim=null"):
             describe(config).required()
         config |= {"head_dim": 32}
     # There as null, it is derived from the others.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import grain
 import numpy as np
 
-from posjax.data.randomness import rng
+from posjax.arguments import whole
+from posjax.data.randomness import rng, whole_seed
 from posjax.data.source import Row, endless, stacked
 from posjax.data.task import DepthTask, Task, check_count
 from posjax.errors import InputError
@@ -43,6 +44,7 @@ class DrawnTask(Task):
 
     def rows(self, length: int, seed: int) -> grain.MapDataset:
         self.check_room(length)
+        seed = whole_seed(seed)
         purpose = f"{type(self).__name__}-row"
         # Once, and not for each row.
         shortest = self.shortest(length)
@@ -68,6 +70,7 @@ class DrawnTask(Task):
 
     def check_room(self, length: int) -> None:
         """Errors: `InputError` if a model that reads `length` tokens has no room for the task."""
+        whole(length, "length", least=1)
         if length < self.least:
             raise InputError(
                 f"length {length} has no room for {self!r}, which needs {self.least} tokens: lengthen it or make the "

@@ -86,7 +86,10 @@ def attention(
     if shared == heads:
         shared = None
     if config.family in SAID and "head_dim" in config.values and config.get("head_dim") is None:
-        raise config.refusal(("head_dim",), "a whole number: the released code of this family derives none")
+        raise InputError(
+            f"{config.origin} has head_dim=null, which the code of {config.family} derives from nothing: give a whole "
+            "number, or take the key out for that of the class"
+        )
     size: int | None = config.whole("head_dim", default=_silent(config, "head_dim", max(width(config) // heads, 1)))
     if size == width(config) / heads:
         size = None
