@@ -71,13 +71,16 @@ def _parsed(share: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def _of_its_kind(item: pytest.Item) -> tuple[str, str]:
-    """The test of a case; of encodings, some that differ in all that they do are kinds of their own."""
-    from tests.cases import FEW  # Only now: JAX has read its flags.
+def _of_its_kind(item: pytest.Item) -> tuple:
+    """What a case stands for under --first: its test, and of an encoding what it does to tokens, scores and queries."""
+    from posjax.encodings import Encoding, traits  # Only now: JAX has read its flags.
 
-    encoding = getattr(item, "callspec", None) and item.callspec.params.get("encoding")
-    kind = repr(encoding) if encoding in FEW else ""
-    return item.nodeid.partition("[")[0], kind
+    test = item.nodeid.partition("[")[0]
+    encoding = item.callspec.params.get("encoding") if hasattr(item, "callspec") else None
+    if not isinstance(encoding, Encoding):
+        return (test,)
+    hooks = [traits.defines(encoding, hook) for hook in ("embed", "rotate", "score")]
+    return test, encoding.bias_kind, *hooks
 
 
 _finished = [0]
