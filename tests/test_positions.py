@@ -31,6 +31,11 @@ def test_packed_documents_count_anew(rows):
     assert got.tolist() == expected and got.dtype == jnp.int32
 
 
+def test_ids_that_int32_would_join_are_refused():
+    with pytest.raises(InputError, match="segments go from 0 to 4294967297"):
+        positions.packed(np.array([[1, 1, 1 + 2**32]]))
+
+
 def test_one_row_without_a_batch_is_packed_too():
     assert positions.packed(jnp.array([7, 7, 3, 7])).tolist() == [0, 1, 0, 0]
     assert positions.packed(jnp.array([[7]])).tolist() == [[0]]

@@ -81,7 +81,9 @@ class Dropping:
         of_head = _mixed(of_row ^ (head * _STEP))
         of_query = _mixed(of_head ^ (query * _STEP))
         bits = _mixed(_mixed(of_query ^ (key * _STEP)) + self.words[1])
-        kept = bits >= np.uint32(round(self.rate * 2**32))
+        # A rate that rounds to 1 would be no number of 32 bits.
+        below = min(round(self.rate * 2**32), 2**32 - 1)
+        kept = bits >= np.uint32(below)
         return jnp.where(kept, jnp.float32(1 / (1 - self.rate)), jnp.float32(0))
 
 

@@ -86,7 +86,8 @@ class Chain(Several):
 def _planes(part: Encoding) -> Hashable:
     """Which channels a rotation pairs; one that does not say it is known to commute with itself alone."""
     layout = getattr(part, "layout", None)
-    if layout is None:
+    # With several coordinates the pairs of each are its own, and follow from their numbers.
+    if layout is None or part.coordinates > 1:
         return part
     return layout, getattr(part, "fraction", 1.0)
 

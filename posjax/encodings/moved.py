@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role
+from posjax.encodings.traits import embeds, moves_tokens, scores_content
+from posjax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,16 @@ class Moved(Encoding):
     """An encoding whose queries and keys stand somewhere else; what `Regrouped`, `Wrapped` and `Pinned` share."""
 
     inner: Encoding
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inner = self.inner
+        does_more = inner.bias_kind != "none" or scores_content(inner) or embeds(inner) or moves_tokens(inner)
+        if does_more or inner.coordinates > 1:
+            raise InputError(
+                f"{type(self).__name__} got {inner!r}: needed is an encoding that rotates by one position and does no "
+                "more, since all else of it would be left out; chain that beside"
+            )
 
     @property
     def relative(self) -> bool:
@@ -29,6 +41,13 @@ class Moved(Encoding):
     @property
     def causal(self) -> bool:
         return self.inner.causal
+
+    @property
+    def length_dependent(self) -> bool:
+        return self.inner.length_dependent
+
+    def at_length(self, length: int) -> Encoding:
+        return replace(self, inner=self.inner.at_length(length))
 
     def init(self, key: jax.Array, dims: Dims) -> Params:
         return self.inner.init(key, dims)

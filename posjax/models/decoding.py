@@ -192,9 +192,13 @@ def _expect_one_length(model: Transformer, given: Prompt) -> None:
     architecture = model.architecture
     every = architecture.main_stack.encodings(architecture.width)
     depends = any(encoding.length_dependent for encoding, _ in every)
-    # Of a traced mark nobody knows the lengths.
-    if not depends or isinstance(given.real, core.Tracer):
+    if not depends:
         return
+    if isinstance(given.real, core.Tracer):
+        raise InputError(
+            f"generate got a real that is known at run time only, and {architecture.encoding!r} depends on how many "
+            "tokens a row has: leave real out of jit, or generate rows of one length without it"
+        )
     counts = np.asarray(given.real).astype(bool).sum(axis=1)
     if counts.min() != counts.max():
         raise InputError(

@@ -100,7 +100,8 @@ def through(groups: Sequence[Turns], x_BTD: jax.Array, given: Training, compute:
         keys = None
         if given.keys is not None:
             own = given.keys[done : done + turns.layers]
-            keys = own.reshape(turns.count, len(turns.graphs))
+            # Old keys are arrays of numbers, with an axis of their own.
+            keys = own.reshape(turns.count, len(turns.graphs), *own.shape[1:])
         done += turns.layers
         turn = _turn(turns.graphs, given, compute)
         if turns.count > 1:

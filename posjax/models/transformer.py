@@ -38,6 +38,8 @@ from posjax.positions import check, contiguous
 ALL = Full()
 DROPS = 1
 """Folded into a call's key for what is dropped, which then has a key of its own."""
+MOVES = 2**16
+"""Folded into it for where an encoder's tokens are drawn: far from the numbers of what drops."""
 
 
 def build(architecture: Architecture, vocabulary: int, seed: int, compute: Compute = COMPUTE) -> Transformer:
@@ -217,6 +219,9 @@ class Transformer(nnx.Module):
         # All layers see the same tokens, so there is one that moves them at most.
         owner, encoding = moving[0]
         params = self.encodings[name][owner].get_value()
+        # As what is dropped: the encoder's draws are not the decoder's.
+        if name != self.architecture.main:
+            key = jax.random.fold_in(key, MOVES)
         never_negative = jnp.maximum(positions, 0)
         moved = encoding.move(params, never_negative, key)
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.

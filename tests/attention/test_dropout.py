@@ -152,6 +152,10 @@ def test_a_rate_of_zero_is_the_identity_to_the_bit(backend):
     np.testing.assert_array_equal(nothing, attend(Q, KEYS, V, backend=backend))
 
 
+def test_a_rate_next_to_one_drops_nearly_all():
+    assert np.isfinite(attend(Q, KEYS, V, dropout=Dropout(1 - 1e-10, KEY))).all()
+
+
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_keys_of_the_older_kind_are_taken(kind):
     with jax.default_prng_impl(kind):

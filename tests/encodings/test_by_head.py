@@ -14,6 +14,7 @@ from posjax import (
     NoPE,
     Rope,
     Shaw,
+    Sinusoidal,
     T5Bias,
     XPos,
     by_head,
@@ -85,6 +86,7 @@ x = jnp.ones((1, 3, 6, 8))
     [
         (lambda: by_head(), "ByHead got ()", "one encoding or more"),
         (lambda: by_head(Rope(), Shaw()), "Shaw(", "scores content"),
+        (lambda: by_head(Sinusoidal(), NoPE()), "Sinusoidal(", "none of which embeds"),
         (lambda: by_head(Rope(), 3), "3)", "each is a value of Encoding"),  # type: ignore[arg-type]
         (lambda: attend(x, x, x, encoding=by_head(*[Rope()] * 4)), "4 encodings and got 6 heads", "divides among them"),
         (

@@ -164,12 +164,17 @@ def test_errors_say_what_was_given_and_what_to_do():
         chain(Rope(), Alibi()).rotate({"0": {}}, jnp.ones((1, 1, 3, 4)), jnp.arange(1), "query")
 
 
+def test_a_rotation_by_coordinates_and_one_of_the_whole_head_do_not_claim_to_commute():
+    # They do where the sections fill the head, whose size nobody knows yet.
+    assert not chain(AxialRope((1, 1)), Rope()).relative
+    assert chain(AxialRope((1, 1)), AxialRope((1, 1))).relative
+
+
 @pytest.mark.parametrize(
     ("encoding", "relative"),
     [
         (chain(Rope(100.0), Rope(50.0)), True),
         (chain(Rope(100.0), Alibi(), XPos(100.0)), True),
-        (chain(AxialRope((1, 1)), Rope(100.0)), True),
         (chain(Rope(100.0), Rope(100.0, layout="interleaved")), False),
         (chain(Rope(100.0, fraction=0.5), Rope(100.0)), False),
         (chain(Rope(100.0), Shaw(3, deviation=1.0)), False),

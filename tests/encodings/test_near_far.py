@@ -76,6 +76,24 @@ def test_parts_that_do_more_than_rotate_are_refused(part):
         posjax.near_far(4, posjax.Rope(), part)
 
 
+@pytest.mark.parametrize(
+    "part", [posjax.Alibi(), posjax.T5Bias(), posjax.Learned(8), posjax.Forgetting(), posjax.AxialRope()], ids=repr
+)
+@pytest.mark.parametrize("moved", [posjax.Pinned, posjax.Regrouped, posjax.Wrapped])
+def test_what_moves_a_rotation_moves_nothing_else(moved, part):
+    with pytest.raises(posjax.InputError, match=f"{moved.__name__} got .*rotates by one position"):
+        moved(part, 4)
+
+
+def test_what_moves_a_rotation_keeps_its_dependence_on_the_length():
+    turning = posjax.Rope(schedule=posjax.DynamicNTK(4.0, 2))
+    same = posjax.Regrouped(turning, 1)
+    assert same.length_dependent and not posjax.Regrouped(posjax.Rope(), 1).length_dependent
+    x = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 8))
+    np.testing.assert_array_equal(posjax.attend(*x, encoding=same), posjax.attend(*x, encoding=turning))
+    assert np.abs(posjax.attend(*x, encoding=same) - posjax.attend(*x, encoding=posjax.Rope())).max() > 1e-3
+
+
 def test_what_the_parts_declare_holds_for_the_pair():
     pair = posjax.near_far(4, posjax.XPos(), posjax.Rope())
     assert pair.causal and pair.max_length == posjax.XPos().max_length

@@ -252,6 +252,8 @@ def test_dropout_follows_its_key_alone(compute):
     assert np.abs(first - second).max() > 1e-2
     apart = build(replace(dry, dropout=rates), VOCABULARY, 0)
     np.testing.assert_allclose(first, apart(TOKENS, key=jax.random.key(0)), atol=1e-5)
+    # An older key, which is an array of numbers, is the same.
+    np.testing.assert_array_equal(first, model(TOKENS, key=jax.random.PRNGKey(0)))
 
 
 @pytest.mark.parametrize("place", ["embedding", "residual", "feed_forward", "attention"])

@@ -28,7 +28,7 @@ from posjax import (
     positions,
 )
 from posjax.attention import job
-from posjax.models import Compute, Norm, build, constants_of, cross_entropy
+from posjax.models import Compute, Norm, build, constants_of, cross_entropy, encoder_decoder
 from posjax.models.parts import sizes
 from tests.cases import first_of
 from tests.small import small
@@ -326,6 +326,13 @@ def test_a_mark_in_any_coordinate_is_one():
     model = model_of(AxialRope((1, 1)))
     at = jnp.array([[[0, 0], [1, -1], [2, 2]]])
     assert np.isnan(model(tokens_of(1, 3), at)[0, 2]).all()
+
+
+def test_an_encoder_and_its_decoder_draw_positions_apart():
+    moving = chain(Randomized(64), Rope())
+    both = build(encoder_decoder(moving, moving, width=16, heads=2), 9, 0)
+    drawn = [both._moved(name, tokens_of(1, 5), None, jax.random.key(0)) for name in ("encoder", "decoder")]
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_padding_is_not_placed():

@@ -106,6 +106,8 @@ def test_rows_of_several_lengths_have_no_common_length_to_depend_on():
     with pytest.raises(InputError, match=r"rows of 4 to 24 tokens, and Rope.* depends on the length"):
         generate(model, prompt, 1, real=real)
     assert generate(model, prompt, 1, real=real[1:].repeat(2, 0)).shape == (2, 1)
+    with pytest.raises(InputError, match="real that is known at run time only"):
+        jax.jit(lambda real: generate(model, prompt, 1, real=real))(real)
 
 
 def test_what_stops_may_be_an_array_of_one_number():
