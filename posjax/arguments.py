@@ -54,7 +54,8 @@ def one_key(given: Any, name: str) -> Any:
     fits = False
     if dtype == jnp.uint32:
         # An old key says nothing of its kind of generator, which is the one that is set.
-        words = 2 if jax.config.jax_default_prng_impl == "threefry2x32" else 4
+        kind = jax.config.jax_default_prng_impl  # type: ignore[attr-defined]
+        words = 2 if kind == "threefry2x32" else 4
         fits = shape == (words,)
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         fits = shape == ()

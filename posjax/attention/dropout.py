@@ -18,7 +18,7 @@ from posjax.arguments import one_key
 from posjax.attention.meshes import kinds_of_axes, varies_over
 from posjax.axes import Shaped
 from posjax.errors import InputError
-from posjax.mesh import BATCH, HEADS
+from posjax.mesh import AXES, BATCH, HEADS
 from posjax.positions import Index
 
 
@@ -118,6 +118,14 @@ def given_dropout(dropout: Dropout | None, q: Shaped) -> Dropping | None:
     one_key(dropout.key, "Dropout got key")
     if dropout.rate == 0:
         return None
+    # What splits queries by another name would drop alike on every device, unless the key differs there.
+    unnamed = varies_over(q) - varies_over(dropout.key) - set(AXES)
+    if unnamed:
+        name = min(unnamed)
+        raise InputError(
+            f"Dropout got queries that differ over {name!r} of a shard_map, and counts rows and heads along "
+            f"{', '.join(AXES)} alone: name the axis so, or fold jax.lax.axis_index({name!r}) into the key"
+        )
     words = jax.random.bits(dropout.key, (2,), jnp.uint32)
     first_row = _place(BATCH, q) * q.shape[0]
     first_head = _place((HEADS,), q) * q.shape[2]

@@ -152,6 +152,22 @@ def test_a_rate_of_zero_is_the_identity_to_the_bit(backend):
     np.testing.assert_array_equal(nothing, attend(Q, KEYS, V, backend=backend))
 
 
+def test_an_axis_of_no_known_name_takes_a_key_of_its_own():
+    mesh = jax.make_mesh((2,), ("dp",), (AxisType.Auto,))
+    rows = PartitionSpec("dp")
+
+    def run(q, k, v, own):
+        key = jax.random.fold_in(KEY, jax.lax.axis_index("dp")) if own else KEY
+        return attend(q, k, v, dropout=Dropout(0.5, key))
+
+    def split(own):
+        return jax.shard_map(lambda *x: run(*x, own), mesh=mesh, in_specs=rows, out_specs=rows)(Q, KEYS, V)
+
+    with pytest.raises(posjax.InputError, match=r"differ over 'dp' .* fold jax\.lax\.axis_index\('dp'\)"):
+        split(False)
+    assert np.isfinite(split(True)).all()
+
+
 def test_a_rate_next_to_one_drops_nearly_all():
     assert np.isfinite(attend(Q, KEYS, V, dropout=Dropout(1 - 1e-10, KEY))).all()
 

@@ -14,6 +14,7 @@ from posjax import Alibi, Causal, InputError, LongRope, Mask, Rope, Segments, Wi
 from posjax.attention import attention
 from posjax.models import EncodingParams, assert_model, build, cross_entropy, decoder, encoder_decoder, generate
 from posjax.models.memory import Memory
+from posjax.models.windows import Windowed
 from tests.cases import first_of
 
 VOCABULARY = 11
@@ -161,3 +162,10 @@ def test_segments_of_two_sequences_go_with_their_queries():
 def test_two_parameters_of_one_name_are_refused():
     with pytest.raises(InputError, match="two parameters that both come to the name 'a_b'"):
         EncodingParams({"a_b": jnp.ones(2), "a": {"b": jnp.zeros(3)}})
+
+
+def test_tokens_past_the_last_id_of_a_window_are_padding():
+    ids = Segments(jnp.array([[1, 1, 1, 1, 1, 2]]))
+    at = (jnp.array([2]), jnp.arange(3))
+    assert Windowed(2, 1, jnp.int32(5)).mask(ids).allowed(*at).tolist() == [[[False, False, True]]]
+    assert not Windowed(2, 1, jnp.int32(6)).mask(ids).allowed(*at).any()
