@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import posjax
 from posjax import Causal, Dims, Full, Segments, Window, by_head, chain
 from posjax.encodings import ByHead, Encoding, LogN
-from posjax.encodings.traits import moves_tokens, scores_content
+from posjax.encodings.traits import embeds, moves_tokens, scores_content
 from tests.cases import OF_ANY_SIZE, SINGLE
 
 real = partial(st.floats, allow_nan=False, allow_subnormal=False)
@@ -53,8 +53,12 @@ def chains(draw, parts=some) -> Encoding:
     return chain(*(part for i, part in enumerate(drawn) if i not in scores[1:]))
 
 
-serving = [e for e in OF_ANY_SIZE if not (scores_content(e) or moves_tokens(e))]
-by_heads = st.lists(st.sampled_from(serving) | plain, min_size=1, max_size=3).map(lambda parts: by_head(*parts))
+def serves_some_heads(encoding: Encoding) -> bool:
+    return not (embeds(encoding) or scores_content(encoding) or moves_tokens(encoding))
+
+
+serving = st.sampled_from([e for e in OF_ANY_SIZE if serves_some_heads(e)]) | plain.filter(serves_some_heads)
+by_heads = st.lists(serving, min_size=1, max_size=3).map(lambda parts: by_head(*parts))
 encodings = some | chains() | by_heads | chains(some | by_heads)
 relative = encodings.filter(lambda encoding: encoding.relative)
 # The bias by distance has a gradient of its own, which only trained ones show.
