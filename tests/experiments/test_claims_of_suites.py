@@ -86,7 +86,7 @@ WANTED = {
         "rope-is-better-than-absolute-within kerple-is-flat-and-better-than-alibi kerple-matches-rope-within "
         "three-groups ntk-carries-twice-the-length yarn-rescues-rope yarn-temperature-matters "
         "a-window-beats-every-extension rope-and-alibi-have-both clipped-distances-generalise "
-        "forgetting-extrapolates-better-than-rope"
+        "forgetting-extrapolates-better-than-rope xpos-extrapolates-from-four-times"
     ),
     "does not hold": (
         "rope-is-decent-at-twice t5-is-worse-than-rope nope-is-a-bag-of-words alibi-uses-the-long-context "
@@ -95,7 +95,7 @@ WANTED = {
     ),
     "partly": (
         "no-filling-saves-a-learned-table a-small-base-makes-rope-extrapolate nope-extrapolates-better-than-all "
-        "fire-goes-furthest a-window-fixes-any-encoding yarn-then-ntk-then-linear"
+        "fire-goes-furthest a-window-fixes-any-encoding yarn-then-ntk-then-linear forgetting-is-flat"
     ),
 }
 
