@@ -46,10 +46,6 @@ def may_refuse(backend: str):
 
 
 each_encoding = pytest.mark.parametrize("encoding", wide(ENCODINGS, CORE), ids=short)
-SOME = CORE[::2]
-each_second = pytest.mark.parametrize("encoding", wide(ENCODINGS, SOME), ids=short)
-each_second_single = pytest.mark.parametrize("encoding", wide(SINGLE, SOME), ids=short)
-"""For the laws that cost most: gradients, and every field."""
 each_single = pytest.mark.parametrize("encoding", wide(SINGLE, CORE), ids=short)
 FAST = [name for name in BACKEND_NAMES if name != "reference"]
 """The definition, with which the others are compared, is held to the laws on its own under the mark "exhaustive"."""

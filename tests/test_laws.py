@@ -20,8 +20,6 @@ from tests.laws import (
     each_backend,
     each_encoding,
     each_encoding_at,
-    each_second,
-    each_second_single,
     each_single,
     mask_of,
     may_refuse,
@@ -213,7 +211,7 @@ def _behaviour(encoding: Encoding) -> list[jax.Array]:
     return [encoding.embed(params, x, at), turned, scored, placed, *biases]
 
 
-@each_second_single
+@each_single
 def test_changing_any_field_changes_something(encoding):
     before = behaviour(encoding)
     leaves = jax.tree.structure(encoding.init(jax.random.key(0), DIMS))
@@ -232,7 +230,7 @@ def test_changing_any_field_changes_something(encoding):
 
 
 # 9 Gradient ---------------------------------------------------------------------------------------------------------
-@each_second
+@each_encoding
 @pytest.mark.parametrize("backend", wide([*FAST, *INTERPRETED], FAST))
 def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
     monkeypatch.setattr("posjax.attention.blocks.BLOCK", 8)  # Several blocks, the last one not full.
@@ -272,7 +270,7 @@ def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
             np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-4)
 
 
-@each_second_single
+@each_single
 def test_every_parameter_gets_a_gradient(encoding):
     params = encoding.init(jax.random.key(0), DIMS)
     length = encoding.max_length if encoding.max_length and encoding.max_length < 1000 else 160
