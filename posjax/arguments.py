@@ -84,6 +84,18 @@ def integers(given: Any, name: str, ranks: tuple[int, ...], need: str, boolean: 
     return array
 
 
+def distinct(ids: Any, name: str) -> None:
+    """Errors: `InputError` names ids, known before anything runs, of which int32 would make two one."""
+    if not ids.size or ids.dtype.itemsize <= 4:  # Of four bytes, distinct ids stay distinct in int32.
+        return
+    known = np.asarray(ids)
+    low, high = int(known.min()), int(known.max())
+    if high > LARGEST or low < -LARGEST - 1:
+        raise InputError(
+            f"{name} from {low} to {high}: needed are numbers of int32, in which others would fall together"
+        )
+
+
 def _as_array(given: Any) -> np.ndarray:
     try:
         return np.asarray(given)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
-from posjax.arguments import LARGEST, integers, whole
+from posjax.arguments import LARGEST, distinct, integers, whole
 from posjax.errors import InputError
 
 Index = int | jax.Array
@@ -59,10 +59,8 @@ def packed(segments: jax.Array) -> jax.Array:
     [[0, 1, 2, 0, 1]]
     """
     segments = integers(segments, "segments", (1, 2), "needed is [B, T], one whole number for each token", boolean=True)
-    if isinstance(segments, np.ndarray):
-        least, most = segments.min(initial=0), segments.max(initial=0)
-        if least < -LARGEST or most > LARGEST:
-            raise InputError(f"segments go from {least} to {most}: needed are ids of int32, or two would be one")
+    if not isinstance(segments, core.Tracer):
+        distinct(segments, "packed got segments")
     segments = jnp.asarray(segments)
     index = jnp.broadcast_to(jnp.arange(segments.shape[-1], dtype=jnp.int32), segments.shape)
     first = jnp.ones_like(segments[..., :1], bool)

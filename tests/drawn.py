@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import posjax
 from posjax import Causal, Dims, Full, Segments, Window, by_head, chain
 from posjax.encodings import ByHead, Encoding, LogN
-from posjax.encodings.traits import embeds, moves_tokens, scores_content
+from posjax.encodings.traits import acts_on_all_heads, scores_content
 from tests.cases import OF_ANY_SIZE, SINGLE
 
 real = partial(st.floats, allow_nan=False, allow_subnormal=False)
@@ -54,7 +54,7 @@ def chains(draw, parts=some) -> Encoding:
 
 
 def serves_some_heads(encoding: Encoding) -> bool:
-    return not (embeds(encoding) or scores_content(encoding) or moves_tokens(encoding))
+    return not acts_on_all_heads(encoding)
 
 
 serving = st.sampled_from([e for e in OF_ANY_SIZE if serves_some_heads(e)]) | plain.filter(serves_some_heads)

@@ -32,7 +32,7 @@ def test_packed_documents_count_anew(rows):
 
 
 def test_ids_that_int32_would_join_are_refused():
-    with pytest.raises(InputError, match="segments go from 0 to 4294967297"):
+    with pytest.raises(InputError, match="packed got segments from 1 to 4294967297"):
         positions.packed(np.array([[1, 1, 1 + 2**32]]))
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
 
+from posjax.arguments import distinct
 from posjax.attention.masks import Both, Dense, Either, Mask, MaskLike, Window, as_mask
 from posjax.attention.token_masks import Chunked, First, Global, Segments
 from posjax.errors import InputError
@@ -173,22 +174,10 @@ def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
         )
     is_whole = jnp.issubdtype(ids.dtype, jnp.integer) or ids.dtype == bool
     if is_whole and not isinstance(ids, core.Tracer):
-        _check_range(ids, name)
+        distinct(ids, f"Segments got {name}")
     if not is_whole or ids.ndim != 2 or ids.shape[0] not in (1, batch):
         raise InputError(
             f"Segments got {name} of shape {ids.shape} and type {ids.dtype}: needed are integers or "
             f"booleans [B, S], with B of {batch} or 1"
         )
     return jnp.asarray(ids).astype(jnp.int32)
-
-
-def _check_range(ids: Any, name: str) -> None:
-    if not ids.size or ids.dtype.itemsize <= 4:  # Of four bytes, distinct ids stay distinct in int32.
-        return
-    known = np.asarray(ids)
-    low, high = int(known.min()), int(known.max())
-    if high >= LARGEST_SIZE or low < -LARGEST_SIZE:
-        raise InputError(
-            f"Segments got {name} from {low} to {high}: needed are numbers of int32, in which others would fall "
-            "together"
-        )

@@ -10,16 +10,11 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Head, Params, Role
 from posjax.encodings.several import Several, first_coordinate
-from posjax.encodings.traits import embeds, moves_tokens, scores_content
+from posjax.encodings.traits import acts_on_all_heads
 from posjax.errors import InputError
 
 BiasOfPart = Callable[[Encoding, Params, Head], jax.Array]
 """The bias of one part for one of its own heads."""
-
-
-def _acts_on_all(part: Encoding) -> bool:
-    """Whether it does something to tokens before there are heads, or to the scores of all of them."""
-    return embeds(part) or scores_content(part) or moves_tokens(part)
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class ByHead(Several):
     def __post_init__(self) -> None:
         super().__post_init__()
         # A part that acts on all heads would act for the others too.
-        if not self.parts or any(_acts_on_all(part) for part in self.parts):
+        if not self.parts or any(acts_on_all_heads(part) for part in self.parts):
             raise InputError(
                 f"ByHead got {self.parts!r}: needed is one encoding or more, none of which embeds, scores content or "
                 "moves positions; chain such a one beside it"

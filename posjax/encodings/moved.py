@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role
-from posjax.encodings.traits import embeds, moves_tokens, scores_content
+from posjax.encodings.traits import scores_content, turns_by_one_position
 from posjax.errors import InputError
 
 
@@ -22,8 +22,7 @@ class Moved(Encoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         inner = self.inner
-        does_more = inner.bias_kind != "none" or scores_content(inner) or embeds(inner) or moves_tokens(inner)
-        if does_more or inner.coordinates > 1:
+        if scores_content(inner) or not turns_by_one_position(inner):
             raise InputError(
                 f"{type(self).__name__} got {inner!r}: needed is an encoding that rotates by one position and does no "
                 "more, since all else of it would be left out; chain that beside"

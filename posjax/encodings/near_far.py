@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.base import Dims, Encoding, Pairs, Params
 from posjax.encodings.chunks import Chunks
-from posjax.encodings.traits import embeds, moves_tokens, scores_content
+from posjax.encodings.traits import scores_content, turns_by_one_position
 from posjax.errors import InputError
 
 
@@ -93,12 +93,9 @@ class NearFar(Encoding):
 
 def _does_more(part: Encoding) -> bool:
     """Whether an encoding does more than to rotate by one position."""
-    if part.bias_kind != "none" or part.coordinates > 1:
-        return True
     # A `near_far` inside another rotates too, within its score.
-    if scores_content(part) and not isinstance(part, NearFar):
-        return True
-    return embeds(part) or moves_tokens(part)
+    scores = scores_content(part) and not isinstance(part, NearFar)
+    return scores or not turns_by_one_position(part)
 
 
 def _score(part: Encoding, params: Params, q_TNH: jax.Array, k_SNH: jax.Array, pairs: Pairs) -> jax.Array:

@@ -40,7 +40,7 @@ def from_rope_parameters(
     out is the model type's where that is known; without a model type, 10,000 and the whole head. With
     `qk_rope_head_dim` (latent attention) the head is the part that turns. A "dynamic" schedule's trained length is
     `max_position_embeddings`, as in the released code; other types read `original_max_position_embeddings`, and
-    `max_position_embeddings` where there is none. A factor of YaRN or LongRoPE left out is the quotient of the two.
+    `max_position_embeddings` where there is none. A factor of YaRN or LongRoPE left out is the quotient of both, said.
     Positions are those of text: `mrope_section` then changes nothing. Queries that grow with their position are
     chained: `StepTemperature` for `llama_4_scaling_beta`, `LogN` for Qwen's `use_logn_attn`. Scores are not read:
     DeepSeek's softmax scale by `mscale_all_dim` is `Yarn.score_factor`, and dual chunk attention is `near_far`'s.
@@ -271,12 +271,13 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     if LENGTH in KINDS[kind][1] and "alpha" not in given and original is not None:
         given.setdefault(LENGTH, original)
     # The longest over itself would be a factor of 1, which turns an extension off without a word.
-    if kind in ("yarn", "longrope") and "factor" not in given and not said:
+    derived = kind in ("yarn", "longrope") and "factor" not in given
+    if derived and not said:
         raise InputError(
             f"rope parameters of type {kind!r} have neither {LENGTH!r} nor a factor, and what the model was trained "
             f"on is not known: add {LENGTH}"
         )
-    if kind in ("yarn", "longrope") and "factor" not in given and longest and given.get(LENGTH):
+    if derived and longest and given.get(LENGTH):
         trained = _number(LENGTH, given[LENGTH])
         factor = _number(LONGEST, longest) / trained
         # A LongRoPE trained beyond the longest is no extension, and the released code takes 1; YaRN is refused.

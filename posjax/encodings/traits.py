@@ -47,6 +47,18 @@ def scores_content(encoding: Encoding) -> bool:
     return defines(encoding, "score")
 
 
+def acts_on_all_heads(encoding: Encoding) -> bool:
+    """Whether it does something to tokens before there are heads, or to the scores of all of them."""
+    return embeds(encoding) or scores_content(encoding) or moves_tokens(encoding)
+
+
+def turns_by_one_position(encoding: Encoding) -> bool:
+    """Whether it rotates by one position and does no more, but for scores of its own."""
+    if encoding.bias_kind != "none" or encoding.coordinates > 1:
+        return False
+    return not (embeds(encoding) or moves_tokens(encoding))
+
+
 def slopes(encoding: Encoding, params: Params, heads: int) -> jax.Array | None:
     """The slopes of a bias that is linear in the distance, float32 `[N]`; `None` for any other, or none."""
     # Only a function of the distance alone can be linear in it.

@@ -29,6 +29,11 @@ def test_a_decoder_that_says_it_is_causal_is_read():
     assert architecture == describe(small("llama")).required()
 
 
+def test_a_yarn_of_no_known_length_is_refused_too():
+    with pytest.raises(InputError, match="type 'yarn' have neither"):
+        from_rope_parameters({"max_position_embeddings": 4096, "rope_scaling": {"type": "yarn"}, "rope_theta": 1e4})
+
+
 def test_the_length_that_phi3_was_trained_at_is_known_without_being_said():
     rope = {"type": "longrope", "short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
     config = {"model_type": "phi3", "max_position_embeddings": 131_072, "rope_scaling": rope, "rope_theta": 1e4}
