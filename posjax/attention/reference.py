@@ -172,7 +172,8 @@ def softmax(
         l_BNTS = jnp.where(seen, l_BNTS, MASKED)
     # The maximum only guards exp against overflow; it cancels, so no gradient needs to pass.
     highest = jnp.max(l_BNTS, axis=-1, keepdims=True)
-    highest = lax.stop_gradient(highest)
+    # A bias may rule out all keys by -inf, and then there is no highest.
+    highest = jnp.maximum(lax.stop_gradient(highest), MASKED)
     below = l_BNTS - highest
     p_BNTS = jnp.exp(below)
     if seen is not None:  # In a row that sees nothing the masked logits are the highest, and their exponentials 1.

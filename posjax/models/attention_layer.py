@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -206,14 +205,6 @@ def _appended(
     tokens = call.prepared.tokens
     earlier_keys, earlier_values = old
     slots = earlier_keys.shape[1]
-    if not call.windowed and not isinstance(tokens.q_offset, int):
-        # Known only now that there is no room: the last place would be overwritten, and nobody told.
-        end = tokens.q_offset + tokens.queries
-        k_BTKH = marked(k_BTKH, end > slots)
-    elif call.windowed and not tokens.contiguous:
-        # What is past the end of the positions has a negative one, see `Windowed.cut`.
-        positions = tokens.k_positions.reshape(-1, tokens.keys, math.prod(tokens.k_positions.shape[2:]))
-        k_BTKH = marked(k_BTKH, (positions[:, -1] < 0).any(-1)[:, None, None, None])
     # Marks of a value go to its key here, once and for all steps that follow.
     new_keys, new_values = kept(k_BTKH, v_BTKH)
     if call.windowed:

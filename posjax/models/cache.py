@@ -84,6 +84,17 @@ class Cache:
         rows = jnp.broadcast_to(new, (batch, count, *coordinates))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 
+    def held(self, x_BTD: jax.Array) -> jax.Array:
+        """The stream of tokens that come: NaN where it turns out, as the program runs, that they have no room.
+
+        The last place would be overwritten, or the document of another token be read, and nobody told.
+        """
+        if isinstance(self.begun, int):  # Refused already: see `placed`.
+            return x_BTD
+        end = self.length + x_BTD.shape[1]
+        fits = (self.length >= 0) & (end <= self.size)
+        return jnp.where(fits, x_BTD, jnp.nan)
+
     def extended(self, layers: tuple[tuple[Entry, ...], ...], count: int, k_positions: jax.Array) -> Cache:
         """The cache after `count` tokens, with what each layer keeps then."""
         positions = None

@@ -293,6 +293,8 @@ class Transformer(nnx.Module):
             # The encoder's draws are not the decoder's.
             key = jax.random.fold_in(key, DROPS + list(self.architecture.stacks).index(name))
         x_BTD = self._embedded(name, tokens, prepared, types, key)
+        if cache is not None:
+            x_BTD = cache.held(x_BTD)
         # Blocks need no more of a memory: where its tokens stand was prepared.
         stream = None
         if memory is not None:

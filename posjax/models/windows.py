@@ -41,20 +41,15 @@ class Windowed:
             return 0
         return self.slots
 
-    def cut(self, by_token: jax.Array, axis: int = 1, past: int = -1) -> jax.Array:
-        """What holds for the keys of the step, of an array over all tokens; 0 where there was none yet.
-
-        `past`: what holds for a step that goes past the end of the array.
-        """
+    def cut(self, by_token: jax.Array, axis: int = 1) -> jax.Array:
+        """What holds for the keys of the step, of an array over all tokens; 0 where there was none yet."""
         padding = [(0, 0)] * by_token.ndim
         padding[axis] = (self.kept, 0)
         padded = jnp.pad(by_token, padding)
-        # Token `begun - kept` is at `begun` of the padded array.
+        # Token `begun - kept` is at `begun` of the padded array. Past its end the slice is moved back, and tells of
+        # other tokens: there the cache has no room either, and `Cache.held` marks the stream.
         start = self.begun
-        cut = lax.dynamic_slice_in_dim(padded, start, self.kept + self.count, axis)
-        # Past its end the slice would be moved back, and tell of other tokens: a negative position is a mark.
-        is_past = self.begun + self.count > by_token.shape[axis]
-        return jnp.where(is_past, past, cut)
+        return lax.dynamic_slice_in_dim(padded, start, self.kept + self.count, axis)
 
     def tokens(self, tokens: Tokens) -> Tokens:
         """The same tokens, with the keys of the step alone."""
@@ -99,11 +94,10 @@ class Windowed:
         return found & Segments(ids)
 
     def _segments(self, rule: Segments) -> Segments:
-        # Of tokens past the last id nobody knows the document: padding, since any other number would be one.
-        queries = self.cut(jnp.asarray(rule.queries).astype(jnp.int32), past=0)
+        queries = self.cut(jnp.asarray(rule.queries).astype(jnp.int32))
         if rule.keys is None:
             return Segments(queries)
-        keys = self.cut(jnp.asarray(rule.keys).astype(jnp.int32), past=0)
+        keys = self.cut(jnp.asarray(rule.keys).astype(jnp.int32))
         return Segments(queries, keys)
 
 

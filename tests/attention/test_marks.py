@@ -1,5 +1,6 @@
 """A mark is never a number: what is not finite or stands nowhere is told to whoever sees it, and to nobody else."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ from posjax import (
     Causal,
     Dims,
     Forgetting,
+    Full,
     InputError,
     Rope,
     ScalableSoftmax,
@@ -22,6 +24,7 @@ from posjax import (
     positions,
 )
 from posjax.attention import attention, describe
+from posjax.encodings.base import RelativeBias
 from tests.cases import first_of
 
 Q, K, V = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 4))
@@ -175,3 +178,37 @@ def test_a_refusal_of_a_large_mask_is_one_line():
     with pytest.raises(InputError) as said:
         attend(Q, K, V, encoding=Alibi(), mask=np.ones((6, 6), bool))
     assert "\n" not in str(said.value)
+
+
+@dataclass(frozen=True)
+class Fenced(RelativeBias):
+    """What stands nearer than `least` is ruled out by the bias itself, as users write masks into biases."""
+
+    least: int = 2
+
+    def init(self, key, dims):
+        return {"slope": jnp.float32(0.5)}
+
+    def by_distance(self, params, distance, head):
+        return jnp.where(distance >= self.least, -params["slope"] * distance.astype(jnp.float32), -jnp.inf)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked", "fused"])
+def test_a_row_that_a_bias_leaves_nothing_is_blind(backend):
+    def attended(x, params):
+        return attend(*x, mask=Full(), encoding=Fenced(), params=params, backend=backend)
+
+    x, params = jnp.stack([Q, K, V]), Fenced().init(None, Dims(2, 4))
+    out = attended(x, params)
+    assert (out[:, :2] == 0).all() and (out[:, 2] == V[:, 0]).all()
+    gradients = jax.grad(lambda *given: (attended(*given) ** 2).sum(), argnums=(0, 1))(x, params)
+    wanted = jax.grad(lambda x: (masked(x) ** 2).sum())(x)
+    for gradient in jax.tree.leaves(gradients):
+        assert jnp.isfinite(gradient).all()
+    np.testing.assert_allclose(gradients[0], wanted, atol=1e-5)
+
+
+def masked(x):
+    """The same by a mask: a query sees the keys that stand two places or more before it."""
+    rows = jnp.arange(6)
+    return attend(*x, mask=rows[:, None] - rows[None] >= 2, encoding=Alibi(given_slopes=(0.5,)))

@@ -10,11 +10,23 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posjax import Alibi, Causal, InputError, LongRope, Mask, Rope, Segments, Window, attend
+from posjax import Alibi, Causal, Full, InputError, LongRope, Mask, Rope, Segments, Window, attend
 from posjax.attention import attention
-from posjax.models import EncodingParams, assert_model, build, cross_entropy, decoder, encoder_decoder, generate
+from posjax.models import (
+    Architecture,
+    EncodingParams,
+    FeedForward,
+    Layer,
+    LinearAttention,
+    Stack,
+    assert_model,
+    build,
+    cross_entropy,
+    decoder,
+    encoder_decoder,
+    generate,
+)
 from posjax.models.memory import Memory
-from posjax.models.windows import Windowed
 from tests.cases import first_of
 
 VOCABULARY = 11
@@ -52,13 +64,35 @@ def test_padding_at_minus_one_reaches_no_gradient_over_a_cache(cap):
         np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.abs(want).max()) + 1e-6)
 
 
-def test_a_cache_of_windows_marks_what_has_no_room():
-    model = model_of(Alibi(), mask=Causal() & Window(3))
-    cache = model.cache(1, 4, positions=True)
+IDS = jnp.array([[1, 1, 1, 2]])
+ROOMS = {
+    "all keys": (Rope(), Causal(), {}),
+    "all keys, positions": (Alibi(), Causal(), {"positions": True}),
+    "all keys, documents": (Alibi(), Causal(), {"mask": Segments(IDS)}),
+    "a window": (Rope(), Causal() & Window(3), {}),
+    "a window, positions": (Alibi(), Causal() & Window(3), {"positions": True}),
+    "a window, documents": (Rope(), Causal() & Window(3), {"mask": Segments(IDS)}),
+    "sums": (None, Causal(), {}),
+    "sums, documents": (None, Causal(), {"mask": Segments(IDS)}),
+}
+
+
+@pytest.mark.parametrize("kind", ROOMS)
+def test_a_step_without_room_in_the_cache_is_nan(kind):
+    encoding, mask, asked = ROOMS[kind]
+    if encoding is None:
+        layer = Layer((LinearAttention(2), FeedForward(8)))
+        model = build(Architecture(16, decoder=Stack(1, (layer,))), VOCABULARY, 0)
+    else:
+        model = model_of(encoding, mask=mask)
+    at_will = asked.get("positions", False)
+    cache = model.cache(1, 4, positions=at_will)
 
     @jax.jit
     def step(cache, token, at):
-        stream, cache, _ = model.hidden(token, model.prepare(1, at, cache=cache), cache)
+        positions = at if at_will else None
+        prepared = model.prepare(1, positions, cache=cache, mask=asked.get("mask", Full()))
+        stream, cache, _ = model.hidden(token, prepared, cache)
         return model.logits(stream), cache
 
     marked = []
@@ -162,10 +196,3 @@ def test_segments_of_two_sequences_go_with_their_queries():
 def test_two_parameters_of_one_name_are_refused():
     with pytest.raises(InputError, match="two parameters that both come to the name 'a_b'"):
         EncodingParams({"a_b": jnp.ones(2), "a": {"b": jnp.zeros(3)}})
-
-
-def test_tokens_past_the_last_id_of_a_window_are_padding():
-    ids = Segments(jnp.array([[1, 1, 1, 1, 1, 2]]))
-    at = (jnp.array([2]), jnp.arange(3))
-    assert Windowed(2, 1, jnp.int32(5)).mask(ids).allowed(*at).tolist() == [[[False, False, True]]]
-    assert not Windowed(2, 1, jnp.int32(6)).mask(ids).allowed(*at).any()
