@@ -11,7 +11,7 @@ from posjax.encodings import published_keys as keys
 from posjax.encodings.base import Encoding, NoPE
 from posjax.encodings.chain import chain
 from posjax.encodings.log_n import LogN
-from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, LENGTH, LONGEST, TEMPERED, Layout
+from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, IMPLIED, LENGTH, LONGEST, TEMPERED, Layout
 from posjax.encodings.published_schedules import KINDS, kind_of, schedule_of
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import DynamicNTK
@@ -260,9 +260,14 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
     # The released code of a dynamic schedule reads the length outside whatever stands within, also by layer type.
     settled = not layered or kind == "dynamic"
     if settled and LENGTH in given and outside is not None and given[LENGTH] != outside:
+        which, remedy = "", "remove one"
+        implied = IMPLIED.get(str(model.get("model_type")), {})
+        if outside == implied.get(name):
+            which = f" (as model_type={model['model_type']!r} has where the key is missing)"
+            remedy = f"give {name} beside them"
         raise InputError(
-            f"the configuration has {name}={outside} and, inside its rope parameters, {LENGTH}="
-            f"{given[LENGTH]}: they contradict, remove one"
+            f"the configuration has {name}={outside}{which} and, inside its rope parameters, {LENGTH}="
+            f"{given[LENGTH]}: they contradict, {remedy}"
         )
     original = outside
     if original is None:
