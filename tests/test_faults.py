@@ -80,6 +80,7 @@ class RootOfTemperature(Yarn):
         return frequencies, math.sqrt(factor)
 
 
+@pytest.mark.exhaustive
 @first_of("fault", [DividedTwice, HalfTheRamp, RootOfTemperature], keep=1)
 def test_law_12_finds_a_wrong_yarn(fault, monkeypatch):
     # Elsewhere all three were wrong at once, and the test looked at shapes only.
@@ -299,6 +300,7 @@ def test_assert_packing_finds_documents_that_read_each_other(encoding, monkeypat
 
 
 # Low-rank ALiBi -------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 def test_a_slope_in_one_piece_is_found_where_it_is_no_power_of_two(monkeypatch):
     # Elsewhere one bfloat16 number held the scaled slope: exact for N = 8 and H = 64, where it was tested, alone.
     def worst(heads, head_size):

@@ -82,6 +82,7 @@ def hooks(encoding, dims, params, x, q_at, k_at):
     ]
 
 
+@pytest.mark.exhaustive
 @examples(100)
 @given(st.data(), cases(square=True))
 def test_hooks_of_some_positions_are_some_of_the_hooks(data, case):
@@ -169,6 +170,7 @@ def test_chain_is_associative_with_a_unit(parts):
     )
 
 
+@pytest.mark.exhaustive
 @examples(8)
 @given(st.data(), cases(chains(st.sampled_from(SINGLE)), square=True))
 def test_a_chain_applies_its_parts_in_order(data, case):
@@ -232,6 +234,7 @@ def test_backends_and_their_gradients_equal_the_reference(data, case, backend):
 
 
 # 11 Precision ---------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 @examples(10)
 @given(st.data(), cases(dtypes=("bfloat16",)), st.sampled_from(BACKEND_NAMES))
 def test_bfloat16_in_and_out_with_float32_inside(data, case, backend):

@@ -26,7 +26,7 @@ def text_of(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-@first_of("name", WITH_CODE, keep=2)
+@first_of("name", WITH_CODE, keep=1)
 def test_the_examples_of_a_page_run_one_after_the_other(name):
     namespace: dict = {}
     for block in re.findall(r"```python\n(.*?)```", text_of(name), re.S):

@@ -168,6 +168,7 @@ def test_heads_that_are_wider_than_the_stream_are_trained_and_evaluated(tmp_path
     assert found.one("score", of="random", distance=0).value == 0
 
 
+@pytest.mark.exhaustive
 def test_results_of_a_folder_that_may_only_be_read_go_elsewhere(tmp_path, text):
     plan, folder = run(text, steps=2), tmp_path / "theirs"
     runs.train(plan, folder)

@@ -186,6 +186,7 @@ def test_room_in_a_cache_does_not_lengthen_the_context():
         jax.jit(lambda cache: step(model, cache)[0])(jax.tree.map(jnp.asarray, model.cache(1, 64)))
 
 
+@pytest.mark.exhaustive
 def test_positions_in_a_cache_count_for_the_length():
     model, tokens, at = model_of(Rope(schedule=DynamicNTK(8.0, 2))), jnp.array([[1, 2, 3]]), jnp.array([[0, 5, 3]])
     _, cache = step(model, model.cache(1, 3, positions=True), tokens[:, :2], positions=at[:, :2])

@@ -229,6 +229,7 @@ def test_another_first_stage_is_another_run(tmp_path, whole):
         runs.train(other, tmp_path / "two", say=lambda line: None)
 
 
+@pytest.mark.exhaustive
 def test_a_stage_may_stop_early_and_the_next_begins_with_its_best(tmp_path, text, monkeypatch):
     losses = {1: 1.0, 2: 2.0, 3: 3.0}
     monkeypatch.setattr(Validation, "__call__", lambda self, state: losses[int(state.step)])

@@ -53,6 +53,7 @@ def test_on_a_mesh_of_explicit_axes(encoding, length):
         assert_close(each(jax.device_put(trained, NamedSharding(mesh, PartitionSpec())), *spread), wanted)
 
 
+@pytest.mark.exhaustive
 def test_linear_attention_inside_a_shard_map():
     x = jax.random.normal(jax.random.key(0), (2, 300, 2, 8))
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
@@ -64,6 +65,7 @@ def test_linear_attention_inside_a_shard_map():
     assert_close(jax.jit(split)(x), run(x))
 
 
+@pytest.mark.exhaustive
 def test_linear_attention_with_constants_of_each_device():
     x = jax.random.normal(jax.random.key(0), (2, 6, 2, 8))
     constants = [Rope(base).constants(Dims(2, 8)) for base in (1e4, 1e2)]

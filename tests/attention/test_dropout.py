@@ -89,6 +89,7 @@ def test_parts_of_rows_and_heads_change_nothing(monkeypatch):
     assert_close(pulled("chunked"), wanted)
 
 
+@pytest.mark.exhaustive
 def test_the_last_queries_drop_what_they_drop_in_the_full_pass():
     full = attend(Q, KEYS, V, dropout=DROPOUT)
     for backend in ("reference", "chunked"):
@@ -115,6 +116,7 @@ def test_a_mesh_changes_nothing(way, axis):
         assert_close(jax.jit(run)(*arrays, KEY), wanted)
 
 
+@pytest.mark.exhaustive
 def test_a_ring_that_splits_rows_too_changes_nothing():
     wanted = pulled("reference")
     with jax.set_mesh(mesh_of(data=2, context=1)):
@@ -152,6 +154,7 @@ def test_a_rate_of_zero_is_the_identity_to_the_bit(backend):
     np.testing.assert_array_equal(nothing, attend(Q, KEYS, V, backend=backend))
 
 
+@pytest.mark.exhaustive
 def test_an_axis_of_no_known_name_takes_a_key_of_its_own():
     mesh = jax.make_mesh((2,), ("dp",), (AxisType.Auto,))
     rows = PartitionSpec("dp")

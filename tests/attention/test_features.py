@@ -49,6 +49,7 @@ def test_in_the_mean_over_seeds_products_are_the_exponential_of_softmax():
     assert (error < 2).mean() > 0.85 and error.max() < 6
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mask", [Causal(), Full()], ids=repr)
 def test_with_more_features_it_comes_to_softmax_attention(mask):
     exact = attend(Q, KEYS, V, encoding=Rope(50.0), mask=mask)

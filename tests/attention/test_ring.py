@@ -175,6 +175,7 @@ def test_it_composes_with_vmap_and_remat(two):
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_it_runs_outside_jit_and_inside_a_shard_map_of_the_batch(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 8)
     x = jax.random.normal(jax.random.key(0), (2, 16, 2, 4))

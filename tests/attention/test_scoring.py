@@ -130,6 +130,7 @@ def test_a_scale_in_bfloat16_is_as_exact_as_the_root(backend):
     assert jnp.abs(scaled - wanted).max() <= 1.01 * jnp.abs(plain - wanted).max()
 
 
+@pytest.mark.exhaustive
 @first_of("kind", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "shard_map"], keep=1)
 def test_a_mesh_that_splits_rows_and_heads_changes_nothing(kind):
     mesh = jax.make_mesh((2, 1), ("data", "tensor"), (kind, kind))

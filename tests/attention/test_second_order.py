@@ -55,6 +55,7 @@ def test_what_a_bias_learned_has_second_derivatives_too():
     np.testing.assert_allclose(got, want, atol=1e-4 * float(jnp.abs(want).max()))
 
 
+@pytest.mark.exhaustive
 def test_a_gradient_over_layers_in_a_scan_may_be_differentiated_again():
     """What a step closes over is of the scan's body, which is gone when the derivative is taken."""
     x = jax.random.normal(jax.random.key(0), (1, LENGTH, 1, 4))

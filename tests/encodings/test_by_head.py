@@ -66,6 +66,7 @@ def test_parameters_are_those_of_the_groups_own_heads():
     assert params["0"]["r1"].shape == (2,) and jax.tree.leaves(params["1"])[0].shape[0] == 2 and params["2"] == {}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.holds(by_head, to=None)
 @pytest.mark.parametrize(
     "encoding",

@@ -63,7 +63,7 @@ def test_what_holds_it_depends_on_the_length_too(schedule):
 
 
 @first_of("schedule", BY_LENGTH, ids=repr, keep=1)
-@pytest.mark.parametrize("T", [TRAINED, 13])
+@first_of("T", [13, TRAINED], keep=1)
 def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
     config = small(Rope(schedule=schedule), layers=2, width=24, heads=3, deviation=1.0)
     tokens = jax.random.randint(jax.random.key(T), (2, T), 0, 11)

@@ -238,6 +238,7 @@ def test_converting_there_and_back_is_the_same_to_the_bit(shape, fraction):
         assert (there != weights).any() and there.dtype == weights.dtype
 
 
+@pytest.mark.exhaustive
 @first_of("fraction", [1.0, 0.5], keep=1)
 @pytest.mark.parametrize(("layout", "other"), [("split", "interleaved"), ("interleaved", "split")])
 def test_converted_projections_attend_alike(fraction, layout, other):

@@ -70,6 +70,7 @@ def test_no_pair_stands_farther_apart_than_in_training_and_near_pairs_where_they
         assert abs(np.min(np.where(farther, far, trained)) - encoding.window) <= 2
 
 
+@pytest.mark.exhaustive
 @first_of("how", ["yarn", "parts", "self-extend", "rerope", "log-n", "base", "drop"], keep=2)
 def test_the_weights_are_those_of_the_trained_model(how):
     """As a model built with that encoding computes, which is given them by hand."""

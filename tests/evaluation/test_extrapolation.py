@@ -78,6 +78,7 @@ def test_within_the_trained_length_every_variant_is_the_model_itself():
     assert len(scores["random"]) == len(scores["trained"]) == len(scores["distances"])
 
 
+@pytest.mark.exhaustive
 def test_a_table_ends_where_it_ends(no_scores):
     plan = Extrapolation(multiples=(1, 2, 4), windows=2, fills=("clamp",))
     for rows, ended in ((3 * L, 2), (4 * L, None)):

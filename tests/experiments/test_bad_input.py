@@ -122,6 +122,7 @@ def test_a_folder_of_another_config_says_what_differs_and_stays_as_it_is(shell, 
     assert contents(finished) == before
 
 
+@pytest.mark.exhaustive
 def test_a_corpus_that_changed_is_noticed(shell, finished, monkeypatch):
     (finished / "runs/tiny/rope/results.json").unlink()
     manifest = finished / "runs/tiny/rope/run.json"

@@ -41,6 +41,7 @@ def test_a_run_leaves_everything_that_was_asked(finished):
     assert asked["runs"] == ["rope", "alibi"] and asked["command"] == "python -m experiments.run tiny.py"
 
 
+@pytest.mark.exhaustive
 def test_run_again_does_nothing_again(shell, finished):
     work = finished / "runs/tiny"
     before = tree(work, "results.json") | tree(work, "metrics.jsonl") | tree(work, "run.json")

@@ -46,6 +46,7 @@ def test_what_it_writes_is_what_it_measured(extended, finished):
     assert written["to"] == 2 and min(losses) <= losses[0]
 
 
+@pytest.mark.exhaustive
 def test_a_table_fits_a_terminal(extended):
     table = [line for line in extended.out.splitlines() if not line.startswith(("Rope(", "/", "runs"))]
     assert max(map(len, table)) <= 80

@@ -33,6 +33,7 @@ def folder(tmp_path):
     return made
 
 
+@pytest.mark.exhaustive
 def test_an_encoder_decoder_answers_its_source(folder, capsys):
     path = folder("t5-v1-0")
     command([str(path), "--source", "w7 w8 w9", "--prompt", "w4", "--tokens", "3", "--temperature", "0"])

@@ -95,6 +95,7 @@ def test_a_manifest_of_other_types_is_damaged(shell, finished, said):
     assert answer.code == 0 or "run.json is damaged" in answer.line, answer
 
 
+@pytest.mark.exhaustive
 def test_a_line_without_its_seconds_is_no_traceback(shell, finished):
     path = finished / "runs/tiny/rope/metrics.jsonl"
     path.write_text(path.read_text().replace('"seconds"', '"secondz"', 1))

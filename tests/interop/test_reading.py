@@ -221,6 +221,7 @@ def test_an_unknown_type_of_weights_is_refused():
 # Models that were not read.
 
 
+@pytest.mark.exhaustive
 def test_a_model_of_ones_own_is_written_where_a_configuration_describes_it(tmp_path):
     model = build(decoder(layers=2, width=16, heads=2, feed_forward=40), 11, 0)
     with pytest.raises(InputError, match="was not read from a published one: give write a config"):

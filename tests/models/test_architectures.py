@@ -36,6 +36,7 @@ from posjax.models import (
 )
 from posjax.models.modules import dropped
 from tests.cases import first_of
+from tests.small import at_once, in_parts
 
 VOCABULARY = 13
 REFERENCE = Compute(backend="reference")
@@ -154,24 +155,18 @@ def test_a_value_is_told_by_what_differs_from_the_defaults():
     assert repr(small) == f"Architecture(width=8, decoder=Stack(layers=1, pattern=({layer},), norm_first=False))"
 
 
-@first_of("name", SWITCHES, keep=6)
+@first_of("name", SWITCHES, keep=3)
 def test_a_switch_learns_everywhere_and_decodes_as_it_reads(name):
     model = randomised(SWITCHES[name])
     types = jnp.zeros_like(TOKENS).at[:, 3:].set(1) if SWITCHES[name].embedding.types else None
 
-    @nnx.jit
     def loss(model):
         return cross_entropy(model(TOKENS, types=types), jnp.roll(TOKENS, -1, 1)).mean()
 
-    for path, gradient in jax.tree_util.tree_leaves_with_path(nnx.grad(loss)(model)):
+    gradients = nnx.jit(nnx.grad(loss))(model)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
-    full = model(TOKENS)
-    cache, begin = model.cache(2, 7), 0
-    for count in (3, 1, 2, 1):
-        part = TOKENS[:, begin : begin + count]
-        x, cache, _ = model.hidden(part, model.prepare(count, cache=cache), cache)
-        np.testing.assert_allclose(model.logits(x), full[:, begin : begin + count], atol=3e-5)
-        begin += count
+    np.testing.assert_allclose(in_parts(model, TOKENS, (3, 1, 2, 1)), at_once(model, TOKENS), atol=3e-5)
 
 
 def deep(name: str) -> Architecture:
@@ -191,7 +186,7 @@ def test_how_it_is_computed_changes_nothing(name, compute):
     np.testing.assert_allclose(nnx.jit(lambda m: m(TOKENS))(other), written_out(name), atol=5e-5)
 
 
-@first_of("name", ENCODERS, keep=2)
+@first_of("name", ENCODERS, keep=1)
 def test_padding_says_nothing_of_a_row(name):
     model = randomised(ENCODERS[name])
     padded = jnp.pad(TOKENS, ((0, 0), (2, 1)))
@@ -230,12 +225,7 @@ def test_a_decoder_reads_what_the_encoder_made(architecture):
     assert np.abs(full - other).max() > 1e-3
     padded = model.encode(jnp.pad(SOURCE, ((0, 0), (0, 3))), real=jnp.arange(8)[None].repeat(2, 0) < 5)
     np.testing.assert_allclose(model(TOKENS, memory=padded), full, atol=2e-5)
-    cache, begin = model.cache(2, 7, memory=memory), 0
-    for count in (4, 1, 2):
-        part = TOKENS[:, begin : begin + count]
-        x, cache, _ = model.hidden(part, model.prepare(count, cache=cache), cache)
-        np.testing.assert_allclose(model.logits(x), full[:, begin : begin + count], atol=3e-5)
-        begin += count
+    np.testing.assert_allclose(in_parts(model, TOKENS, (4, 1, 2), memory), full, atol=3e-5)
     new = generate(model, TOKENS[:, :2], 4, memory=memory)
     logits = model(jnp.concatenate([TOKENS[:, :2], new], 1), memory=memory)[:, 1:-1]
     np.testing.assert_array_equal(new, jnp.argmax(logits, -1))
@@ -271,6 +261,7 @@ def test_what_is_dropped_is_made_up_for():
     assert dropped(x, 0.3, None) is x and dropped(x, 0.0, jax.random.key(0)) is x
 
 
+@pytest.mark.exhaustive
 def test_padding_of_a_source_by_its_positions_is_as_if_it_were_not_there():
     model = randomised(PAIR)
     plain = model(TOKENS, memory=model.encode(SOURCE))
@@ -281,6 +272,7 @@ def test_padding_of_a_source_by_its_positions_is_as_if_it_were_not_there():
     np.testing.assert_allclose(model(TOKENS, memory=memory), plain, atol=2e-5)
 
 
+@pytest.mark.exhaustive
 @first_of("dtype", ["bfloat16", "float16"], keep=1)
 def test_narrow_types_compute_what_float32_does(dtype):
     architecture = SWITCHES["biases"]
@@ -293,7 +285,7 @@ ROWS = jnp.array([[5, 3, 7, 0, 0], [2, 4, 6, 8, 1], [9, 0, 0, 0, 0]])
 REAL = jnp.array([[1, 1, 1, 0, 0], [1] * 5, [1, 0, 0, 0, 0]], bool)
 
 
-@first_of("name", ["plain", "window", "linear", "absolute", "biased"], keep=2)
+@first_of("name", ["plain", "window", "linear", "absolute", "biased"], keep=1)
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_rows_of_different_lengths_give_what_each_alone_gives(name, side):
     model = randomised(SWITCHES[name])
@@ -307,6 +299,7 @@ def test_rows_of_different_lengths_give_what_each_alone_gives(name, side):
         np.testing.assert_array_equal(got[None], alone)
 
 
+@pytest.mark.exhaustive
 def test_a_stream_and_a_stop_are_the_same_tokens():
     model = randomised(SWITCHES["plain"])
     tokens = np.asarray(generate(model, ROWS, 8))

@@ -322,6 +322,7 @@ def test_recomputed_blocks_that_a_user_changed_run_as_they_are():
         np.testing.assert_allclose(other, outs[0], atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_mark_in_any_coordinate_is_one():
     model = model_of(AxialRope((1, 1)))
     at = jnp.array([[[0, 0], [1, -1], [2, 2]]])

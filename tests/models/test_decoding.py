@@ -14,7 +14,7 @@ from posjax.encodings import Encoding
 from posjax.encodings.traits import embeds, scores_content
 from posjax.models import Compute, Sampling, build, constants_of, generate
 from tests.cases import CORE, DIMS, ENCODINGS, first_of, short, wide
-from tests.small import small
+from tests.small import at_once, small
 
 VOCABULARY = 13
 
@@ -62,7 +62,7 @@ def follows(model, prompt, new, real=None) -> None:
     """The greedy continuation is at each step the likeliest token of a full pass."""
     out = generate(model, prompt, new, real=real)
     assert out.shape == (len(prompt), new) and out.dtype == jnp.int32
-    logits = model(jnp.concatenate([prompt, out], 1))[:, prompt.shape[1] - 1 : -1]
+    logits = at_once(model, jnp.concatenate([prompt, out], 1))[:, prompt.shape[1] - 1 : -1]
     chosen = jnp.take_along_axis(logits, out[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, logits.max(-1), atol=2e-5)
 
@@ -229,6 +229,7 @@ def test_the_whole_table_may_be_used():
     assert generate(model_of(Learned(8)), jnp.zeros((1, 6), int), 3).shape == (1, 3)
 
 
+@pytest.mark.exhaustive
 def test_a_length_is_counted_without_the_padding():
     encoding = Rope(base=10.0, schedule=DynamicNTK(factor=8.0, original_length=16))
     model, alone = model_of(encoding, 2), tokens_of(2, 6)

@@ -117,6 +117,7 @@ def test_what_a_mask_hides_as_padding_has_no_part_in_a_rows_class(pool, real):
     np.testing.assert_allclose(model(TOKENS, mask=Segments(jnp.array([real]))), model(kept), atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_context_reaches_as_far_as_the_memory_that_it_sees():
     model = crossing(Rope(schedule=DynamicNTK(8.0, 2)))
     memory = model.encode(TOKENS)

@@ -44,6 +44,7 @@ def test_a_device_holds_its_share(found):
     assert found.memory.total > found.memory.parameters * 3
 
 
+@pytest.mark.exhaustive
 def test_its_numbers_are_those_of_the_compiler_where_nothing_loops():
     trainer = plan().trainer(MODEL, 64)
     rows = jax.ShapeDtypeStruct((4, 16), "int32", sharding=None)
@@ -202,6 +203,7 @@ def test_a_step_compiles_for_a_tpu_with_its_kernels():
     assert set(found.times()) == {"compute", "memory", "links"}
 
 
+@pytest.mark.exhaustive
 def test_packed_rows_are_compiled_with_their_segments(found):
     packed = rehearsal.rehearse(plan(), MODEL, 64, jax.devices(), packed=True)
     # Positions and segments beside inputs, targets and weights: two more of four bytes each.

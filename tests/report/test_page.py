@@ -17,6 +17,7 @@ from posjax import report
 from posjax.errors import InputError
 from posjax.report import charts, marks, page
 from posjax.report.load import load
+from tests.cases import first_of
 from tests.report import synthetic
 
 pytestmark = pytest.mark.versionless
@@ -51,6 +52,7 @@ def rendered(tmp_path_factory) -> str:
     return page.rendered(load(synthetic.make(tmp_path_factory.mktemp("work") / "quickstart")))
 
 
+@pytest.mark.exhaustive
 def test_no_element_loads_anything_from_elsewhere(rendered):
     elements = Elements(rendered).elements
     assert {tag for tag, _ in elements}.isdisjoint({"link", "iframe", "object", "embed", "base", "form", "video"})
@@ -133,6 +135,7 @@ def test_question_answer_table_and_how_to_reproduce_are_there_without_scripts(re
         assert expected in text
 
 
+@pytest.mark.exhaustive
 def test_commands_are_told_once_each(folder):
     commands = {"rope": "first", "t5": "first", "alibi": "last"}
     synthetic.edit(folder / "experiment.json", command="last", commands=commands)
@@ -140,6 +143,7 @@ def test_commands_are_told_once_each(folder):
     assert "<pre>first\nlast</pre>" in page.rendered(load(folder))
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_does_not_tell_its_versions_has_a_page(folder):
     for run in ("learned", "sinusoidal", "t5", "rope", "alibi", "alibi-needles", "rope-needles"):
         synthetic.edit(folder / run / "run.json", versions=None)
@@ -179,6 +183,7 @@ def _domains(tree):
             yield from _domains(branch)
 
 
+@pytest.mark.exhaustive
 def test_numbers_that_are_none_do_not_break_the_specifications(tmp_path):
     nan = float("nan")
     folder = synthetic.make(tmp_path / "w", {"rope": {"raw": (1.0, 1.2, nan, float("inf"), 1e300)}})
@@ -191,7 +196,7 @@ def test_numbers_that_are_none_do_not_break_the_specifications(tmp_path):
     assert "NaN" not in parsed.scripts[0] and "Infinity" not in parsed.scripts[0]
 
 
-@pytest.mark.parametrize("lengths", [(1,), (1, 2)])
+@first_of("lengths", [(1,), (1, 2)], keep=1)
 def test_a_short_trial_run_has_a_report(tmp_path, lengths):
     folder = synthetic.make(tmp_path / "w")
     for path in folder.glob("*/results.json"):
@@ -203,6 +208,7 @@ def test_a_short_trial_run_has_a_report(tmp_path, lengths):
     report.show(folder, Console(file=io.StringIO(), width=80))
 
 
+@pytest.mark.exhaustive
 def test_a_model_that_is_nothing_but_nan_has_a_report(tmp_path):
     folder = synthetic.make(tmp_path / "w")
     for path in folder.glob("*/results.json"):
@@ -216,6 +222,7 @@ def test_a_model_that_is_nothing_but_nan_has_a_report(tmp_path):
     report.show(folder, Console(file=io.StringIO(), width=80))
 
 
+@pytest.mark.exhaustive
 def test_the_page_is_written_whole_or_not_at_all(folder, monkeypatch):
     loaded, path = load(folder), folder / "report.html"
     path.write_text("the old page")
@@ -238,6 +245,7 @@ def test_writing_again_gives_the_same_page_and_one_that_others_can_read(folder):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
+@pytest.mark.exhaustive
 def test_a_folder_without_needles_or_scores_or_metrics_has_a_page(folder):
     for run in ("alibi-needles", "rope-needles"):
         (folder / run / "results.json").unlink()

@@ -45,6 +45,7 @@ class Taught(Task):
         return np.asarray(self.model.model(jnp.asarray(inputs), constants=constants))
 
 
+@pytest.mark.exhaustive
 def test_it_finds_the_schedule_that_a_text_was_made_with():
     model = trained_model(ROPE)
     task = Taught(model)

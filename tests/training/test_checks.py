@@ -190,6 +190,7 @@ def test_positions_reset_at_the_edge_of_a_shard():
     assert found is not None and "the law 'mesh'" in found
 
 
+@pytest.mark.exhaustive
 def test_an_encoder_and_its_decoder_are_checked_together():
     model = encoder_decoder(layers=1, width=16, heads=2)
     plan = Train(length=LENGTH, batch=4, devices=ONE, check=Check(every=1), objective=SeqToSeq())

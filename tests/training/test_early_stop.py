@@ -126,6 +126,7 @@ def test_without_anything_that_measures_it_is_refused(tmp_path, trainer, data):
         fit(plan(), trainer, data, SEED, tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_the_loss_is_the_mean_of_its_windows_on_any_mesh(tmp_path):
     documents = corpus(tmp_path).load()
     windows = begun(documents, validation_windows(documents, LENGTH, 3, SEED))

@@ -277,6 +277,7 @@ def test_a_refused_checkpoint_is_told_to_the_reader(tmp_path, trainer, data, str
     assert len(list((folder / "checkpoints").glob("6.refused.*"))) == 1  # Set aside, for whoever can use it.
 
 
+@pytest.mark.exhaustive
 def test_two_devices_resume_to_the_bit_too(tmp_path, data):
     plan = train(devices=Devices(data=2))
     trainer = Warm(plan, decoder())

@@ -182,6 +182,7 @@ def test_state_of_a_parameter_s_shape_has_its_path(optimizer, moments):
         assert held == wanted and all(math.prod(shape) == 1 for shape in shapes if shape != parameter.shape), name
 
 
+@pytest.mark.exhaustive
 @first_of("optimizer", [*EVERY, Adafactor(factor_from=8)], ids=repr, keep=1)
 def test_layers_that_are_held_as_one_move_as_they_do_apart(optimizer):
     looped = Compute(scan=True)

@@ -139,6 +139,7 @@ def test_layers_that_are_stacked_train_as_they_do_one_by_one(data):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), params, one_by_one.params)
 
 
+@pytest.mark.exhaustive
 def test_a_model_that_was_trained_around_a_ring_is_used_without_one():
     trainer = train(compute=Compute(backend="ring")).trainer(decoder(), 257)
     model = trainer.trained(trainer.start(0).params)

@@ -27,6 +27,7 @@ def test_the_whole_bias_agrees_with_ours_in_output_and_every_gradient(name):
     assert all(cases.error({key: wrong[key]}, want) > 1e-3 for key in ("out", "dq", "dk", "dv"))
 
 
+@pytest.mark.exhaustive
 def test_what_is_timed_is_the_whole_derivative():
     case = Case("T5Bias", ENCODINGS["T5Bias"], 24, True, 2, 8)
     params, q, k, v, d_out = peers.arguments(case)

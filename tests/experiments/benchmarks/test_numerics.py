@@ -33,6 +33,7 @@ def test_the_measure_can_see_what_is_wrong(rows):
     assert usual.worst[0] < 1e-4 and usual.worst[-2] > 0.1 and usual.worst[-1] > 1.9
 
 
+@pytest.mark.exhaustive
 def test_the_page_has_every_row_with_its_promise(rows):
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.read_text().splitlines()]
     told = {(cells[0], cells[1]): cells[2:] for cells in lines if len(cells) == 3 + len(numerics.POSITIONS)}
