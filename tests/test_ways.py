@@ -11,8 +11,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import posjax
 from posjax import Alibi, Causal, Dims, Full, Rope, Segments, Window, attend
 from posjax.attention import attention, blocks
+from posjax.encodings.parameters import counts_heads
 from posjax.encodings.traits import moves_tokens
-from tests.cases import FEW, each_case, first_of, in_turn
+from tests.cases import CORE, ENCODINGS, FEW, each_case, first_of, in_turn, short, wide
 from tests.ways import ALL, assert_close, each_backend, each_way, every, pulled, quick, setting, ways
 
 
@@ -40,6 +41,44 @@ def test_inside_a_shard_map_with_its_checks(encoding, length):
         out_specs=(rows, (PartitionSpec(), rows, rows, rows)),
     )
     assert_close(jax.jit(split)(trained, *arrays), jax.jit(each)(trained, *arrays))
+
+
+@pytest.mark.parametrize("encoding", wide(ENCODINGS, CORE), ids=short)
+def test_heads_that_a_shard_map_splits_are_those_of_one_device_or_refused(encoding):
+    trained, (q, k, v), _ = setting(encoding, 7)
+    k, v = k[:, :, :2], v[:, :, :2]
+    mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Auto,))
+    heads = PartitionSpec(None, None, "tensor")
+    # What leads with its heads is split with them.
+    specs = jax.tree.map(lambda x: PartitionSpec("tensor") if x.shape[:1] == (6,) else PartitionSpec(), trained)
+
+    def each(trained, q, k, v):
+        return attend(q, k, v, encoding=encoding, params=trained, mask=Causal(), backend="reference")
+
+    split = jax.shard_map(each, mesh=mesh, in_specs=(specs, heads, heads, heads), out_specs=heads)
+    by_number = counts_heads(encoding, trained, Dims(3, 16))
+    if by_number:
+        with pytest.raises(posjax.InputError, match=r"number among all heads|heads: needed|given_slopes for"):
+            jax.jit(split)(trained, q, k, v)
+        return
+    assert_close(jax.jit(split)(trained, q, k, v), jax.jit(each)(trained, q, k, v))
+
+
+def test_constants_of_all_heads_may_be_split_with_them():
+    """Which is what the refusal says to do."""
+    encoding = Alibi()
+    joined = jax.tree.map(jnp.asarray, encoding.join({}, encoding.constants(Dims(6, 16))))
+    _, (q, k, v), _ = setting(encoding, 7)
+    k, v = k[:, :, :2], v[:, :, :2]
+    mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Auto,))
+    heads = PartitionSpec(None, None, "tensor")
+    specs = {"slopes": PartitionSpec("tensor"), "rate": PartitionSpec()}
+
+    def each(params, q, k, v):
+        return attend(q, k, v, encoding=encoding, params=params)
+
+    split = jax.shard_map(each, mesh=mesh, in_specs=(specs, heads, heads, heads), out_specs=heads)
+    assert_close(jax.jit(split)(joined, q, k, v), each(joined, q, k, v))
 
 
 @each_length

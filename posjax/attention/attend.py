@@ -17,7 +17,7 @@ from posjax.attention.dropout import Dropout, given_dropout
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import job
 from posjax.attention.masks import Causal, MaskLike
-from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
+from posjax.attention.meshes import by_compiler, check_heads_told, explicit_axes, spec_of, vary_alike
 from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
 from posjax.attention.scoring import check_sinks, given_scoring, with_sinks
@@ -196,6 +196,7 @@ def attend(
     """
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKU=v)
     axes.check_floats(q=q, k=k, v=v)
+    check_heads_told(encoding, params, q)
     call = prepare(encoding, params, sizes, mask=mask, q_positions=q_positions, k_positions=k_positions, length=length)
     q, k = call.rotate(q, "query"), call.rotate(k, "key")
     out, _ = attention(

@@ -22,11 +22,24 @@ def describe(
     `params` are joined (see the contract). `q` and `k` are positions `[T]` or `[B, T]`, or both `None`: then keys are
     at 0 .. S - 1 and queries from `q_offset` on, and a relative bias is evaluated once per distance.
     """
-    bias = _tile_bias(encoding, params, heads, q, k, sizes, q_offset)
+    bias = _tile_bias(encoding, _wide(params), heads, q, k, sizes, q_offset)
     if not traits.scores_content(encoding):
         return bias
     q_positions, k_positions = _positions(q, k, sizes, q_offset)
     return ByContent(params, q_positions, k_positions, bias, encoding, heads)
+
+
+def _wide(params: Params) -> Params:
+    """Parameters of 16 bits as float32, as a bias is: summed over many pairs, their gradients would be rounded away."""
+
+    def widened(leaf: Any) -> Any:
+        dtype = jnp.result_type(leaf)
+        # What is wide enough is handed on as it is: known numbers stay known.
+        if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+            return leaf.astype(jnp.float32)
+        return leaf
+
+    return jax.tree.map(widened, params)
 
 
 def _tile_bias(

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
-from jax.sharding import AxisType
 
 from posjax.arguments import one_key
-from posjax.attention.meshes import kinds_of_axes, varies_over
+from posjax.attention.meshes import is_split, varies_over
 from posjax.axes import Shaped
 from posjax.errors import InputError
 from posjax.mesh import AXES, BATCH, HEADS
@@ -133,16 +132,10 @@ def given_dropout(dropout: Dropout | None, q: Shaped) -> Dropping | None:
 
 
 def _place(axes: tuple[str, ...], q: Shaped) -> Index:
-    """Which of the parts is on this device that a surrounding shard_map has split queries into, along some axes.
-
-    Where the shard_map does not check what varies, an axis by one of these names is taken to split them.
-    """
+    """Which of the parts is on this device that a surrounding shard_map has split queries into, along some axes."""
     place: Index = 0
     for name in axes:
-        if kinds_of_axes().get(name) != AxisType.Manual:
-            continue
-        index = lax.axis_index(name)
-        if varies_over(index) and name not in varies_over(q):
-            continue  # What varies is known, and queries do not along this axis: each device has them all.
-        place = place * lax.axis_size(name) + index
+        # Along an axis that does not split them each device has them all.
+        if is_split(q, name):
+            place = place * lax.axis_size(name) + lax.axis_index(name)
     return place

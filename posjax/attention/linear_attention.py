@@ -17,7 +17,7 @@ from posjax.attention.dispatch import fit
 from posjax.attention.documents import documents, numbered
 from posjax.attention.features import Favor, elu_plus_one
 from posjax.attention.masks import Causal, Mask, as_mask, indices_to
-from posjax.attention.meshes import by_compiler, explicit_axes, spec_of, vary_alike
+from posjax.attention.meshes import by_compiler, check_heads_told, explicit_axes, spec_of, vary_alike
 from posjax.attention.reference import without_void
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
@@ -108,6 +108,7 @@ def linear_attend(
     if before is None:
         before = empty_state(sizes)
     params = given_params(encoding, params, Dims(sizes["N"], sizes["H"]))
+    check_heads_told(encoding, params, q)
     # Inside a shard_map what a loop carries differs between devices from its first round on.
     before = vary_alike(before, q, k, v, segments, positions, params)
     if positions is None:

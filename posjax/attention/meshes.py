@@ -14,6 +14,9 @@ from jax.sharding import AxisType, PartitionSpec
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope
 from posjax.attention.masks import Both, Dense, Either, Mask
 from posjax.attention.token_masks import First, Global, Segments
+from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.parameters import counts_heads
+from posjax.errors import InputError
 from posjax.mesh import BATCH, HEADS
 
 
@@ -32,6 +35,31 @@ def varies_over(tree: Any) -> set[str]:
     """The axes of a surrounding `jax.shard_map` over which arrays differ."""
     arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
     return {name for array in arrays for name in jax.typeof(array).manual_axis_type.varying}
+
+
+def is_split(x: Any, name: str) -> bool:
+    """Whether a surrounding shard_map has split an array along an axis of this name.
+
+    Where the shard_map does not check what varies, an axis by the name is taken to split it.
+    """
+    if kinds_of_axes().get(name) != AxisType.Manual:
+        return False
+    # What varies is known where an index does, and an array that does not is whole on each device.
+    is_known = bool(varies_over(lax.axis_index(name)))
+    return not is_known or name in varies_over(x)
+
+
+def check_heads_told(encoding: Encoding, params: Params, q: jax.Array) -> None:
+    """Errors: `InputError` inside a shard_map that splits heads, for an encoding that must know which ones it has."""
+    if not is_split(q, HEADS):
+        return
+    _, _, N, H = q.shape
+    if counts_heads(encoding, params, Dims(heads=N, head_size=H)):
+        raise InputError(
+            f"{encoding!r} goes by a head's number among all heads, and inside a shard_map over {HEADS!r} each device "
+            "has some of them: call attend outside it, where a mesh splits heads by itself, or pass what follows from "
+            f"the number in params, encoding.join(params, constants) of all heads split by PartitionSpec({HEADS!r})"
+        )
 
 
 def vary_alike(tree: Any, *others: Any) -> Any:

@@ -17,7 +17,7 @@ from posjax.attention.biases import Bias
 from posjax.attention.description import describe
 from posjax.attention.masks import Mask, MaskLike, as_mask
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
-from posjax.encodings.parameters import given_params
+from posjax.encodings.parameters import given_params, has_constants
 from posjax.errors import InputError
 from posjax.positions import Index
 
@@ -152,10 +152,16 @@ def prepare(
         ends.append(k_positions)
     elif not mask.causal:  # Under a causal mask no query sees a later key, so the keys reach no farther than it.
         ends.append(S)
-    encoding = encoding.at_length(context_length(encoding, length, *ends))
+    resolved = encoding.at_length(context_length(encoding, length, *ends))
     dims = Dims(heads=N, head_size=sizes["H"])
     tokens = Tokens.at(T, S, q_offset, q_positions, k_positions)
-    return gather(encoding, given_params(encoding, params, dims), dims, tokens, mask)
+    given = given_params(resolved, params, dims)
+    if encoding.length_dependent and has_constants(resolved, given, dims):
+        raise InputError(
+            f"{encoding!r} depends on the length of the context, and params hold constants, which are those of one "
+            "length: pass params without them, or encoding.at_length(n) and the constants that it makes"
+        )
+    return gather(resolved, given, dims, tokens, mask)
 
 
 def first_index(queries: int, keys: int, mask: Mask) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from posjax.encodings.base import Dims, Encoding, Params
+from posjax.encodings.several import Several
 from posjax.errors import InputError
 
 _OPEN = -1
@@ -23,7 +26,7 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
 
     Errors: `InputError` for parameters that are missing, or of other names, shapes or types.
     """
-    learned = _shapes(lambda sizes: _init_shapes(encoding, sizes), dims)
+    learned = _learned(encoding, dims)
     if not isinstance(params, Mapping | None):
         raise InputError(
             f"{encoding!r} got params of type {type(params).__name__}: needed is a dict; pass "
@@ -42,6 +45,52 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
             _hold(encoding, params, constants, "params", dims, complete=False)
             _refuse_unknown(encoding, params, (learned, constants), dims)
     return encoding.join(params, None)
+
+
+def has_constants(encoding: Encoding, params: Params, dims: Dims) -> bool:
+    """Whether parameters hold more than what is learned."""
+    return len(jax.tree.leaves(params)) > len(_shapes_in(_learned(encoding, dims)))
+
+
+def counts_heads(encoding: Encoding, params: Params, dims: Dims) -> bool:
+    """Whether a head's number among all heads decides what is done to it, where no parameter that is given says it.
+
+    >>> from posjax.encodings.alibi import Alibi
+    >>> published = Alibi()
+    >>> joined = published.join({}, published.constants(Dims(2, 4)))
+    >>> counts_heads(published, {}, Dims(2, 4)), counts_heads(published, joined, Dims(2, 4))
+    (True, False)
+    """
+    if _groups_heads(encoding):
+        return True
+    more = replace(dims, heads=2 * dims.heads)
+    # As numbers, also where the call is traced.
+    with jax.ensure_compile_time_eval():
+        own = dict(jax.tree_util.tree_leaves_with_path(encoding.constants(dims)))
+        try:
+            others = dict(jax.tree_util.tree_leaves_with_path(encoding.constants(more)))
+        except InputError:  # It is for so many heads alone.
+            return True
+    given = {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    return any(path not in given and not _alike(leaf, others.get(path)) for path, leaf in own.items())
+
+
+def _alike(of_some: Any, of_twice: Any) -> bool:
+    """Whether a constant of so many heads is that of each half of twice as many."""
+    if np.array_equal(of_some, of_twice):
+        return True
+    return np.ndim(of_some) > 0 and np.array_equal(np.concatenate([of_some, of_some]), of_twice)
+
+
+def _groups_heads(encoding: Encoding) -> bool:
+    """Whether it, or an encoding inside it, gives some of the heads to one part and some to another."""
+    if isinstance(encoding, Several):
+        whole = Dims(heads=math.factorial(len(encoding.parts)))
+        if encoding.dims_of_part(whole) != whole:
+            return True
+        return any(_groups_heads(part) for part in encoding.parts)
+    inner = (getattr(encoding, field.name) for field in fields(encoding))
+    return any(_groups_heads(part) for part in inner if isinstance(part, Encoding))
 
 
 def _refuse_unknown(encoding: Encoding, params: Params, known: tuple[Any, Any], dims: Dims) -> None:
@@ -80,6 +129,10 @@ def _by_path(tree: Params) -> dict[str, tuple[int, ...]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         found[jax.tree_util.keystr(path)] = jnp.shape(leaf)
     return found
+
+
+def _learned(encoding: Encoding, dims: Dims) -> Any:
+    return _shapes(lambda sizes: _init_shapes(encoding, sizes), dims)
 
 
 def _init_shapes(encoding: Encoding, dims: Dims) -> Params:

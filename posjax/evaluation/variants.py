@@ -149,7 +149,9 @@ def seen(trained_model: TrainedModel, variant: Variant, multiple: int) -> tuple[
         if other is not None:
             graph, state = nnx.split(other)
             # The encoding is the extended one already, so its own constants are what it needs.
-            return graph, (state, constants_of(other.architecture), jnp.int32(LARGEST))
+            length = multiple * trained_model.trained_length
+            constants = constants_of(other.architecture, lambda encoding: encoding.at_length(length))
+            return graph, (state, constants, jnp.int32(LARGEST))
     graph, _ = nnx.split(trained_model.model)
     return graph, numbers(trained_model, variant, multiple)
 
@@ -195,9 +197,9 @@ def numbers(trained_model: TrainedModel, variant: Variant, multiple: int) -> tup
     length = multiple * trained
 
     def resolved(encoding: Encoding) -> Encoding:
-        if variant.kind != "extension":
-            return encoding.at_length(length)
-        return extended(encoding, variant.extension, float(multiple), trained)
+        if variant.kind == "extension":
+            encoding = extended(encoding, variant.extension, float(multiple), trained)
+        return encoding.at_length(length)
 
     if variant.kind == "fill":
         state = _filled(trained_model, variant.name, multiple)  # type: ignore[arg-type]

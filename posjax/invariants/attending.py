@@ -170,11 +170,12 @@ def gradients(encoding: Encoding, dims: Dims, seed: int = 0, backend: str = "aut
     mask: Mask = Full()
     if encoding.causal:
         mask = Causal()
-    constants = encoding.at_length(length).constants(dims)
+    at_length = encoding.at_length(length)
+    constants = at_length.constants(dims)
 
     def loss(params: Params, backend: str) -> jax.Array:
         joined = encoding.join(params, constants)
-        out = attend(q, k, v, encoding=encoding, params=joined, mask=mask, backend=backend)
+        out = attend(q, k, v, encoding=at_length, params=joined, mask=mask, backend=backend)
         embedded = encoding.embed(joined, x, jnp.arange(length))
         # Sines, so that every output has a cotangent of its own.
         attending = jnp.sum(jnp.sin(out))

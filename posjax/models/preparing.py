@@ -86,6 +86,8 @@ def constants_of(
 ) -> dict[str, dict[str, Params]]:
     """The constants of all encodings of an architecture, each put through `change`, as a model's call takes them.
 
+    Errors: `InputError` for an encoding that depends on the length of the context, and is not told it by `change`.
+
     >>> from dataclasses import replace
     >>> from posjax.encodings.schedules.uniform import Interpolation
     >>> from posjax.models.presets import decoder
@@ -95,8 +97,16 @@ def constants_of(
     """
     found: dict[str, dict[str, Params]] = {}
     for name, stack in architecture.stacks.items():
-        owners = plan(stack, architecture.width).owners
-        found[name] = {owner: change(encoding).constants(sizes) for owner, (encoding, sizes) in owners.items()}
+        found[name] = {}
+        for owner, (encoding, sizes) in plan(stack, architecture.width).owners.items():
+            changed = change(encoding)
+            # Its own constants are those of the trained length, and would hold at any other in silence.
+            if changed.length_dependent:
+                raise InputError(
+                    f"{changed!r} has other constants for another length of the context: say which one, "
+                    "constants_of(architecture, lambda encoding: encoding.at_length(n))"
+                )
+            found[name][owner] = changed.constants(sizes)
     return found
 
 

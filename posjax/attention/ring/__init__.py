@@ -47,6 +47,8 @@ def refuse(job: Job) -> str | None:
         )
     if kinds.get(CONTEXT) == AxisType.Manual:
         return f"the mesh axis {CONTEXT!r} is already inside a shard_map: call it outside, with global arrays"
+    if job.varying:
+        return "inside a jax.shard_map it does not say what varies over its other axes: pass check_vma=False to it"
     if AxisType.Explicit in kinds.values():
         return f"the mesh has Explicit axes, {kinds}: make it with axis types of jax.sharding.AxisType.Auto"
     if job.bias == "content":
@@ -222,7 +224,8 @@ def _backward_here(plan: Plan, laid: LaidOut, out: jax.Array, cotangents: Any, b
     dq_BTNH = jnp.moveaxis(dq * scale, 3, 1).reshape(B, -1, K * G, H)
     dk_BSKH = (dk * scale).transpose(0, 3, 1, 2)
     dv_BSKU = dv.transpose(0, 3, 1, 2)
-    grads = [unlay(plan, x.astype(q.dtype)) for x in (dq_BTNH, dk_BSKH, dv_BSKU)]
+    sums = ((dq_BTNH, q), (dk_BSKH, k), (dv_BSKU, v))
+    grads = [unlay(plan, gradient.astype(of.dtype)) for gradient, of in sums]
     shares = _shares(plan, bias)
     return (*grads, jax.tree.map(lambda x: lax.psum(x, shares), d_bias))
 
