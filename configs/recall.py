@@ -9,23 +9,22 @@ Command    python -m experiments.run configs/recall.py [--only needles-rope-s0 .
 """
 
 from posjax import Alibi, Encoding, Forgetting, NoPE, Rope
-from posjax.data import AssociativeRecall, IndirectIndexing, InductionAtDistance, Needles, Task
+from posjax.data import AssociativeRecall, InductionAtDistance, Needles, Task
 from posjax.evaluation import Accuracy
 from posjax.models import decoder
 from posjax.runs import Experiment, Run
 from posjax.training import AdamW, Train
 
-LENGTH = 64
+LENGTH = 32
 SEEDS = (0, 1, 2)
 
-TRAIN = Train(steps=400, length=LENGTH, batch=64, optimizer=AdamW(learning_rate=3e-3, weight_decay=0.01))
+TRAIN = Train(steps=1500, length=LENGTH, batch=64, optimizer=AdamW(learning_rate=3e-3, weight_decay=0.01))
 EVALUATION = Accuracy(multiples=(1, 2, 4, 8), sequences=128, extensions=("yarn", "rerope", "self-extend"), control=True)
 
 TASKS: dict[str, Task] = {
     "needles": Needles(),
-    "recall": AssociativeRecall(),
-    "induction": InductionAtDistance(),
-    "indexing": IndirectIndexing(letters=16, shift=2),
+    "recall": AssociativeRecall(pairs=6),
+    "induction": InductionAtDistance(symbols=16, bigrams=6),
 }
 
 ENCODINGS: dict[str, tuple[str, Encoding]] = {

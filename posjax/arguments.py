@@ -71,7 +71,7 @@ def integers(given: Any, name: str, ranks: tuple[int, ...], need: str, boolean: 
     """
     array = given
     if not hasattr(given, "dtype"):
-        array = _as_array(given)
+        array = as_array(given)
     fits = jnp.issubdtype(array.dtype, jnp.integer) or (boolean and array.dtype == bool)
     if not fits:
         what = str(array.dtype)
@@ -96,7 +96,8 @@ def distinct(ids: Any, name: str) -> None:
         )
 
 
-def _as_array(given: Any) -> np.ndarray:
+def as_array(given: Any) -> np.ndarray:
+    """Lists as an array of numpy; one of no numbers, which every check refuses, where they are none."""
     try:
         return np.asarray(given)
     except ValueError:  # Lists of several lengths.

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import posjax
-from posjax import Alibi, Causal, Dims, Full, Rope, Segments, Window, attend
+from posjax import Alibi, Causal, Dims, Full, Kerple, Rope, Segments, T5Bias, Window, attend, chain
 from posjax.attention import attention, blocks
 from posjax.encodings.parameters import counts_heads
 from posjax.encodings.traits import moves_tokens
@@ -79,6 +79,56 @@ def test_constants_of_all_heads_may_be_split_with_them():
 
     split = jax.shard_map(each, mesh=mesh, in_specs=(specs, heads, heads, heads), out_specs=heads)
     assert_close(jax.jit(split)(joined, q, k, v), each(joined, q, k, v))
+
+
+@first_of("encoding", [Kerple(), Alibi(learned=True), chain(Rope(), T5Bias())], ids=short, keep=1)
+def test_explicit_axes_may_split_what_is_learned_for_each_head(encoding):
+    trained, arrays, run = setting(encoding, 7)
+    arrays = [x[:, :, :2] for x in arrays]
+    trained = jax.tree.map(lambda x: x[:2], trained)
+    mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Explicit,))
+    each = jax.jit(lambda trained, *arrays: pulled(run, trained, arrays, backend="auto"))
+    wanted = each(trained, *arrays)
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec(None, None, "tensor")))
+        held = jax.device_put(trained, NamedSharding(mesh, PartitionSpec("tensor")))
+        assert_close(each(held, *spread), wanted)
+
+
+def test_what_is_dropped_alone_may_differ_between_devices():
+    x = jax.random.normal(jax.random.key(0), (1, 16, 2, 8))
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
+
+    def loss(x, key):
+        return jnp.sum(attend(x, x, x, dropout=posjax.Dropout(0.5, key), backend="chunked") ** 2)
+
+    def each(x):
+        key = jax.random.fold_in(jax.random.key(1), jax.lax.axis_index("data"))
+        return jax.grad(loss)(x, key)
+
+    whole = PartitionSpec()
+    summed = jax.jit(jax.shard_map(each, mesh=mesh, in_specs=whole, out_specs=whole))(x)
+    apart = [jax.grad(loss)(x, jax.random.fold_in(jax.random.key(1), n)) for n in range(2)]
+    assert_close(summed, apart[0] + apart[1])
+
+
+@pytest.mark.parametrize("encoding", [T5Bias(8, 64)], ids=short)
+def test_gradients_of_16_bit_parameters_are_summed_in_float32(encoding):
+    T = 1536
+    at, falling = jnp.arange(T), jnp.linspace(0.0, 1.0, T)[None, :, None]
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, T, 1, 4))
+    held = encoding.init(jax.random.key(0), Dims(1, 4))
+    narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), held)
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), narrow)
+
+    def loss(params):
+        out = attend(q, k, v, encoding=encoding, params=params, q_positions=at, k_positions=at, backend="chunked")
+        return jnp.sum(out[..., 0] * falling)
+
+    gradient = jax.jit(jax.grad(loss))
+    for got, wanted in zip(*map(jax.tree.leaves, (gradient(narrow), gradient(wide))), strict=True):
+        # As near as 16 bits hold it.
+        np.testing.assert_allclose(got.astype(jnp.float32), wanted, rtol=2**-8, atol=1e-6)
 
 
 @each_length

@@ -67,7 +67,7 @@ def attention(
         blind = jnp.full((B, N, T), MASKED, jnp.float32)
         return with_sinks(jnp.zeros((B, T, N, sizes["U"]), q.dtype), blind, sinks)
     compute = _without_forward_mode(chosen.backend)
-    q, k, v, bias, sinks = vary_alike((q, k, v, bias, sinks), mask)
+    q, k, v, bias, sinks = vary_alike((q, k, v, bias, sinks), mask, q_offset, scoring)
     if not explicit_axes():
         out, lse = compute(q, k, v, bias, mask, q_offset, scoring)
         return with_sinks(out, lse, sinks)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope, TileBias
 from posjax.attention.masks import indices_to
+from posjax.attention.meshes import by_compiler, explicit_axes
 from posjax.encodings import traits
 from posjax.encodings.base import Encoding, Head, Params
 from posjax.positions import Index
@@ -57,6 +60,23 @@ def _tile_bias(
 def _by_distance(
     encoding: Encoding, params: Params, heads: int, sizes: tuple[int, int], q_offset: Index
 ) -> ByDistance | Slope:
+    keys = sizes[1]
+
+    # On a mesh of Explicit axes no head could be taken out of what is split by heads.
+    if explicit_axes():
+        within = partial(_vector_and_slopes, encoding, heads, sizes)
+        vector, slopes = by_compiler(within, PartitionSpec(), params, q_offset)
+    else:
+        vector, slopes = _vector_and_slopes(encoding, heads, sizes, params, q_offset)
+    if slopes is None:
+        return ByDistance(vector, keys)
+    return Slope(vector, keys, slopes)
+
+
+def _vector_and_slopes(
+    encoding: Encoding, heads: int, sizes: tuple[int, int], params: Params, q_offset: Index
+) -> tuple[jax.Array, jax.Array | None]:
+    """The bias of each head and distance, and its slopes where it has some."""
     queries, keys = sizes
     # Whole numbers, subtracted before anything is rounded: a float32 of two far positions would lose their distance.
     first_query = jnp.asarray(q_offset, jnp.int32)
@@ -71,10 +91,7 @@ def _by_distance(
     numbers = indices_to(heads)
     vector = of_heads(numbers)
     vector = vector.astype(jnp.float32)
-    slopes = traits.slopes(encoding, params, heads)
-    if slopes is None:
-        return ByDistance(vector, keys)
-    return Slope(vector, keys, slopes)
+    return vector, traits.slopes(encoding, params, heads)
 
 
 def _positions(q: Any, k: Any, sizes: tuple[int, int], q_offset: Index) -> tuple[jax.Array, jax.Array]:

@@ -116,7 +116,7 @@ def _first_able(job: Job) -> Choice:
 
 def known(backend: str) -> None:
     """Errors: `InputError` for a name that is neither "auto" nor in `BACKENDS`."""
-    if backend != "auto" and backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in ("auto", *BACKENDS):
         raise InputError(f"backend={backend!r} is unknown: needed is 'auto' or one of {', '.join(BACKENDS)}")
 
 

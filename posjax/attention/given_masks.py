@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
 
-from posjax.arguments import distinct
+from posjax.arguments import as_array, distinct
 from posjax.attention.masks import Both, Dense, Either, Mask, MaskLike, Window, as_mask
 from posjax.attention.token_masks import Chunked, First, Global, Segments
 from posjax.errors import InputError
@@ -119,7 +119,7 @@ def _held_tokens(mask: Global, sizes: dict[str, int], q_offset: Index) -> Global
     T, S = sizes["T"], sizes["S"]
     tokens = mask.tokens
     if not hasattr(tokens, "dtype"):
-        tokens = np.asarray(tokens)
+        tokens = as_array(tokens)
     fits = tokens.dtype == bool and tokens.shape in ((B, S), (1, S))
     if isinstance(q_offset, int):
         fits = fits and q_offset + T <= S
@@ -166,7 +166,7 @@ def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
     Errors: `InputError` for another shape, type or range.
     """
     if not hasattr(ids, "dtype"):
-        ids = np.asarray(ids)
+        ids = as_array(ids)
     if isinstance(ids, core.Tracer) and ids.dtype.itemsize > 4:
         raise InputError(
             f"Segments got {name} of {ids.dtype} that are known at run time only, in which ids past int32 would fall "

@@ -333,6 +333,19 @@ def rules(mask: Mask) -> tuple[Mask, ...]:
     return (mask,)
 
 
+def goes_backward(mask: Mask) -> bool:
+    """Whether its rules let no query see a later key, whatever its arrays hold, which may be known at run time only.
+
+    >>> goes_backward(Causal() & Window(4)), goes_backward(as_mask(np.ones((1, 1), bool)))
+    (True, False)
+    """
+    if isinstance(mask, Both):
+        return goes_backward(mask.first) or goes_backward(mask.second)
+    if isinstance(mask, Either):
+        return goes_backward(mask.first) and goes_backward(mask.second)
+    return mask.causal and not isinstance(mask, Dense)
+
+
 def counts_tokens(mask: Mask) -> bool:
     """Whether it depends on where the first token is, and not only on how far apart two are.
 

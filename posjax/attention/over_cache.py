@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from posjax.attention.attend import attention
 from posjax.attention.biases import Bias, ByContent, kind_of
@@ -126,9 +127,13 @@ def _softmax(l_BNTS: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array
     """The output `[B, T, N, U]` and the log-sum-exp; a row that sees NaN is NaN, since nothing here hides one."""
     B, N, T, S = l_BNTS.shape
     lines, _, U = values.shape
+    # It only guards exp against overflow and cancels, so no gradient needs to pass; that of NaN would be one.
+    largest = lax.stop_gradient(jnp.max(l_BNTS, axis=-1, keepdims=True))
+    # A row that sees a mark is computed without it, and marked at the end: its gradient would be NaN times 0.
+    void = ~(largest < jnp.inf)
+    l_BNTS = jnp.where(void, 0.0, l_BNTS)
     # From `LOWEST` on: in a row that sees nothing the exponentials are 0 then, and so is what comes out.
-    largest = jnp.max(l_BNTS, axis=-1, keepdims=True)
-    highest = jnp.maximum(largest, LOWEST)
+    highest = jnp.where(void, 0.0, jnp.maximum(largest, LOWEST))
     p_BNTS = jnp.exp(l_BNTS - highest)
     total = jnp.sum(p_BNTS, axis=-1, keepdims=True)
     grouped = p_BNTS.reshape(lines, N * B * T // lines, S).astype(values.dtype)
@@ -136,5 +141,6 @@ def _softmax(l_BNTS: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array
     # After the product, whose result is smaller than the weights are.
     divisor = jnp.where(total == 0, 1.0, total)
     out_BNTU = summed.reshape(B, N, T, U) / divisor
-    lse_BNT1 = log_sum(highest, total)
+    out_BNTU = jnp.where(void, jnp.nan, out_BNTU)
+    lse_BNT1 = jnp.where(void, jnp.nan, log_sum(highest, total))
     return out_BNTU.swapaxes(1, 2), lse_BNT1[..., 0]

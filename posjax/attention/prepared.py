@@ -15,7 +15,7 @@ from posjax import positions
 from posjax.arguments import whole
 from posjax.attention.biases import Bias
 from posjax.attention.description import describe
-from posjax.attention.masks import Mask, MaskLike, as_mask
+from posjax.attention.masks import Mask, MaskLike, as_mask, goes_backward
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params, has_constants
 from posjax.errors import InputError
@@ -139,19 +139,17 @@ def prepare(
         q_positions = positions.check(q_positions, "q_positions", encoding.coordinates, (B, T))
     if k_positions is not None:
         k_positions = positions.check(k_positions, "k_positions", encoding.coordinates, (B, S))
-    if T > S and not mask.causal and q_positions is None and not isinstance(encoding, NoPE):
+    if T > S and not goes_backward(mask) and q_positions is None and not isinstance(encoding, NoPE):
         raise InputError(
             f"{T} queries look at {S} keys under {mask!r}: they are another sequence, "
             "so say where its tokens are, with q_positions and k_positions"
         )
     q_offset = first_index(T, S, mask)
-    ends: list[int | jax.Array] = [q_offset + T]
-    if q_positions is not None:
-        ends = [q_positions]
-    if k_positions is not None and not mask.causal:
-        ends.append(k_positions)
-    elif not mask.causal:  # Under a causal mask no query sees a later key, so the keys reach no farther than it.
-        ends.append(S)
+    # Keys too, whatever the mask: positions may begin anew, and earlier tokens then stand farther than later ones.
+    ends: list[int | jax.Array] = [q_offset + T, S]
+    for n, given in enumerate((q_positions, k_positions)):
+        if given is not None:
+            ends[n] = given
     resolved = encoding.at_length(context_length(encoding, length, *ends))
     dims = Dims(heads=N, head_size=sizes["H"])
     tokens = Tokens.at(T, S, q_offset, q_positions, k_positions)
@@ -166,7 +164,7 @@ def prepare(
 
 def first_index(queries: int, keys: int, mask: Mask) -> int:
     """The index of the first query among the keys, of which queries are the last."""
-    if queries > keys and not mask.causal:
+    if queries > keys and not goes_backward(mask):
         return 0  # Queries of another sequence, more than there are keys, have no place among them.
     return keys - queries
 

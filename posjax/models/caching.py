@@ -19,6 +19,7 @@ from posjax.models.attention_layer import AttentionLayer
 from posjax.models.block import Block
 from posjax.models.cache import Cache, Entry
 from posjax.models.compute import Compute
+from posjax.models.given import given_memory
 from posjax.models.memory import Memory
 from posjax.models.parts import Attention, LinearAttention, Sublayer, sizes
 from posjax.models.preparing import PreparedLayers
@@ -98,8 +99,16 @@ def _check_memory(architecture: Architecture, room: Room) -> None:
         )
     if not reads and room.memory is not None:
         raise InputError("memory was given and no layer of the decoder reads one: leave it out")
-    if room.memory is not None and room.memory.rows != room.rows:
-        raise InputError(f"the memory has {room.memory.rows} rows and the cache {room.rows}: encode as many rows")
+    if not isinstance(room.positions, bool):
+        raise InputError(
+            f"cache got positions={room.positions!r:.80}: needed is True where tokens may stand anywhere, else False; "
+            "where they stand, prepare is told"
+        )
+    if room.memory is None:
+        return
+    memory = given_memory(room.memory, architecture.width)
+    if memory.rows != room.rows:
+        raise InputError(f"the memory has {memory.rows} rows and the cache {room.rows}: encode as many rows")
 
 
 def check_cache(architecture: Architecture, cache: Any) -> None:

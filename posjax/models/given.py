@@ -72,6 +72,10 @@ def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) 
         real = jnp.broadcast_to(~void, shape)
     for rule in rules(as_mask(mask)):
         if isinstance(rule, Segments):
-            own = jnp.broadcast_to(jnp.asarray(rule.queries) != 0, shape)
-            real = own if real is None else real & own
+            ids = [rule.queries]
+            if rule.keys is not None:  # A token that nobody sees is padding too.
+                ids.append(rule.keys)
+            for of_tokens in ids:
+                own = jnp.broadcast_to(jnp.asarray(of_tokens) != 0, shape)
+                real = own if real is None else real & own
     return real

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +121,7 @@ def prepare(architecture: Architecture, name: StackName, learned: Mapping[str, P
         if not layers.crossing:
             raise InputError(f"memory was given and no layer of the {name} reads one: leave it out")
         given_memory(given.memory, architecture.width)
-    at = _checked(given.positions, given.count, layers)
+    at = _checked(given, layers)
     tokens = _tokens(at, given)
     # Padding, at a negative position, is computed elsewhere: its marks would reach every weight's gradient.
     void, inside = None, tokens
@@ -234,7 +233,8 @@ def _of_step(called: Mask, given: Pass) -> Mask:
         if type(rule) is Segments:
             ids = jnp.asarray(rule.queries)
             own = lax.dynamic_slice_in_dim(ids, given.cache.begun, given.count, 1)
-            rule = Segments(jnp.broadcast_to(own, (given.cache.rows, given.count)))
+            # Other ids of its keys are refused there, as without a cache.
+            rule = Segments(jnp.broadcast_to(own, (given.cache.rows, given.count)), rule.keys)
         found = found & rule
     return found
 
@@ -288,17 +288,19 @@ def _held_constants(name: StackName, layers: StackPlan, given: Constants) -> Map
     return of_stack
 
 
-def _checked(positions: Any, count: int, layers: StackPlan) -> jax.Array | None:
-    """Positions of `count` tokens, of as many rows as they have: a model learns its batch from the tokens."""
-    if positions is None:
+def _checked(given: Pass, layers: StackPlan) -> jax.Array | None:
+    """The positions, of as many tokens as come; without a cache a model learns its batch from the tokens."""
+    if given.positions is None:
         return None
     coordinates = max(encoding.coordinates for encoding, _ in layers.owners.values())
-    given = check(positions, "positions", coordinates)
+    at = check(given.positions, "positions", coordinates)
     # Those of all rows at once have no axis for the batch.
     rows = 1
-    if given.ndim > 1:
-        rows = given.shape[0]
-    return check(given, "positions", coordinates, (rows, count))
+    if at.ndim > 1:
+        rows = at.shape[0]
+    if given.cache is not None:
+        rows = given.cache.rows
+    return check(at, "positions", coordinates, (rows, given.count))
 
 
 def _is_padding(positions: jax.Array) -> jax.Array:

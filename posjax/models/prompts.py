@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from posjax.arguments import as_array
 from posjax.attention import Full, Mask, Segments
 from posjax.errors import InputError
 
@@ -66,7 +67,7 @@ def prompt_of(tokens: jax.Array, real: Any) -> Prompt:
 
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
     if not hasattr(real, "dtype"):
-        real = np.asarray(real)
+        real = as_array(real)
     if real.shape != shape or not (real.dtype == bool or jnp.issubdtype(real.dtype, jnp.integer)):
         raise InputError(
             f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "

@@ -55,9 +55,12 @@ def build(architecture: Architecture, vocabulary: int, seed: int, compute: Compu
     if not isinstance(compute, Compute):
         raise InputError(f"build got compute={compute!r:.80}: needed is a Compute, such as Compute(dtype='bfloat16')")
     vocabulary = whole(vocabulary, "vocabulary", least=1)
-    if not isinstance(seed, core.Tracer):
-        seed = whole(seed, "seed", least=-LARGEST)
-    return Transformer(architecture, vocabulary, nnx.Rngs(params=seed), compute)
+    if isinstance(seed, core.Tracer):
+        # As one of a batch of models has it, which only a key can be made of.
+        held: Any = jax.random.key(seed)
+    else:
+        held = whole(seed, "seed", least=-LARGEST)
+    return Transformer(architecture, vocabulary, nnx.Rngs(params=held), compute)
 
 
 class Transformer(nnx.Module):
@@ -242,6 +245,7 @@ class Transformer(nnx.Module):
         Errors: `InputError` for a mask that lets a causal encoding look ahead, positions of another number of tokens,
         positions beside a cache that keeps none, and a cache without room.
         """
+        count = whole(count, "count")
         if cache is not None:
             check_cache(self.architecture, cache)
             memory = cache.memory
@@ -273,6 +277,11 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each attention."""
         name = self.architecture.main
+        tokens = jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]"))
+        if not isinstance(prepared, PreparedLayers):
+            raise InputError(f"prepared is {prepared!r:.80}: needed is what model.prepare(...) gives for these tokens")
+        if cache is not None:
+            check_cache(self.architecture, cache)
         return self._through(name, tokens, prepared, cache=cache, probe=probe, memory=memory)
 
     def _through(

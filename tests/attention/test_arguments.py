@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import posjax
-from posjax import Causal, Full, Rope, Segments, Window, attend
+from posjax import Causal, Full, Global, InputError, Rope, Segments, Window, attend
 from tests.cases import INTERPRETED, wide
 from tests.ways import assert_close, each_backend
 
@@ -90,3 +90,36 @@ def test_numbers_of_64_bits_that_are_known_late_do_not_wrap():
         with pytest.raises(posjax.InputError, match=r"queries of int64.*astype\(jnp.int32\)"):
             jax.jit(lambda ids: attend(x, x, x, mask=Causal() & Segments(ids)))(ids)
         assert_close(attend(x, x, x, mask=Causal() & Segments(ids)), x)
+
+
+def test_an_array_means_the_same_where_it_is_known_and_where_it_is_not():
+    """Of more queries than keys: what the array holds says nothing of where the first query stands."""
+    pairs = np.zeros((5, 3), bool)
+    pairs[3:, 0] = True
+    pairs[4, 1] = True
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 5, 2, 4))
+
+    def run(pairs):
+        return attend(q, k[:, :3], v[:, :3], mask=Window(2) & pairs, backend="reference")
+
+    np.testing.assert_array_equal(run(pairs), jax.jit(run)(pairs))
+
+    def rotated(pairs):
+        return attend(q, k[:, :3], v[:, :3], encoding=Rope(), mask=pairs)
+
+    for either in (rotated, jax.jit(rotated)):
+        with pytest.raises(InputError, match="another sequence"):
+            either(pairs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mask": Segments([[1, 2], [1]])}, "Segments got queries"),
+        ({"mask": Causal() & Global([[True], [True, False]])}, "Global got tokens"),
+        ({"backend": ["chunked"]}, "is unknown: needed is 'auto'"),
+    ],
+)
+def test_lists_that_are_no_array_and_no_name_are_refused(wrong, words):
+    with pytest.raises(InputError, match=words):
+        attend(*jnp.ones((3, 1, 5, 2, 4)), **wrong)

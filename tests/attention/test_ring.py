@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from posjax import Causal, CoPE, Fire, Full, Segments, T5Bias, Window
+from posjax import Causal, CoPE, Fire, Full, Rope, Segments, T5Bias, Window, attend
 from posjax.attention import blocks, describe, reference, ring
 from posjax.attention.jobs import job
 from posjax.attention.ring import facing, plan as ring_plan, travel
@@ -142,6 +142,34 @@ def test_bfloat16_in_and_out(two):
     for got, other, exact in zip(narrow, same, wide, strict=True):
         scale = np.max(np.abs(np.asarray(exact, np.float32)))
         assert np.max(np.abs(np.asarray(got, np.float32) - np.asarray(other, np.float32))) < 0.02 * scale
+
+
+@pytest.mark.exhaustive
+def test_queries_and_keys_may_be_of_other_types(two):
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 16, 2, 8))
+
+    def loss(q, k, v):
+        return jnp.sum(attend(q, k, v, encoding=Rope()).astype(jnp.float32) ** 2)
+
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2)))
+    wanted = gradient(q.astype(jnp.bfloat16), k, v)
+    with jax.set_mesh(two):
+        found = gradient(q.astype(jnp.bfloat16), k, v)
+    for got, want in zip(found, wanted, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got.astype(jnp.float32), want.astype(jnp.float32), atol=2e-2)
+
+
+def test_inside_a_checked_shard_map_another_backend_is_taken():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 2, 4))
+
+    def gradient(x):
+        return jax.grad(lambda x: jnp.sum(attend(x, x, x) ** 2))(x)
+
+    rows = PartitionSpec("data")
+    with jax.set_mesh(mesh_of(data=2, context=1)):
+        inside = jax.shard_map(gradient, in_specs=rows, out_specs=rows, axis_names={"data"})
+        np.testing.assert_allclose(jax.jit(inside)(x), gradient(x), atol=1e-5)
 
 
 def test_the_same_bits_every_time(two):

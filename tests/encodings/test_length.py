@@ -1,11 +1,28 @@
 """Schedules that depend on the context's length: attend and the decoder take the one for the keys that there are."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import NTK, Dims, DynamicNTK, LongRope, Plain, Rope, Schedule, by_head, chain
+import posjax
+from posjax import (
+    NTK,
+    Causal,
+    Dims,
+    DynamicNTK,
+    InputError,
+    LongRope,
+    Plain,
+    Rope,
+    Schedule,
+    Segments,
+    by_head,
+    chain,
+    positions,
+)
 from posjax.encodings import Alibi
 from posjax.models import Compute, build, constants_of
 from tests import oracles
@@ -73,3 +90,28 @@ def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
     wrong = constants_of(config, lambda rope: rope.at_length(5 if T > TRAINED else 13))
     assert np.abs(fixed(tokens) - fixed(tokens, constants=wrong)).max() > 1e-3
     assert jnp.isfinite(fixed(tokens)).all()
+
+
+def test_constants_of_no_length_are_refused():
+    """They are those of the trained length, and would take an extension away in silence."""
+    x = jnp.ones((1, 16, 2, 8))
+    for encoding in (Rope(schedule=DynamicNTK(4.0, 4)), chain(Rope(schedule=DynamicNTK(4.0, 4)), Alibi())):
+        learned = encoding.init(jax.random.key(0), Dims(2, 8))
+        joined = encoding.join(learned, encoding.constants(Dims(2, 8)))
+        with pytest.raises(InputError, match="params hold constants, which are those of one length"):
+            posjax.attend(x, x, x, encoding=encoding, params=joined)
+        there = encoding.at_length(16)
+        told = posjax.attend(x, x, x, encoding=there, params=there.join(learned, there.constants(Dims(2, 8))))
+        np.testing.assert_array_equal(told, posjax.attend(x, x, x, encoding=encoding))
+    with pytest.raises(InputError, match="other constants for another length"):
+        constants_of(small(Rope(schedule=DynamicNTK(4.0, 4))))
+
+
+def test_keys_count_for_the_length_where_positions_begin_anew():
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 8, 2, 4))
+    ids = jnp.array([[1] * 6 + [2] * 2])
+    at, mask = positions.packed(ids), Causal() & Segments(ids)
+    run = partial(posjax.attend, encoding=Rope(schedule=DynamicNTK(8.0, 2)), mask=mask)
+    full = run(q, k, v, q_positions=at, k_positions=at)
+    last = run(q[:, 7:], k, v, q_positions=at[:, 7:], k_positions=at)
+    np.testing.assert_allclose(last, full[:, 7:], atol=1e-6)

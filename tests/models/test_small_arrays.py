@@ -23,6 +23,7 @@ from posjax.models import (
     build,
     cross_entropy,
     decoder,
+    encoder,
     encoder_decoder,
     generate,
 )
@@ -196,3 +197,80 @@ def test_segments_of_two_sequences_go_with_their_queries():
 def test_two_parameters_of_one_name_are_refused():
     with pytest.raises(InputError, match="two parameters that both come to the name 'a_b'"):
         EncodingParams({"a_b": jnp.ones(2), "a": {"b": jnp.zeros(3)}})
+
+
+def test_padding_at_the_end_of_a_step_marks_itself_alone():
+    model = model_of(Rope(), mask=Causal() & Window(3))
+    tokens, at = jnp.array([[3, 4, 5, 6, 0, 0]]), jnp.array([[0, 1, 2, 3, -1, -1]])
+    cache = model.cache(1, 8, positions=True)
+    stream, _, _ = model.hidden(tokens, model.prepare(6, at, cache=cache), cache)
+    np.testing.assert_allclose(model.logits(stream)[:, :4], model(tokens, at)[:, :4], atol=1e-5)
+
+
+@pytest.mark.parametrize("T", [16, 17])
+def test_a_mark_that_a_row_of_a_cache_sees_reaches_no_gradient(T):
+    """Without a mask that hides it, padding sees itself."""
+    graph, state = nnx.split(model_of())
+    at = jnp.where(jnp.arange(T) < T - 1, jnp.arange(T), -1)[None]
+
+    @jax.jit
+    def loss(state):
+        model = nnx.merge(graph, state)
+        cache = model.cache(1, T, positions=True)
+        stream, _, _ = model.hidden(jnp.ones((1, T), jnp.int32), model.prepare(T, at, cache=cache), cache)
+        return (model.logits(stream)[:, :-1] ** 2).sum()
+
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(state)))
+
+
+def test_a_token_that_nobody_sees_is_not_pooled():
+    model = build(encoder(Rope(), layers=1, width=8, heads=2, classes=3), VOCABULARY, 0)
+    tokens, real = jnp.array([[1, 2, 3, 4]]), np.array([[1, 1, 0, 0]])
+    alone = model(tokens[:, :2])
+    np.testing.assert_allclose(model(tokens, mask=Segments(real)), alone, atol=1e-5)
+    np.testing.assert_allclose(model(tokens, mask=Segments(np.ones((1, 4), int), real)), alone, atol=1e-5)
+
+
+def test_linear_attention_over_a_cache_refuses_other_ids_of_keys():
+    layer = Layer((LinearAttention(2), FeedForward(8)))
+    model = build(Architecture(16, decoder=Stack(1, (layer,))), VOCABULARY, 0)
+    cache = model.cache(1, 4)
+    ids = Segments(np.ones((1, 4), int), np.array([[0, 0, 1, 1]]))
+    with pytest.raises(InputError, match="the same for queries and keys"):
+        model.hidden(jnp.ones((1, 4), jnp.int32), model.prepare(4, mask=ids, cache=cache), cache)
+
+
+MODEL, PAIR = model_of(), build(encoder_decoder(layers=1, width=8, heads=2), VOCABULARY, 0)
+TOLD = jnp.ones((1, 4), jnp.int32)
+WRONG = {
+    "rows of positions": (lambda: MODEL.prepare(3, jnp.zeros((2, 3), int), cache=MODEL.cache(1, 4)), "for 1 rows of 3"),
+    "a ragged list": (lambda: generate(MODEL, TOLD, 2, real=[[1], [1, 0]]), "needed is bool"),
+    "one rank": (lambda: MODEL.hidden(TOLD[0], MODEL.prepare(4)), r"tokens have shape \(4,\)"),
+    "floats": (lambda: MODEL.hidden(TOLD.astype(jnp.float32), MODEL.prepare(4)), "tokens are float32"),
+    "nothing prepared": (lambda: MODEL.hidden(TOLD, None), "prepared is None"),
+    "another cache": (lambda: MODEL.hidden(TOLD, MODEL.prepare(4), "x"), "cache is 'x'"),
+    "tokens for a count": (lambda: MODEL.prepare(TOLD), "count is"),
+    "no count": (lambda: MODEL.prepare(None), "count is None"),
+    "positions of a cache": (lambda: MODEL.cache(1, 4, positions=TOLD), "cache got positions="),
+    "no memory": (lambda: PAIR.cache(1, 4, memory=3), "memory is a int"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_step_is_given_is_held_to_what_it_is(case):
+    make, words = WRONG[case]
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_a_traced_seed_builds_what_the_number_does():
+    def made(seed):
+        return nnx.state(model_of_seed(seed))
+
+    several = jax.vmap(made)(jnp.arange(2))
+    for both, one in zip(jax.tree.leaves(several), jax.tree.leaves(made(1)), strict=True):
+        np.testing.assert_allclose(both[1], one, rtol=1e-5, atol=1e-6)
+
+
+def model_of_seed(seed):
+    return build(decoder(layers=1, width=16, heads=2), VOCABULARY, seed)
