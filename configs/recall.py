@@ -1,15 +1,18 @@
-"""What the encodings that predict best far past their length remember of it: needles, pairs, bigrams, letters.
+"""Do the encodings that predict best far past their length find what stands there?
 
-Question   Forget gates, ReRoPE and Self-Extend lose least on text far past the trained length (suites `extrapolation`
-           and `extension`). Do they also find what stands there, and who joins two tokens, or counts from one?
-Papers     Arora et al. 2023, arXiv:2312.04927 (multi-query associative recall); Olsson et al. 2022, arXiv:2209.11895
-           (induction); Gopalakrishnan et al. 2025, arXiv:2509.10534 (indirect indexing); Lin et al. 2025,
-           arXiv:2503.02130 (forget gates); Su 2023 (ReRoPE); Jin et al. 2024, arXiv:2401.01325 (Self-Extend).
+Question   Forget gates, ReRoPE and Self-Extend lose least on text past the trained length (suites `extrapolation` and
+           `extension`). Do they also find a needle there, and the second half of a pair that was seen once?
+Papers     Olsson et al. 2022, arXiv:2209.11895 (induction); Lin et al. 2025, arXiv:2503.02130 (forget gates); Su 2023
+           (ReRoPE); Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Peng et al. 2023, arXiv:2309.00071 (YaRN).
 Command    python -m experiments.run configs/recall.py [--only needles-rope-s0 ...]
+Costs      About 40 minutes on two CPU cores that do other work beside it; no download, the tasks are drawn.
+Expect     Within 32 tokens nearly all is right. At 256 ReRoPE and Self-Extend still say what followed, RoPE does not.
 """
 
+from dataclasses import replace
+
 from posjax import Alibi, Encoding, Forgetting, NoPE, Rope
-from posjax.data import AssociativeRecall, InductionAtDistance, Needles, Task
+from posjax.data import InductionAtDistance, Needles, Task
 from posjax.evaluation import Accuracy
 from posjax.models import decoder
 from posjax.runs import Experiment, Run
@@ -18,13 +21,14 @@ from posjax.training import AdamW, Train
 LENGTH = 32
 SEEDS = (0, 1, 2)
 
-TRAIN = Train(steps=1500, length=LENGTH, batch=64, optimizer=AdamW(learning_rate=3e-3, weight_decay=0.01))
-EVALUATION = Accuracy(multiples=(1, 2, 4, 8), sequences=128, extensions=("yarn", "rerope", "self-extend"), control=True)
+# As long as it takes to learn the tasks within the trained length.
+TRAIN = Train(steps=700, length=LENGTH, batch=64, optimizer=AdamW(learning_rate=3e-3, weight_decay=0.01))
+EVALUATION = Accuracy(multiples=(1, 2, 4, 8), sequences=96, extensions=("yarn", "rerope", "self-extend"), control=True)
 
-TASKS: dict[str, Task] = {
-    "needles": Needles(),
-    "recall": AssociativeRecall(pairs=6),
-    "induction": InductionAtDistance(symbols=16, bigrams=6),
+TASKS: dict[str, tuple[Task, Train]] = {
+    # One needle is joined to one token, so it is learned sooner than a pair.
+    "needles": (Needles(), replace(TRAIN, steps=300)),
+    "induction": (InductionAtDistance(symbols=16, bigrams=6), TRAIN),
 }
 
 ENCODINGS: dict[str, tuple[str, Encoding]] = {
@@ -38,15 +42,20 @@ ENCODINGS: dict[str, tuple[str, Encoding]] = {
 def runs_of(task: str, name: str) -> tuple[Run, ...]:
     """A run for each seed."""
     label, encoding = ENCODINGS[name]
+    data, train = TASKS[task]
+    # Only rotations have extensions.
+    evaluation = EVALUATION
+    if name != "rope":
+        evaluation = replace(EVALUATION, extensions=())
     model = decoder(encoding, layers=2, width=64, heads=4)
-    return tuple(Run(f"{task}-{name}-s{seed}", label, model, TASKS[task], TRAIN, EVALUATION, seed) for seed in SEEDS)
+    return tuple(Run(f"{task}-{name}-s{seed}", label, model, data, train, evaluation, seed) for seed in SEEDS)
 
 
 def experiment() -> Experiment:
     return Experiment(
         title="What is remembered of the far",
-        question="Do the encodings that lose least far past their length find what stands there?",
-        paper="Arora et al. 2023, arXiv:2312.04927; Olsson et al. 2022, arXiv:2209.11895; Gopalakrishnan et al. 2025, "
-        "arXiv:2509.10534",
+        question="Do the encodings that predict best far past their length find what stands there?",
+        paper="Olsson et al. 2022, arXiv:2209.11895; Lin et al. 2025, arXiv:2503.02130; Su 2023; Jin et al. 2024, "
+        "arXiv:2401.01325; Peng et al. 2023, arXiv:2309.00071",
         runs=tuple(run for task in TASKS for name in ENCODINGS for run in runs_of(task, name)),
     )
