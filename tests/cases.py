@@ -104,8 +104,11 @@ BACKEND_NAMES = tuple(
 
 
 def params_of(encoding: Encoding, dims: Dims = DIMS, seed: int = 0) -> object:
-    """Joined parameters, as hooks take them."""
-    return encoding.join(encoding.init(jax.random.key(seed), dims), encoding.constants(dims))
+    """Joined parameters, as hooks take them; without the constants of those that have others for each length."""
+    constants = None
+    if not encoding.length_dependent:
+        constants = encoding.constants(dims)
+    return encoding.join(encoding.init(jax.random.key(seed), dims), constants)
 
 
 def short(value: object) -> str:

@@ -80,7 +80,7 @@ def test_one_token_at_a_time_equals_the_full_pass(encoding, backend, t):
 @each_backend
 def test_what_comes_later_changes_nothing_before(encoding, backend):
     params, (q, k, v) = params_of(encoding), qkv(9)
-    run = dict(encoding=encoding, params=params, mask=Causal(), backend=backend)
+    run = dict(encoding=encoding, params=params, mask=Causal(), backend=backend, length=9)
     longer = attend(q, k, v, **run)
     np.testing.assert_allclose(longer[:, :5], attend(q[:, :5], k[:, :5], v[:, :5], **run), atol=2e-6)
 
@@ -275,6 +275,7 @@ def test_every_parameter_gets_a_gradient(encoding):
     params = encoding.init(jax.random.key(0), DIMS)
     length = encoding.max_length if encoding.max_length and encoding.max_length < 1000 else 160
     x = jax.random.normal(jax.random.key(1), (1, length, DIMS.model_size))
+    encoding = encoding.at_length(length)
 
     def loss(params):
         joined = encoding.join(params, encoding.constants(DIMS))
@@ -318,9 +319,11 @@ def test_within_a_structure_constants_may_be_exchanged(encoding):
             for other in others(part, name)[:1]:
                 changed = chain(*parts[:i], dataclasses.replace(part, **{name: other}), *parts[i + 1 :])
                 assert structure(changed) == structure(encoding)
+                # Of one length, which constants are of.
+                changed = changed.at_length(7)
                 params = changed.join(changed.init(jax.random.key(0), DIMS), changed.constants(DIMS))
                 q, k, v = qkv(7)
-                swapped = attend(q, k, v, encoding=encoding, params=params, mask=mask_of(encoding))
+                swapped = attend(q, k, v, encoding=encoding.at_length(7), params=params, mask=mask_of(encoding))
                 own = attend(q, k, v, encoding=changed, params=params, mask=mask_of(encoding))
                 np.testing.assert_array_equal(swapped, own)
 
