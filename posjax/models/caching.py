@@ -155,11 +155,15 @@ def _shapes(entry: Entry) -> Any:
     return None
 
 
-def check_step(tokens: jax.Array, prepared: PreparedLayers, cache: Cache | None) -> None:
+def check_step(tokens: jax.Array, prepared: Any, cache: Any) -> None:
     """Holds what was prepared to the tokens and the cache of one step: that of another would be read in silence.
 
     What is traced, as the length of a cache within a loop, cannot be compared here.
     """
+    if not isinstance(prepared, PreparedLayers):
+        raise InputError(f"prepared is {prepared!r:.80}: needed is what model.prepare(...) gives for these tokens")
+    if cache is not None and not isinstance(cache, Cache):
+        raise InputError(f"cache is {cache!r:.80}: needed is one that model.cache(batch, size) made")
     B, T = tokens.shape
     where = prepared.tokens
     rows = 1

@@ -55,11 +55,8 @@ def build(architecture: Architecture, vocabulary: int, seed: int, compute: Compu
     if not isinstance(compute, Compute):
         raise InputError(f"build got compute={compute!r:.80}: needed is a Compute, such as Compute(dtype='bfloat16')")
     vocabulary = whole(vocabulary, "vocabulary", least=1)
-    if isinstance(seed, core.Tracer):
-        # As one of a batch of models has it, which only a key can be made of.
-        held: Any = jax.random.key(seed)
-    else:
-        held = whole(seed, "seed", least=-LARGEST)
+    # nnx makes a key of a known number alone: that of a traced one, as in a batch of models, is made here.
+    held = jax.random.key(seed) if isinstance(seed, core.Tracer) else whole(seed, "seed", least=-LARGEST)
     return Transformer(architecture, vocabulary, nnx.Rngs(params=held), compute)
 
 
@@ -278,10 +275,6 @@ class Transformer(nnx.Module):
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each attention."""
         name = self.architecture.main
         tokens = jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]"))
-        if not isinstance(prepared, PreparedLayers):
-            raise InputError(f"prepared is {prepared!r:.80}: needed is what model.prepare(...) gives for these tokens")
-        if cache is not None:
-            check_cache(self.architecture, cache)
         return self._through(name, tokens, prepared, cache=cache, probe=probe, memory=memory)
 
     def _through(
