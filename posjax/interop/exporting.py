@@ -13,10 +13,12 @@ import numpy as np
 from posjax.errors import InputError
 from posjax.interop.config import Config
 from posjax.interop.describing import described, family_of
+from posjax.interop.families.values import unfactored
 from posjax.interop.family import ModelFamily, spelled
 from posjax.interop.published import Published, leaves, rule_of
 from posjax.interop.rerotating import rerotated
 from posjax.interop.writing import LIMIT, Outgoing, outgoing, write_folder
+from posjax.models.architecture import Architecture
 from posjax.models.transformer import Transformer
 
 TYPES = ("dtype", "torch_dtype")
@@ -77,12 +79,25 @@ def _describing(model: Transformer, values: dict[str, Any]) -> dict[str, Any]:
         return values
     # What is written is read once more in here, so that no configuration describes another model than its weights.
     changed = rerotated(values, description.required(), model.architecture)
-    if described(Config(changed)).architecture != model.architecture:
+    again = described(Config(changed)).required()
+    if again != model.architecture:
+        _require_no_factor(model.architecture, again, description.family)
         raise InputError(
             f"the configuration (model_type={description.family!r}) describes another architecture than the model's, "
             "and a rotation is all that can be put into it: give write a config that describes the model"
         )
     return changed
+
+
+def _require_no_factor(now: Architecture, said: Architecture, family: str) -> None:
+    """Errors: `InputError` where a schedule has a factor for queries and keys that the family's code undoes."""
+    pairs = zip(now.main_stack.encodings(now.width), said.main_stack.encodings(said.width), strict=False)
+    for (ours, _), (theirs, _) in pairs:
+        if ours != theirs and unfactored(ours) == theirs:
+            raise InputError(
+                f"the code of model_type={family!r} norms queries and keys once they are turned, which undoes the "
+                f"attention factor of {ours!r}: give its schedule attention_factor=1.0"
+            )
 
 
 def _typed(values: dict[str, Any], model: Transformer) -> dict[str, Any]:

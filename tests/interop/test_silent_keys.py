@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from posjax import Causal, InputError, LongRope, from_rope_parameters
-from posjax.interop import describe
+from posjax import Causal, InputError, LongRope, Rope, Yarn, from_rope_parameters
+from posjax.interop import describe, swapped, write
+from posjax.models import build
 from tests.interop.test_describing import sized
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "starcoder2")
@@ -95,3 +96,34 @@ def test_ministral_3_has_defaults_of_its_own():
     attending = next(architecture.main_stack.attentions())
     assert (attending.key_value_heads or 8, attending.head_size) == (8, 128)
     assert architecture.decoder.pattern[0].norm.epsilon == 1e-5
+
+
+LLAMA_4 = sized(
+    *("llama4_text", 32, 64, 1, 4, 9),
+    num_key_value_heads=4,
+    head_dim=8,
+    hidden_act="silu",
+    intermediate_size_mlp=64,
+    moe_layers=[],
+)
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize(("normed", "factor"), [(True, 1.0), (False, None)])
+def test_a_norm_after_the_rotation_undoes_the_factor_of_a_schedule(normed, factor):
+    config = {**LLAMA_4, "rope_parameters": YARN, "use_qk_norm": normed}
+    schedule = Yarn(4.0, 16, attention_factor=factor)
+    assert describe(config).required().encoding == Rope(1e4, schedule, layout="interleaved")
+
+
+def test_a_factor_that_would_be_undone_is_not_written(tmp_path):
+    architecture = describe(LLAMA_4).required()
+    for factor in (1.0, None):
+        rope = Rope(1e4, Yarn(4.0, 16, attention_factor=factor), layout="interleaved")
+        model = build(swapped(architecture, rope), 9, 0)
+        if factor is None:
+            with pytest.raises(InputError, match=r"give its schedule attention_factor=1\.0"):
+                write(model, tmp_path / "undone", config=LLAMA_4)
+        else:
+            write(model, tmp_path / "plain", config=LLAMA_4)
+            assert describe(tmp_path / "plain").architecture == model.architecture

@@ -19,7 +19,7 @@ def _architecture(config: Config) -> Architecture:
     biases = values.biased(config, "attention_bias")
     # Its dense layers have a size of their own; the plain key is that of experts.
     inner = FeedForward(config.whole("intermediate_size_mlp", default=16384), values.activation(config, "hidden_act"))
-    rotary = values.rotary(config)
+    rotary: Encoding = values.rotary(config)
     chunk = CAUSAL & Chunked(config.whole("attention_chunk_size", default=8192))
     masks: dict[str, Mask] = {values.FULL: CAUSAL, values.CHUNKED: chunk}
     turns = smollm3.rotated(config, 4)
@@ -27,9 +27,11 @@ def _architecture(config: Config) -> Architecture:
     kinds = [kind_of[turning] for turning in turns]
     layers = []
     still = _temperature(config)
-    # After the rotation, which keeps lengths: before it is the same.
     unit = SCORES
     if config.flag("use_qk_norm", default=True):
+        # After the rotation, which keeps lengths but for the factor of its schedule: the norm takes that out again.
+        # Ours comes before the rotation, where there must be no factor then.
+        rotary = values.unfactored(rotary)
         unit = Scores(norm=Norm("rms", norm.epsilon, scaled=False))
     # What turns sees a chunk, and what sees everything has a temperature in place of a rotation.
     for turning, kind in zip(turns, values.layer_types(config, kinds, *masks), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,8 @@ from posjax.attention import Mask, Window
 from posjax.encodings.base import Encoding
 from posjax.encodings.published import from_rope_parameters
 from posjax.encodings.published_families import READ
+from posjax.encodings.rope import Rope
+from posjax.encodings.schedules import LongRope, Yarn
 from posjax.errors import InputError
 from posjax.interop.config import Config
 from posjax.models.architecture import EMBEDDING, Architecture, Embedding, Layer, Output, Stack
@@ -65,6 +68,16 @@ def rotary(config: Config, layer_type: str | None = None) -> Encoding:
     read = READ.difference(BY_FAMILY)
     config.ignore(*read)
     return encoding
+
+
+def unfactored(encoding: Encoding) -> Encoding:
+    """The rotation whose schedule leaves lengths as they are."""
+    if not isinstance(encoding, Rope) or not isinstance(encoding.schedule, Yarn | LongRope):
+        return encoding
+    schedule = replace(encoding.schedule, attention_factor=1.0)
+    if isinstance(schedule, LongRope):
+        schedule = replace(schedule, long_attention_factor=None)
+    return replace(encoding, schedule=schedule)
 
 
 def activation(config: Config, *names: str, default: str | None = None) -> Activation:
