@@ -150,6 +150,9 @@ class Config:
     def refusal(self, names: Iterable[str], need: str) -> InputError:
         """What a value that cannot be used is told as."""
         name = self._found(names)
+        nulls = [self.within + name for name in names if name in self.values]
+        if not name and nulls:
+            return InputError(f"{self.origin} has {nulls[0]}=null: needed is {need}")
         if not name:
             spellings = " or ".join(self.within + name for name in names)
             return InputError(f"{self.origin} has no {spellings}: needed is {need}")

@@ -13,7 +13,7 @@ DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_tex
 
 
 def small(model_type: str, **more) -> dict:
-    sizes = {"num_key_value_heads": 8, "head_dim": 32, "hidden_act": "silu"}
+    sizes = {"num_key_value_heads": 8, "head_dim": 32, "hidden_act": "gelu"}
     return sized(model_type, 256, 64, 2, 8, 9, **sizes, **more)
 
 
@@ -77,7 +77,7 @@ SILENT = {
 def test_heads_that_are_not_said_are_those_of_the_class(model_type):
     shared, size = SILENT[model_type]
     heads = max(8, shared)
-    config = sized(model_type, 32 * heads, 64, 2, heads, 9, hidden_act="silu")
+    config = sized(model_type, 32 * heads, 64, 2, heads, 9, hidden_act="gelu")
     attending = next(describe(config).required().main_stack.attentions())
     assert (attending.key_value_heads or heads, attending.head_size or 32) == (shared, size)
     config |= {"num_key_value_heads": None, "head_dim": None}

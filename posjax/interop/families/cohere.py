@@ -38,7 +38,7 @@ def _cohere2(config: Config) -> Architecture:
     config.only("rotary_pct", 1.0)
     biases = values.biased(config, "attention_bias")
     rotary: Encoding = values.rotary(config)
-    window = values.windowed(config, 4096)
+    window = values.sliding(config)
     step = config.whole("sliding_window_pattern", "_sliding_window_pattern", default=4)
     mostly = values.every(values.layer_count(config), step, values.FULL, values.SLIDING)
     attentions = []

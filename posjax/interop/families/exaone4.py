@@ -17,11 +17,11 @@ def _architecture(config: Config) -> Architecture:
     parts: dict[str, tuple[Encoding, Mask]] = {values.FULL: (rotary, CAUSAL)}
     kinds = [values.FULL] * count
     # Without a window all layers see everything, and all of them turn.
-    if config.get("sliding_window") is not None:
-        parts = {values.FULL: (NO_POSITIONS, CAUSAL), values.SLIDING: (rotary, values.windowed(config))}
-        kinds = _kinds(config, count)
+    if values.nulled(config, "sliding_window"):
+        config.ignore("sliding_window", "sliding_window_pattern")
     else:
-        config.ignore("sliding_window_pattern")
+        parts = {values.FULL: (NO_POSITIONS, CAUSAL), values.SLIDING: (rotary, values.sliding(config))}
+        kinds = _kinds(config, count)
     norm = values.rms(config, default=1e-5)
     layers = []
     for kind in values.layer_types(config, kinds, *parts):
@@ -34,6 +34,8 @@ def _architecture(config: Config) -> Architecture:
 
 def _kinds(config: Config, count: int) -> list[str]:
     """The types of layers by a number or by a word, "LLLG"."""
+    if values.nulled(config, "sliding_window_pattern") and config.get("layer_types") is None:
+        raise config.refusal(["sliding_window_pattern"], "a number or a word beside a window, or layer_types")
     pattern = config.get("sliding_window_pattern", default=4)
     if isinstance(pattern, str):
         named = {"L": values.SLIDING, "G": values.FULL}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from posjax.attention import Window
 from posjax.encodings.base import Encoding
 from posjax.interop.config import Config
 from posjax.interop.families import llama, names, values
@@ -20,7 +19,12 @@ def _norm(config: Config) -> Norm:
 
 
 def _feed_forward(config: Config) -> FeedForward:
-    # `hidden_act` stands there for older code, and this class does not read it.
+    if config.family == "gemma":
+        # Releases read either of two keys, one of them "gelu" as the tanh that it then always was: all have to agree.
+        tanh = [name for name, ours in values.ACTIVATIONS.items() if ours == "gelu_tanh"]
+        config.only("hidden_act", "gelu", *tanh)
+        config.only("hidden_activation", *tanh)
+    # It stands there for older code, and the later classes do not read it.
     config.ignore("hidden_act")
     function = values.activation(config, "hidden_activation", default=GELU)
     return FeedForward(config.whole("intermediate_size"), function)
@@ -63,8 +67,7 @@ def _described(
     config.only("use_bidirectional_attention", False)
     # What a cache is made of.
     config.ignore("cache_implementation")
-    window = CAUSAL & Window(config.whole("sliding_window", default=4096))
-    masks = {values.FULL: CAUSAL, values.SLIDING: window}
+    masks = {values.FULL: CAUSAL, values.SLIDING: values.sliding(config)}
     biases = values.biased(config, "attention_bias")
     layers = []
     for kind in values.layer_types(config, implied, *masks):

@@ -20,10 +20,13 @@ def _architecture(config: Config) -> Architecture:
     # Its dense layers have a size of their own; the plain key is that of experts.
     inner = FeedForward(config.whole("intermediate_size_mlp", default=16384), values.activation(config, "hidden_act"))
     rotary: Encoding = values.rotary(config)
-    chunk = CAUSAL & Chunked(config.whole("attention_chunk_size", default=8192))
-    masks: dict[str, Mask] = {values.FULL: CAUSAL, values.CHUNKED: chunk}
+    masks: dict[str, Mask] = {values.FULL: CAUSAL}
+    kind_of = {True: values.FULL, False: values.FULL}
+    # What turns sees a chunk, unless a null says that there are none.
+    if not values.nulled(config, "attention_chunk_size"):
+        masks[values.CHUNKED] = CAUSAL & Chunked(config.whole("attention_chunk_size", default=8192))
+        kind_of[True] = values.CHUNKED
     turns = smollm3.rotated(config, 4)
-    kind_of = {True: values.CHUNKED, False: values.FULL}
     kinds = [kind_of[turning] for turning in turns]
     layers = []
     still = _temperature(config)
@@ -33,7 +36,7 @@ def _architecture(config: Config) -> Architecture:
         # Ours comes before the rotation, where there must be no factor then.
         rotary = values.unfactored(rotary)
         unit = Scores(norm=Norm("rms", norm.epsilon, scaled=False))
-    # What turns sees a chunk, and what sees everything has a temperature in place of a rotation.
+    # What does not turn has a temperature in place of a rotation.
     for turning, kind in zip(turns, values.layer_types(config, kinds, *masks), strict=True):
         attention = values.attention(config, still, masks[kind], biases)
         if turning:

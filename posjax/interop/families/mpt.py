@@ -39,8 +39,9 @@ def _architecture(config: Config) -> Architecture:
     scores, heads = _scores(config)
     attention = values.attention(config, Alibi(), CAUSAL, scores=scores)
     assert attention.heads == heads
-    size = config.whole("expansion_ratio", default=4) * width
-    layers = values.alike(config, Layer((attention, FeedForward(size, "gelu", gated=False)), norm))
+    # The code is four times as wide whatever the key says.
+    config.only("expansion_ratio", 4)
+    layers = values.alike(config, Layer((attention, FeedForward(4 * width, "gelu", gated=False)), norm))
     return values.decoder(config, layers, norm, values.tied(config, True))
 
 

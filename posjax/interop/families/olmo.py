@@ -27,7 +27,7 @@ def _described(config: Config, encodings: Mapping[str, Encoding]) -> Architectur
     masks: dict[str, Mask] = {values.FULL: CAUSAL}
     kinds = [values.FULL] * count
     if values.SLIDING in encodings:
-        masks[values.SLIDING] = values.windowed(config, 4096)
+        masks[values.SLIDING] = values.sliding(config)
         kinds = values.every(count, 4, values.FULL, values.SLIDING)
     norm = values.rms(config, default=1e-5)
     biases = values.biased(config, "attention_bias")

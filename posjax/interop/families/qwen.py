@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from posjax.attention import Mask, Window
+from posjax.attention import Mask
 from posjax.interop.config import Config
 from posjax.interop.families import llama, values
 from posjax.interop.family import ModelFamily
@@ -12,11 +12,11 @@ from posjax.models.parts import CAUSAL, SCORES, Projection, Scores
 
 def masks(config: Config) -> dict[str, Mask]:
     """The mask of each layer type; a window counts where `use_sliding_window` says so."""
-    # Most of its files carry a window that nothing uses.
-    if not config.flag("use_sliding_window", default=False):
+    # Most of its files carry a window that nothing uses; and a null switches it off again.
+    if not config.flag("use_sliding_window", default=False) or values.nulled(config, "sliding_window"):
         config.ignore("sliding_window")
         return {values.FULL: CAUSAL}
-    return {values.FULL: CAUSAL, values.SLIDING: CAUSAL & Window(config.whole("sliding_window", default=4096))}
+    return {values.FULL: CAUSAL, values.SLIDING: values.sliding(config)}
 
 
 def _described(config: Config, biases: tuple[Projection, ...], scores: Scores) -> Architecture:

@@ -62,7 +62,8 @@ def _attention(config: Config, encoding: Encoding, mask: Mask = CAUSAL, keys_fro
 
 
 def _feed_forward(config: Config) -> FeedForward:
-    told = config.text("feed_forward_proj", default="relu", among=FEED_FORWARDS)
+    silent = {"mt5": "gated-gelu"}.get(config.family, "relu")
+    told = config.text("feed_forward_proj", default=silent, among=FEED_FORWARDS)
     name = told.removeprefix("gated-")
     gated = name != told
     # Its gelu, where it gates, is the approximate one.

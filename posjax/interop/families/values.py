@@ -54,6 +54,7 @@ SILENT: dict[str, dict[str, Any]] = {
     "stablelm": {"num_key_value_heads": 32},
     "starcoder2": {"num_key_value_heads": 2},
     "smollm3": {"num_key_value_heads": 4},
+    "llama4_text": {"num_key_value_heads": 8, "head_dim": 128},
 }
 """What the class of a family has where the configuration does not have the key, unlike most others."""
 
@@ -145,9 +146,23 @@ def width(config: Config) -> int:
     return config.whole("hidden_size", "n_embd", "n_embed", "d_model")
 
 
+def nulled(config: Config, key: str) -> bool:
+    """Whether a key is there as null, which says more than silence: a class may have a value of its own."""
+    return key in config.values and config.get(key) is None
+
+
+def sliding(config: Config) -> Mask:
+    """Causal, within a window that there has to be: layers of that type see no more."""
+    if nulled(config, "sliding_window"):
+        raise InputError(
+            f"{config.origin} has sliding_window=null, with which the code of {config.family} makes no mask for its "
+            "sliding layers: give their window, or take the key out for that of the class"
+        )
+    return CAUSAL & Window(config.whole("sliding_window", default=4096))
+
+
 def windowed(config: Config, default: int | None = None) -> Mask:
     """Causal, within the sliding window that there is; `default` is that of a configuration that is silent."""
-    # Silence is another thing than null: a class may have a window of its own.
     if "sliding_window" not in config.values and default is not None:
         return CAUSAL & Window(default)
     if config.get("sliding_window") is None:
