@@ -73,6 +73,9 @@ def from_rope_parameters(
     fraction = _fraction(model, inner, layered)
     kind = kind_of(inner)
     given = {key: value for key, value in inner.items() if value is not None}
+    if kind == "yarn" and inner.get("truncate", True) is None:
+        # Of all keys the one whose null is another thing than silence: the released code takes it for false.
+        given["truncate"] = False
     _lengths(kind, given, model, layered)
     temperature = _temperature(kind, given, model)
     if kind == "proportional":

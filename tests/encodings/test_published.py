@@ -290,6 +290,12 @@ def test_nulls_are_as_if_left_out():
     assert rope.schedule == posjax.DynamicNTK(factor=2.0, original_length=128)
 
 
+def test_a_null_of_truncate_is_false():
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, ORIGINAL: 64}
+    assert from_rope_parameters(yarn).schedule.truncate
+    assert not from_rope_parameters({**yarn, "truncate": None}).schedule.truncate
+
+
 def test_a_layer_types_own_base_holds():
     nested = {"full": {"rope_type": "default", "rope_theta": 1e6}, "sliding": {"rope_type": "default"}}
     config = {"rope_theta": 1e4, "rope_parameters": nested}
