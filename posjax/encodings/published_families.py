@@ -44,7 +44,7 @@ NAMED = {
         "llama mistral ministral qwen qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 vaultgemma phi3 falcon falcon_h1 "
         "granite granitemoe granitemoeshared olmo olmo2 olmoe olmo_hybrid starcoder2 seed_oss arcee exaone4 exaone_moe "
         "hunyuan_v1_dense hunyuan_v1_moe internlm internlm2 internlm3 minicpm deepseek baichuan jais2 dots1 doge "
-        "diffllama nanochat afmoe nemotron-nas minicpm3 eurobert jetmoe moshi phi4_multimodal",
+        "diffllama afmoe nemotron-nas minicpm3 eurobert jetmoe moshi phi4_multimodal",
         1e4,
     ),
     **_families(
@@ -91,6 +91,8 @@ STILL = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "albert", "electra", "distilbert"), "Learned"),
 }
 """Model types that do not rotate, whatever keys they carry, and the encoding that they have instead."""
+BACKWARDS = ("nanochat",)
+"""Model types whose code turns by minus the angle, which no `Rope` says."""
 
 LAYERS = {
     "rope_local_base_freq": Layers("sliding_attention", "full_attention", "full_attention"),
@@ -109,6 +111,8 @@ IMPLIED: dict[str, dict[str, float | None]] = {
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }
 """What the released code of a model type adds where the configuration does not have the key."""
+FILLED = ("gemma3_text", "gemma3n_text", "olmo3", "modernbert", "modernbert-decoder")
+"""Model types whose class reads `rope_parameters` by layer type alone, and fills in a type that is missing or null."""
 UNREAD: dict[str, tuple[str, ...]] = {
     "modernbert": ("position_embedding_type",),
     "modernbert-decoder": ("position_embedding_type",),

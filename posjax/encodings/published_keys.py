@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from posjax.encodings.published_families import (
+    BACKWARDS,
     BASES,
+    FILLED,
     IMPLIED,
     INTERLEAVED,
     KNOWN,
@@ -143,6 +145,11 @@ def check(model: Mapping[str, Any]) -> None:
         raise InputError(f"the configuration has model_type={name!r}: needed is a text, or None")
     if name in STILL:
         raise InputError(f"the configuration has model_type={name!r}, which does not rotate: take {STILL[name]}")
+    if name in BACKWARDS:
+        raise InputError(
+            f"the configuration has model_type={name!r}, whose code turns by minus the angle: swap the halves of each "
+            "head's rows of queries and keys, and take the Rope that its keys name without a model_type"
+        )
     if name in SCALED and not any(isinstance(model.get(nest), Mapping) for nest in NESTS):
         raise InputError(
             f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
@@ -256,17 +263,42 @@ def of_layer(model: Mapping[str, Any], layer_type: str | None) -> tuple[dict[str
     # A base of the layer type's own holds; without one, that of all layers.
     if not bases:
         bases = {key: model[key] for key in BASES if model.get(key) is not None}
+    name = model.get("model_type")
     if _by_layer(inner):
         layer = _nested(inner, layer_type, nest)
+        if layer is None and name in FILLED:
+            raise InputError(
+                f"{nest} has null for layer_type={layer_type!r}, where the class of model_type={name!r} fills in "
+                "parameters of its own: write those out that are meant"
+            )
         if layer is None:
             return None, bases, True
+        _require_one_base(model, bases, layer)
         if model.get("model_type") in SCALED and layer.get("rope_theta") is None:
             raise InputError(
                 f"rope_parameters have no rope_theta for layer_type={layer_type!r}, and layer types of a "
                 f"{model['model_type']} have bases of their own: add it there"
             )
         return layer, bases, True
+    if name in FILLED and inner and model.get(NESTS[0]):
+        raise InputError(
+            f"rope_parameters name no layer type, and the code of model_type={name!r} reads them by layer type alone: "
+            "nest them under full_attention and sliding_attention"
+        )
+    _require_one_base(model, bases, {})
     return _flat(model, inner, layer_type), bases, False
+
+
+def _require_one_base(model: Mapping[str, Any], outside: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
+    """Errors: `InputError` for a base that the released code takes for some of the layers, and its own for others."""
+    known = NAMED["olmo3"].base
+    if model.get("model_type") == "olmo3" and layer.get("rope_theta") is None:
+        for key, value in outside.items():
+            if value != known:
+                raise InputError(
+                    f"the configuration has {key}={value!r}, which the code of model_type='olmo3' takes for its "
+                    f"full layers alone, and {known} for the others: give each layer type its own in rope_parameters"
+                )
 
 
 def _nested(inner: dict[str, Any], layer_type: str | None, nest: str) -> dict[str, Any] | None:

@@ -260,6 +260,7 @@ def test_spellings(config, rope):
         ({"model_type": "dbrx", "rope_scaling": {"type": "linear", "factor": 2.0}}, "add rope_theta"),
         ({"model_type": "phi-msft", "rotary_emb_base": 1e4}, "add partial_rotary_factor"),
         ({"model_type": "baichuan", "hidden_size": 5120}, "take Alibi for the 13B"),
+        ({"model_type": "nanochat"}, "turns by minus the angle: swap the halves"),
         ({"model_type": "gpt2", "n_embd": 768}, "does not rotate: take Learned"),
         ({"model_type": "mpt", "attn_config": {"alibi": False}}, "names nothing rotary"),
         ({"model_type": 4, "rope_theta": 1e4}, "model_type=4"),

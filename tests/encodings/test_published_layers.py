@@ -114,3 +114,26 @@ def test_a_layer_type_is_a_name(layer_type):
 def test_a_layer_type_that_nothing_answers_to_is_refused(config):
     with pytest.raises(InputError, match="nothing in the configuration answers to layer_type='full_attention'"):
         from_rope_parameters(config, "full_attention")
+
+
+@pytest.mark.parametrize("model_type", ["gemma3_text", "gemma3n_text", "olmo3", "modernbert"])
+def test_what_a_class_fills_in_is_not_taken_for_a_layer_that_does_not_turn(model_type):
+    full = {"rope_type": "default", "rope_theta": 5e5}
+    config = {"model_type": model_type, "rope_parameters": {"full_attention": full, "sliding_attention": None}}
+    with pytest.raises(InputError, match=f"null for layer_type='sliding_attention'.*{model_type}' fills in"):
+        from_rope_parameters(config, "sliding_attention")
+    assert from_rope_parameters(config, "full_attention") == Rope(5e5)
+    with pytest.raises(InputError, match=f"code of model_type='{model_type}' reads them by layer type alone"):
+        from_rope_parameters({"model_type": model_type, "rope_parameters": full}, "full_attention")
+
+
+@pytest.mark.parametrize("layer_type", ["full_attention", "sliding_attention"])
+def test_a_base_outside_that_the_code_of_olmo_3_takes_for_some_layers_is_refused(layer_type):
+    with pytest.raises(
+        InputError, match=r"rope_theta=20000\.0, which the code of model_type='olmo3' takes for its full"
+    ):
+        from_rope_parameters({"model_type": "olmo3", "rope_theta": 2e4}, layer_type)
+    each = {"rope_type": "default", "rope_theta": 2e4}
+    both = {"full_attention": each, "sliding_attention": each}
+    config = {"model_type": "olmo3", "rope_theta": 2e4, "rope_parameters": both}
+    assert from_rope_parameters(config, layer_type) == Rope(2e4)
