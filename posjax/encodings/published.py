@@ -11,7 +11,19 @@ from posjax.encodings import published_keys as keys
 from posjax.encodings.base import Encoding, NoPE
 from posjax.encodings.chain import chain
 from posjax.encodings.log_n import LogN
-from posjax.encodings.published_families import FRACTIONS, HEAD_SIZES, IMPLIED, LENGTH, LONGEST, TEMPERED, Layout
+from posjax.encodings.published_families import (
+    BASES,
+    FRACTIONS,
+    HEAD_SIZES,
+    IMPLIED,
+    INTERLEAVED,
+    LAYERS,
+    LENGTH,
+    LONGEST,
+    TEMPERED,
+    Layout,
+)
+from posjax.encodings.published_reads import parted, require_read, unread as not_read
 from posjax.encodings.published_schedules import KINDS, kind_of, schedule_of
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import DynamicNTK
@@ -59,6 +71,7 @@ def from_rope_parameters(
         raise InputError(f"from_rope_parameters got layer_type={layer_type!r}: needed is a name, or None")
     model = keys.opened(config)
     keys.check(model)
+    model, unread = parted(model)
     inner, bases, layered = keys.of_layer(model, layer_type)
     if inner is None:
         return NoPE()
@@ -69,9 +82,10 @@ def from_rope_parameters(
             "encoding that the model has; if it rotates give rope_theta, or the section that names it"
         )
     # Each of these takes its own keys out of `inner`: what is left at the end is the schedule's, or unknown.
+    kind = kind_of(inner)
+    require_read(model.get("model_type"), kind, inner)
     base = _base(model, inner, bases, layered)
     fraction = _fraction(model, inner, layered)
-    kind = kind_of(inner)
     given = {key: value for key, value in inner.items() if value is not None}
     if kind == "yarn" and inner.get("truncate", True) is None:
         # Of all keys the one whose null is another thing than silence: the released code takes it for false.
@@ -88,7 +102,27 @@ def from_rope_parameters(
             raise InputError(f"the configuration has use_dynamic_ntk=True and type {kind!r}: remove one")
         schedule = DynamicNTK(2.0, _trained(model), doubling=True)
     rope = Rope(base=base, schedule=schedule, layout=keys.layout(model, layout), fraction=fraction)
+    _require_said(unread, model, rope)
     return chain(rope, temperature)
+
+
+def _require_said(unread: dict[str, Any], model: dict[str, Any], rope: Rope) -> None:
+    """Errors: `InputError` for a key that is not read and says something else than what is."""
+    bases = [rope.base, *(model.get(key) for key in (*BASES, *LAYERS))]
+    for key, value in unread.items():
+        same = False
+        if key in FRACTIONS:
+            same = value == rope.fraction
+        elif key in INTERLEAVED and isinstance(value, bool):
+            same = value == (rope.layout == "interleaved")
+        elif key == "position_embedding_type":
+            same = rope.layout == "interleaved"
+        elif key == "rotary_dim":
+            same = value == int(_head_size({**model, key: value}) * rope.fraction)
+        elif key in (*BASES, *LAYERS):
+            same = value in bases
+        if not same:
+            raise not_read(key, value, model.get("model_type"))
 
 
 def _temperature(kind: str, given: dict[str, Any], model: dict[str, Any]) -> Encoding:

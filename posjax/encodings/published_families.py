@@ -111,7 +111,7 @@ IMPLIED: dict[str, dict[str, float | None]] = {
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }
 """What the released code of a model type adds where the configuration does not have the key."""
-FILLED = ("gemma3_text", "gemma3n_text", "olmo3", "modernbert", "modernbert-decoder")
+FILLED: tuple[str | None, ...] = ("gemma3_text", "gemma3n_text", "olmo3", "modernbert", "modernbert-decoder")
 """Model types whose class reads `rope_parameters` by layer type alone, and fills in a type that is missing or null."""
 UNREAD: dict[str, tuple[str, ...]] = {
     "modernbert": ("position_embedding_type",),

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from posjax.encodings import published_keys as keys
 from posjax.encodings.base import Encoding, NoPE
 from posjax.encodings.chain import Chain
-from posjax.encodings.published_families import LAYERS, TEMPERED
+from posjax.encodings.published_families import FILLED, LAYERS, TEMPERED
+from posjax.encodings.published_reads import outside_name, reads, require_read
 from posjax.encodings.published_schedules import BY_ALPHA, KINDS
 from posjax.encodings.rope import Rope
-from posjax.encodings.schedules import LongRope, Plain, Proportional, Schedule
+from posjax.encodings.schedules import NTK, LongRope, Plain, Proportional, Schedule
 from posjax.encodings.step_temperature import StepTemperature
 from posjax.errors import InputError
 
@@ -46,10 +47,16 @@ def to_rope_parameters(
     """
     if spelling not in ("rope_parameters", "rope_scaling"):
         raise InputError(f"to_rope_parameters got spelling={spelling!r}: needed is 'rope_parameters' or 'rope_scaling'")
+    by_type = isinstance(encoding, Mapping) and NoPE() not in encoding.values()
+    if model_type in FILLED and spelling == "rope_parameters" and not by_type:
+        raise InputError(
+            f"the code of model_type={model_type!r} reads rope parameters by layer type alone, and fills in what is "
+            "null: give a Rope for each layer type"
+        )
     if not isinstance(encoding, Mapping):
         written = _parameters(encoding, model_type)
         if spelling == "rope_scaling":
-            return _old(written)
+            return _old(written, model_type)
         return written
     if spelling == "rope_scaling":
         return _old_by_layer(encoding, model_type)
@@ -72,6 +79,7 @@ def _parameters(encoding: Encoding, model_type: str | None) -> dict[str, Any]:
             "chained with a StepTemperature"
         )
     known = keys.family({"model_type": model_type})
+    _require_read(rope, model_type)
     if known is None or rope.layout != known.layout:
         raise InputError(
             f"rope parameters cannot say layout={rope.layout!r} for model_type={model_type!r}: give the model type "
@@ -92,6 +100,37 @@ def _parameters(encoding: Encoding, model_type: str | None) -> dict[str, Any]:
     if temperature is not None:
         written["llama_4_scaling_beta"] = _beta(rope, temperature, model_type)
     return written
+
+
+def _require_read(rope: Rope, model_type: str | None) -> None:
+    """Errors: `InputError` for what rope parameters may say, and the code of the model type does not read in them."""
+    read = reads(model_type)
+    if read is None:
+        return
+    if not read.sections:
+        raise InputError(
+            f"rope parameters cannot say {rope!r} for model_type={model_type!r}, whose code reads none: it reads "
+            f"{' and '.join(read.outside) or 'nothing about its rotation'}"
+        )
+    partial = not isinstance(rope.schedule, Proportional) and rope.fraction != 1.0
+    if partial and not read.part:
+        raise InputError(
+            f"rope parameters cannot say fraction={rope.fraction} for model_type={model_type!r}, whose code turns the "
+            "whole head: take fraction=1.0"
+        )
+    if isinstance(rope.schedule, NTK) and "alpha" not in read.more:
+        raise InputError(
+            f"rope parameters cannot say {rope.schedule!r} for model_type={model_type!r}, whose code reads no alpha: "
+            "take a plain Rope, with the base that this one grows to"
+        )
+    both = isinstance(rope.schedule, LongRope) and rope.schedule.long_attention_factor is not None
+    if both and "long_mscale" not in read.more:
+        raise InputError(
+            f"rope parameters cannot say {rope.schedule!r} for model_type={model_type!r}, whose code reads one "
+            "attention factor: take long_attention_factor=None"
+        )
+    kind, _ = _named(rope.schedule)
+    require_read(model_type, kind, {})
 
 
 def _named(schedule: Schedule) -> tuple[str, dict[str, Any]]:
@@ -138,8 +177,11 @@ def _beta(rope: Rope, temperature: StepTemperature, model_type: str | None) -> f
     return temperature.scale
 
 
-def _old(written: dict[str, Any]) -> dict[str, Any]:
-    outside = {key: written.pop(key) for key in _OUTSIDE if key in written}
+def _old(written: dict[str, Any], model_type: str | None) -> dict[str, Any]:
+    outside = {}
+    for key in _OUTSIDE:
+        if key in written:
+            outside[outside_name(model_type, key)] = written.pop(key)
     kind = written.pop("rope_type")
     scaling = None
     if kind != "default":
@@ -148,6 +190,12 @@ def _old(written: dict[str, Any]) -> dict[str, Any]:
 
 
 def _old_by_layer(encodings: Mapping[str, Encoding], model_type: str | None) -> dict[str, Any]:
+    read = reads(model_type)
+    if read is not None and "rope_local_base_freq" not in read.outside:
+        raise InputError(
+            f"rope_scaling cannot say layer types for model_type={model_type!r}, whose code reads no "
+            "rope_local_base_freq: take spelling='rope_parameters'"
+        )
     layers = LAYERS["rope_local_base_freq"]
     local = encodings.get(layers.own, NoPE())
     plain = isinstance(local, Rope) and isinstance(local.schedule, Plain)
@@ -162,4 +210,4 @@ def _old_by_layer(encodings: Mapping[str, Encoding], model_type: str | None) -> 
         raise InputError(
             "rope_scaling cannot say two shares of the head: take spelling='rope_parameters', or one fraction"
         )
-    return {**_old(written), "rope_local_base_freq": own["rope_theta"]}
+    return {**_old(written, model_type), "rope_local_base_freq": own["rope_theta"]}

@@ -16,7 +16,7 @@ from posjax.interop.describing import described, family_of
 from posjax.interop.families.values import unfactored
 from posjax.interop.family import ModelFamily, spelled
 from posjax.interop.published import Published, leaves, rule_of
-from posjax.interop.rerotating import rerotated
+from posjax.interop.rerotating import rerotated, spelled as spelled_for
 from posjax.interop.writing import LIMIT, Outgoing, outgoing, write_folder
 from posjax.models.architecture import Architecture
 from posjax.models.transformer import Transformer
@@ -78,10 +78,11 @@ def _describing(model: Transformer, values: dict[str, Any]) -> dict[str, Any]:
     if description.architecture == model.architecture:
         return values
     # What is written is read once more in here, so that no configuration describes another model than its weights.
-    changed = rerotated(values, description.required(), model.architecture)
+    wanted = spelled_for(model.architecture, description.family)
+    changed = rerotated(values, description.required(), wanted)
     again = described(Config(changed)).required()
-    if again != model.architecture:
-        _require_no_factor(model.architecture, again, description.family)
+    if again != wanted:
+        _require_no_factor(wanted, again, description.family)
         raise InputError(
             f"the configuration (model_type={description.family!r}) describes another architecture than the model's, "
             "and a rotation is all that can be put into it: give write a config that describes the model"

@@ -281,7 +281,8 @@ def test_lengths_that_contradict_are_named():
     with pytest.raises(posjax.InputError, match=r"max_position_embeddings=128.*contradict"):
         posjax.from_rope_parameters({"max_position_embeddings": 128, "rope_parameters": dynamic})
     with pytest.raises(posjax.InputError, match=r"4096 \(as model_type='phi3' has where the key is missing\).* beside"):
-        posjax.from_rope_parameters({"model_type": "phi3", "rope_parameters": yarn})
+        lists = {"rope_type": "longrope", "short_factor": [1], "long_factor": [1]}
+        posjax.from_rope_parameters({"model_type": "phi3", "rope_parameters": yarn | lists})
 
 
 def test_nulls_are_as_if_left_out():

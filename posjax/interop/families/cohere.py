@@ -39,7 +39,7 @@ def _cohere2(config: Config) -> Architecture:
     biases = values.biased(config, "attention_bias")
     rotary: Encoding = values.rotary(config)
     window = values.sliding(config)
-    step = config.whole("sliding_window_pattern", "_sliding_window_pattern", default=4)
+    step = values.pattern(config, 4)
     mostly = values.every(values.layer_count(config), step, values.FULL, values.SLIDING)
     attentions = []
     for kind in values.layer_types(config, mostly, values.FULL, values.SLIDING):

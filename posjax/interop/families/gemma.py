@@ -52,10 +52,12 @@ def _gemma2(config: Config) -> Architecture:
 
 
 def _gemma3(config: Config) -> Architecture:
-    scores = Scores(_scale(config), _norm(config), cap=_cap(config, "attn_logit_softcapping", None))
+    if config.get("attn_logit_softcapping") is not None:
+        raise config.refusal(("attn_logit_softcapping",), "null, since the code of gemma3_text does not read it")
+    scores = Scores(_scale(config), _norm(config))
     # Near layers turn fast and far ones slowly, each by a base of its own.
     encodings = {kind: values.rotary(config, kind) for kind in (values.FULL, values.SLIDING)}
-    step = config.whole("sliding_window_pattern", "_sliding_window_pattern", default=6)
+    step = values.pattern(config, 6)
     mostly = values.every(values.layer_count(config), step, values.FULL, values.SLIDING)
     output = values.tied(config, True, cap=_cap(config, "final_logit_softcapping", None))
     return _described(config, encodings, mostly, scores, output)

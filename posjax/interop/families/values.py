@@ -185,6 +185,20 @@ def layer_types(config: Config, implied: Sequence[str], *allowed: str) -> list[s
     return given
 
 
+def pattern(config: Config, usual: int) -> int:
+    """Of how many layers the last one sees everything, where the configuration does not list types."""
+    step = config.whole("sliding_window_pattern", default=usual)
+    # Files that transformers wrote have it beside the types, and its code does not read it.
+    hidden = "_sliding_window_pattern"
+    listed = config.get("layer_types") is not None
+    if not listed and config.get(hidden, default=step) != step:
+        raise config.refusal(
+            (hidden,), f"sliding_window_pattern or layer_types, which the code of {config.family} reads"
+        )
+    config.ignore(hidden)
+    return step
+
+
 def every(count: int, step: int, at_step: str, otherwise: str) -> list[str]:
     """Layer types of which every `step`th differs: the last of each group.
 
