@@ -93,12 +93,20 @@ def audit(found: Description, trained: int | None) -> Iterator[str]:
 
 def _trained(values: dict[str, Any]) -> int | None:
     """The length that a configuration says, in any of its sections."""
-    inner = [section for section in values.values() if isinstance(section, dict)]
+    sections = list(_sections(values))
     for key in LENGTHS:
-        for section in (values, *inner):
+        for section in sections:
             if isinstance(section.get(key), int):
                 return section[key]
     return None
+
+
+def _sections(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A configuration and all that is inside it, however deep: rope parameters may be nested by layer type."""
+    yield values
+    for value in values.values():
+        if isinstance(value, dict):
+            yield from _sections(value)
 
 
 def _kinds(architecture: Architecture, name: StackName) -> dict[tuple[Encoding, Mask], list[int]]:
@@ -167,6 +175,11 @@ def _rotation(rotation: tuple[Rope, int], trained: int | None) -> Iterator[str]:
 
 def _turns(frequencies: np.ndarray, trained: int) -> Iterator[str]:
     """How often pairs turn within the trained length, and from which on they never did so once."""
+    still = int(np.sum(frequencies == 0))
+    if still:
+        # Of a proportional schedule: they are the last.
+        yield f"  pairs {_ranges(list(range(len(frequencies) - still, len(frequencies))))} never turn"
+        frequencies = frequencies[: len(frequencies) - still]
     waves = 2 * np.pi / frequencies
     whole = int(np.sum(waves <= trained))
     yield f"  {whole} of {len(waves)} pairs turn whole within {trained:,} tokens"

@@ -13,7 +13,7 @@ from posjax.interop import describe, read, write
 from posjax.models import build
 from tests.data.tokenizers_of_tests import by_characters
 from tests.golden import HERE
-from tests.interop.test_describing import BLOOM, COUNTED
+from tests.interop.test_describing import BLOOM, COUNTED, sized
 
 PUBLISHED = HERE / "published"
 
@@ -80,6 +80,26 @@ def test_layers_pairs_and_errors_are_told(shell):
     assert shell("audit", PUBLISHED / "llama", "--trained", 0).line == (
         "--trained is 0: needed is a length in tokens, 1 or more"
     )
+
+
+NESTED = {
+    "full_attention": {"rope_type": "yarn", "rope_theta": 5e5, "factor": 8.0, "original_max_position_embeddings": 8192},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 5e5},
+}
+
+
+def test_a_trained_length_is_found_where_layer_types_are_nested(shell, tmp_path):
+    config = sized("olmo3", 64, 96, 4, 4, 40, max_position_embeddings=65_536, rope_parameters=NESTED)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    assert "trained at 8,192 tokens" in shell("audit", path).out
+
+
+def test_pairs_that_never_turn_are_told_apart():
+    proportional = {"rope_type": "proportional", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+    told = lines(sized("llama", 64, 96, 1, 4, 40, rope_parameters=proportional), 64)
+    assert "  pairs 4-7 never turn" in told and any(line.endswith("pairs turn whole within 64 tokens") for line in told)
+    assert not any("inf" in line or "nan" in line for line in told)
 
 
 def test_what_does_not_turn_is_told_too():
