@@ -23,7 +23,7 @@ from posjax.encodings.published_families import (
     TEMPERED,
     Layout,
 )
-from posjax.encodings.published_reads import parted, require_read, unread as not_read
+from posjax.encodings.published_reads import outside_name, parted, require_read, unread as not_read
 from posjax.encodings.published_schedules import KINDS, kind_of, schedule_of
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import DynamicNTK
@@ -197,10 +197,11 @@ def _fraction(model: dict[str, Any], inner: dict[str, Any], layered: bool) -> fl
     known = keys.family(model)
     if known is None:
         return 1.0
+    name = model.get("model_type")
     if known.fraction is None:
         raise InputError(
-            f"model_type={model.get('model_type')!r} turns only a part of the head, and the configuration "
-            "says not which: add partial_rotary_factor or rotary_dim"
+            f"model_type={name!r} turns only a part of the head, and the configuration says not which: add "
+            f"{outside_name(name, 'partial_rotary_factor')}"
         )
     return known.fraction
 
@@ -266,6 +267,13 @@ def _agreed(name: str, inner: dict[str, Any], outside: dict[str, Any], layered: 
     if inside is not None:
         said[f"rope_parameters.{name}"] = inside
     values = {key: _number(key, value) for key, value in said.items()}
+    for key, value in values.items():
+        if name == "rope_theta" and value <= 1:
+            raise InputError(f"the configuration has {key}={value}: needed is a base above 1, usually 10,000 or more")
+        if name != "rope_theta" and not 0 < value <= 1:
+            raise InputError(
+                f"the configuration has {key}={value}: needed is a share of the head, above 0 and 1 at most"
+            )
     if len(set(values.values())) > 1:
         both = " and ".join(f"{key}={value}" for key, value in said.items())
         raise InputError(f"the configuration has {both}: they contradict, remove one")
@@ -289,6 +297,8 @@ def _lengths(kind: str, given: dict[str, Any], model: dict[str, Any], layered: b
         )
     if longest is None:
         longest = inside
+    if longest is not None and (_number(LONGEST, longest) < 1 or longest != int(longest)):
+        raise InputError(f"the configuration has {LONGEST}={longest}: needed is a whole number of tokens, 1 or more")
     name = LENGTH
     outside = model.get(LENGTH)
     if kind == "dynamic":

@@ -117,7 +117,9 @@ def outside_name(model_type: str | None, name: str) -> str:
     'rotary_emb_base'
     """
     known = reads(model_type)
-    names = BASES if name == "rope_theta" else FRACTIONS
+    names = (*FRACTIONS, "rotary_dim")
+    if name == "rope_theta":
+        names = BASES
     if known is None:
         return name
     return next((key for key in known.outside if key in names), name)

@@ -7,7 +7,7 @@ import pytest
 from posjax import Causal, Chunked, InputError, NoPE, Rope, Window
 from posjax.interop import describe
 from posjax.models import FeedForward
-from tests.interop.test_describing import MPT, T5, encodings, sized
+from tests.interop.test_describing import MODERNBERT, MPT, T5, encodings, llama, sized
 
 SIZES = (32, 64, 4, 4, 40)
 THEIR_OWN = {"num_key_value_heads": 4, "head_dim": 8, "hidden_act": "gelu"}
@@ -89,3 +89,32 @@ def test_gemma_1_is_refused_where_releases_part(given):
     key, value = next(iter(given.items()))
     with pytest.raises(InputError, match=f"{key}='{value}': needed is "):
         describe(sized("gemma", *SIZES, **{**THEIR_OWN, **given}))
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (sized("llama4_text", *SIZES, **{**LLAMA_4, "moe_layers": 3}), "moe_layers=3: needed is a list of layers"),
+        (sized("llama4_text", *SIZES, **LLAMA_4, attn_scale=-1), "attn_scale=-1: needed is a number above 0"),
+        (sized("llama4_text", *SIZES, **LLAMA_4, floor_scale=-1), "floor_scale=-1: needed is a whole number of tokens"),
+        (small("gemma2", final_logit_softcapping=0.0), r"final_logit_softcapping=0\.0: needed is a number above 0"),
+        (sized("modernbert", *SIZES, **{**MODERNBERT, "norm_eps": -1}), "norm_eps=-1: needed is a number above 0"),
+        (llama(*SIZES, rope_theta=-1), r"rope_theta=-1\.0: needed is a base above 1"),
+        (llama(*SIZES, rotary_pct=2.0), r"rotary_pct=2\.0, which the code"),
+        (
+            {**MPT, "attn_config": {"alibi": True, "softmax_scale": -1}},
+            r"attn_config\.softmax_scale=-1: needed is a num",
+        ),
+    ],
+)
+def test_a_number_that_cannot_be_is_told_by_the_key_that_says_it(config, told):
+    with pytest.raises(InputError, match=told) as error:
+        describe(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("longest", [-1, 100.5])
+def test_a_longest_context_is_a_number_of_tokens(longest):
+    lists = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0] * 4}
+    with pytest.raises(InputError, match=f"max_position_embeddings={longest}: needed is a whole number of tokens"):
+        describe(small("phi3", max_position_embeddings=longest, rope_scaling=lists))

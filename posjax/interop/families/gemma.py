@@ -88,7 +88,7 @@ def _cap(config: Config, key: str, default: float | None) -> float | None:
         return default
     if config.get(key) is None:
         return None
-    return config.number(key)
+    return config.positive(key)
 
 
 def _sandwiched(config: Config) -> Rules:

@@ -14,7 +14,7 @@ from posjax.models.parts import Attention, Scores
 def _architecture(config: Config) -> Architecture:
     layer = llama.layer(config, values.rotary(config))
     # In place of the root of the head size, not beside it.
-    scores = Scores(config.number("attention_multiplier", default=1.0))
+    scores = Scores(config.positive("attention_multiplier", default=1.0))
     attention, gated = layer.sublayers
     assert isinstance(attention, Attention)
     layer = replace(

@@ -48,6 +48,9 @@ def _architecture(config: Config) -> Architecture:
 def _require_dense(config: Config) -> None:
     step = config.whole("interleave_moe_layer_step", default=1)
     mixtures = config.get("moe_layers")
+    listed = isinstance(mixtures, list) and all(type(layer) is int for layer in mixtures)
+    if mixtures is not None and not listed:
+        raise config.refusal(("moe_layers",), "a list of layers, [] for none")
     if mixtures is None:
         mixtures = list(range(step - 1, values.layer_count(config), step))
     if mixtures:
@@ -66,9 +69,9 @@ def _temperature(config: Config) -> Encoding:
     if not config.get("attn_temperature_tuning", default=True):
         return NO_POSITIONS
     floor = config.number("floor_scale", default=8192)
-    if floor != int(floor):
-        raise config.refusal(("floor_scale",), "a whole number of tokens")
-    return StepTemperature(config.number("attn_scale", default=0.1), int(floor), 1)
+    if floor != int(floor) or floor < 1:
+        raise config.refusal(("floor_scale",), "a whole number of tokens, 1 or more")
+    return StepTemperature(config.positive("attn_scale", default=0.1), int(floor), 1)
 
 
 def _weights(config: Config) -> Rules:

@@ -17,7 +17,7 @@ def _architecture(config: Config) -> Architecture:
     config.ignore("reference_compile", "repad_logits_with_grad", "embedding_dropout", "layer_norm_eps")
     config.only("is_causal", False)
     config.only("tie_word_embeddings", True)
-    epsilon = config.number("norm_eps", default=1e-5)
+    epsilon = config.positive("norm_eps", default=1e-5)
     norm = Norm("layer", epsilon, bias=config.flag("norm_bias", default=False))
     kinds = (values.FULL, values.SLIDING)
     encodings = {kind: values.rotary(config, kind) for kind in kinds}

@@ -23,7 +23,7 @@ def _scores(config: Config) -> tuple[Scores, int]:
     inner.ignore("attn_impl", "attn_uses_sequence_id", "is_encoder_decoder")
     scale = None
     if inner.get("softmax_scale") is not None:
-        scale = inner.number("softmax_scale")
+        scale = inner.positive("softmax_scale")
     return Scores(scale), config.whole("n_heads")
 
 

@@ -23,7 +23,7 @@ def _architecture(config: Config) -> Architecture:
     # The longest text that it was trained on, of which the tables know nothing.
     config.ignore("n_positions")
     width = config.whole("d_model")
-    norm = Norm("rms", config.number("layer_norm_epsilon", default=1e-6))
+    norm = Norm("rms", config.positive("layer_norm_epsilon", default=1e-6))
     inner = _feed_forward(config)
     bias = _bias(config)
     seen = _attention(config, replace(bias, bidirectional=True), Full())

@@ -119,7 +119,7 @@ def biased(config: Config, key: str, default: bool = False) -> tuple[Projection,
 
 def rms(config: Config, default: float = 1e-6, offset: float = 0.0) -> Norm:
     """RMSNorm; `default` is the epsilon of a configuration that is silent."""
-    epsilon = config.number("rms_norm_eps", default=_silent(config, "rms_norm_eps", default))
+    epsilon = config.positive("rms_norm_eps", default=_silent(config, "rms_norm_eps", default))
     return Norm("rms", epsilon, offset=offset)
 
 
@@ -132,7 +132,7 @@ def _silent(config: Config, key: str, otherwise: Any) -> Any:
 
 def layer_norm(config: Config, *names: str, bias: bool = True, default: float = 1e-5) -> Norm:
     """LayerNorm, its epsilon under one of these names."""
-    epsilon = config.number(*(names or ("layer_norm_eps", "layer_norm_epsilon")), default=default)
+    epsilon = config.positive(*(names or ("layer_norm_eps", "layer_norm_epsilon")), default=default)
     return Norm("layer", epsilon, bias=bias)
 
 
