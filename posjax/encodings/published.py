@@ -40,10 +40,12 @@ def from_rope_parameters(
     `rope_type`; all of it inside `rope_parameters`, once or by layer type; those rope parameters alone, as
     `to_rope_parameters` writes them; and inside `text_config` or `attn_config`. Bases and shares of the head are read
     under their older names too: `rotary_emb_base`, `rotary_pct`, `rotary_emb_fraction`, `rotary_dim`, `rope_ratio`.
+    Of a known model type those count that its released code reads; another one that would change anything is refused.
 
     `layer_type`: where layers turn differently, which of them: the name under which parameters are nested; else
     "full_attention" or "sliding_attention" beside `rope_local_base_freq`, `local_rope_theta` or `swa_rope_theta`, and
-    "main" or "compress" beside `compress_rope_theta`. It is `NoPE()` where `rope_parameters` has null for that type;
+    "main" or "compress" beside `compress_rope_theta`. It is `NoPE()` where `rope_parameters` has null for that type,
+    unless the class of the model type fills that in, which is refused;
     other layers without a rotation, such as those of `no_rope_layers`, are the caller's to leave out. `layout`: which
     channels pair, needed where the model type is unknown and the configuration does not say it.
 

@@ -50,17 +50,18 @@ _APART = {
     **dict.fromkeys(("gptj", "codegen"), _CHANNELS),
     "roformer": Reads((), sections=False),
 }
-_UNSEEN = """
-qwen internlm internlm2 minicpm deepseek baichuan nemotron-nas mimo minimax_m3 stablelm_epoch phi-msft kimi_k2 chatglm
-mpt dbrx nomic_bert mimo_v2_flash gemma4_text lfm3
-"""
+_UNSEEN = (
+    *("qwen", "internlm", "internlm2", "minicpm", "deepseek", "baichuan", "nemotron-nas", "mimo", "minimax_m3"),
+    *("stablelm_epoch", "phi-msft", "kimi_k2", "chatglm", "mpt", "dbrx", "nomic_bert", "mimo_v2_flash"),
+    *("gemma4_text", "lfm3"),
+)
 """Types whose files are of other code than that of transformers 5.24, by which the others were looked through."""
 _SPELLED = (*BASES, *LAYERS, *FRACTIONS, *INTERLEAVED, "rotary_dim")
 
 
 def reads(model_type: str | None) -> Reads | None:
     """What the code of a model type reads, None where that is not known: then every spelling counts."""
-    if model_type not in NAMED or model_type in _UNSEEN.split():
+    if model_type not in NAMED or model_type in _UNSEEN:
         return None
     return _APART.get(model_type, Reads())
 

@@ -35,10 +35,12 @@ def to_rope_parameters(
 
     Convention: `from_rope_parameters` reads them back to equal values, alone or inside a configuration of that model
     type that has no share of the head of its own: a whole head is not written down, as in the released files. The old
-    spelling says layer types as Gemma 3 does: a plain "sliding_attention" of another base beside "full_attention".
+    spelling has the model type's names for base and share. It says layer types as Gemma 3 does: a plain
+    "sliding_attention" of another base beside "full_attention".
 
     Errors: `InputError` for what rope parameters cannot say: a schedule without a published name or with a length set,
-    a layout that is not the model type's, a fraction beside a proportional schedule, another encoding.
+    a layout that is not the model type's, a fraction beside a proportional schedule, another encoding; and for what
+    the code of the model type would not read in them.
 
     >>> to_rope_parameters(Rope(base=5e5))
     {'rope_type': 'default', 'rope_theta': 500000.0}
