@@ -77,7 +77,7 @@ def _channels(name: str, read: Reads, encoding: Encoding, now: Architecture) -> 
     """How many channels turn, where code reads nothing else. Errors: `InputError` for what differs in more."""
     base = NAMED[name].base
     usual = isinstance(encoding, Rope) and encoding.base == base and encoding.schedule == Plain()
-    if not usual or "rotary_dim" not in read.outside:
+    if not isinstance(encoding, Rope) or not usual or "rotary_dim" not in read.outside:
         told = " and ".join(read.outside) or "nothing about it"
         raise InputError(
             f"{encoding!r} cannot be written for model_type={name!r}, whose code turns plainly by a base of {base} and "
