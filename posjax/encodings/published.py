@@ -113,7 +113,7 @@ def _require_said(unread: dict[str, Any], model: dict[str, Any], rope: Rope) -> 
     bases = [rope.base, *(model.get(key) for key in (*BASES, *LAYERS))]
     for key, value in unread.items():
         same = False
-        if key in FRACTIONS:
+        if key in FRACTIONS and not isinstance(value, bool):
             same = value == rope.fraction
         elif key in INTERLEAVED and isinstance(value, bool):
             same = value == (rope.layout == "interleaved")
@@ -213,6 +213,10 @@ def _share_of_channels(model: dict[str, Any], turning: Any, fraction: float | No
     size = _head_size(model)
     if int(_number("rotary_dim", turning)) != turning:
         raise InputError(f"the configuration has rotary_dim={turning}: needed is a whole number of channels")
+    if not 0 < turning <= size:
+        raise InputError(
+            f"the configuration has rotary_dim={turning}: needed are 1 to {size} channels, those of a head"
+        )
     if fraction is not None and int(size * fraction) != turning:
         raise InputError(
             f"the configuration has rotary_dim={turning} for a head of {size} and a share of "

@@ -310,6 +310,8 @@ def test_spellings(config, rope):
         ({"rope_theta": 1e4, "head_dim": 0.5, "rotary_dim": 4}, "head_dim=0.5"),
         ({"rope_theta": 1e4, "hidden_size": 4, "num_attention_heads": 8, "rotary_dim": 4}, "hidden_size=4"),
         ({"rope_theta": 1e4, "head_dim": 64, "rotary_dim": 33.5}, "rotary_dim=33.5"),
+        ({"rope_theta": 1e4, "head_dim": 64, "rotary_dim": -1}, "rotary_dim=-1: needed are 1 to 64 channels"),
+        ({"rope_theta": 1e4, "head_dim": 64, "rotary_dim": 66}, "rotary_dim=66: needed are 1 to 64 channels"),
         (LATENT | {"partial_rotary_factor": 0.25}, "qk_rope_head_dim=64 and a share of 0.25"),
         ({"rope_theta": 1e4, "alibi": np.zeros(2)}, "alibi=array"),
         ({"rope_parameters": {"rope_type": "linear", "factor": np.ones(2)}}, "factor=array"),

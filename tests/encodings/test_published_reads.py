@@ -25,6 +25,7 @@ UNREAD = [
     ({"model_type": "llama", "rope_parameters": IN_FULL["full_attention"]}, "partial_rotary_factor=0.5"),
     ({"model_type": "llama", "rotary_pct": 0.5}, "rotary_pct=0.5"),
     ({"model_type": "llama", "rotary_dim": 4, **HEAD}, "rotary_dim=4"),
+    ({"model_type": "llama", "rotary_pct": True}, "rotary_pct=True"),
     ({"model_type": "llama", "rope_interleave": True}, "rope_interleave=True"),
     ({"model_type": "llama", "rope_interleave": "yes"}, "rope_interleave='yes'"),
     ({"model_type": "llama", "position_embedding_type": "rope_gptj"}, "position_embedding_type='rope_gptj'"),
