@@ -48,7 +48,10 @@ def runs_of(task: str, name: str) -> tuple[Run, ...]:
     if name != "rope":
         evaluation = replace(EVALUATION, extensions=())
     model = decoder(encoding, layers=2, width=64, heads=4)
-    return tuple(Run(f"{task}-{name}-s{seed}", label, model, data, train, evaluation, seed) for seed in SEEDS)
+    runs = []
+    for seed in SEEDS:
+        runs.append(Run(f"{task}-{name}-s{seed}", label, model, data, train, evaluation, seed))
+    return tuple(runs)
 
 
 def experiment() -> Experiment:
