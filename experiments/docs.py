@@ -1,4 +1,4 @@
-"""Write a page for each encoding and each schedule, the page of who uses what, and that of the claims.
+"""Write a page for each encoding and schedule, who uses what, the claims, and the results of record.
 
 python -m experiments.docs
 python -m experiments.docs --out docs/encodings --no-pictures --no-claims
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import tyro
 
-from experiments import cli
-from experiments.pages import decay_map, pictures
+from experiments import cli, records
+from experiments.pages import decay_map, pictures, results_page
 from experiments.pages.claims_page import documents
 from experiments.pages.encoding_pages import pages, picture_of
 from experiments.pages.subjects import subjects
@@ -32,7 +32,7 @@ class DocsOptions:
     pictures: bool = True
     """Whether the pictures are drawn too; a page links to its picture either way."""
     claims: bool = True
-    """Whether docs/claims.md and the README's table of claims are written too."""
+    """Whether docs/claims.md, the README's table of claims, and docs/results.md with its figures are written too."""
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -52,8 +52,12 @@ def command(arguments: Sequence[str]) -> None:
     if options.claims:
         for path, text in documents().items():
             print(write_whole(path, text.encode()))
+        print(write_whole((options.out / "../results.md").resolve(), results_page.page().encode()))
     if not options.pictures:
         return
+    if options.claims:
+        for name, drawn in results_page.figures().items():
+            print(write_whole(records.RESULTS / name / results_page.FIGURE, drawn))
     print(write_whole((options.out / "../decay.png").resolve(), decay_map.draw()))
     for subject in subjects():
         drawn = pictures.draw(subject.name, subject.values[0])
