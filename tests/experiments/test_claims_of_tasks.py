@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import loading
-from experiments.claims import algorithmic, retrieval
+from experiments.claims import algorithmic, recall, retrieval
 from experiments.claims.base import Claim, decide
 from posjax.results import Measurement, Measurements
 
@@ -87,6 +87,27 @@ def of_tasks(changes=()):
     return {"algorithmic": Measurements(tuple(rows))}
 
 
+RECALLED = {
+    ("Needles", "RoPE", "raw"): (0.95, 0.7, 0.5),
+    ("Needles", "RoPE", "rerope"): (0.99, 0.98, 0.94),
+    ("Needles", "RoPE", "self-extend"): (0.99, 0.98, 0.92),
+    ("Needles", "RoPE", "yarn"): (0.99, 0.99, 0.99),
+    ("Needles", "FoX", "raw"): (0.99, 0.92, 0.6),
+    ("InductionAtDistance", "RoPE", "raw"): (0.6, 0.2, 0.1),
+    ("InductionAtDistance", "RoPE", "rerope"): (0.99, 0.99, 0.99),
+    ("InductionAtDistance", "RoPE", "yarn"): (0.99, 0.93, 0.7),
+}
+
+
+def of_recall(changes=()):
+    rows = []
+    for ((task, label, variant), past), seed in product({**RECALLED, **dict(changes)}.items(), range(3)):
+        for multiple, value in zip((1, 2, 4, 8), (WITHIN, *past), strict=True):
+            at = {"task": task, "label": label, "variant": variant, "multiple": multiple}
+            rows.append(row("accuracy", value, seed, **at))
+    return {"recall": Measurements(tuple(rows))}
+
+
 def kinds(claims, tables):
     found: dict[str, str] = {}
     for claim in claims:
@@ -113,6 +134,30 @@ def test_a_complete_record_of_tasks_decides_every_claim():
         "rope-does-not-generalise-in-length attention-glitches counting-needs-no-positions",
         "does not hold": "alibi-generalises-in-length",
     }
+
+
+def test_a_complete_record_of_recall_decides_every_claim():
+    assert kinds(recall.CLAIMS, of_recall()) == {
+        "does not hold": "rope-copies-past-its-length rerope-finds-more-needles-than-yarn",
+        "holds": "rerope-copies-untrained rerope-copies-better-than-yarn near-and-far-forms-find-needles "
+        "forget-gates-find-more-than-rope",
+        "partly": "forget-gates-find-needles-far-back",
+    }
+
+
+@pytest.mark.parametrize(
+    "name, changes, kind",
+    [
+        ("rope-copies-past-its-length", {("InductionAtDistance", "RoPE", "raw"): (0.99, 0.98, 0.95)}, "holds"),
+        ("rerope-copies-untrained", {("InductionAtDistance", "RoPE", "rerope"): (0.6, 0.5, 0.4)}, "does not hold"),
+        ("rerope-copies-better-than-yarn", {("InductionAtDistance", "RoPE", "yarn"): (1, 1, 1)}, "does not hold"),
+        ("forget-gates-find-needles-far-back", {("Needles", "FoX", "raw"): (0.99, 0.98, 0.97)}, "holds"),
+        ("forget-gates-find-more-than-rope", {("Needles", "FoX", "raw"): (0.5, 0.4, 0.3)}, "does not hold"),
+    ],
+)
+def test_planted_recall_flips_the_verdict(name, changes, kind):
+    claim = one(recall.CLAIMS, name)
+    assert decide(claim, of_recall(changes)).kind == kind != decide(claim, of_recall()).kind
 
 
 def test_a_curve_that_sags_is_lost_in_the_middle():
@@ -171,7 +216,11 @@ def test_the_configs_measure_what_the_claims_read():
     assert {run.evaluation.multiples for run in runs} == {MULTIPLES}
     assert all(set(retrieval.EVERYWHERE) <= set(run.evaluation.depths) for run in runs)
     assert set(RULES) <= {(type(run.data).__name__, run.label) for run in configured("algorithmic")}
-    for run in (*runs, *configured("algorithmic")):
+    recalled = {(task, label) for task, label, _ in RECALLED}
+    assert recalled <= {(type(run.data).__name__, run.label) for run in configured("recall")}
+    extended = {variant for _, _, variant in RECALLED} - {"raw"}
+    assert extended <= {name for run in configured("recall") for name in run.evaluation.extensions}
+    for run in (*runs, *configured("algorithmic"), *configured("recall")):
         assert run.name.endswith(f"-s{run.seed}")
 
 
