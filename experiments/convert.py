@@ -18,6 +18,7 @@ import tyro
 from experiments import check, cli, trained
 from posjax.errors import InputError
 from posjax.interop import read, write
+from posjax.interop.writing import finish_exchange
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def command(arguments: Sequence[str]) -> None:
         encoding = check.value(options.encoding)
     if options.dtype != "stored":
         dtype = options.dtype
+    # Where this command wrote a model over itself and was interrupted: half of it would be read.
+    finish_exchange(Path(options.source))
     if (Path(options.source) / "run.json").is_file():
         model, config = trained.read(Path(options.source))
         if encoding is not None:

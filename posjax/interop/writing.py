@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from posjax.errors import InputError
-from posjax.files import refused, sync, write_stream, write_whole
+from posjax.errors import InputError, StorageError
+from posjax.files import built, entry, read_json, reason, refused, sync, write_json, write_stream, write_whole
 from posjax.interop.files import CONFIG, DTYPES, INDEX, SINGLE
 from posjax.interop.rules import Weight, compose, require_tiled
 
@@ -24,6 +24,10 @@ LIMIT = 4 * 2**30
 """Bytes of tensors in one file: more are parted into several."""
 UNFINISHED = ".unfinished"
 """The folder in a model's folder where its files are written before they take their places."""
+EXCHANGE = "exchange.json"
+"""In that folder, once all of them are whole: which files they are, and whether they replace a model."""
+REPLACED = "config.json.replaced"
+"""In that folder, while they take their places: the configuration of the model that they replace."""
 TENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 """The files of a model's tensors."""
 
@@ -75,16 +79,19 @@ def write_folder(
 
     Each file is whole or not there; config.json comes last, so that a folder without it is known as unfinished. With
     `overwrite` the model that was there is replaced once the new one is whole, so that the disk holds both for a while.
+    What was interrupted while files took their places is finished first, as by `finish_exchange`.
 
     Errors: `InputError` for a folder with another model; `StorageError`.
     """
     if limit < 1:
         raise InputError(f"files of at most {limit} bytes were asked for: needed is a positive limit")
     shards = _shards(tensors, limit)
+    # A model that replaced none and was interrupted is nobody's until its command has ended: it is written again.
+    overwrite = not finish_exchange(folder) or overwrite
     held = _held(folder, overwrite)
     # Beside what is there, which may be the only copy of what is being written: it goes when all of this is whole.
     beside = folder / UNFINISHED
-    # Of a process that was killed.
+    # Of a process that was killed before all of it was whole.
     shutil.rmtree(beside, ignore_errors=True)
     homes = {}
     try:
@@ -94,40 +101,84 @@ def write_folder(
                 file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
             homes |= dict.fromkeys(names, file)
             write_stream(beside / file, _file({name: tensors[name] for name in names}))
+        written = sorted(set(homes.values()))
         if len(shards) > 1:
             write_whole(beside / INDEX, _json(_index(tensors, homes)))
+            written.append(INDEX)
         write_whole(beside / CONFIG, _json(config))
-        _exchange(folder, held)
-    finally:
+        # From here on this folder is the only whole copy there is, and nothing but the exchange takes it away.
+        write_json(beside / EXCHANGE, {"files": [*written, CONFIG], "replaces": bool(held)})
+    except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
+        raise
+    finish_exchange(folder)
+
+
+def finish_exchange(folder: Path) -> bool:
+    """Puts what was written whole in the place of what was there, from wherever a process was interrupted at that.
+
+    Returns whether the folder's model is one to keep: false where it has replaced none, and its command did not end.
+    Errors: `StorageError` with where the new model waits, `InputError` for a damaged list of its files.
+    """
+    beside = folder / UNFINISHED
+    path = beside / EXCHANGE
+    if not path.is_file():
+        return True
+    tree = read_json(path)
+    files = built(path, lambda: _exchanged(tree))
+    try:
+        # Without its configuration no half of two models passes for one. It is kept until the other half is there.
+        if (folder / CONFIG).exists() and (beside / CONFIG).exists():
+            (folder / CONFIG).replace(beside / REPLACED)
+        for name in files:
+            if name == CONFIG:
+                _remove_others(folder, files)
+            if (beside / name).exists():
+                (beside / name).replace(folder / name)
+        sync(folder)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {folder} ({reason(error)}): the new model waits whole in {beside}; make the folder "
+            "writable and give the same command again"
+        ) from error
+    shutil.rmtree(beside, ignore_errors=True)
+    return bool(tree.get("replaces", True))
+
+
+def _exchanged(tree: Mapping[str, Any]) -> list[str]:
+    """The files of an exchange in their order. Errors: `ValueError` for one that is no model's, for `built`."""
+    files = [str(name) for name in entry(tree, "files", list)]
+    for name in files:
+        # A path would lead out of the folder.
+        if name not in (CONFIG, INDEX) and not TENSORS.fullmatch(name):
+            raise ValueError(f"{name!r} is no file of a model")
+    return files
+
+
+def _remove_others(folder: Path, files: Sequence[str]) -> None:
+    """Takes away the files of the model that was replaced whose places no new file has taken."""
+    for path in _model_files(folder):
+        # An adapter, say, is nothing that is written anew.
+        ours = path.suffix == ".json" or TENSORS.fullmatch(path.name)
+        if ours and path.name not in files:
+            path.unlink()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    every = [folder / CONFIG, folder / INDEX, *sorted(folder.glob("*.safetensors"))]
+    return [path for path in every if path.exists()]
 
 
 def _held(folder: Path, overwrite: bool) -> list[Path]:
     """The files of the model that a folder holds. Errors: `InputError` where they are not to be overwritten."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        every = [folder / CONFIG, folder / INDEX, *sorted(folder.glob("*.safetensors"))]
+        held = _model_files(folder)
     except OSError as error:
         raise refused(folder, error) from error
-    held = [path for path in every if path.exists()]
     if held and not overwrite:
         raise InputError(f"{folder} holds a model already ({held[0].name}): choose another folder, or overwrite it")
-    # An adapter, say, is nothing that is written anew.
-    return [path for path in held if path.suffix == ".json" or TENSORS.fullmatch(path.name)]
-
-
-def _exchange(folder: Path, held: Sequence[Path]) -> None:
-    """Puts what was written in the place of what was there."""
-    try:
-        # Of a model to be replaced its configuration goes first, so that no half of two models passes for one.
-        for path in held:
-            path.unlink()
-        written = sorted((folder / UNFINISHED).iterdir(), key=lambda path: path.name == CONFIG)
-        for path in written:
-            path.replace(folder / path.name)
-        sync(folder)
-    except OSError as error:
-        raise refused(folder, error) from error
+    return held
 
 
 def _shards(tensors: Mapping[str, Outgoing], limit: int) -> list[list[str]]:

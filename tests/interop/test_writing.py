@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
+from pathlib import Path
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -16,7 +17,7 @@ from posjax.errors import InputError, StorageError
 from posjax.interop.files import CONFIG, INDEX, SINGLE, open_folder
 from posjax.interop.rules import Part, Weight
 from posjax.interop.sources import everything
-from posjax.interop.writing import Outgoing, outgoing, write_folder
+from posjax.interop.writing import UNFINISHED, Outgoing, finish_exchange, outgoing, write_folder
 from tests.interop.folders import held, published
 from tests.interop.sources import counted
 
@@ -102,6 +103,82 @@ def test_a_model_is_there_until_the_one_that_replaces_it_is_whole(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write_folder(tmp_path, {}, held({"c": counted(3)}), overwrite=True)
     assert (tmp_path / "adapter.safetensors").read_bytes() == b"mine"
+
+
+def interrupted_at(monkeypatch, count, error):
+    """Has the `count`-th file that takes another's place, or is taken away, raise an error instead."""
+    moves = []
+
+    def once(real):
+        def act(path, *rest, **more):
+            # A folder as a whole goes by other functions.
+            moves.append(path)
+            if len(moves) == count:
+                raise error
+            return real(path, *rest, **more)
+
+        return act
+
+    monkeypatch.setattr(Path, "replace", once(Path.replace))
+    monkeypatch.setattr(Path, "unlink", once(Path.unlink))
+    return moves
+
+
+OLD, NEW = {"a": counted(30), "b": counted(30)}, {"c": counted(30), "d": counted(30)}
+
+
+def numbers(folder):
+    source = open_folder(folder)
+    return {name: source.part(name, everything(tensor.shape)) for name, tensor in source.tensors.items()}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(1, "Operation not permitted")])
+@pytest.mark.parametrize("limits", [(120, 2**20), (2**20, 120), (2**20, 2**20)])
+def test_an_exchange_that_is_interrupted_anywhere_loses_no_model(tmp_path, monkeypatch, error, limits):
+    before, after = limits
+    for count in range(1, 30):
+        folder = tmp_path / f"{count}"
+        published(folder, OLD, limit=before)
+        with monkeypatch.context() as patch:
+            moves = interrupted_at(patch, count, error)
+            try:
+                write_folder(folder, {}, held(NEW), after, overwrite=True)
+            except KeyboardInterrupt:
+                pass
+            except StorageError as refusal:
+                assert "waits whole in" in str(refusal) or "make room" in str(refusal)
+        if len(moves) < count:
+            break
+        # Either is there by itself, or the new one waits; no mixture passes for a model.
+        if (folder / CONFIG).exists():
+            assert set(numbers(folder)) in (set(OLD), set(NEW))
+        finish_exchange(folder)
+        names = set(numbers(folder))
+        assert names in (set(OLD), set(NEW))
+        for name, array in numbers(folder).items():
+            np.testing.assert_array_equal(array, {**OLD, **NEW}[name])
+        assert not (folder / UNFINISHED / CONFIG).exists()
+    # All of it was tried: files were moved, and in the end none was interrupted.
+    assert 3 < count < 29
+
+
+def test_a_first_model_that_was_interrupted_is_written_by_the_same_command(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        # The files that are written whole take their places by another function.
+        interrupted_at(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            published(tmp_path, NEW, limit=120)
+    published(tmp_path, NEW, limit=120)
+    assert set(numbers(tmp_path)) == set(NEW)
+    with pytest.raises(InputError, match="already"):
+        published(tmp_path, OLD)
+
+
+def test_a_list_of_an_exchange_leads_out_of_no_folder(tmp_path):
+    (tmp_path / UNFINISHED).mkdir()
+    (tmp_path / UNFINISHED / "exchange.json").write_text('{"files": ["../config.json"]}')
+    with pytest.raises(InputError, match="no file of a model"):
+        published(tmp_path, NEW)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "other.safetensors", INDEX])
