@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 from posjax.errors import Diverged, InputError
 from posjax.files import REMEDY, built, entry, json_bytes, read_json, require_owned, write_json
-from posjax.identity import differences, fingerprint, tree
+from posjax.identity import differences, tree
 from posjax.surroundings import changes
 from posjax.training import begun
+from posjax.training.checkpoints import as_told
+from posjax.training.plan import training_fingerprint
 
 HOW = re.compile(r"train\.(stages\.\d+\.train\.)?(devices|log_every|sinks|profile|check)\b")
 """Where configs may differ and a run be the same: how it is computed and shown, and not what."""
@@ -139,7 +141,7 @@ def manifest(run: RunConfiguration, corpus: str | None) -> dict[str, Any]:
         "config": repr(run),
         "config_tree": tree(run),
         "corpus": corpus,
-        "training": fingerprint(run.about(corpus)),
+        "training": training_fingerprint(run.about(corpus)),
         **run.surroundings(),
     }
     stages = run.stages(corpus)
@@ -154,7 +156,7 @@ def _begin(run: RunConfiguration, folder: Path, corpus: str | None) -> list[str]
     # Without its manifest a folder still knows by its checkpoints whose it is.
     trained = begun(folder / "checkpoints")
     if trained is not None:
-        _refuse_another(folder, differences(trained, run.about(corpus)))
+        _refuse_another(folder, differences(trained, as_told(trained, run.about(corpus))))
     notes = []
     for name in ("results.json", "diverged.json"):
         if (folder / name).exists():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +12,11 @@ from typing import Any
 import pytest
 
 from posjax import runs
-from posjax.data import Needles, Origins, Reversal
+from posjax.data import Copy, Needles, Origins, Reversal, Reverse
 from posjax.encodings import Alibi, Rope
 from posjax.errors import InputError
-from posjax.evaluation import Extrapolation, ObjectiveLoss
+from posjax.evaluation import Accuracy, Extrapolation, ObjectiveLoss
+from posjax.identity import fingerprint
 from posjax.models import LinearAttention, encoder, encoder_decoder
 from posjax.results import Measurements
 from posjax.runs import Run
@@ -135,3 +138,28 @@ def test_the_token_that_hides_is_of_no_other_stages_text(text, hiding):
         before = TrainingPart(plan, encoder(**SIZES), texts[number], 258, 0, number, before)
     with pytest.raises(InputError, match=f"stage {hiding} hides tokens by number 257, which is a token of the text of"):
         before.check()
+
+
+def of_task(task):
+    return Run("task", "Task", decoder(), task, train(steps=2), Accuracy(multiples=(1,), sequences=4))
+
+
+def test_a_checkpoint_of_another_task_is_refused_and_one_that_does_not_say_is_read(tmp_path):
+    folder, other = tmp_path / "copy", tmp_path / "reverse"
+    runs.train(of_task(Copy()), folder, say=lambda _: None)
+    runs.restore(of_task(Copy()), folder)
+    # Weights of one task where another's were: nothing in their shapes would tell.
+    runs.train(of_task(Reverse()), other, say=lambda _: None)
+    shutil.rmtree(other / "checkpoints")
+    shutil.copytree(folder / "checkpoints", other / "checkpoints")
+    with pytest.raises(InputError, match=r"of another config: data\.is is 'Copy' there and 'Reverse' here"):
+        runs.restore(of_task(Reverse()), other)
+    # A step of before, which names no task; its lines of metrics are known by the same fingerprint as ever.
+    path = folder / "checkpoints/2/meta/metadata"
+    meta = json.loads(path.read_text())
+    del meta["about"]["data"], meta["seal"]
+    seal = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**meta, "seal": seal}))
+    runs.restore(of_task(Copy()), folder)
+    of_before = {name: value for name, value in of_task(Copy()).about(None).items() if name != "data"}
+    assert json.loads((folder / "run.json").read_text())["training"] == fingerprint(of_before)

@@ -10,11 +10,11 @@ from typing import Any
 from posjax.data import TrainingData
 from posjax.data.randomness import rng
 from posjax.errors import InputError
-from posjax.identity import fingerprint
 from posjax.interop import Pretrained
 from posjax.models import Architecture
 from posjax.stages.values import Stages, Untrained
 from posjax.training import Places, Train, Trainer, about, carried
+from posjax.training.plan import training_fingerprint
 
 FOLDER = "stages"
 """Where a run's folder has those of its stages, by their numbers from 0."""
@@ -59,7 +59,7 @@ class TrainingPart:
         if self.before is not None:
             before = self.before.about(texts)
         corpus = texts[self.number or 0]
-        return about(self.train, self.model, self.vocabulary, self.seed, corpus, before)
+        return about(self.train, self.model, self.vocabulary, self.seed, corpus, before, self.data)
 
     def trainer(self, places: Places | None = None) -> Trainer:
         """What trains it, on its own mesh unless places are given."""
@@ -183,7 +183,7 @@ def told(run_parts: Sequence[TrainingPart], texts: Sequence[str | None]) -> list
     return [
         {
             "folder": str(part.folder(Path())),
-            "training": fingerprint(part.about(texts)),
+            "training": training_fingerprint(part.about(texts)),
             "steps": part.train.steps,
         }
         for part in run_parts

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from posjax.identity import fingerprint
 from posjax.lines import METRICS, Lines, read, through
 from posjax.results import Measurement, Measurements
 from posjax.stages.parts import TrainingPart
 from posjax.training import Train
+from posjax.training.plan import training_fingerprint
 
 BINS = 10
 """In how many parts of all steps the loss is averaged: one step's alone says little."""
@@ -36,7 +36,7 @@ def spent(run_parts: Sequence[TrainingPart], folder: Path, texts: Sequence[str |
     for part in run_parts:
         if not isinstance(part.train, Train):
             continue
-        lines = read(part.folder(folder) / METRICS, fingerprint(part.about(texts)))
+        lines = read(part.folder(folder) / METRICS, training_fingerprint(part.about(texts)))
         every.append(lines)
         steps = lines.end(part.train.steps)
         tokens += steps * part.train.batch * part.train.length

@@ -11,7 +11,6 @@ from flax import nnx
 
 from posjax.data import Documents, Loaded, begun as with_begin, validation_windows
 from posjax.errors import InputError
-from posjax.identity import fingerprint
 from posjax.interop import Pretrained
 from posjax.lines import METRICS, read
 from posjax.stages.material import Material
@@ -29,6 +28,7 @@ from posjax.training import (
     fit,
     restored,
 )
+from posjax.training.plan import training_fingerprint
 from posjax.training.stopping import StopDecision
 from posjax.training.validating import BEST, history, require_best
 
@@ -116,7 +116,7 @@ def _verdict(train: Train, where: Path, mine: Any, done: int) -> StopDecision:
         return StopDecision(False, None, math.inf, 0)
     path = where / METRICS
     # As the training itself decides when it goes on: from its lines.
-    lines = read(path, fingerprint(mine))
+    lines = read(path, training_fingerprint(mine))
     return train.stop.verdict(history(train.stop, train.steps, lines, done, path))
 
 
@@ -141,7 +141,7 @@ def fitted(
     # Each checkpoint says of all trainings before it, so that none of them can be changed unseen.
     if part.before is not None:
         before = part.before.about(texts)
-    given = Given(start, before, _validation(part, trainer, material.texts[number]))
+    given = Given(start, before, _validation(part, trainer, material.texts[number]), part.data)
     shown = progress_from
     if shown is not None and part.number is not None:
         shown = _of_stage(shown, part)

@@ -32,6 +32,9 @@ from posjax.training.launch import first, meet, same
 KEPT = 2
 """How many steps stay: with one alone, damage to the newest would lose the run."""
 
+DATA = "data"
+"""Under which name a step says what task it was trained on."""
+
 _ALONE = threading.Lock()
 """Orbax keeps what belongs to a save under its number in the process: two at once lose each other's files."""
 
@@ -181,7 +184,7 @@ def _part(path: Path, name: str, abstract: Any) -> Any:
 def _refuse_another(folder: Path, step: int, meta: dict[str, Any], abstract: Any, about: Any) -> None:
     """Errors: `InputError` for a sound step of another configuration, or of other leaves."""
     if about is not None:
-        other = differences(meta["about"], about)
+        other = differences(meta["about"], as_told(meta["about"], about))
         if other:
             raise InputError(
                 f"the checkpoint of step {step} in {folder} is of another config: {'; '.join(other[:3])}. "
@@ -196,6 +199,13 @@ def _refuse_another(folder: Path, step: int, meta: dict[str, Any], abstract: Any
             f"the checkpoint of step {step} in {folder} holds other leaves than this run: {name} is "
             f"{there} there and {here} here; use another folder with --work"
         )
+
+
+def as_told(there: Any, about: Any) -> Any:
+    """A configuration less the data of tasks where a step does not tell of them: those of before did not."""
+    if not isinstance(about, dict) or not isinstance(there, dict):
+        return about
+    return {name: as_told(there.get(name), value) for name, value in about.items() if name != DATA or name in there}
 
 
 def _meta(path: Path, step: int) -> dict[str, Any]:

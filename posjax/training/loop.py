@@ -20,14 +20,13 @@ from rich.console import Console
 
 from posjax.data import Batches
 from posjax.errors import BrokenLaw, Diverged, InputError, Stopped
-from posjax.identity import fingerprint
 from posjax.lines import Lines, read
 from posjax.training.checkpoints import Checkpoints
 from posjax.training.checks import Checks
 from posjax.training.launch import any_of, first, flags, owned_by_first
 from posjax.training.mesh import load
 from posjax.training.metrics import Metrics, NoMetrics
-from posjax.training.plan import Train, about
+from posjax.training.plan import Train, about, training_fingerprint
 from posjax.training.progress import TrainingProgress
 from posjax.training.speed import Pace, Tracing, operations, peak
 from posjax.training.step import ASKED, State, Trainer
@@ -41,12 +40,14 @@ class Given:
 
     `start` makes the parameters that it begins from, placed as the trainer's are; it is asked where there is no
     checkpoint to go on from. `before` says of which training they are, as `about` does, and so does each checkpoint.
-    `validate` measures the loss of a state, for `Train.stop`.
+    `validate` measures the loss of a state, for `Train.stop`. `data` is the task that is read, which no fingerprint of
+    a text tells: each checkpoint says that it is of this too.
     """
 
     start: Callable[[], Any] | None = None
     before: Any = None
     validate: Callable[[State], float] | None = None
+    data: Any = None
 
 
 NOTHING = Given()
@@ -75,7 +76,7 @@ def fit(
     one of its laws; `Busy` for a folder that another process trains in; `StorageError` for a disk that refuses;
     `InputError` for a folder of another configuration.
     """
-    mine = about(train, trainer.model, trainer.vocabulary, seed, corpus, given.before)
+    mine = about(train, trainer.model, trainer.vocabulary, seed, corpus, given.before, given.data)
     with owned_by_first(folder), Checkpoints(folder / "checkpoints", mine) as checkpoints:
         pace = Pace()
         found = checkpoints.restore(trainer.abstract())
@@ -87,7 +88,7 @@ def fit(
         if not first():
             progress_from = _quiet
         progress = (progress_from or _quiet)(done)
-        training = fingerprint(mine)
+        training = training_fingerprint(mine)
         # Before anything is written to it.
         path = folder / "metrics.jsonl"
         lines = read(path, training)
@@ -167,7 +168,7 @@ def _gaps(path: Path, lines: Lines, done: int) -> list[str]:
 
 def _metrics(path: Path, done: int, train: Train, mine: dict[str, Any]) -> Metrics | NoMetrics:
     if first():
-        return Metrics(path, done, train.sinks, fingerprint(mine), mine)
+        return Metrics(path, done, train.sinks, training_fingerprint(mine), mine)
     return NoMetrics()
 
 

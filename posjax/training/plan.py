@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ from jax.sharding import Mesh
 
 from posjax.errors import InputError
 from posjax.fields import check_fields
+from posjax.identity import fingerprint
 from posjax.models import Architecture, Compute
+from posjax.training.checkpoints import DATA
 from posjax.training.checks import Check
 from posjax.training.mesh import Devices, Places
 from posjax.training.metrics import Sink
@@ -98,11 +101,18 @@ class Train:
 
 
 def about(
-    train: Train, model: Architecture, vocabulary: int, seed: int, corpus: str | None, before: Any = None
+    train: Train,
+    model: Architecture,
+    vocabulary: int,
+    seed: int,
+    corpus: str | None,
+    before: Any = None,
+    data: Any = None,
 ) -> dict[str, Any]:
     """What the bits of a training depend on: each checkpoint says that it is of this.
 
-    `before`: the same of the training whose parameters it begins from.
+    `before`: the same of the training whose parameters it begins from. `data`: what is read, which says more than
+    the fingerprint of a text only where there is no text, as of a task.
     """
     said = {
         "seed": seed,
@@ -122,4 +132,20 @@ def about(
         said["stop"] = train.stop
     if before is not None:
         said["before"] = before
+    if corpus is None and data is not None:
+        said[DATA] = data
     return said
+
+
+def training_fingerprint(said: Mapping[str, Any]) -> str:
+    """Of which training a line of metrics is, from `about`.
+
+    Without a task's data, which was not told before: lines of then would be taken for another run's.
+    """
+    return fingerprint(_untold(said))
+
+
+def _untold(said: Any) -> Any:
+    if not isinstance(said, Mapping):
+        return said
+    return {name: _untold(value) for name, value in said.items() if name != DATA}
