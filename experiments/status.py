@@ -18,7 +18,7 @@ from rich.table import Table
 from experiments import cli, work_folders
 from posjax import lines, workfolder
 from posjax.errors import InputError
-from posjax.files import Owner, owner
+from posjax.owners import Owner, owner
 
 RECENT = 20
 """Of how many of the last steps the time of a step is the mean: the first ones compiled."""

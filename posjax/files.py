@@ -6,11 +6,9 @@ import contextlib
 import errno
 import fcntl
 import glob
-import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import socket
 import sys
@@ -18,12 +16,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any, TypeVar
 
 from posjax.errors import Busy, InputError, StorageError
+from posjax.owners import LOCK, place
 
 REMEDY = "remove this one file and give the same command again, which writes it anew"
 """What to do about a damaged file, unless it is one that no command writes anew."""
@@ -147,19 +145,35 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
-    """The object in a JSON file. Errors: `InputError` where it is damaged, with what to do; `FileNotFoundError`."""
+    """The object in a JSON file.
+
+    Errors: `InputError` where it is damaged, with what to do, or no file; `StorageError` where the system does not let
+    it be read now; `FileNotFoundError`.
+    """
     try:
+        require_file(path)
         tree = json.loads(path.read_bytes().decode())
-    except FileNotFoundError:
+    except (FileNotFoundError, InputError):
         raise
     except PermissionError as error:
         # Not damage: to take the file away, as the remedy says, would lose it.
         raise InputError(f"{path} may not be read ({error.strerror}): make it readable") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        # Nor is this: nothing of it was read.
+        raise StorageError(
+            f"{path} cannot be read now ({reason(error)}): mend that and give the same command again"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise damaged(path, str(error), remedy) from error
     if not isinstance(tree, dict):
         raise damaged(path, f"it holds a {type(tree).__name__}, not an object", remedy)
     return tree
+
+
+def require_file(path: Path) -> None:
+    """Errors: `InputError` for a pipe, a device or a folder, of which there is no end to read up to."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file: take away what stands there in its place")
 
 
 def damaged(path: Path, why: str, remedy: str) -> InputError:
@@ -197,8 +211,6 @@ def built(path: Path, build: Callable[[], Value], remedy: str = REMEDY) -> Value
         raise damaged(path, str(error), remedy) from error
 
 
-LOCK = "owner.lock"
-"""The file in a folder that says who writes there, and stays, empty, when nobody does."""
 HELD: ContextVar[Mapping[str, tuple[int, int]]] = ContextVar("held", default=MappingProxyType({}))
 """The folders that this thread owns, each path with its device and number, so that a block inside another passes.
 
@@ -322,7 +334,7 @@ def _holder(path: Path) -> str:
 
 
 def _sign(handle: int) -> None:
-    me = f"process {os.getpid()} on {socket.gethostname()} {_place()}"
+    me = f"process {os.getpid()} on {socket.gethostname()} {place()}"
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     command = " ".join(sys.argv)[:200]
     told = f"{me}since {since} ({command})\n"
@@ -334,53 +346,3 @@ def _sign(handle: int) -> None:
 def _unsign(handle: int) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who signed a folder's lock: a process, its machine, and whether it lives; `None` where that cannot be seen."""
-
-    process: int
-    machine: str
-    is_alive: bool | None
-
-
-def owner(folder: Path) -> Owner | None:
-    """Who owns a folder, or was killed as its owner; `None` where nobody does. The lock itself is left alone."""
-    try:
-        told = (folder / LOCK).read_bytes()[:500].decode(errors="replace")
-    except OSError:
-        return None
-    signed = SIGNATURE.match(told)
-    if signed is None:
-        return None
-    process = int(signed["process"])
-    is_alive = None
-    # A number counts on one machine, and in one container of it.
-    if signed["machine"] == socket.gethostname() and signed["place"] == _place():
-        is_alive = _lives(process)
-    return Owner(process, signed["machine"], is_alive)
-
-
-SIGNATURE = re.compile(r"process (?P<process>\d+) on (?P<machine>\S+) (?P<place>(?:\([0-9a-f]{8}\) )?)since ")
-
-
-def _lives(process: int) -> bool:
-    try:
-        # Sends nothing.
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # Of another user.
-        return True
-    return True
-
-
-def _place() -> str:
-    """What tells machines and containers of one name apart, each of which counts its processes from 1."""
-    told = ""
-    with contextlib.suppress(OSError):
-        told = os.readlink("/proc/self/ns/pid") + Path("/proc/sys/kernel/random/boot_id").read_text()
-    if not told:
-        return ""
-    return f"({hashlib.sha256(told.encode()).hexdigest()[:8]}) "

@@ -24,6 +24,7 @@ FLOORS = {
     "version": 0,
     "definitions": 0,
     "lines": 0,
+    "owners": 0,
     "files": 1,
     "identity": 1,
     "positions": 1,

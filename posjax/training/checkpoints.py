@@ -27,6 +27,7 @@ import orbax.checkpoint as ocp
 from posjax.errors import InputError, StorageError
 from posjax.files import probe, read_json, reason, sync
 from posjax.identity import differences, tree
+from posjax.training.faults import raise_passing
 from posjax.training.launch import first, meet, same
 
 KEPT = 2
@@ -101,7 +102,8 @@ def restore(folder: Path, abstract: Any, about: Any = None, only: str | None = N
     `about`: the configuration that it must be of; `None`: any. `only`: the field of a state that alone is read, such as
     "params", and is then found in the state's place. `at`: the step that alone is looked for.
 
-    Errors: `InputError` for a step of another configuration or of other leaves, and where every step is damaged.
+    Errors: `InputError` for a step of another configuration or of other leaves, and where every step is damaged;
+    `StorageError` where the system does not let the newest one be read now, which says nothing of what is in it.
     """
     refused: list[tuple[int, str]] = []
     for step in _steps(folder):
@@ -157,9 +159,9 @@ def _read(folder: Path, step: int, abstract: Any, about: Any, only: str | None) 
         else:
             below = f".{only}"
             state = _part(path / "state", only, getattr(abstract, only))
-    except MemoryError:  # It may be sound.
-        raise
     except Exception as error:  # orbax and tensorstore have no common one for arrays that they cannot read.
+        # It may be sound, and none is set aside for what passes.
+        raise_passing(path, error)
         raise _Unsound(reason(error.__cause__ or error)) from error
     # Not every flipped bit is noticed by what reads the arrays, and a changed weight looks like any other.
     for name, digest in fingerprint(state, below).items():
@@ -218,6 +220,8 @@ def _meta(path: Path, step: int) -> dict[str, Any]:
         pass
     try:
         meta = read_json(path / "meta" / "metadata", "")
+    except StorageError:  # It may be sound.
+        raise
     except (InputError, OSError) as error:
         raise _Unsound(reason(error)) from error
     if "seal" not in meta:

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from experiments.status import status
-from posjax.files import Owner, owned, owner
+from posjax.files import owned
+from posjax.owners import Owner, owner
 
 
 def begun(folder, step, steps=10, seconds=2.0, **more):

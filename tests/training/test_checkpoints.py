@@ -14,6 +14,7 @@ import pytest
 from posjax import Rope
 from posjax.errors import InputError, StorageError
 from posjax.files import probe
+from posjax.training import checkpoints
 from posjax.training.checkpoints import KEPT, Checkpoints, begun, fingerprint, restore as read
 
 
@@ -233,3 +234,52 @@ def test_the_fingerprint_sees_any_bit_and_any_move_and_no_mesh():
     mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
     split = jax.device_put(value["a"], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
     assert fingerprint({**value, "a": split}) == base
+
+
+def wrapped(cause):
+    """As orbax tells of what has ended its own tasks."""
+    error = ValueError("a task failed")
+    error.__cause__ = ExceptionGroup("tasks", [RuntimeError("other")])
+    error.__cause__.__context__ = cause
+    return error
+
+
+TOLD = 'PERMISSION_DENIED: Error opening "zarr" driver: Failed to open: "/a/file": Permission denied [tensorstore]'
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "told"),
+    [
+        (wrapped(KeyboardInterrupt()), KeyboardInterrupt, None),
+        (wrapped(SystemExit(3)), SystemExit, None),
+        (wrapped(MemoryError()), MemoryError, None),
+        (wrapped(OSError(5, "Input/output error", "/a/file")), StorageError, r"/a/file cannot be read now \(Input/out"),
+        (OSError(24, "Too many open files"), StorageError, "raise ulimit -n"),
+        (ValueError(TOLD), StorageError, r"/a/file cannot be read now \(Permission denied\)"),
+    ],
+)
+def test_what_is_no_damage_sets_no_step_aside(saved, monkeypatch, error, raised, told):
+    def arrays(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_arrays", arrays)
+        with pytest.raises(raised, match=told):
+            restore(saved, state(2))
+    assert sorted(path.name for path in saved.iterdir()) == ["1", "2"]
+    assert restore(saved, state(2)).step == 2
+
+
+def test_what_a_step_says_of_itself_may_be_read_later(saved, monkeypatch):
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        if path.name == "metadata":
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        with pytest.raises(StorageError, match="cannot be read now"):
+            restore(saved, state(2))
+    assert restore(saved, state(2)).step == 2
