@@ -1,5 +1,6 @@
 """The commands over posjax: run, train, evaluate, generate, report, record, claims, check, docs."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -10,7 +11,8 @@ from typing import NoReturn
 
 def _stop(number: int, frame: FrameType | None) -> None:
     # Before a command and after it: an exception would be a traceback through whatever is imported or taken down.
-    os.write(2, b"posjax: stopped; what is on disk is whole, and the same command goes on from there\n")
+    with contextlib.suppress(OSError):  # Nobody may be there to read it.
+        os.write(2, b"posjax: stopped; what is on disk is whole, and the same command goes on from there\n")
     os._exit(75)
 
 
@@ -38,7 +40,8 @@ ADDRESSES = 2_500_000
 
 
 def _refuse(why: str) -> NoReturn:
-    print(f"posjax: {' '.join(why.split())}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(f"posjax: {' '.join(why.split())}", file=sys.stderr, flush=True)
     os._exit(2)
 
 

@@ -6,28 +6,22 @@ import contextlib
 import difflib
 import io
 import os
-import resource
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn, TextIO, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-import jax
 import tyro
-from jax.dtypes import TypePromotionError
 from rich.console import Console
 
-from experiments import compiling, sweeps
+from experiments import sweeps
 from experiments.choices import with_chosen
+from experiments.ends import main as main, program as program, silence
 from experiments.loading import load
 from experiments.named_values import NAMED
 from experiments.option_names import option_names
-from posjax.errors import InputError, Stopped, StorageError
-from posjax.files import reason
+from posjax.errors import InputError, StorageError
 from posjax.runs import Experiment, Run
 from posjax.training import TrainingProgress
 
@@ -246,7 +240,7 @@ class Steady(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        _silence(sys.stdout)
+        silence(sys.stdout)
 
 
 class Product(Steady):
@@ -264,14 +258,6 @@ class Product(Steady):
             ) from error
 
 
-def _silence(stream: TextIO) -> None:
-    """Takes a stream's place by one that keeps nothing, so that what waits in it cannot fail again."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
 def console(kind: type[Steady] = Steady) -> Console:
     """The terminal, 80 columns wide where it does not say how wide it is."""
     told = os.environ.get("COLUMNS", "80")
@@ -279,119 +265,3 @@ def console(kind: type[Steady] = Steady) -> Console:
     if not (told.isdecimal() and len(told) < 5 and int(told) > 0):
         os.environ["COLUMNS"] = "80"
     return kind()
-
-
-def program(command: Callable[[Sequence[str]], None]) -> NoReturn:
-    """As `main`, for a process of its own, which ends at once where it does not end well.
-
-    Writes that orbax has begun may outlive the interpreter's own end, and would print what no hook takes any more; and
-    a second signal would meet an interpreter that has stopped listening, and end it with a code of its own.
-    """
-    code: Any = 0
-    try:
-        main(command)
-    except SystemExit as stop:
-        code = stop.code
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # A full disk behind it.
-            _silence(stream)
-    if code in (0, None):
-        raise SystemExit(0)
-    if not isinstance(code, int):
-        code = 1
-    os._exit(code)
-
-
-def main(command: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Runs a command; whatever ends it is one line and an exit code for a scheduler, never a traceback.
-
-    2: what was given cannot work. 3: training diverged, and would again. 74: the disk refused. 75: interrupted, or the
-    folder is in use: the same command goes on from there.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # A letter that a terminal lacks is no reason to end.
-            stream.reconfigure(errors="replace")
-    compiling.keep()
-    try:
-        with _listening():
-            command(sys.argv[1:])
-    except (InputError, Stopped) as error:
-        _say(str(error), error.code)
-    except KeyboardInterrupt:
-        _say("stopped; what is on disk is whole, and the same command goes on from there", Stopped.code)
-    except BrokenPipeError:  # A reader such as head has enough.
-        _silence(sys.stdout)
-    except OSError as error:
-        _say(
-            f"{error.filename or 'the system'}: {reason(error)}; free the resource and give the same command again",
-            StorageError.code,
-        )
-    except MemoryError:
-        _say(f"there is not memory enough: {MEMORY}{_limited()}", 2)
-    except (RuntimeError, ArithmeticError, TypePromotionError) as error:
-        _say_of_jax(error)
-    raise SystemExit(0)
-
-
-MEMORY = "lower the batch, the length or the windows of the evaluation"
-
-
-STRICT = {
-    "jax_debug_nans": FloatingPointError,
-    "jax_debug_infs": FloatingPointError,
-    "jax_transfer_guard": jax.errors.JaxRuntimeError,
-    "jax_numpy_dtype_promotion": TypePromotionError,
-}
-"""Settings by which jax refuses what training does on purpose, such as to hide by -inf, with what each raises."""
-
-
-def _limited() -> str:
-    """Which limit of the process, beside the machine's, may be the one that was met."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if allowed == resource.RLIM_INFINITY:
-        return ""
-    return f", or raise ulimit -v, which allows {allowed // 1024:,} KiB"
-
-
-def _say_of_jax(error: Exception) -> NoReturn:
-    """What jax says of the machine, in one line; anything else of it is a fault of ours, and a traceback."""
-    first = str(error).partition("\n")[0]
-    for name, kind in STRICT.items():
-        told = getattr(jax.config, name)
-        # By what it says too: with transfers guarded, a device may fail for reasons of its own.
-        guarded = name != "jax_transfer_guard" or "Disallowed" in first
-        if told not in (None, False, "allow", "standard") and isinstance(error, kind) and guarded:
-            _say(f"{name.upper()}={told} ends this ({first[:200]}): set that variable otherwise, or not at all", 2)
-    if "nable to initialize backend" in first:
-        _say(f"{first}: set JAX_PLATFORMS to a platform that this machine has, such as cpu", 2)
-    if "RESOURCE_EXHAUSTED" in first:
-        _say(f"the device has not memory enough ({first[:200]}): {MEMORY}{_limited()}", 2)
-    raise error
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end a command between its steps, also as the first process of a container."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # No other thread may say what becomes of a signal.
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(number) is not signal.SIG_IGN:  # As nohup leaves the last one.
-            before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _say(message: str, code: int) -> NoReturn:
-    # One line, whatever was told in several: a scheduler's log shows the last one.
-    print(f"posjax: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -357,6 +358,10 @@ def _finite(state: State) -> jax.Array:
     return jnp.all(jnp.stack(each))
 
 
+AT_ONCE = b"posjax: stopped at once; the last checkpoint is kept, and the same command goes on from it\n"
+"""What a second signal is told."""
+
+
 class Interrupts:
     """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop after this step; the second ends at once.
 
@@ -382,6 +387,8 @@ class Interrupts:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             # An exception might be raised, and lost, inside a callback of jax.
-            os.write(2, b"posjax: stopped at once; the last checkpoint is kept, and the same command goes on from it\n")
+            # Nor is it told to a terminal that was closed: the code stays the same.
+            with contextlib.suppress(OSError):
+                os.write(2, AT_ONCE)
             os._exit(Stopped.code)
         self.asked = True
