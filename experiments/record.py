@@ -21,6 +21,7 @@ from experiments.benchmarks.common.machine import machine
 from posjax import workfolder
 from posjax.errors import InputError
 from posjax.files import built, read_json
+from posjax.report.load import copied
 from posjax.results import Coordinate, Measurement, Measurements
 
 LARGEST = 300_000
@@ -77,7 +78,10 @@ def _experiment(folder: Path) -> dict[str, Any]:
     path = folder / "experiment.json"
     if not path.is_file():
         raise InputError(f"{folder} holds no experiment.json: name a folder that experiments.run writes")
-    return work_folders.asked(folder)
+    asked = work_folders.asked(folder)
+    # All runs that are there, and not those of the last command alone: a record would lose what it had of the others.
+    names = [name for name in work_folders.run_names(folder) if name in asked["runs"] or not copied(folder / name)]
+    return {**asked, "runs": names}
 
 
 def _require_own(target: Path, told: Mapping[str, Any]) -> None:

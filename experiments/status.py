@@ -66,12 +66,7 @@ def _runs_of(folder: Path) -> list[Path]:
     """The folders of the runs of a work folder, in the order of its config, those not begun too; or of one run."""
     if (folder / "run.json").is_file():
         return [folder]
-    asked: list[str] = []
-    if (folder / "experiment.json").is_file():
-        asked = work_folders.asked(folder)["runs"]
-    # Of another sweep, say, which the last command did not ask for.
-    there = sorted(path.parent.name for path in folder.glob("*/run.json"))
-    names = list(dict.fromkeys([*asked, *there]))
+    names = work_folders.run_names(folder)
     if not names:
         raise InputError(f"{folder} holds no runs: name a folder that experiments.run writes, such as runs/quickstart")
     return [folder / name for name in names]

@@ -20,6 +20,16 @@ def asked(folder: Path) -> dict[str, Any]:
     return built(path, lambda: _held(tree), ANEW)
 
 
+def run_names(folder: Path) -> list[str]:
+    """The runs of a work folder, those of its last command first, and then those of other commands that are there."""
+    last: list[str] = []
+    if (folder / "experiment.json").exists():
+        last = asked(folder)["runs"]
+    # Of another sweep, say, which the last command did not ask for.
+    there = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    return list(dict.fromkeys([*last, *there]))
+
+
 def _held(tree: dict[str, Any]) -> dict[str, Any]:
     """The tree with all entries that commands use. Errors: `KeyError` and `TypeError`, for `built`."""
     # Folders of posjax 0.1.0 have neither: they know the last command and the last text alone.

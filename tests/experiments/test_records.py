@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def test_what_diverged_or_is_not_finished_is_told(work, tmp_path, capsys):
     assert found.about["diverged"] == ["rope-s1"] and found.about["unfinished"] == ["alibi-s0"]
     assert found.table.one("diverged", label="ROPE", seed=1).value == 1
     assert "1 not finished, and not in it: alibi-s0" in capsys.readouterr().out
+
+
+def test_runs_that_the_last_command_did_not_ask_for_are_kept(work, tmp_path):
+    before = kept(work, tmp_path / "suite")
+    shutil.copytree(work / "rope-s0", work / "a copy")
+    path = work / "experiment.json"
+    write_json(path, {**json.loads(path.read_text()), "runs": ["rope-s1"]})
+    found = kept(work, tmp_path / "suite")
+    assert sorted(found.table.distinct("run")) == sorted(NAMES)
+    assert len(found.table) == len(before.table) and found.about["commands"] == before.about["commands"]
 
 
 def test_bulky_metrics_are_left_out_of_a_table_that_is_too_large(work, tmp_path, monkeypatch):
