@@ -26,6 +26,8 @@ from posjax.owners import LOCK, place
 REMEDY = "remove this one file and give the same command again, which writes it anew"
 """What to do about a damaged file, unless it is one that no command writes anew."""
 
+PART = "posjax-part-"
+"""What the name of an unfinished file has before sixteen letters of its own."""
 STALE = 3600.0
 """After how many seconds an unfinished file is what a killed process left behind."""
 
@@ -37,7 +39,7 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
     """`write_whole` of what is made piece by piece, no more than one of them held. Errors: `StorageError`."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    part = path.with_name(f".{path.name}.{PART}{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -59,8 +61,8 @@ def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    # Of the eight letters that a part's name ends in, and no other file's.
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"):
+    # With a word of ours: a user's own copy may end in any letters and digits, as those of a date.
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{PART}{'[0-9a-f]' * 16}"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink()

@@ -34,9 +34,23 @@ def test_damaged_json_is_told(tmp_path):
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     path = tmp_path / "results[1].json"
-    left, other = tmp_path / f".{path.name}.0123abcd", tmp_path / f".{path.name}.keepsake"
-    for old in (left, other):
+    left = tmp_path / f".{path.name}.posjax-part-0123456789abcdef"
+    # As users call theirs: each letter of a date is one of a hexadecimal number.
+    others = [tmp_path / f".{path.name}.{end}" for end in ("keepsake", "20251127", "0123456789abcdef")]
+    for old in (left, *others):
         old.write_text("old")
         os.utime(old, (0, 0))
     write_json(path, {})
-    assert not left.exists() and other.exists()
+    assert not left.exists() and all(other.exists() for other in others)
+
+
+def test_a_part_that_is_killed_is_one_that_is_removed(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: None)
+        patch.setattr(type(path), "unlink", lambda *_, **__: None)
+        write_json(path, {})
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    write_json(path, {})
+    assert [found.name for found in tmp_path.iterdir()] == ["results.json"]

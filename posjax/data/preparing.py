@@ -22,10 +22,11 @@ from posjax.data.prepared import FORMAT, HEADER, TOKENIZER, read_header, seal
 from posjax.data.tokenizer import Tokenizer
 from posjax.data.utf8 import Utf8File, chunks
 from posjax.errors import InputError
-from posjax.files import LOCK, owned, refused, write_json, write_whole
+from posjax.files import LOCK, PART, owned, refused, write_json, write_whole
 
 MADE = re.compile(
-    r"(train|validation)-(tokens|starts|bytes)(-\d{3}\.bin|\.crc)|tokenizer\.json|\.(tokenizer|prepared)\.json\.\w{8}"
+    r"(train|validation)-(tokens|starts|bytes)(-\d{3}\.bin|\.crc)|tokenizer\.json|"
+    rf"\.(tokenizer|prepared)\.json\.{PART}[0-9a-f]{{16}}"
 )
 """What a preparation writes before the header."""
 SIDES = ("train", "validation")
@@ -66,11 +67,16 @@ def prepare(text: Text, folder: Path) -> dict[str, Any]:
                     "one first"
                 )
             return header
+        _require_elsewhere(folder, found)
+        # Read before anything is taken away: it may be the copy that an interrupted preparation has left here.
+        content = None
+        if reader is not None:
+            content = read_named(reader.path)
         # Begun anew, and not gone on with: files may have changed since.
         try:
-            _clear(folder)
-            if reader is not None:
-                write_whole(folder / TOKENIZER, read_named(reader.path))
+            _clear(folder, reader)
+            if content is not None:
+                write_whole(folder / TOKENIZER, content)
             header = _written(text, reader, _split(text, found, reader), folder)
         except OSError as error:
             raise refused(folder, error) from error
@@ -95,10 +101,18 @@ def _require_ours(folder: Path) -> None:
             raise InputError(f"{folder} holds {path.name}: name a folder that is empty or not there yet")
 
 
-def _clear(folder: Path) -> None:
-    """Takes away what an interrupted preparation has left."""
+def _require_elsewhere(folder: Path, found: Sequence[FoundFile]) -> None:
+    """Errors: `InputError` where a file of the text lies in the folder, and would be taken away or written over."""
+    for file in found:
+        if file.path.resolve().parent == folder.resolve():
+            raise InputError(f"{file.path} is to be prepared and lies in {folder}: name another folder, which is made")
+
+
+def _clear(folder: Path, reader: Tokenizer | None) -> None:
+    """Takes away what an interrupted preparation has left, but for the tokenizer that is read."""
     for path in folder.iterdir():
-        if MADE.fullmatch(path.name):
+        is_read = reader is not None and path.resolve() == reader.path.resolve()
+        if MADE.fullmatch(path.name) and not is_read:
             path.unlink()
 
 

@@ -239,6 +239,37 @@ def test_a_preparation_killed_anywhere_leaves_nothing_that_looks_whole(tmp_path,
     same(text.load(), StoredText(str(tmp_path / "made")).load(), length=11)
 
 
+def killed(text, folder, monkeypatch):
+    """A preparation that is killed before its header is written."""
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparing, "write_json", kill)
+        prepare(text, folder)
+
+
+def test_the_tokenizer_that_a_killed_preparation_left_may_be_read(tmp_path, monkeypatch):
+    made, path = tmp_path / "made", by_words(tmp_path)
+    killed(Text((str(story(tmp_path / "story")),), tokenizer=str(path)), made, monkeypatch)
+    content = path.read_bytes()
+    # It may be the only copy by now.
+    path.unlink()
+    prepare(Text((str(tmp_path / "story"),), tokenizer=str(made / "tokenizer.json")), made)
+    assert (made / "tokenizer.json").read_bytes() == content
+    StoredText(str(made)).load()
+
+
+def test_a_text_is_not_prepared_where_it_lies(tmp_path, monkeypatch):
+    made, path = tmp_path / "made", by_words(tmp_path)
+    killed(Text((str(story(tmp_path / "story")),), tokenizer=str(path)), made, monkeypatch)
+    content = (made / "tokenizer.json").read_bytes()
+    with pytest.raises(InputError, match="lies in"):
+        prepare(Text((str(made / "tokenizer.json"),)), made)
+    assert (made / "tokenizer.json").read_bytes() == content
+
+
 def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
     def full(self, content):
         raise OSError(28, "No space left on device")
