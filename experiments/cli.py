@@ -22,6 +22,7 @@ from experiments.loading import load
 from experiments.named_values import NAMED
 from experiments.option_names import option_names
 from posjax.errors import InputError, StorageError
+from posjax.files import require_folder
 from posjax.runs import Experiment, Run
 from posjax.training import TrainingProgress
 
@@ -73,6 +74,8 @@ def read(kind: type[Options], program: str, arguments: Sequence[str]) -> tuple[O
     if {"-h", "--help"} & set(arguments):
         _help(kind, program, [a for a in arguments if a not in ("-h", "--help")])
     options, everything = parse(kind, program, arguments)
+    if options.work is not None:
+        require_folder(options.work, "choose another folder with --work")
     rest = everything
     kinds: list[type] = [kind]
 

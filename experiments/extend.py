@@ -23,7 +23,7 @@ from posjax import runs
 from posjax.data import Documents, Task
 from posjax.encodings.published_writing import to_rope_parameters
 from posjax.errors import InputError
-from posjax.files import write_json
+from posjax.files import named, write_json
 from posjax.results import Measurement, Measurements
 from posjax.runs import Run
 from posjax.search import CheckedSchedule, Comparison, Found, GradientSearch
@@ -58,6 +58,10 @@ def command(arguments: Sequence[str]) -> None:
     multiple = _multiple(options.to)
     if options.windows < 1:
         raise InputError(f"--windows {options.windows}: needed is 1 or more")
+    path = options.run / "extension.json"
+    # Before the search, which may take minutes.
+    if options.to_file is not None:
+        path = named(options.to_file)
     # Both sides of a typing error in one line, before a file is read.
     search = GradientSearch(steps=options.steps, on=options.on)
     run = trained.run_of(options.run)
@@ -83,7 +87,6 @@ def command(arguments: Sequence[str]) -> None:
     _print(console, table, found, f"{run.name}, {multiple} times {model.trained_length} tokens, on {on}")
     console.print(f"\n{extended!r}", markup=False, highlight=False, soft_wrap=True)
     # Last, so that a file which is there is of a search that ended.
-    path = options.to_file or options.run / "extension.json"
     write_json(path, {"run": run.name, "to": multiple, "on": on, "seconds": seconds, **_kept(extended, found, table)})
     console.print(f"\n{path}", markup=False, highlight=False, soft_wrap=True)
 

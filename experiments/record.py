@@ -20,7 +20,7 @@ from experiments import cli, records, work_folders
 from experiments.benchmarks.common.machine import machine
 from posjax import workfolder
 from posjax.errors import InputError
-from posjax.files import built, read_json
+from posjax.files import built, read_json, require_folder
 from posjax.report.load import copied
 from posjax.results import Coordinate, Measurement, Measurements
 
@@ -86,8 +86,13 @@ def _experiment(folder: Path) -> dict[str, Any]:
 
 def _require_own(target: Path, told: Mapping[str, Any]) -> None:
     """Errors: `InputError` where a record of another suite, or of the same on another text, would be replaced."""
+    require_folder(target)
     path = target / records.ABOUT
     if not path.is_file():
+        if (target / records.TABLE).exists():
+            raise InputError(
+                f"{target} holds a {records.TABLE} that nothing says whose it is: name another --to, or take that away"
+            )
         return
     there = read_json(path)
     for what, name in (("name", "the record of"), ("corpora", "a record on the text")):

@@ -18,6 +18,7 @@ from experiments import cli
 from experiments.run import finish
 from posjax import report
 from posjax.errors import InputError
+from posjax.files import named, require_folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ def command(arguments: Sequence[str]) -> None:
     options = cli.options(ReportOptions, "experiments.report", arguments, remedy)
     if not options.folders:
         raise InputError("no folder is named: needed is one that experiments.run wrote, such as runs/quickstart")
+    # Before the page is written: a name that cannot be is told at once.
+    for path in (options.csv, options.latex):
+        if path is not None:
+            named(path)
+    if options.to is not None:
+        require_folder(options.to)
     console = cli.console()
     # As at the end of experiments.run, whose table and page these are.
     finish(options.folders, console, to=options.to)

@@ -88,6 +88,8 @@ def execute(request: cli.Request, options: cli.Common, console: Console, keep: b
     for run in request.experiment.runs:
         runs.check(run, documents)
     if launch.first():
+        # The report comes last, and what it would replace is told now.
+        report.require_ours(options.folder)
         write_experiment(request, options)
     launch.meet("what was asked is written")
     work = identity_of(options.folder)

@@ -41,6 +41,8 @@ def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
     """`write_whole` of what is made piece by piece, no more than one of them held. Errors: `StorageError`."""
     part = path.with_name(f".{path.name}.{PART}{secrets.token_hex(8)}")
     try:
+        # A device or a pipe would be lost, and its reader wait for ever.
+        require_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         # Made anew, so that no link that somebody put there is followed, and with the rights that the umask leaves.
@@ -58,6 +60,48 @@ def write_stream(path: Path, pieces: Iterable[bytes | memoryview]) -> Path:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
     return path
+
+
+OWN = ("run.json", "results.json", "metrics.jsonl", "diverged.json", "experiment.json", LOCK)
+"""What a run or its work folder keeps, whose place no file takes that a user names."""
+LONGEST = 255 - len(f"..{PART}") - 16
+"""Bytes that a file's name may have on nearly all file systems, with room for the name of its unfinished part."""
+
+
+def named(path: Path) -> Path:
+    """Where a file that a user names is to be written: behind a link, and else where it says.
+
+    Errors: `InputError` for a path that no file can ever be written to, and for a file that a run keeps.
+    """
+    if len(os.fsencode(path.name)) > LONGEST:
+        raise InputError(f"{path.name[:40]}... is too long a name for a file: give it {LONGEST} bytes at most")
+    require_folder(path.parent)
+    # Not replaced: what a link leads to is what whoever made it wants to be written.
+    target = path
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is a folder, a pipe or a device: name a file")
+    if target.name in OWN and target.exists():
+        raise InputError(f"{path} is a file that a run keeps: name another one")
+    return target
+
+
+def require_folder(path: Path, remedy: str = "name another folder") -> None:
+    """Errors: `InputError` where no folder can ever be at a path: a file stands there or above, or it is no name."""
+    try:
+        # orbax takes no other, and would say so once the first step is trained.
+        str(path).encode()
+        above = [each for each in (path, *path.parents) if each.exists() and not each.is_dir()]
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!a} is not UTF-8: {remedy}") from error
+    except OSError as error:
+        # What may not be looked at, or cannot be now, may well be one.
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return
+        raise InputError(f"cannot write to {str(path)[:80]} ({reason(error)}): {remedy}") from error
+    if above:
+        raise InputError(f"cannot write to {path} ({above[0]} is no folder): {remedy}")
 
 
 def _sweep(path: Path) -> None:

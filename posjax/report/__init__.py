@@ -15,13 +15,20 @@ from pathlib import Path
 from rich.console import Console
 
 from posjax.errors import InputError
-from posjax.files import write_whole
+from posjax.files import named, write_whole
 from posjax.report import exports, tables
 from posjax.report.comparison import compared
 from posjax.report.load import load
 from posjax.report.values import Report
 
-__all__ = ["Report", "compared", "export", "load", "show", "write"]
+__all__ = ["Report", "compared", "export", "load", "require_ours", "show", "write"]
+
+PAGE = b'<p class="kicker">'
+"""What the first lines of every page have, those of earlier versions too."""
+FIGURE = b"posjax"
+"""What every figure says of itself."""
+HEAD = 100_000
+"""Bytes in which that stands."""
 
 Folders = str | Path | Sequence[str | Path]
 """A work folder, or several that are compared."""
@@ -33,8 +40,8 @@ def write(folder: Folders, to: str | Path | None = None) -> list[Path]:
 
     Each file is written whole or not at all, so that a report can be made again at any time.
 
-    Errors: `InputError` where a folder cannot be read as a work folder, or not be written, and for several folders
-    without `to`.
+    Errors: `InputError` where a folder cannot be read as a work folder, or not be written, for several folders without
+    `to`, and where files of other kinds have the names of these.
     """
     report = _read(folder)
     if to is None and len(_listed(folder)) > 1:
@@ -43,11 +50,22 @@ def write(folder: Folders, to: str | Path | None = None) -> list[Path]:
     # Elsewhere where the folder may only be read, such as one copied from another machine.
     if to is not None:
         target = Path(to)
+    require_ours(target)
     # The libraries that draw take a second to import, which a command that draws nothing need not wait for.
     from posjax.report import figures, page
 
     written = page.write(report, target / "report.html")
     return [written, *figures.write(report, target / "figures")]
+
+
+def require_ours(folder: Path) -> None:
+    """Errors: `InputError` where a folder holds another page or other figures by the names of a report's."""
+    marks = {folder / "report.html": PAGE}
+    marks |= dict.fromkeys((folder / "figures").glob("*.png"), FIGURE)
+    for path, mark in marks.items():
+        # What nobody can read is refused where it is written.
+        if path.is_file() and mark not in path.read_bytes()[:HEAD]:
+            raise InputError(f"{path} is not of a report, and would be replaced: take it away, or name another folder")
 
 
 def show(folder: Folders, console: Console | None = None) -> None:
@@ -59,16 +77,16 @@ def export(folder: Folders, csv: str | Path | None = None, latex: str | Path | N
     """Writes every measurement as one table, and a LaTeX tabular of each metric, where a path is given for it.
 
     Errors: `InputError` for a folder that cannot be read, or whose results are of posjax 0.1.0, which had no table,
-    and for one file that is named for both.
+    for one file that is named for both, and for a file that is none or is kept by a run.
     """
     # The second would replace the first.
     if csv is not None and latex is not None and Path(csv).resolve() == Path(latex).resolve():
         raise InputError(f"{csv} was named for the table and for the tabulars: name two files")
     report, written = _read(folder), []
     if csv is not None:
-        written.append(write_whole(Path(csv), exports.table(report).csv().encode()))
+        written.append(write_whole(named(Path(csv)), exports.table(report).csv().encode()))
     if latex is not None:
-        written.append(write_whole(Path(latex), exports.latex(report).encode()))
+        written.append(write_whole(named(Path(latex)), exports.latex(report).encode()))
     return written
 
 
