@@ -207,7 +207,9 @@ def as_told(there: Any, about: Any) -> Any:
     """A configuration less the data of tasks where a step does not tell of them: those of before did not."""
     if not isinstance(about, dict) or not isinstance(there, dict):
         return about
-    return {name: as_told(there.get(name), value) for name, value in about.items() if name != DATA or name in there}
+    told = {name: value for name, value in about.items() if name != DATA or name in there}
+    # The training before it says as much of itself.
+    return {name: as_told(there.get(name), value) for name, value in told.items()}
 
 
 def _meta(path: Path, step: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from rich.console import Console
 from posjax.data import Batches
 from posjax.errors import BrokenLaw, Diverged, InputError, Stopped
 from posjax.lines import Lines, read
-from posjax.training.checkpoints import Checkpoints
+from posjax.training.checkpoints import Checkpoints, Restored
 from posjax.training.checks import Checks
 from posjax.training.launch import any_of, first, flags, owned_by_first
 from posjax.training.mesh import load
@@ -82,17 +82,14 @@ def fit(
         pace = Pace()
         found = checkpoints.restore(trainer.abstract())
         done = found.step
-        state = found.state
-        if state is None:
-            state = _begun(trainer, seed, given)
+        state = _begun(found, trainer, seed, given)
         # One process tells and writes what all of them do.
         if not first():
             progress_from = _quiet
         progress = (progress_from or _quiet)(done)
-        training = training_fingerprint(mine)
         # Before anything is written to it.
         path = folder / "metrics.jsonl"
-        lines = read(path, training)
+        lines = read(path, training_fingerprint(mine))
         for note in (*found.told, *_gaps(path, lines, done)):
             progress.say(note)
         watch = _watch(train, folder, done, mine, given, lines)
@@ -101,10 +98,13 @@ def fit(
                 progress,
                 _metrics(path, done, train, mine) as metrics,
                 Interrupts() as interrupts,
+                Tracing(train.profile, folder / "profile") as tracing,
                 watch,
             ):
                 checks = Checks(train.check, trainer, progress.say)
-                session = _Session(train, trainer, checkpoints, metrics, progress, interrupts, pace, checks, watch)
+                session = _Session(
+                    train, trainer, checkpoints, metrics, progress, interrupts, pace, checks, watch, tracing
+                )
                 session.skipped = _skipped_before(lines, done)
                 state = session.to_the_end(state, done, batches, seed)
             # Whoever asked during the last step did not ask for what comes after the training either. That step took
@@ -119,8 +119,10 @@ def fit(
         return state
 
 
-def _begun(trainer: Trainer, seed: int, given: Given) -> State:
-    """The state before the first step."""
+def _begun(found: Restored, trainer: Trainer, seed: int, given: Given) -> State:
+    """The state that was kept, or that before the first step."""
+    if found.state is not None:
+        return found.state
     if given.start is None:
         return trainer.start(seed)
     return trainer.start_from(given.start())
@@ -190,6 +192,7 @@ class _Session:
     pace: Pace
     checks: Checks
     watch: Watch | NoWatch
+    tracing: Tracing
     skipped: int = 0
     """How many steps in a row changed nothing, up to the last that was reported."""
     told: Any = False
@@ -201,18 +204,17 @@ class _Session:
         waiting: list[tuple[int, dict[str, jax.Array]]] = []
         clock = time.perf_counter()
         together = jax.process_count() > 1
-        tracing = Tracing(train.profile, self.checkpoints.folder.with_name("profile"))
         self.pace.mark("state")
         for step in range(done + 1, train.steps + 1):
             # Batches count from 0 and depend on nothing else, so that a run which goes on reads what it would have.
-            tracing.before(step)
+            self.tracing.before(step)
             batch = load(batches, step - 1, self.trainer.mesh)
             self.pace.mark("batch")
             if together:
                 batch[ASKED] = flags(self.trainer.mesh, self.interrupts.asked)
             state, metrics = advance(state, batch)
             self.pace.mark("compiling")
-            tracing.after(step, metrics)
+            self.tracing.after(step, metrics)
             waiting.append((step, metrics))
             # Read once a step: what is asked for later is for the next step to see.
             asked = self.asked()

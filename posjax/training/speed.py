@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -108,11 +108,26 @@ def _measured() -> float:
 
 
 class Tracing:
-    """A trace of some steps for a profiler, such as TensorBoard's or xprof, written into a folder."""
+    """A trace of some steps for a profiler, such as TensorBoard's or xprof, written into a folder.
+
+    A context manager: leaving it ends a trace whose last step was not reached. A training that goes on from the middle
+    of these steps traces the rest of them.
+    """
 
     def __init__(self, profile: str, folder: Path):
         self._first, self._last = self.steps(profile)
         self._folder = folder
+        self._runs = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        try:
+            self._end()
+        except Exception:  # Whatever the profiler raises where it cannot write.
+            if kind is None:  # Else the error that ended the training is told.
+                raise
 
     @staticmethod
     def steps(profile: str) -> tuple[int, int]:
@@ -125,14 +140,20 @@ class Tracing:
         return int(first), int(last)
 
     def before(self, step: int) -> None:
-        """Begins with the first of the steps."""
-        if step == self._first:
+        """Begins with the first of the steps that this process takes."""
+        if self._first <= step <= self._last and not self._runs:
             jax.profiler.start_trace(str(self._folder))
+            self._runs = True
 
     def after(self, step: int, done: Any) -> None:
         """Ends with the last of them, once what it made is there."""
         if step == self._last:
             jax.block_until_ready(done)
+            self._end()
+
+    def _end(self) -> None:
+        if self._runs:
+            self._runs = False
             jax.profiler.stop_trace()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from posjax.encodings import Learned, T5Bias
 from posjax.errors import InputError
 from posjax.models import Compute, cross_entropy
 from posjax.training import Devices, mesh as meshes
+from posjax.training.speed import Tracing
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
 STEPS = 4
@@ -154,3 +157,40 @@ def test_remat_and_bfloat16_train_too(data, trainer):
     short, _ = steps(train(compute=narrow).trainer(decoder(learned), 257), data, count=2)
     np.testing.assert_allclose([s["loss"] for s in plain], [s["loss"] for s in remat], atol=1e-5)
     np.testing.assert_allclose([s["loss"] for s in plain], [s["loss"] for s in short], atol=0.05)
+
+
+@pytest.fixture
+def profiler(monkeypatch):
+    """jax's own, as far as it refuses: two traces at once, and to end one that was not begun."""
+    began = []
+
+    def start(folder):
+        assert not began, "Profile has already been started"
+        began.append(folder)
+
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: began.remove(str(Path("profile"))))
+    return began
+
+
+@pytest.mark.parametrize(
+    ("profile", "steps", "traced"),
+    [("2:3", range(1, 5), 2), ("2:3", range(3, 5), 1), ("3:9", range(1, 5), 2), ("2:3", range(4, 5), 0)],
+)
+def test_a_trace_ends_wherever_a_training_begins_and_ends(profiler, profile, steps, traced):
+    # Of two runs in one process, too.
+    for _ in range(2):
+        seen = 0
+        with Tracing(profile, Path("profile")) as tracing:
+            for step in steps:
+                tracing.before(step)
+                seen += len(profiler)
+                tracing.after(step, jnp.zeros(()))
+        assert seen == traced and not profiler
+
+
+def test_a_trace_ends_where_a_training_is_interrupted(profiler):
+    with pytest.raises(KeyboardInterrupt), Tracing("1:9", Path("profile")) as tracing:
+        tracing.before(1)
+        raise KeyboardInterrupt
+    assert not profiler
