@@ -19,17 +19,18 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, trained
-from posjax import runs
+from posjax import runs, workfolder
 from posjax.data import Documents, Task
 from posjax.encodings.published_writing import to_rope_parameters
 from posjax.errors import InputError
-from posjax.files import named, write_json
+from posjax.files import named, read_json, write_json
 from posjax.results import Measurement, Measurements
 from posjax.runs import Run
 from posjax.search import CheckedSchedule, Comparison, Found, GradientSearch
 from posjax.search.formulas import formula
 from posjax.search.model import rope_of
 from posjax.search.rows import On, kind
+from posjax.stages import own_text
 
 NAMES = {"raw": "as trained", "linear": "linear (PI)", "ntk": "NTK", "yarn": "YaRN", "found": "found"}
 
@@ -68,7 +69,10 @@ def command(arguments: Sequence[str]) -> None:
     # What costs nothing first: the text and the weights may take a while.
     search.check(run.model, run.train.length, multiple)
     data = _data(run)
+    _hold_text(options.run, data)
     on = kind(data, options.on)
+    told = {"run": run.name, "to": multiple, "on": on}
+    _refuse_another(path, told)
     console = cli.console(cli.Product)
     model = runs.restore(run, options.run, cli.teller(console))
     # Drawn before the search, which may take minutes: a text too short is told at once.
@@ -87,7 +91,7 @@ def command(arguments: Sequence[str]) -> None:
     _print(console, table, found, f"{run.name}, {multiple} times {model.trained_length} tokens, on {on}")
     console.print(f"\n{extended!r}", markup=False, highlight=False, soft_wrap=True)
     # Last, so that a file which is there is of a search that ended.
-    write_json(path, {"run": run.name, "to": multiple, "on": on, "seconds": seconds, **_kept(extended, found, table)})
+    write_json(path, {**told, "seconds": seconds, **_kept(extended, found, table)})
     console.print(f"\n{path}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -99,6 +103,31 @@ def _data(run: Run) -> Documents | Task:
     if not isinstance(read, Documents):
         raise InputError(f"{run.name} reads {type(run.data).__name__}: needed is a run of a text or of a task")
     return read
+
+
+def _hold_text(folder: Path, data: Documents | Task) -> None:
+    """Errors: `InputError` for a text that is another than when the run was trained, as its evaluation has it."""
+    # A task is a part of the config, which the folder itself has told.
+    if isinstance(data, Task):
+        return
+    was = own_text(workfolder.read(folder)["corpus"])
+    if data.fingerprint != was:
+        raise InputError(
+            f"{folder} was trained on a text of fingerprint {was}, and it is {data.fingerprint} now: restore the text"
+        )
+
+
+def _refuse_another(path: Path, told: dict[str, Any]) -> None:
+    """Errors: `InputError` where the file holds what was found for another run, multiple or loss."""
+    if not path.exists():
+        return
+    there = read_json(path)
+    for name, asked in told.items():
+        if there.get(name) != asked:
+            raise InputError(
+                f"{path} holds what was found with {name} {there.get(name)!r}, and this is {asked!r}: name another "
+                "file with --to-file, or take that away"
+            )
 
 
 def _multiple(text: str) -> int:

@@ -203,7 +203,7 @@ def write_experiment(request: cli.Request, options: cli.Common, to: Path | None 
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
             workfolder.hold(run, request.folder(options, run))
-    _refuse_another_question(target, options.config.stem, {run.name for run in request.every})
+    _refuse_another_question(target, options.config.stem, request)
     with contextlib.ExitStack() as held:
         # As the one whom every run that is still to do belongs to: else what another process does would be told wrong.
         for run in request.experiment.runs:
@@ -270,16 +270,27 @@ def _texts_before(kept: Mapping[str, Any], target: Path, request: cli.Request) -
     return _of_runs_there(texts, target)
 
 
-def _refuse_another_question(target: Path, stem: str, names: set[str]) -> None:
+def _refuse_another_question(target: Path, stem: str, request: cli.Request) -> None:
     """Errors: `InputError` where the folder holds runs of another config, whose question and text would be lost."""
     with contextlib.suppress(FileNotFoundError):
         kept = work_folders.asked(target)
-        of_it = [name for name in kept["runs"] if name not in names]
+        known = {run.name for run in request.every}
+        of_it = [name for name in kept["runs"] if name not in known]
         there = [name for name in of_it if (target / name / "run.json").exists()]
+        asked = {"title": request.experiment.title, "question": request.experiment.question}
+        # Folders of another hand may not say what was asked.
+        changed = [name for name, text in asked.items() if kept[name] not in (None, text)]
         if there and kept["name"] != stem:
             raise InputError(
                 f"{target} holds runs of the config {kept['name']} ({', '.join(there)}), and tells its question: "
                 "choose another folder with --work"
+            )
+        # Two configs of one name in two folders write to one by default.
+        if there and changed:
+            name = changed[0]
+            raise InputError(
+                f"{target} holds runs of another config named {stem} ({', '.join(there)}): its {name} is "
+                f"{kept[name]!r} there and {asked[name]!r} here; choose another folder with --work"
             )
 
 

@@ -67,3 +67,16 @@ def test_a_pipe_where_a_file_should_be_is_not_waited_for(shell, finished, monkey
     for words in commands:
         answer = shell(*words)
         assert (answer.code == 2 and "in its place" in answer.line) or "no" in answer.line, answer
+
+
+def test_two_configs_of_one_name_do_not_share_a_folder(shell, finished):
+    text = (finished / "tiny.py").read_text()
+    other = finished / "elsewhere/tiny.py"
+    other.parent.mkdir()
+    asked = finished / "runs/tiny/experiment.json"
+    before = asked.read_bytes()
+    changed = text.replace('"Does it work?", (run("rope", Rope()), run("alibi"', '"Another?", (run("third"')
+    other.write_text(changed.replace("Alibi())", "Rope()),"))
+    answer = shell("train", "elsewhere/tiny.py")
+    assert answer.code == 2 and "of another config named tiny (rope, alibi): its question is" in answer.line
+    assert asked.read_bytes() == before and not (finished / "runs/tiny/third").exists()

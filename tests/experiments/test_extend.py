@@ -80,3 +80,21 @@ def test_what_cannot_be_extended_is_one_line(shell, finished, run, more, named):
 def test_a_run_that_has_not_ended_is_refused(shell, finished):
     shutil.rmtree(finished / "runs/tiny/rope/checkpoints")
     assert "rope" in shell("extend", "runs/tiny/rope", "--to", "2x", *FEW).line
+
+
+def test_what_was_found_for_another_length_is_not_replaced(shell, finished):
+    path = finished / "runs/tiny/rope/extension.json"
+    path.write_text('{"run": "rope", "to": 3, "on": "text"}')
+    answer = shell("extend", "runs/tiny/rope", "--to", "2x", *FEW)
+    assert "to 3, and this is 2" in answer.line and "--to-file" in answer.line
+    assert json.loads(path.read_text())["to"] == 3
+
+
+def test_a_text_that_was_edited_is_refused(shell, finished):
+    # As if the text had changed since: that of the fixture is shared with other tests.
+    path = finished / "runs/tiny/rope/run.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "corpus": "0123"}))
+    answer = shell("extend", "runs/tiny/rope", "--to", "2x", *FEW)
+    assert "of fingerprint 0123, and it is" in answer.line
+    assert not (finished / "runs/tiny/rope/extension.json").exists()
