@@ -30,7 +30,9 @@ class Measurement:
 
     `count` says how many samples are behind it. Losses are in nats, shares and accuracies from 0 to 1.
 
-    Errors: `InputError` for a coordinate that is called as a column of numbers.
+    Numbers may be those of numpy and jax too, and become Python's, which a file can keep.
+
+    Errors: `InputError` for a coordinate that is called as a column of numbers, and for what is no number.
 
     >>> Measurement("loss", 1.5, coordinates={"length": 64}).at("length")
     64
@@ -50,6 +52,10 @@ class Measurement:
                 f"a measurement of {self.metric} has a coordinate called {sorted(taken)[0]!r}, which is a column of "
                 "numbers: call it something else"
             )
+        for name in ("value", "low", "high", "count"):
+            object.__setattr__(self, name, _plain(self.metric, name, getattr(self, name)))
+        places = {name: _plain(self.metric, name, given) for name, given in self.coordinates.items()}
+        object.__setattr__(self, "coordinates", places)
 
     def at(self, name: str) -> Coordinate | None:
         """One of its coordinates; `None` where it has none of that name."""
@@ -72,6 +78,17 @@ class Measurement:
         if self.count != 1:
             told["count"] = self.count
         return {"metric": self.metric, **self.coordinates, "value": self.value, **told}
+
+
+def _plain(metric: str, name: str, given: Any) -> Any:
+    """A number of numpy or jax as Python has it. Errors: `InputError` for what is neither that nor a plain value."""
+    if isinstance(given, str | int | float):
+        return given
+    try:
+        return given.item()
+    except (AttributeError, TypeError, ValueError) as error:
+        told = repr(given)[:80]
+        raise InputError(f"a measurement of {metric} has {name}={told}: needed is one number") from error
 
 
 @dataclass(frozen=True)
@@ -264,8 +281,17 @@ def _number(given: Any) -> float:
 
 def _spelled(row: Measurement) -> list[str]:
     numbers = [row.value, row.low, row.high]
+    return [_digits(number) for number in numbers] + [str(row.count)]
+
+
+def _digits(number: float) -> str:
+    if math.isnan(number):
+        return ""
+    # What was counted is told whole, as far as a float tells whole numbers apart.
+    if abs(number) <= 2**53 and float(number).is_integer():
+        return f"{number:.0f}"
     # Six digits: what is behind them no experiment of this size resolves.
-    return ["" if math.isnan(number) else f"{number:.6g}" for number in numbers] + [str(row.count)]
+    return f"{number:.6g}"
 
 
 def _of_line(head: list[str], line: list[str]) -> Measurement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -54,6 +55,26 @@ def test_json_and_csv_give_the_table_back():
     again = Measurements.from_csv(table.csv())
     assert again.one("ratio").at("depth") == 0.45 and again.one("ratio").value == math.inf
     assert again.select("loss", length=64) == LOSSES.select(length=64) or np.isnan(again.rows[0].low)
+
+
+def test_what_was_counted_is_told_whole():
+    table = Measurements.of(Measurement("tokens", number) for number in (1_234_567_890.0, 64.0, 0.1234567, 1e300))
+    assert [line.split(",")[1] for line in table.csv().splitlines()[1:]] == ["1234567890", "64", "0.123457", "1e+300"]
+
+
+def test_numbers_of_arrays_become_plain_ones():
+    given = {"length": np.int64(64), "share": jnp.float32(0.5), "name": "x"}
+    row = Measurement("loss", jnp.float32(1.5), np.float32(1.0), 2.0, np.int32(3), given)
+    assert json.loads(json.dumps(row.tree())) == {
+        "metric": "loss",
+        **{"length": 64, "share": 0.5, "name": "x"},
+        **{"value": 1.5, "low": 1.0, "high": 2.0, "count": 3},
+    }
+    # What is a whole number stays one.
+    assert json.dumps(Measurement("tokens", 3).tree()["value"]) == "3"
+    for wrong in (jnp.zeros(2), None, [1.0]):
+        with pytest.raises(InputError, match="a measurement of loss has value="):
+            Measurement("loss", wrong)
 
 
 def test_another_file_is_no_table():
