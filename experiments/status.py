@@ -92,7 +92,7 @@ def status(folder: Path) -> RunStatus:
         last = written[-1]
         # A clock may have been set back since.
         age = max(time.time() - max(path.stat().st_mtime for path, part in parts if part.steps), 0.0)
-    state = _state(folder, last["step"], steps)
+    state = _state(folder, last["step"], steps, _are_kept(*parts[-1]))
     left = None
     # Of a run that will take no further step nothing is left.
     if steps is not None and last["step"] < steps and state != "diverged":
@@ -116,7 +116,14 @@ def _steps(manifest: dict[str, Any], parts: Sequence[lines.Lines]) -> int | None
     return parts[0].end(found)
 
 
-def _state(folder: Path, step: int, steps: int | None) -> str:
+def _are_kept(path: Path, part: lines.Lines) -> bool:
+    """Whether the checkpoint of the last line of a training is there."""
+    if not part.steps:
+        return False
+    return (path.parent / "checkpoints" / str(part.steps[-1]["step"])).is_dir()
+
+
+def _state(folder: Path, step: int, steps: int | None, are_kept: bool) -> str:
     # Ends first: a process that goes on to the next run may still own the folder of one that has ended.
     if workfolder.finished(folder):
         return "evaluated"
@@ -126,7 +133,8 @@ def _state(folder: Path, step: int, steps: int | None) -> str:
     who = owner(folder)
     if who is not None and who.is_alive is not False:
         return _busy(who, is_trained)
-    if steps is not None and is_trained:
+    # Lines alone are no model: without its last checkpoint the same command trains the rest again.
+    if steps is not None and is_trained and are_kept:
         return "trained"
     return "interrupted"
 

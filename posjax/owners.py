@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -36,7 +37,7 @@ def owner(folder: Path) -> Owner | None:
     is_alive = None
     # A number counts on one machine, and in one container of it.
     if signed["machine"] == socket.gethostname() and signed["place"] == place():
-        is_alive = _lives(process)
+        is_alive = _lives(process) and not _is_free(folder / LOCK)
     return Owner(process, signed["machine"], is_alive)
 
 
@@ -51,6 +52,17 @@ def _lives(process: int) -> bool:
         return False
     except OSError:  # Of another user.
         return True
+    return True
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody has a lock: a process that has ended and is still listed has none, nor has one of a copy."""
+    try:
+        with path.open("rb") as file:
+            # Shared and given back at once; where it is held, as nearly always, nothing happens at all.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # Held; or there are no locks here, and the process is all there is to ask.
+        return False
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -24,6 +25,7 @@ def begun(folder, step, steps=10, seconds=2.0, **more):
         line = {"step": at, "loss": 5.0 - at / 10, "tokens_per_second": 1234.5, "seconds": seconds, "run": "f"}
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+    (folder / f"checkpoints/{step}").mkdir(parents=True)
     return folder
 
 
@@ -130,3 +132,18 @@ def test_a_folder_that_is_none_is_one_line(shell, tmp_path, monkeypatch, argumen
 def test_a_finished_experiment_is_evaluated(shell, finished):
     answer = shell("status", "runs/tiny", "runs/tiny/alibi")
     assert answer.code == 0 and "runs/tiny: 2 evaluated" in answer.out and answer.out.count("4/4") == 3
+
+
+def test_lines_without_their_checkpoint_are_no_trained_run(finished):
+    rope = finished / "runs/tiny/rope"
+    (rope / "results.json").unlink()
+    assert status(rope).state == "trained"
+    shutil.rmtree(rope / "checkpoints/4")
+    assert status(rope).state == "interrupted"
+
+
+def test_a_copy_of_a_folder_in_use_has_no_owner(tmp_path):
+    with owned(tmp_path / "run"):
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        found, copy = owner(tmp_path / "run"), owner(tmp_path / "copy")
+    assert found is not None and found.is_alive and copy is not None and copy.is_alive is False
