@@ -347,6 +347,22 @@ class Checkpoints:
             failed, self._failed = self._failed, None
             raise failed
 
+    def _prune(self, step: int) -> None:
+        """Takes older steps away. Errors: `StorageError`, which says that the new one is kept."""
+        # Larger names are somebody else's: this step is the newest there is of this run.
+        mine = [saved for saved in _steps(self.folder) if saved <= step]
+        for old in mine[KEPT:]:
+            # Renamed first, so that half of it is never taken for a step.
+            gone = self.folder / f".gone.{old}"
+            try:
+                (self.folder / str(old)).rename(gone)
+            except OSError as error:
+                raise StorageError(
+                    f"step {old} could not be taken away from {self.folder} ({reason(error)}): step {step} is kept; "
+                    "make the folder writable, and the same command goes on from there"
+                ) from error
+            shutil.rmtree(gone, ignore_errors=True)
+
     def _write(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         _quiet()
         try:
@@ -360,13 +376,9 @@ class Checkpoints:
             if not first():
                 return
             sync(self.folder)
-            # Larger names are somebody else's: this step is the newest there is of this run.
-            mine = [saved for saved in _steps(self.folder) if saved <= step]
-            for old in mine[KEPT:]:
-                # Renamed first, so that half of it is never taken for a step.
-                gone = self.folder / f".gone.{old}"
-                (self.folder / str(old)).rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
+            self._prune(step)
+        except StorageError as error:
+            self._failed = error
         except Exception as error:  # Whatever orbax raises where it cannot write.
             self._failed = StorageError(
                 f"the checkpoint of step {step} could not be written to {self.folder} "

@@ -283,3 +283,19 @@ def test_what_a_step_says_of_itself_may_be_read_later(saved, monkeypatch):
         with pytest.raises(StorageError, match="cannot be read now"):
             restore(saved, state(2))
     assert restore(saved, state(2)).step == 2
+
+
+def test_an_old_step_that_stays_is_not_told_as_one_that_was_not_written(saved, monkeypatch):
+    real = Path.rename
+
+    def rename(path, target):
+        if Path(target).name.startswith(".gone."):
+            raise PermissionError(1, "Operation not permitted")
+        return real(path, target)
+
+    told = pytest.raises(StorageError, match=r"step 1 could not be taken away .* step 3 is kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with told, Checkpoints(saved) as kept:
+            kept.save(3, state(3))
+    assert restore(saved, state(3)).step == 3
