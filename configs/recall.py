@@ -5,8 +5,9 @@ Question   Forget gates, ReRoPE and Self-Extend lose least on text past the trai
 Papers     Olsson et al. 2022, arXiv:2209.11895 (induction); Lin et al. 2025, arXiv:2503.02130 (forget gates); Su 2023
            (ReRoPE); Jin et al. 2024, arXiv:2401.01325 (Self-Extend); Peng et al. 2023, arXiv:2309.00071 (YaRN).
 Command    python -m experiments.run configs/recall.py [--only needles-rope-s0 ...]
-Costs      About 40 minutes on two CPU cores that do other work beside it; no download, the tasks are drawn.
-Expect     Within 32 tokens nearly all is right. At 256 ReRoPE and Self-Extend still say what followed, RoPE does not.
+Costs      An hour on two CPU cores that did much other work beside it; no download, the tasks are drawn.
+Expect     Within 32 tokens all is right. At 256 RoPE says what followed in 0.1 of cases, YaRN in 0.7, ReRoPE in 0.99.
+           YaRN, ReRoPE and Self-Extend find more than 0.9 of the needles there, NoPE too, forget gates 0.6.
 """
 
 from dataclasses import replace

@@ -11,8 +11,8 @@ from experiments.claims.base import Claim, Test
 from experiments.claims.deciding import at_least, higher
 
 SUITE = "recall"
-NEEDLES = {"task": "Needles"}
-PAIRS = {"task": "InductionAtDistance"}
+NEEDLES: dict[str, Any] = {"task": "Needles"}
+PAIRS: dict[str, Any] = {"task": "InductionAtDistance"}
 FARTHEST = 8
 PAST = (2, 4, 8)
 
@@ -22,7 +22,7 @@ def at(label: str, variant: str = "raw") -> dict[str, Any]:
     return {"label": label, "variant": variant}
 
 
-def found(task: dict[str, str], method: dict[str, Any], multiple: Any) -> Test:
+def found(task: dict[str, Any], method: dict[str, Any], multiple: Any) -> Test:
     """Holds where nearly all that is asked is found."""
     return at_least("accuracy", 0.9, **task, **method, multiple=multiple)
 
@@ -30,10 +30,10 @@ def found(task: dict[str, str], method: dict[str, Any], multiple: Any) -> Test:
 CLAIMS = (
     Claim(
         name="rope-copies-past-its-length",
-        words="What a RoPE model has learned to copy it copies at any length.",
+        words="What a RoPE model has learned to copy it copies at 8 times the trained length.",
         source="Read into induction heads, Olsson et al. 2022, arXiv:2209.11895",
         suite=SUITE,
-        test=found(PAIRS, at("RoPE"), PAST),
+        test=found(PAIRS, at("RoPE"), FARTHEST),
     ),
     Claim(
         name="rerope-copies-untrained",

@@ -115,7 +115,7 @@ def _lines(axis: Axes, chart: RecordChart, rows: Measurements) -> None:
         # Of a single model the colours are for its variants.
         cycle, colour = divmod(n if is_one else labels.index(label), len(LIGHT))
         # Of one method the variants differ by their markers.
-        look = {"color": LIGHT[colour], "marker": MARKERS[(cycle + marks[label]) % len(MARKERS)]}
+        look: dict[str, Any] = {"color": LIGHT[colour], "marker": MARKERS[(cycle + marks[label]) % len(MARKERS)]}
         marks[label] += 1
         _line(axis, chart, own, name, look)
     if chart.axis == "multiple":
@@ -133,7 +133,7 @@ def _lines(axis: Axes, chart: RecordChart, rows: Measurements) -> None:
         axis.yaxis.set_minor_locator(NullLocator())
 
 
-def _line(axis: Axes, chart: RecordChart, rows: Sequence[Measurement], name: str, look: dict[str, str]) -> None:
+def _line(axis: Axes, chart: RecordChart, rows: Sequence[Measurement], name: str, look: dict[str, Any]) -> None:
     """The mean of a method, and a band from its lowest seed to its highest."""
     places = sorted({row.at(chart.axis) for row in rows}, key=float)  # type: ignore[arg-type]
     values = [[row.value for row in rows if row.at(chart.axis) == place] for place in places]
