@@ -227,7 +227,9 @@ def attends_by_rank(q, k, v, *, encoding, params, from_head_0, **named):
     own = {"slopes": P("tensor"), "rate": P()}
 
     def rank(q, k, v, params):
-        return posjax.attend(q, k, v, encoding=encoding, params={} if from_head_0 else params, **named)
+        if from_head_0:  # As of a model that has these heads alone.
+            params = encoding.join({}, encoding.constants(posjax.Dims(*q.shape[2:])))
+        return posjax.attend(q, k, v, encoding=encoding, params=params, **named)
 
     mesh = jax.make_mesh((2,), ("tensor",), (jax.sharding.AxisType.Auto,))
     return jax.shard_map(rank, mesh=mesh, in_specs=(heads, heads, heads, own), out_specs=heads, check_vma=False)(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Dims, Encoding, Learned, Rope, T5Bias, chain, invariants
+from posjax import Alibi, Dims, Encoding, Learned, RelativeBias, Rope, T5Bias, chain, invariants
 from tests import oracles
 
 DIMS = Dims(heads=2, head_size=4, model_size=8)
@@ -262,3 +262,16 @@ def test_check_measures_every_law_and_prints_a_table(capsys):
     assert all(f.law in told for f in findings) and max(map(len, told.splitlines()[1:])) <= 80
     broken = invariants.check(SeesTheFirstQuery(), DIMS, show=False)
     assert not all(f.holds for f in broken)
+
+
+@dataclass(frozen=True)
+class RuledOut(RelativeBias):
+    """What stands nearer than two places is ruled out by an infinite bias."""
+
+    def by_distance(self, params, distance, head):
+        return jnp.where(distance >= 2, 0.0, -jnp.inf)
+
+
+def test_the_tile_law_accuses_no_short_table_and_no_bias_that_rules_out():
+    for encoding in (Learned(8), RuledOut()):
+        invariants.assert_tile(encoding, encoding.init(jax.random.key(0), DIMS), DIMS)

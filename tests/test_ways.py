@@ -1,5 +1,6 @@
 """The ways in which people use JAX, as laws: each changes nothing, for every encoding and backend."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -62,6 +63,44 @@ def test_heads_that_a_shard_map_splits_are_those_of_one_device_or_refused(encodi
             jax.jit(split)(trained, q, k, v)
         return
     assert_close(jax.jit(split)(trained, q, k, v), jax.jit(each)(trained, q, k, v))
+
+
+@dataclasses.dataclass(frozen=True)
+class ByNumber(posjax.RelativeBias):
+    """Steeper the later the head, by its number and no parameter."""
+
+    def by_distance(self, params, distance, head):
+        return -jnp.abs(distance).astype(jnp.float32) / (1 + head.index)
+
+
+@dataclasses.dataclass(frozen=True)
+class ByCount(posjax.RelativeBias):
+    """Flatter the more heads there are."""
+
+    def by_distance(self, params, distance, head):
+        return -jnp.abs(distance).astype(jnp.float32) / head.count
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnsByNumber(posjax.Encoding):
+    """Heads are scaled by their number."""
+
+    def rotate(self, params, x, positions, role):
+        by_head = jnp.arange(1.0, 1 + x.shape[-2])[None, None, :, None]
+        return x * by_head.astype(x.dtype)
+
+
+@pytest.mark.parametrize("encoding", [ByNumber(), ByCount(), TurnsByNumber(), Alibi("halves", learned=True)], ids=repr)
+def test_what_goes_by_a_heads_number_is_known_by_what_it_does(encoding):
+    learned = encoding.init(jax.random.key(0), Dims(3, 16))
+    assert counts_heads(encoding, learned, Dims(3, 16))
+    assert not counts_heads(Rope(), {}, Dims(3, 16)) and not counts_heads(Alibi(given_slopes=(0.5,)), {}, Dims(3, 16))
+    # Of an even number, the halves of each device are those of all.
+    assert not counts_heads(Alibi("halves", learned=True), learned_of("halves", 4), Dims(4, 16))
+
+
+def learned_of(direction, heads):
+    return Alibi(direction, learned=True).init(jax.random.key(0), Dims(heads, 16))
 
 
 def test_constants_of_all_heads_may_be_split_with_them():

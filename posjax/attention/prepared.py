@@ -154,7 +154,8 @@ def prepare(
     dims = Dims(heads=N, head_size=sizes["H"])
     tokens = Tokens.at(T, S, q_offset, q_positions, k_positions)
     given = given_params(resolved, params, dims)
-    if encoding.length_dependent and has_constants(resolved, given, dims):
+    # One of its own may not keep what it was told; told the same again, it is what it was.
+    if resolved != encoding and has_constants(resolved, given, dims):
         raise InputError(
             f"{encoding!r} depends on the length of the context, and params hold constants, which are those of one "
             "length: pass params without them, or encoding.at_length(n) and the constants that it makes"

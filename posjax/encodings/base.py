@@ -180,6 +180,21 @@ class Encoding:
 
     # What it is made of ----------------------------------------------------------------------------------------------
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Errors: `InputError` for a hook that is defined anew beside an inherited one that is read in its place."""
+        super().__init_subclass__(**more)
+        own = vars(cls)
+        for hook, shorter in (("score", "fading"), ("by_distance", "slopes"), ("bias", "by_distance")):
+            if hook not in own or shorter in own:
+                continue
+            inherited = getattr(cls, shorter, None)
+            # What the contract itself defines says that there is none.
+            if inherited is not None and inherited.__module__ != __name__:
+                raise InputError(
+                    f"{cls.__name__} defines {hook} and inherits {shorter}, which is read in its place where it can "
+                    f"be: define {shorter} too, or derive from Encoding"
+                )
+
     def init(self, key: jax.Array, dims: Dims) -> Params:
         """The trained parameters, a dict of arrays. A bias parameter's leading axis is N or 1."""
         return {}

@@ -59,6 +59,9 @@ class ByHead(Several):
 
         return self._chosen(one, params, head)
 
+    # A group may be linear in the distance, and all heads are not.
+    slopes = Several.slopes
+
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
         def one(part: Encoding, own: Params, local: Head) -> jax.Array:
             if part.bias_kind == "none":

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.encodings.base import Dims, Encoding, Params
-from posjax.encodings.several import Several
+from posjax.encodings.base import Dims, Encoding, Head, Params
 from posjax.errors import InputError
 
 _OPEN = -1
@@ -55,42 +53,78 @@ def has_constants(encoding: Encoding, params: Params, dims: Dims) -> bool:
 def counts_heads(encoding: Encoding, params: Params, dims: Dims) -> bool:
     """Whether a head's number among all heads decides what is done to it, where no parameter that is given says it.
 
+    Tried out: heads of a model, and those of one of twice as many with the same parameters, are treated alike or not.
+
     >>> from posjax.encodings.alibi import Alibi
     >>> published = Alibi()
     >>> joined = published.join({}, published.constants(Dims(2, 4)))
     >>> counts_heads(published, {}, Dims(2, 4)), counts_heads(published, joined, Dims(2, 4))
     (True, False)
     """
-    if _groups_heads(encoding):
-        return True
-    more = replace(dims, heads=2 * dims.heads)
+    # The width is not known here, and decides nothing about heads.
+    sizes = replace(dims, model_size=64)
+    given = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     # As numbers, also where the call is traced.
     with jax.ensure_compile_time_eval():
-        own = dict(jax.tree_util.tree_leaves_with_path(encoding.constants(dims)))
         try:
-            others = dict(jax.tree_util.tree_leaves_with_path(encoding.constants(more)))
+            constants = _only(encoding.constants(sizes), given, "")
+            held = encoding.join(encoding.init(jax.random.key(0), sizes), constants)
+            return _turns_by_number(encoding, held, dims) or _biases_by_number(encoding, held, dims)
         except InputError:  # It is for so many heads alone.
             return True
-    given = {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    return any(path not in given and not _alike(leaf, others.get(path)) for path, leaf in own.items())
 
 
-def _alike(of_some: Any, of_twice: Any) -> bool:
-    """Whether a constant of so many heads is that of each half of twice as many."""
-    if np.array_equal(of_some, of_twice):
-        return True
-    return np.ndim(of_some) > 0 and np.array_equal(np.concatenate([of_some, of_some]), of_twice)
+def _only(tree: Any, given: set[str], path: str) -> Any:
+    """The constants that are among the parameters given: others are computed anew for the heads there are."""
+    kept = {}
+    for name, inner in tree.items():
+        below = f"{path}[{name!r}]"
+        if isinstance(inner, Mapping):
+            kept[name] = _only(inner, given, below)
+        elif below in given:
+            kept[name] = inner
+    return kept
 
 
-def _groups_heads(encoding: Encoding) -> bool:
-    """Whether it, or an encoding inside it, gives some of the heads to one part and some to another."""
-    if isinstance(encoding, Several):
-        whole = Dims(heads=math.factorial(len(encoding.parts)))
-        if encoding.dims_of_part(whole) != whole:
+@dataclass(frozen=True)
+class _OfTwice(Head):
+    """A head of twice as many, which finds its parameters where `own` does."""
+
+    own: Head | None = None
+
+    def of(self, parameter: jax.Array) -> jax.Array:
+        if self.own is None or parameter.shape[0] == self.count:
+            return super().of(parameter)
+        return self.own.of(parameter)
+
+
+def _biases_by_number(encoding: Encoding, params: Params, dims: Dims) -> bool:
+    if encoding.bias_kind == "none":
+        return False
+    at = jnp.arange(4, dtype=jnp.int32)
+    for index in range(dims.heads):
+        own = Head(index, dims.heads)
+        other = _OfTwice(dims.heads + index, 2 * dims.heads, own)
+        first, second = (encoding.bias(params, at, at, head) for head in (own, other))
+        if not np.array_equal(first, second, equal_nan=True):
             return True
-        return any(_groups_heads(part) for part in encoding.parts)
-    inner = (getattr(encoding, field.name) for field in fields(encoding))
-    return any(_groups_heads(part) for part in inner if isinstance(part, Encoding))
+    return False
+
+
+def _turns_by_number(encoding: Encoding, params: Params, dims: Dims) -> bool:
+    drawn = np.random.default_rng(0).standard_normal((1, 4, dims.heads, dims.head_size))
+    x = jnp.asarray(drawn, jnp.float32)
+    at = jnp.arange(4, dtype=jnp.int32)
+    once = encoding.rotate(params, x, at, "query")
+
+    def doubled(leaf: Any) -> Any:
+        if jnp.ndim(leaf) and leaf.shape[0] == dims.heads:
+            return jnp.concatenate([leaf, leaf])
+        return leaf
+
+    of_twice = jax.tree.map(doubled, params)
+    twice = encoding.rotate(of_twice, jnp.concatenate([x, x], axis=2), at, "query")
+    return not np.allclose(twice, jnp.concatenate([once, once], axis=2), atol=1e-5, equal_nan=True)
 
 
 def _refuse_unknown(encoding: Encoding, params: Params, known: tuple[Any, Any], dims: Dims) -> None:

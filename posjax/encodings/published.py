@@ -93,6 +93,9 @@ def from_rope_parameters(
         # Of all keys the one whose null is another thing than silence: the released code takes it for false.
         given["truncate"] = False
     _lengths(kind, given, model, layered)
+    # Its compressed layers do not multiply by YaRN's factor, unless a section of their own says one.
+    if model.get("model_type") == "deepseek_v4" and layer_type == "compress" and kind == "yarn" and not layered:
+        given.setdefault("attention_factor", 1.0)
     temperature = _temperature(kind, given, model)
     if kind == "proportional":
         # The share is the schedule's there, and all channels count for its exponents.

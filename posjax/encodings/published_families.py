@@ -102,6 +102,7 @@ LAYERS = {
 }
 IMPLIED: dict[str, dict[str, float | None]] = {
     "phi3": {"original_max_position_embeddings": 4096},
+    "phi4_multimodal": {"original_max_position_embeddings": 4096},
     "gemma3_text": {"rope_local_base_freq": 1e4},
     "gemma3n_text": {"rope_local_base_freq": 1e4},
     "modernbert": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posjax.arguments import LARGEST
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role, complete
@@ -68,10 +69,10 @@ class Rope(Encoding):
 
     @property
     def length_dependent(self) -> bool:
+        if type(self.schedule).at_length is Schedule.at_length:
+            return False
         # One that was told a length keeps it.
-        depends = type(self.schedule).at_length is not Schedule.at_length
-        told = getattr(self.schedule, "length", None)
-        return depends and told is None
+        return any(self.schedule.at_length(length) != self.schedule for length in (1, LARGEST))
 
     def rotary_size(self, head_size: int) -> int:
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""

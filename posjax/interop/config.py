@@ -23,7 +23,9 @@ attn_pdrop embd_pdrop emb_pdrop resid_pdrop residual_dropout
 do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p
 repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
 num_return_sequences min_length max_length suppress_tokens begin_suppress_tokens exponential_decay_length_penalty
-output_scores return_dict_in_generate remove_invalid_values
+output_scores return_dict_in_generate remove_invalid_values cache_implementation
+is_llama_config output_past n_special predict_special_tokens transformers.js_config custom_pipelines tokenizer_name
+unsloth_fixed unsloth_version pretraining_tp
 """
 IDLE = frozenset(_IDLE.split())
 """Keys that no forward pass depends on: names, tokens with a meaning, initial weights, training's dropout, sampling."""

@@ -77,7 +77,10 @@ def error_of(got: Any, want: Any) -> float:
     """The largest difference; infinite where either is not a number."""
     exact_got = np.asarray(got, np.float64)
     exact_want = np.asarray(want, np.float64)
-    difference = np.abs(exact_got - exact_want)
+    # Infinities that agree, such as of pairs that a bias rules out, are no difference.
+    alike = exact_got == exact_want
+    with np.errstate(invalid="ignore"):
+        difference = np.where(alike, 0.0, np.abs(exact_got - exact_want))
     # Every comparison with NaN is false: as NaN, the worst error of all would pass.
     difference = np.where(np.isnan(difference), np.inf, difference)
     return float(np.max(difference, initial=0.0))

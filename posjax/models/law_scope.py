@@ -48,7 +48,7 @@ def _unpacked(architecture: Architecture, length: int) -> str | None:
         return "a row has one token"
     for at in architecture.main_stack.attentions():
         # Others count from the row's first token, which is not the second document's.
-        if not all(isinstance(rule, Causal | Window | Full) for rule in rules(at.mask)):
+        if not all(type(rule) in (Causal, Window, Full) for rule in rules(at.mask)):
             return f"{at.mask!r} counts from a row's first token"
     return None
 

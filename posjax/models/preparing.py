@@ -100,7 +100,8 @@ def constants_of(
         for owner, (encoding, sizes) in plan(stack, architecture.width).owners.items():
             changed = change(encoding)
             # Its own constants are those of the trained length, and would hold at any other in silence.
-            if changed.length_dependent:
+            # One of its own that does not keep what it was told cannot be asked whether it was.
+            if changed.length_dependent and not changed.at_length(1).length_dependent:
                 raise InputError(
                     f"{changed!r} has other constants for another length of the context: say which one, "
                     "constants_of(architecture, lambda encoding: encoding.at_length(n))"

@@ -175,17 +175,16 @@ class Transformer(nnx.Module):
             given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
             seen = _segments(given_real, mask)
         if meshes.explicit_axes():
-            more = {"real": real, "mask": mask, "types": types, "constants": constants, "key": key, "length": length}
-            return by_compiler(self, "encode", memory_specs(source, positions, real), source, positions, **more)
+            kept = real if real is not None else real_tokens(None, mask, source.shape)
+            more = {"real": kept, "mask": mask, "types": types, "constants": constants, "key": key, "length": length}
+            return by_compiler(self, "encode", memory_specs(source, positions, kept), source, positions, **more)
         given = Pass(source.shape[1], positions, seen, constants, length)
         stream, prepared = self._stream("encoder", source, given, types, key)
-        if prepared.void is None:
-            return Memory(stream, positions, real)
-        # A negative position marks padding here too, whose stream means nothing to whoever would read it.
-        held = jnp.broadcast_to(~prepared.void, source.shape)
-        if real is not None:
-            held = held & jnp.asarray(real).astype(bool)
-        return Memory(stream, prepared.tokens.q_positions, held)
+        # What the encoder hides, by a negative position too, means nothing to whoever would read it.
+        held = real_tokens(prepared.void, seen, source.shape)
+        if prepared.void is not None:
+            positions = prepared.tokens.q_positions
+        return Memory(stream, positions, held)
 
     def _stream(
         self, name: StackName, tokens: jax.Array, given: Pass, types: jax.Array | None, key: jax.Array | None

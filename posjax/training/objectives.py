@@ -92,9 +92,8 @@ class TokenLoss:
     def _total(self, logits_BTV: jax.Array, batch: Batch) -> jax.Array:
         losses_BT = self.of_tokens(logits_BTV, batch["targets"])
         weights_BT = batch["weights"]
-        # The logits of padding mean nothing, and a product with 0 would keep that.
-        if "positions" in batch:
-            losses_BT = jnp.where(weights_BT > 0, losses_BT, 0)
+        # The logits of what does not count may mean nothing, and a product with 0 would keep that.
+        losses_BT = jnp.where(weights_BT > 0, losses_BT, 0)
         return jnp.sum(losses_BT * weights_BT)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from posjax import Causal, Chunked, Dims, First, Forgetting, Global, Mask, Segments, Window, attend, linear_attend
 from posjax.attention import explain
+from posjax.attention.masks import counts_tokens
 
 RNG = np.random.default_rng(0)
 
@@ -79,3 +80,8 @@ def test_a_rule_of_another_is_not_known_by_the_name_of_ours():
     named = dataclasses.dataclass(frozen=True)(type("Causal", (Mask,), {"allowed": lambda self, q, k: None}))
     mask = jax.tree_util.register_dataclass(named, data_fields=[], meta_fields=[])()
     assert not explain(x, mask=mask).job.knows_mask and explain(x, mask=Causal() & Window(2)).job.knows_mask
+
+
+def test_a_rule_that_derives_from_causal_is_not_known_to_count_no_tokens():
+    assert counts_tokens(Even()) and counts_tokens(Causal() & Even())
+    assert not counts_tokens(Causal() & Window(3))

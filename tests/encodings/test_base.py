@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Dims, Encoding, Head, InputError, NoPE, RelativeBias, Rope
+from posjax import Alibi, Dims, Encoding, Forgetting, Head, InputError, NoPE, RelativeBias, Rope
 from posjax.encodings.base import complete
 from posjax.encodings.traits import moves_tokens, structure
 
@@ -84,3 +84,13 @@ def test_the_contract_is_small_and_says_each_hook_where_it_stands():
     members = {name: member for name, member in vars(Encoding).items() if not name.startswith("_")}
     assert len(members) <= 20, sorted(members)
     assert [name for name, member in members.items() if name != "swept" and not member.__doc__] == []
+
+
+def test_a_hook_defined_anew_beside_a_shorter_way_to_the_old_one_is_refused():
+    """Backends read the shorter way, and would compute what the class derives from."""
+    for base, hook, shorter in ((Forgetting, "score", "fading"), (Alibi, "by_distance", "slopes")):
+        with pytest.raises(InputError, match=f"defines {hook} and inherits {shorter}"):
+            type("Derived", (base,), {hook: lambda self, *given: None})
+        assert type("Derived", (base,), {hook: lambda self: None, shorter: lambda self: None})
+    with pytest.raises(InputError, match="defines bias and inherits by_distance"):
+        type("Derived", (Alibi,), {"bias": lambda self, *given: None})

@@ -1,5 +1,6 @@
 """Schedules that depend on the context's length: attend and the decoder take the one for the keys that there are."""
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -115,3 +116,28 @@ def test_keys_count_for_the_length_where_positions_begin_anew():
     full = run(q, k, v, q_positions=at, k_positions=at)
     last = run(q[:, 7:], k, v, q_positions=at[:, 7:], k_positions=at)
     np.testing.assert_allclose(last, full[:, 7:], atol=1e-6)
+
+
+@dataclass(frozen=True)
+class OfTheContext(Schedule):
+    """A schedule of one's own, whose fields are named as they like and which hears of every length anew."""
+
+    length: int = 4
+    seen: int | None = None
+
+    def frequencies(self, size, base):
+        return NTK(max(1.0, (self.seen or self.length) / self.length)).frequencies(size, base)
+
+    def at_length(self, length):
+        return replace(self, seen=length)
+
+
+def test_a_schedule_of_ones_own_hears_of_the_length():
+    x = jax.random.normal(jax.random.key(0), (1, 16, 2, 8))
+    encoding = Rope(schedule=OfTheContext())
+    told = encoding.at_length(16)
+    wanted = posjax.attend(x, x, x, encoding=Rope(schedule=NTK(4.0)))
+    joined = told.join({}, told.constants(Dims(2, 8)))
+    for run in ({"encoding": encoding}, {"encoding": told}, {"encoding": told, "params": joined}):
+        np.testing.assert_allclose(posjax.attend(x, x, x, **run), wanted, atol=1e-6)
+    assert constants_of(small(encoding), lambda rope: rope.at_length(16))["decoder"]

@@ -128,3 +128,10 @@ def test_types_that_turn_a_part_of_the_head_read_which():
         found = reads(name)
         assert found is None or family.fraction == 1.0 or found.part or not found.sections
     assert reads(None) is None and reads("unheard") is None
+
+
+def test_compressed_layers_of_deepseek_v4_do_not_multiply_by_yarns_factor():
+    scaling = {"factor": 16, "original_max_position_embeddings": 65536, "type": "yarn"}
+    config = {"model_type": "deepseek_v4", "qk_rope_head_dim": 64, "rope_theta": 10000, "compress_rope_theta": 160000}
+    rope = from_rope_parameters({**config, "max_position_embeddings": 1048576, "rope_scaling": scaling}, "compress")
+    assert rope.schedule.frequencies(64, rope.base)[1] == 1.0

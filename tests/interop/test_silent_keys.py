@@ -127,3 +127,11 @@ def test_a_factor_that_would_be_undone_is_not_written(tmp_path):
         else:
             write(model, tmp_path / "plain", config=LLAMA_4)
             assert describe(tmp_path / "plain").architecture == model.architecture
+
+
+def test_keys_that_no_code_reads_are_no_reason_to_refuse():
+    """As published files of SmolLM 2, FLAN-T5, GPT-2 and mirrors have them."""
+    sizes = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1}
+    idle = {"is_llama_config": True, "output_past": True, "unsloth_fixed": True, "transformers.js_config": {}}
+    told = {"model_type": "llama", "num_attention_heads": 4, "rope_theta": 1e5, **sizes}
+    assert describe({**told, **idle}) == describe(told)

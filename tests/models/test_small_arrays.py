@@ -274,3 +274,11 @@ def test_a_traced_seed_builds_what_the_number_does():
 
 def model_of_seed(seed):
     return build(decoder(layers=1, width=16, heads=2), VOCABULARY, seed)
+
+
+def test_what_a_mask_hides_from_an_encoder_its_decoder_does_not_read():
+    source = jnp.array([[3, 4, 5, 0, 0], [3, 4, 5, 6, 7]])
+    memory = PAIR.encode(source, mask=Segments((source > 0).astype(jnp.int32)))
+    alone = PAIR.encode(source[:1, :3])
+    targets = jnp.array([[1, 2, 3], [1, 2, 3]])
+    np.testing.assert_allclose(PAIR(targets, memory=memory)[:1], PAIR(targets[:1], memory=alone), atol=1e-5)

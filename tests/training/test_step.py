@@ -13,7 +13,7 @@ from flax import nnx
 from posjax.encodings import Learned, T5Bias
 from posjax.errors import InputError
 from posjax.models import Compute, cross_entropy
-from posjax.training import Devices, mesh as meshes
+from posjax.training import CausalLM, Devices, mesh as meshes
 from posjax.training.speed import Tracing
 from tests.training.tiny import Warm, batches, corpus, decoder, optax_promotes, train  # noqa: F401
 
@@ -194,3 +194,11 @@ def test_a_trace_ends_where_a_training_is_interrupted(profiler):
         tracing.before(1)
         raise KeyboardInterrupt
     assert not profiler
+
+
+def test_what_does_not_count_may_be_nan():
+    logits = jnp.zeros((1, 3, 5)).at[0, 2].set(jnp.nan)
+    batch = {"inputs": jnp.zeros((1, 3), jnp.int32), "targets": jnp.zeros((1, 3), jnp.int32)}
+    weights = jnp.array([[1.0, 1.0, 0.0]])
+    total = CausalLM().total(lambda *given, **more: logits, {**batch, "weights": weights}, jax.random.key(0))
+    np.testing.assert_allclose(total, 2 * np.log(5), rtol=1e-6)
