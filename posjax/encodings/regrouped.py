@@ -36,6 +36,14 @@ class Regrouped(Moved):
     group: Annotated[int, AtLeast(1, "the positions of a group")]
     shift: Annotated[int, AtLeast(0)] = 0
 
+    @property
+    def max_length(self) -> int | None:
+        most = self.inner.max_length
+        if most is None:
+            return None
+        # Queries reach the end first, by the shift.
+        return max(most - self.shift, 0) * self.group
+
     def moved(self, positions: jax.Array, role: Role) -> jax.Array:
         # The shift closes the gap at the window's edge, between near distances and those that shrank.
         shift = 0

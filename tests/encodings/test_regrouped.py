@@ -1,9 +1,10 @@
 """Positions in groups: Self-Extend against an oracle."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import InputError, Regrouped, Rope, near_far
+from posjax import Dims, InputError, Regrouped, Rope, XPos, near_far
 from tests import content_oracles as content
 from tests.encodings.rows import AT, WINDOW, rows, scores
 
@@ -37,3 +38,13 @@ def test_errors_name_the_value_and_the_need(make, value, need):
     with pytest.raises(InputError) as caught:
         make()
     assert value in str(caught.value) and need in str(caught.value), str(caught.value)
+
+
+def test_it_ends_where_its_groups_reach_the_end_of_what_is_inside():
+    assert Regrouped(Rope(), group=4).max_length is None
+    ends = Regrouped(XPos(unit=1), group=4, shift=2)
+    most = ends.max_length
+    assert most == 4 * (XPos(unit=1).max_length - 2)
+    at = jnp.array([most - 1, most])
+    turned = ends.rotate(ends.join({}, ends.constants(Dims(1, 8))), jnp.ones((1, 2, 1, 8)), at, "query")
+    assert jnp.isfinite(turned[:, 0]).all() and jnp.isnan(turned[:, 1]).all()
