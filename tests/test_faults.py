@@ -188,12 +188,18 @@ def test_stale_keys_are_no_fault_where_frequencies_stay(backend, monkeypatch):
 
 # 11 Precision ---------------------------------------------------------------------------------------------------------
 class KeysInBfloat16(Alibi):
+    by_distance = Alibi.by_distance
+    slopes = Alibi.slopes
+
     def bias(self, params, q_positions, k_positions, head):
         slope = head.of(jnp.asarray(complete(self, params, posjax.Dims(head.count))["slopes"])).astype(jnp.bfloat16)
         return jnp.broadcast_to(slope * k_positions.astype(jnp.bfloat16), (q_positions.size, k_positions.size))
 
 
 class KeysInFloat32(KeysInBfloat16):
+    by_distance = Alibi.by_distance
+    slopes = Alibi.slopes
+
     def bias(self, params, q_positions, k_positions, head):
         slope = head.of(jnp.asarray(complete(self, params, posjax.Dims(head.count))["slopes"]))
         return jnp.broadcast_to(slope * k_positions.astype(jnp.float32), (q_positions.size, k_positions.size))

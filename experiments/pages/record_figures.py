@@ -115,7 +115,8 @@ def _lines(axis: Axes, chart: RecordChart, rows: Measurements) -> None:
         # Of a single model the colours are for its variants.
         cycle, colour = divmod(n if is_one else labels.index(label), len(LIGHT))
         # Of one method the variants differ by their markers.
-        look: dict[str, Any] = {"color": LIGHT[colour], "marker": MARKERS[(cycle + marks[label]) % len(MARKERS)]}
+        marker = (cycle + marks[label]) % len(MARKERS)
+        look: dict[str, Any] = {"color": LIGHT[colour], "marker": MARKERS[marker]}
         marks[label] += 1
         _line(axis, chart, own, name, look)
     if chart.axis == "multiple":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,14 +65,18 @@ def counts_heads(encoding: Encoding, params: Params, dims: Dims) -> bool:
     # The width is not known here, and decides nothing about heads.
     sizes = replace(dims, model_size=64)
     given = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    # As numbers, also where the call is traced.
-    with jax.ensure_compile_time_eval():
+
+    def tried() -> bool:
         try:
             constants = _only(encoding.constants(sizes), given, "")
             held = encoding.join(encoding.init(jax.random.key(0), sizes), constants)
             return _turns_by_number(encoding, held, dims) or _biases_by_number(encoding, held, dims)
         except InputError:  # It is for so many heads alone.
             return True
+
+    # In a thread of its own, which knows nothing of the trace and the mesh that the call stands in.
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(tried).result()
 
 
 def _only(tree: Any, given: set[str], path: str) -> Any:
@@ -105,7 +110,8 @@ def _biases_by_number(encoding: Encoding, params: Params, dims: Dims) -> bool:
     for index in range(dims.heads):
         own = Head(index, dims.heads)
         other = _OfTwice(dims.heads + index, 2 * dims.heads, own)
-        first, second = (encoding.bias(params, at, at, head) for head in (own, other))
+        first = encoding.bias(params, at, at, own)
+        second = encoding.bias(params, at, at, other)
         if not np.array_equal(first, second, equal_nan=True):
             return True
     return False

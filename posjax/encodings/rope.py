@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posjax.arguments import LARGEST
 from posjax.encodings import phases
 from posjax.encodings.arrays import exact
 from posjax.encodings.base import Dims, Encoding, Params, Role, complete
@@ -69,10 +68,12 @@ class Rope(Encoding):
 
     @property
     def length_dependent(self) -> bool:
-        if type(self.schedule).at_length is Schedule.at_length:
-            return False
-        # One that was told a length keeps it.
-        return any(self.schedule.at_length(length) != self.schedule for length in (1, LARGEST))
+        kind = type(self.schedule)
+        told = None
+        # One of these that was told a length keeps it; of others a field of that name may mean anything.
+        if kind.__module__.startswith("posjax."):
+            told = getattr(self.schedule, "length", None)
+        return kind.at_length is not Schedule.at_length and told is None
 
     def rotary_size(self, head_size: int) -> int:
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""

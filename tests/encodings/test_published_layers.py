@@ -39,7 +39,7 @@ V4 = {
         (OLMO, "full_attention", Rope(5e5, Yarn(8.0, 8192))),
         (OLMO, "sliding_attention", Rope(5e5)),
         (V4, "main", Rope(1e4, layout="interleaved")),
-        (V4, "compress", Rope(16e4, Yarn(16, 65536), layout="interleaved")),
+        (V4, "compress", Rope(16e4, Yarn(16, 65536, attention_factor=1.0), layout="interleaved")),
     ],
 )
 def test_layer_types_of_flat_spellings(config, layer_type, rope):
