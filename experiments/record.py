@@ -24,6 +24,7 @@ from posjax.files import built, read_json, require_folder
 from posjax.report.load import copied
 from posjax.results import Coordinate, Measurement, Measurements
 
+ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 300_000
 """Bytes of a table, which a repository keeps for ever."""
 HEADLINE = ("loss", "loss_ratio", "mean_loss", "accuracy", "exact", "effective_context")
@@ -204,14 +205,14 @@ def fitting(table: Measurements, metrics: Sequence[str] = ()) -> tuple[Measureme
 def about(asked: dict[str, Any], gathered: Gathered, kept: Measurements, left_out: Sequence[str]) -> dict[str, Any]:
     """How a record was made: nothing in it depends on when or where it is written, but for the machine's name."""
     # As they were typed, each once: a folder may have been filled by several.
-    commands = asked["commands"]
+    commands = {name: _portable(command) for name, command in asked["commands"].items()}
     here = machine()
     return {
         "name": asked["name"],
         "title": asked.get("title"),
         "question": asked.get("question"),
         "paper": asked.get("paper"),
-        "command": asked.get("command"),
+        "command": _portable(asked.get("command")),
         "commands": list(dict.fromkeys(commands[name] for name in asked["runs"] if name in commands)),
         "date": asked.get("created"),
         "commits": _distinct(manifest.get("commit") for manifest in gathered.manifests),
@@ -226,6 +227,22 @@ def about(asked: dict[str, Any], gathered: Gathered, kept: Measurements, left_ou
         "metrics": sorted({row.metric for row in kept}),
         "left_out": list(left_out),
     }
+
+
+def _portable(command: str | None) -> str | None:
+    """A command as others can give it: a config of this project by its name here, and not by its place on a machine.
+
+    >>> _portable("python -m experiments.run /home/me/clone/configs/quickstart.py --only rope")
+    'python -m experiments.run configs/quickstart.py --only rope'
+    """
+    if command is None:
+        return None
+    words = []
+    for word in command.split(" "):
+        own = Path("configs", Path(word).name)
+        is_own = Path(word).is_absolute() and Path(word).parent.name == "configs" and (ROOT / own).is_file()
+        words.append(str(own) if is_own else word)
+    return " ".join(words)
 
 
 def _seconds(table: Measurements) -> dict[str, float]:

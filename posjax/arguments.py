@@ -69,9 +69,7 @@ def integers(given: Any, name: str, ranks: tuple[int, ...], need: str, boolean: 
 
     Errors: `InputError` names it where it is something else or of none of the `ranks`, in the words of `need`.
     """
-    array = given
-    if not hasattr(given, "dtype"):
-        array = as_array(given)
+    array = as_array(given)
     fits = jnp.issubdtype(array.dtype, jnp.integer) or (boolean and array.dtype == bool)
     if not fits:
         what = str(array.dtype)
@@ -96,8 +94,10 @@ def distinct(ids: Any, name: str) -> None:
         )
 
 
-def as_array(given: Any) -> np.ndarray:
-    """Lists as an array of numpy; one of no numbers, which every check refuses, where they are none."""
+def as_array(given: Any) -> Any:
+    """An array as it is, and lists as one of numpy: of no numbers, which every check refuses, where they are none."""
+    if hasattr(given, "dtype"):
+        return given
     try:
         return np.asarray(given)
     except ValueError:  # Lists of several lengths.

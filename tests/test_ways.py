@@ -94,7 +94,8 @@ class TurnsByNumber(posjax.Encoding):
 def test_what_goes_by_a_heads_number_is_known_by_what_it_does(encoding):
     learned = encoding.init(jax.random.key(0), Dims(3, 16))
     assert counts_heads(encoding, learned, Dims(3, 16))
-    assert not counts_heads(Rope(), {}, Dims(3, 16)) and not counts_heads(Alibi(given_slopes=(0.5,)), {}, Dims(3, 16))
+    for other in (Rope(), Alibi(given_slopes=(0.5,)), T5Bias(), Kerple(), Alibi(learned=True)):
+        assert not counts_heads(other, other.init(jax.random.key(0), Dims(3, 16)), Dims(3, 16))
     # Of an even number, the halves of each device are those of all.
     assert not counts_heads(Alibi("halves", learned=True), learned_of("halves", 4), Dims(4, 16))
 

@@ -92,16 +92,22 @@ def draw(chart: RecordChart, dpi: int = 110) -> bytes:
     # Ways to evaluate the same models are compared with each other, and tasks are not.
     axes = np.atleast_1d(figure.subplots(count, 1, sharex=True, sharey=chart.apart == "kind"))
     for axis, panel in zip(axes, chart.panels, strict=True):
-        _lines(axis, chart, chart.of(panel))
+        left_out = _lines(axis, chart, chart.of(panel))
         style(axis, "", chart.metric.replace("_", " "))
+        title = ""
         if panel is not None:
-            axis.set_title(TITLES.get(str(panel), str(panel)), loc="left", fontsize=9, color=INK)
+            title = TITLES.get(str(panel), str(panel))
+        if left_out:
+            title += f" ({left_out} more in the table)"
+        if title:
+            axis.set_title(title, loc="left", fontsize=9, color=INK)
         axis.legend(**LEGEND | {"fontsize": 7}, loc="center left", bbox_to_anchor=(1.0, 0.5))
     style(axes[-1], AXES[chart.axis], chart.metric.replace("_", " "))
     return png(figure, dpi)
 
 
-def _lines(axis: Axes, chart: RecordChart, rows: Measurements) -> None:
+def _lines(axis: Axes, chart: RecordChart, rows: Measurements) -> int:
+    """The methods' lines, and how many of them the panel has no room for."""
     labels = chart.rows.distinct("label")
     methods: dict[tuple[Any, Any], list[Measurement]] = {}
     for row in rows:
@@ -132,6 +138,7 @@ def _lines(axis: Axes, chart: RecordChart, rows: Measurements) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(NullLocator())
+    return max(len(methods) - MOST, 0)
 
 
 def _line(axis: Axes, chart: RecordChart, rows: Sequence[Measurement], name: str, look: dict[str, Any]) -> None:

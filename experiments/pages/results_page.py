@@ -47,15 +47,9 @@ def _section(name: str, record: records.Record, is_drawn: bool) -> str:
     if is_drawn:
         lines += [f"![{about['title']}]({there}/{FIGURE})", ""]
     lines += [f"    {command}" for command in about["commands"]]
-    decided = sum(name in _suites(claim.suite) for claim in CLAIMS)
+    decided = sum(name in claim.suites for claim in CLAIMS)
     lines += ["", f"{_how(about)} Claims that it decides: {decided}. {table}", ""]
     return "\n".join(lines)
-
-
-def _suites(suite: str | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(suite, str):
-        return (suite,)
-    return suite
 
 
 def _how(about: Mapping[str, Any]) -> str:

@@ -117,9 +117,7 @@ def _size(mask: Window | First | Chunked, least: int, rows: int = 0) -> Any:
 def _held_tokens(mask: Global, sizes: dict[str, int], q_offset: Index) -> Global:
     B = sizes["B"]
     T, S = sizes["T"], sizes["S"]
-    tokens = mask.tokens
-    if not hasattr(tokens, "dtype"):
-        tokens = as_array(tokens)
+    tokens = as_array(mask.tokens)
     fits = tokens.dtype == bool and tokens.shape in ((B, S), (1, S))
     if isinstance(q_offset, int):
         fits = fits and q_offset + T <= S
@@ -165,8 +163,7 @@ def ids_of(ids: Any, name: str, batch: int) -> jax.Array:
 
     Errors: `InputError` for another shape, type or range.
     """
-    if not hasattr(ids, "dtype"):
-        ids = as_array(ids)
+    ids = as_array(ids)
     if isinstance(ids, core.Tracer) and ids.dtype.itemsize > 4:
         raise InputError(
             f"Segments got {name} of {ids.dtype} that are known at run time only, in which ids past int32 would fall "

@@ -68,12 +68,7 @@ class Rope(Encoding):
 
     @property
     def length_dependent(self) -> bool:
-        kind = type(self.schedule)
-        told = None
-        # One of these that was told a length keeps it; of others a field of that name may mean anything.
-        if kind.__module__.startswith("posjax."):
-            told = getattr(self.schedule, "length", None)
-        return kind.at_length is not Schedule.at_length and told is None
+        return self.schedule.length_dependent
 
     def rotary_size(self, head_size: int) -> int:
         """The number of channels that turn. Errors: `InputError` where it is odd or zero."""

@@ -66,8 +66,7 @@ def prompt_of(tokens: jax.Array, real: Any) -> Prompt:
 
 
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
-    if not hasattr(real, "dtype"):
-        real = as_array(real)
+    real = as_array(real)
     if real.shape != shape or not (real.dtype == bool or jnp.issubdtype(real.dtype, jnp.integer)):
         raise InputError(
             f"generate got real of shape {real.shape} and type {real.dtype}: needed is bool {shape}, true "

@@ -47,6 +47,11 @@ class Schedule:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def length_dependent(self) -> bool:
+        """Whether `at_length` changes it; one that keeps what it was told says so by no."""
+        return type(self).at_length is not Schedule.at_length
+
     def frequencies(self, rotary_size: int, base: float, length: int | None = None) -> Frequencies:
         """Radians per position, float64 `[rotary_size / 2]`, and the attention factor."""
         raise NotImplementedError(f"{type(self).__name__} defines no frequencies")

@@ -47,6 +47,10 @@ class DynamicNTK(Schedule):
     length: Annotated[int | None, AtLeast(1, "the context in tokens", ", or None for the trained length")] = None
     doubling: bool = False
 
+    @property
+    def length_dependent(self) -> bool:
+        return self.length is None
+
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
 
@@ -114,6 +118,10 @@ class LongRope(Schedule):
                 f"LongRope got original_length={self.original_length}: needed is 2 or more, since its "
                 "logarithm divides; or give attention_factor"
             )
+
+    @property
+    def length_dependent(self) -> bool:
+        return self.length is None
 
     def at_length(self, length: int) -> Schedule:
         return replace(self, length=length)
