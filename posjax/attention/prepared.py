@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import core, lax
 
 from posjax import positions
@@ -18,6 +19,7 @@ from posjax.attention.description import describe
 from posjax.attention.masks import Mask, MaskLike, as_mask, goes_backward
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params, has_constants
+from posjax.encodings.traits import coordinates_of_length
 from posjax.errors import InputError
 from posjax.positions import Index
 
@@ -196,6 +198,8 @@ def context_length(encoding: Encoding, given: int | None, *ends: int | jax.Array
         return whole(given, "length", least=1)
     longest = 1
     for end in ends:
+        if not isinstance(end, int) and jnp.ndim(end) == 3 and coordinates_of_length(encoding) == 1:
+            end = end[..., 0]  # It reads no other, which may reach further.
         reached = end if isinstance(end, int) else positions.reach(end)
         if reached is None:
             raise InputError(

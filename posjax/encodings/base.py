@@ -163,7 +163,10 @@ class Encoding:
 
     @property
     def coordinates(self) -> int:
-        """How many coordinates its positions have: `[B, T, A]` where they are more than one."""
+        """How many coordinates its positions have: `[B, T, A]` where they are more than one.
+
+        Hooks then get `[T]` and `[B, T]` too, where nobody gave coordinates: those of text, all of them equal.
+        """
         return 1
 
     @property

@@ -10,6 +10,7 @@ import jax
 
 from posjax.encodings.base import Encoding, Params, RelativeBias
 from posjax.encodings.several import Several
+from posjax.errors import InputError
 
 Hook = Literal["move", "embed", "rotate", "bias", "score"]
 
@@ -93,6 +94,36 @@ def structure(encoding: Encoding) -> Hashable:
             value = getattr(encoding, field.name)
             kept.append((field.name, _structure_of(value)))
     return tuple(kept)
+
+
+def coordinates_of_length(encoding: Encoding) -> int:
+    """How many coordinates of a position those of its parts read that depend on the length of the context."""
+    if isinstance(encoding, Several):
+        return max((coordinates_of_length(part) for part in encoding.parts), default=0)
+    if encoding.length_dependent:
+        return encoding.coordinates
+    return 0
+
+
+def told_by_fields(encoding: Encoding) -> bool:
+    """Whether `at_length` sets fields that are not swept: hooks may read them, and constants alone do not tell them.
+
+    >>> from posjax.encodings.rope import Rope
+    >>> from posjax.encodings.schedules.by_length import DynamicNTK
+    >>> told_by_fields(Rope(schedule=DynamicNTK(2.0, 64)))
+    False
+    """
+    if not encoding.length_dependent:
+        return False
+    own = structure(encoding)
+    for length in (1, 2, 2**20):  # Some keep what they are at short ones.
+        try:
+            told = encoding.at_length(length)
+        except InputError:  # The end of a table.
+            continue
+        if structure(told) != own:
+            return True
+    return False
 
 
 def _structure_of(value: Any) -> Hashable:

@@ -161,7 +161,8 @@ def _answers(graph: Any, state: Any, rows: Rows) -> tuple[jax.Array, jax.Array]:
     model: Transformer = nnx.merge(graph, state)
     memory = None
     if "source" in rows:
-        memory = model.encode(rows["source"], real=rows.get("real"))
+        source = rows["source"]
+        memory = model.encode(source, real=rows.get("real"), length=source.shape[1])
     mask = Full()
     if "segments" in rows:
         mask = Segments(rows["segments"])
@@ -178,7 +179,9 @@ def _answers(graph: Any, state: Any, rows: Rows) -> tuple[jax.Array, jax.Array]:
 def _by_row(of_answers: np.ndarray, weights: np.ndarray) -> np.ndarray:
     # The logits of padding may be no numbers, which a product with 0 would keep.
     counted = np.where(weights > 0, of_answers, 0) * weights
-    return counted.sum(axis=1) / weights.sum(axis=1)
+    of_row = weights.sum(axis=1)
+    asked = of_row > 0  # A row that is asked nothing has no mean.
+    return counted.sum(axis=1)[asked] / of_row[asked]
 
 
 def _mean(metric: str, of_rows: np.ndarray, count: int) -> Measurement:

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from posjax.arguments import LARGEST, whole
 from posjax.encodings.base import Dims, Encoding, Head, Pairs, Params
+from posjax.encodings.traits import embeds, slopes
 from posjax.errors import InputError
 from posjax.invariants.finding import Finding, assertion, error_of, expect, normal, worst_of
 
@@ -99,10 +100,11 @@ def moved_by(
         )
     shape = (2, 2, length, dims.heads, dims.head_size)
     q, k = normal(shape, seed, dtype)
+    x = normal((1, length, dims.model_size), seed, dtype)
 
     @jax.jit
     def measure(q: jax.Array, k: jax.Array, offset: Any) -> tuple[jax.Array, jax.Array]:
-        """The scores at positions from an offset on, and their scale."""
+        """The scores at positions from an offset on, with what is embedded there if anything is, and their scale."""
         steps = jnp.arange(length, dtype=jnp.int32)
         at = offset + steps
         # Pairs that a head is blind to have one huge score, which would hide all others.
@@ -113,7 +115,11 @@ def moved_by(
         largest = jnp.max(sizes)
         # At least 1: errors of scores that are all small are measured as they are.
         scale = jnp.maximum(largest, 1.0)
-        return seen, scale
+        if not embeds(encoding):
+            return seen, scale
+        # Scores are of tokens, so what is added to these moves them too.
+        embedded = encoding.embed(params, jnp.asarray(x), at).astype(jnp.float32)
+        return jnp.concatenate([seen.ravel(), embedded.ravel()]), scale
 
     before, scale = measure(q, k, np.int32(0))
     moved = []
@@ -136,6 +142,9 @@ def shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tole
 @assertion
 def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> None:
     """The tile law: every hook of a slice of positions is the slice of the hook.
+
+    So it is of rows that stand at positions of their own. What `prepare` has made for the positions, and the slopes of
+    a bias, say the same as the hooks without them.
 
     >>> import posjax
     >>> assert_tile(posjax.Alibi(), {}, Dims(heads=3, head_size=8, model_size=24))
@@ -170,7 +179,40 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
         else:
             cut = known[:, rows]
         pairs[name] = part[name], cut
+    pairs |= _by_row(encoding, params, (x, heads), at)
+    if type(encoding).prepare is not Encoding.prepare:
+        ready = jax.jit(encoding.prepare, static_argnums=2)(params, at, dims)
+        prepared = jax.jit(partial(_tokens, encoding))(ready, x, heads, at)
+        pairs |= {f"{name}, prepared": (found, entire[name]) for name, found in prepared.items()}
+    steep = slopes(encoding, params, dims.heads)
+    if steep is not None:
+        distance = at[:, None] - at[None, :]
+        for n, slope in enumerate(np.asarray(steep)):
+            straight = np.where(distance >= 0, -slope * distance, 0.0)
+            bias = np.asarray(entire[f"bias of head {n}"])
+            pairs[f"slopes, of head {n}"] = straight, np.where(distance >= 0, bias, 0.0)
     return worst_of("tile", pairs, 1e-5)
+
+
+def _by_row(
+    encoding: Encoding, params: Params, tokens: tuple[np.ndarray, np.ndarray], at: np.ndarray
+) -> dict[str, tuple[Any, Any]]:
+    """What is done to the second of two rows that stand elsewhere, and what is done to it alone."""
+    x, heads = tokens
+    backward = at[::-1].copy()
+    done = jax.jit(partial(_tokens, encoding))
+    together = done(params, x, heads, np.stack([at, backward]))
+    alone = done(params, x[1:], heads[1:], backward)
+    return {f"{name} of a second row": (found[1], np.asarray(alone[name])[0]) for name, found in together.items()}
+
+
+def _tokens(encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, at: jax.Array) -> dict[str, jax.Array]:
+    """What the hooks of tokens give, by name."""
+    return {
+        "embed": encoding.embed(params, x, at),
+        "query": encoding.rotate(params, heads, at, "query"),
+        "key": encoding.rotate(params, heads, at, "key"),
+    }
 
 
 def _hooks(
@@ -179,12 +221,7 @@ def _hooks(
     """What each hook gives, by name."""
     count = heads.shape[-2]
     biases = {f"bias of head {n}": encoding.bias(params, q_at, k_at, Head(n, count)) for n in range(count)}
-    return {
-        "embed": encoding.embed(params, x, q_at),
-        "query": encoding.rotate(params, heads, q_at, "query"),
-        "key": encoding.rotate(params, heads, q_at, "key"),
-        **biases,
-    }
+    return {**_tokens(encoding, params, x, heads, q_at), **biases}
 
 
 @assertion

@@ -120,7 +120,8 @@ class AttentionLayer(Projections):
         prepared = call.prepared
         k_BTKH, v_BTKH = self.keys_values(x_BTD, call.may_end)
         # A cache of an encoding that depends on the length holds keys that are not rotated yet.
-        late = call.cached is not None and prepared.encoding.length_dependent
+        # What `at_length` gives need not know that it does: the layer's own is asked.
+        late = call.cached is not None and self.config.encoding.length_dependent
         if not late:
             positions = prepared.tokens.q_positions
             k_BTKH = prepared.encoding.rotate(prepared.params, k_BTKH, positions, "key")

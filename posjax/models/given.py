@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from jax import core
 
 from posjax.arguments import integers
-from posjax.attention import Segments, as_mask
-from posjax.attention.masks import MaskLike, rules
+from posjax.attention import First, Mask, Segments, as_mask
+from posjax.attention.masks import Dense, MaskLike, rules
+from posjax.encodings.base import Encoding
 from posjax.errors import InputError
 from posjax.models.memory import Memory
 from posjax.positions import check
@@ -66,16 +68,40 @@ def given_memory(memory: Any, width: int) -> Memory:
 
 
 def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) -> jax.Array | None:
-    """Which tokens of a call are no padding, bool `[B, T]`: neither `void` nor of segment 0; `None` for all of them."""
+    """Which tokens of a call are no padding, bool `[B, T]`: neither `void` nor of segment 0, and seen by some token.
+
+    `None` for all of them. Seen: by what an array, or a `First` alone, lets a query look at.
+    """
     real = None
     if void is not None:
         real = jnp.broadcast_to(~void, shape)
     for rule in rules(as_mask(mask)):
-        if isinstance(rule, Segments):
-            ids = [rule.queries]
-            if rule.keys is not None:  # A token that nobody sees is padding too.
-                ids.append(rule.keys)
-            for of_tokens in ids:
-                own = jnp.broadcast_to(jnp.asarray(of_tokens) != 0, shape)
-                real = own if real is None else real & own
+        for marks in _marks(rule, shape[1]):
+            own = jnp.broadcast_to(marks, shape)
+            real = own if real is None else real & own
     return real
+
+
+def _marks(rule: Mask, tokens: int) -> list[jax.Array]:
+    """What a rule says of whole tokens, each bool `[T]` or `[b, T]`."""
+    if isinstance(rule, Segments):
+        ids = [rule.queries]
+        if rule.keys is not None:  # A token that nobody sees is padding too.
+            ids.append(rule.keys)
+        return [jnp.asarray(of_tokens) != 0 for of_tokens in ids]
+    if isinstance(rule, Dense):
+        return [jnp.any(rule.pairs, axis=1)]
+    if isinstance(rule, First):  # Every query sees the same.
+        seen = rule.allowed(jnp.arange(1), jnp.arange(tokens))
+        return [] if seen is None else [seen[:, 0]]
+    return []
+
+
+def expect_length(encodings: Iterable[Encoding], length: int | None) -> None:
+    """Errors: `InputError` where padding that is told apart by `real` would count for the length of the context."""
+    for encoding in encodings:
+        if length is None and encoding.length_dependent:
+            raise InputError(
+                f"encode got real, and {encoding!r} depends on the length of the context, for which padding would "
+                "count: pass length=, the tokens that the longest row has"
+            )

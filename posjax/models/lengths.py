@@ -9,7 +9,9 @@ import jax
 import numpy as np
 
 from posjax.attention import context_length
-from posjax.encodings.base import Params
+from posjax.encodings.base import Encoding, Params
+from posjax.encodings.traits import told_by_fields
+from posjax.errors import InputError
 from posjax.models.architecture import Architecture
 from posjax.models.memory import Memory
 from posjax.models.plans import plan
@@ -41,6 +43,8 @@ def lengths(architecture: Architecture, prompt: int, most: int, memory: Memory |
     """For contexts from the prompt's length to the longest one.
 
     Cross attention sees the memory's tokens too, so its context is no shorter than they reach.
+
+    Errors: `InputError` for an encoding that is told the length by fields, which no loop could set anew.
     """
     name = architecture.main
     first, later = {}, {}
@@ -52,8 +56,18 @@ def lengths(architecture: Architecture, prompt: int, most: int, memory: Memory |
         begun = max(prompt, least)
         first[owner] = encoding.at_length(begun).constants(sizes)
         if encoding.length_dependent and most > prompt:
+            _expect_constants(encoding)
             contexts = [max(length, least) for length in range(prompt + 1, most + 1)]
             each = [encoding.at_length(length).constants(sizes) for length in contexts]
             # Stacked, so that the loop over tokens takes them as data and is compiled once.
             later[owner] = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     return Lengths({name: first}, {name: later})
+
+
+def _expect_constants(encoding: Encoding) -> None:
+    if told_by_fields(encoding):
+        raise InputError(
+            f"generate reads tokens in a loop, for which the length of the context is data, and at_length sets fields "
+            f"of {encoding!r} beside its constants: let its hooks read constants alone, and name the fields in its "
+            "swept"
+        )

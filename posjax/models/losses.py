@@ -16,6 +16,8 @@ from posjax.errors import InputError
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """`-log softmax(logits)[target]` in nats and float32: `logits [B, T, V]`, `targets [B, T]` -> `[B, T]`.
 
+    A traced target outside of 0 .. V - 1, which cannot be refused, has a loss of NaN and no gradient.
+
     Errors: `InputError` for targets that are no integers `[B, T]`, or, where they are known, outside of 0 .. V - 1.
 
     >>> round(float(cross_entropy(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), int))[0, 0]), 4)
@@ -24,7 +26,10 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     _require_targets(targets, logits)
     # A bfloat16 holds three digits, and the loss is a difference of numbers larger than itself.
     logits = logits.astype(jnp.float32)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    # An index below 0 would count from the end.
+    known = (targets >= 0) & (targets < logits.shape[-1])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, targets, 0))
+    return jnp.where(known, losses, jnp.nan)
 
 
 def _require_targets(targets: Any, logits: jax.Array) -> None:

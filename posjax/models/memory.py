@@ -16,7 +16,7 @@ from posjax.attention import Full, Mask, Segments
 class Memory:
     """An encoder's stream `[B, S, D]`, the positions `[S]` or `[B, S]` of its tokens, and which are real, `[B, S]`.
 
-    `None` for positions: 0, 1, 2, …; for `real`: all of them.
+    `None` for positions: 0, 1, 2, …; for `real`: all of them. A negative position is padding too.
     """
 
     stream: jax.Array
@@ -39,11 +39,21 @@ class Memory:
 
     def mask(self, queries: int) -> Mask:
         """Which tokens of it that many queries may see."""
-        if self.real is None:
+        real = None
+        if self.real is not None:
+            real = documents(self.real)
+        if self.positions is not None:
+            somewhere = jax.numpy.asarray(self.positions) >= 0
+            if somewhere.ndim == 3:
+                somewhere = jax.numpy.all(somewhere, axis=-1)
+            # Positions of all rows at once have no axis for the batch.
+            placed = documents(jax.numpy.broadcast_to(somewhere, (self.rows, self.tokens)))
+            real = placed if real is None else real * placed
+        if real is None:
             return Full()
         # Every query is of document 1, and so is every key that is real.
         looking = jax.numpy.ones((1, queries), jax.numpy.int32)
-        return Segments(looking, documents(self.real))
+        return Segments(looking, real)
 
 
 jax.tree_util.register_dataclass(Memory, data_fields=["stream", "positions", "real"], meta_fields=[])

@@ -17,6 +17,7 @@ from posjax.attention.prepared import check_causal
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.parameters import given_constants
 from posjax.encodings.several import first_coordinate
+from posjax.encodings.traits import structure, told_by_fields
 from posjax.errors import InputError
 from posjax.models.architecture import Architecture, StackName
 from posjax.models.cache import Cache
@@ -85,7 +86,8 @@ def constants_of(
 ) -> dict[str, dict[str, Params]]:
     """The constants of all encodings of an architecture, each put through `change`, as a model's call takes them.
 
-    Errors: `InputError` for an encoding that depends on the length of the context, and is not told it by `change`.
+    Errors: `InputError` for an encoding that depends on the length of the context, and is not told it by `change`; for
+    a change of more than constants, of which `structure` is what remains.
 
     >>> from dataclasses import replace
     >>> from posjax.encodings.schedules.uniform import Interpolation
@@ -99,6 +101,12 @@ def constants_of(
         found[name] = {}
         for owner, (encoding, sizes) in plan(stack, architecture.width).owners.items():
             changed = change(encoding)
+            # Arrays of the same shapes may mean something else to the hooks of another.
+            if structure(changed) != structure(encoding) and not told_by_fields(encoding):
+                raise InputError(
+                    f"{changed!r} differs from {encoding!r} in more than its constants tell: build a model of "
+                    "architecture.with_encodings(change), and give it the weights"
+                )
             # Its own constants are those of the trained length, and would hold at any other in silence.
             # One of its own that does not keep what it was told cannot be asked whether it was.
             if changed.length_dependent and not changed.at_length(1).length_dependent:
@@ -130,15 +138,24 @@ def prepare(architecture: Architecture, name: StackName, learned: Mapping[str, P
         void = _is_padding(at)
         never_negative = jnp.maximum(at, 0)
         inside = replace(tokens, q_positions=never_negative)
-    joined = _joined(layers, learned, _constants(name, layers, given, tokens))
-    # Once for all layers: angles and tables of the tokens' positions.
-    ready = {}
+    told = _told(layers, given, tokens)
+    constants = _constants(name, layers, given, told)
+    held = {}
+    joined, ready = {}, {}
     for owner, (encoding, sizes) in layers.owners.items():
-        ready[owner] = encoding.prepare(joined[owner], first_coordinate(encoding, inside.q_positions), sizes)
+        held[owner] = encoding
+        # Where constants alone hold the length, all lengths share one trace.
+        if structure(told[owner]) != structure(encoding):
+            held[owner] = told[owner]
+        joined[owner] = held[owner].join(learned[owner], constants[owner])
+        # Once for all layers: angles and tables of the tokens' positions.
+        at_queries = first_coordinate(encoding, inside.q_positions)
+        ready[owner] = held[owner].prepare(joined[owner], at_queries, sizes)
     # A mask or a place of keys more is another kind: bias and mask are gathered for each.
     kinds = {}
     narrow = []
     for kind_name, kind in layers.kinds:
+        kind = replace(kind, encoding=held[kind.owner])
         call, is_windowed = _call(kind, given, tokens, joined[kind.owner])
         kinds[kind_name] = replace(
             call,
@@ -163,13 +180,6 @@ def _tokens(at: jax.Array | None, given: Pass) -> Tokens:
         return Tokens.at(count, count, 0, at, at)
     k_positions = cache.placed(at, count)
     return Tokens.at(count, cache.size, cache.begun, at, k_positions)
-
-
-def _joined(layers: StackPlan, learned: Mapping[str, Params], constants: Mapping[str, Params]) -> dict[str, Params]:
-    joined = {}
-    for owner, (encoding, _) in layers.owners.items():
-        joined[owner] = encoding.join(learned[owner], constants[owner])
-    return joined
 
 
 def _call(kind: Kind, given: Pass, tokens: Tokens, raw: Params) -> tuple[Prepared, bool]:
@@ -246,30 +256,41 @@ def _joint(kind: Kind, called: Mask) -> Mask:
     return kind.mask & called
 
 
-def _constants(name: StackName, layers: StackPlan, given: Pass, tokens: Tokens) -> Mapping[str, Params]:
-    """The encodings' constants for a context: as given, or at the length that the tokens reach."""
+def _told(layers: StackPlan, given: Pass, tokens: Tokens) -> dict[str, Encoding]:
+    """Each encoding at the length of the context that the tokens reach, or that was given."""
+    found = {}
+    for owner, (encoding, _) in layers.owners.items():
+        found[owner] = encoding
+        # Given constants are those of a length, unless a hook reads what else it is told.
+        if encoding.length_dependent and (given.constants is None or told_by_fields(encoding)):
+            found[owner] = encoding.at_length(_context(owner, encoding, layers, given, tokens))
+    return found
+
+
+def _context(owner: str, encoding: Encoding, layers: StackPlan, given: Pass, tokens: Tokens) -> int:
+    q_offset = tokens.q_offset
+    if given.length is None and not isinstance(q_offset, int):
+        raise InputError(
+            f"{encoding!r} depends on the length of the context, and how full the cache is is known at run time only: "
+            "pass length=, or constants= where its constants alone depend on it"
+        )
+    end = tokens.k_positions
+    if tokens.contiguous:
+        end = tokens.keys
+        if given.cache is not None and isinstance(q_offset, int):
+            end = q_offset + tokens.queries  # A roomy cache is no longer context.
+    ends = [end]
+    # Cross attention sees the memory's tokens too, which may reach further.
+    if given.memory is not None and owner in layers.crossing:
+        ends.append(given.memory.k_positions)
+    return attention.context_length(encoding, given.length, *ends)
+
+
+def _constants(name: StackName, layers: StackPlan, given: Pass, told: Mapping[str, Encoding]) -> Mapping[str, Params]:
+    """The encodings' constants, as given or as they come to at the length of the context."""
     if given.constants is not None:
         return _held_constants(name, layers, given.constants)
-    found = {}
-    for owner, (encoding, sizes) in layers.owners.items():
-        q_offset = tokens.q_offset
-        if given.length is None and not isinstance(q_offset, int) and encoding.length_dependent:
-            raise InputError(
-                f"{encoding!r} depends on the length of the context, and how full the cache is is known at run "
-                "time only: pass length=, or constants="
-            )
-        end = tokens.k_positions
-        if tokens.contiguous:
-            end = tokens.keys
-            if given.cache is not None and isinstance(q_offset, int):
-                end = q_offset + tokens.queries  # A roomy cache is no longer context.
-        ends = [end]
-        # Cross attention sees the memory's tokens too, which may reach further.
-        if given.memory is not None and owner in layers.crossing:
-            ends.append(given.memory.k_positions)
-        context = attention.context_length(encoding, given.length, *ends)
-        found[owner] = encoding.at_length(context).constants(sizes)
-    return found
+    return {owner: told[owner].constants(sizes) for owner, (_, sizes) in layers.owners.items()}
 
 
 def _held_constants(name: StackName, layers: StackPlan, given: Constants) -> Mapping[str, Params]:

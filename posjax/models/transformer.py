@@ -25,7 +25,7 @@ from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
 from posjax.models.explicit import by_compiler, memory_specs
-from posjax.models.given import given_types, real_tokens
+from posjax.models.given import expect_length, given_types, real_tokens
 from posjax.models.looping import Training, looped, stacked, through
 from posjax.models.memory import Memory, documents
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
@@ -173,6 +173,7 @@ class Transformer(nnx.Module):
         seen = mask
         if real is not None:
             given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
+            expect_length(encodings_of(self.architecture, "encoder").values(), length)
             seen = _segments(given_real, mask)
         if meshes.explicit_axes():
             kept = real if real is not None else real_tokens(None, mask, source.shape)

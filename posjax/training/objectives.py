@@ -170,7 +170,9 @@ class SeqToSeq(TokenLoss):
 
     def total(self, model: Transformer, batch: Batch, key: jax.Array) -> jax.Array:
         """The sum of the losses of a batch."""
-        memory = model.encode(batch["source"], real=batch.get("real"), key=key)
+        source = batch["source"]
+        # All rows are padded to one length, which is that of their context.
+        memory = model.encode(source, real=batch.get("real"), key=key, length=source.shape[1])
         logits_BTV = model(batch["inputs"], batch.get("positions"), memory=memory, key=key)
         return self._total(logits_BTV, batch)
 

@@ -11,9 +11,11 @@ import pytest
 import posjax
 from posjax import (
     NTK,
+    AxialRope,
     Causal,
     Dims,
     DynamicNTK,
+    Encoding,
     InputError,
     LongRope,
     Plain,
@@ -25,7 +27,7 @@ from posjax import (
     positions,
 )
 from posjax.encodings import Alibi
-from posjax.models import Compute, build, constants_of
+from posjax.models import Compute, build, constants_of, generate
 from tests import oracles
 from tests.cases import first_of, wide
 from tests.laws import attend
@@ -141,3 +143,59 @@ def test_a_schedule_of_ones_own_hears_of_the_length():
     for run in ({"encoding": encoding}, {"encoding": told}, {"encoding": told, "params": joined}):
         np.testing.assert_allclose(posjax.attend(x, x, x, **run), wanted, atol=1e-6)
     assert constants_of(small(encoding), lambda rope: rope.at_length(16))["decoder"]
+
+
+@dataclass(frozen=True)
+class Sharper(Encoding):
+    """Queries grow with the length, which a hook reads from a field, and from no constant."""
+
+    length: int = 1
+
+    def at_length(self, length):
+        return replace(self, length=length)
+
+    def rotate(self, params, x, positions, role):
+        return Rope().rotate({}, x, positions, role) * self.length**0.5
+
+
+class Once(Sharper):
+    """What it is told it keeps in a value that is told no more."""
+
+    def at_length(self, length):
+        return Told(length)
+
+
+class Told(Sharper):
+    at_length = Encoding.at_length
+
+
+@pytest.mark.parametrize("own", [Sharper(), Once()], ids=repr)
+def test_what_a_hook_reads_of_the_length_reaches_a_model(own):
+    """By hand over a cache too; in a loop, where lengths are data, and by constants, it is refused or heard."""
+    tokens = jax.random.randint(jax.random.key(0), (1, 6), 0, 7)
+    model = build(small(own, deviation=1.0), 7, 0)
+    want = build(small(own.at_length(6), deviation=1.0), 7, 0)(tokens)
+    np.testing.assert_allclose(model(tokens), want, atol=1e-5)
+    assert np.abs(model(tokens, length=9) - want).max() > 1e-2
+    constants = constants_of(model.architecture, lambda encoding: encoding.at_length(6))
+    np.testing.assert_allclose(model(tokens, constants=constants), want, atol=1e-5)
+    cache = model.cache(1, 6)
+    for part in (slice(0, 4), slice(4, 6)):
+        prepared = model.prepare(part.stop - part.start, cache=cache)
+        stream, cache, _ = model.hidden(tokens[:, part], prepared, cache)
+    np.testing.assert_allclose(model.logits(stream), want[:, 4:], atol=1e-4)
+    with pytest.raises(InputError, match="swept"):
+        generate(model, tokens, 2)
+
+
+def test_constants_of_another_structure_are_refused():
+    with pytest.raises(InputError, match="with_encodings"):
+        constants_of(small(), lambda rope: replace(rope, layout="interleaved"))
+
+
+def test_a_coordinate_that_does_not_count_for_the_length_is_not_asked():
+    mixed = chain(Rope(schedule=DynamicNTK(4.0, TRAINED)), AxialRope((1, 1)))
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 4, 2, 8))
+    at = jnp.stack([jnp.arange(4), 100 + jnp.arange(4)], axis=-1)[None]
+    want = posjax.attend(q, k, v, encoding=mixed, q_positions=at, k_positions=at, length=4)
+    np.testing.assert_array_equal(posjax.attend(q, k, v, encoding=mixed, q_positions=at, k_positions=at), want)

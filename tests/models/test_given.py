@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from posjax import (
+    Alibi,
     AxialRope,
     Causal,
     DynamicNTK,
@@ -27,6 +28,7 @@ from posjax import (
     Window,
     chain,
 )
+from posjax.attention import as_mask
 from posjax.models import (
     Architecture,
     Attention,
@@ -115,6 +117,33 @@ def test_what_a_mask_hides_as_padding_has_no_part_in_a_rows_class(pool, real):
     model = build(replace(made, output=replace(made.output, pool=pool), embedding=LARGE), 7, 0)
     kept = TOKENS[:, np.flatnonzero(real)]
     np.testing.assert_allclose(model(TOKENS, mask=Segments(jnp.array([real]))), model(kept), atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+@pytest.mark.parametrize("mask", [First(4), np.tile(np.arange(6) < 4, (6, 1))], ids=["first", "array"])
+def test_what_no_token_sees_has_no_part_in_a_rows_class(pool, mask):
+    made = encoder(NoPE(), **SIZES, classes=3)
+    model = build(replace(made, output=replace(made.output, pool=pool), embedding=LARGE), 7, 0)
+    np.testing.assert_allclose(model(TOKENS, mask=as_mask(mask)), model(TOKENS[:, :4]), atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", [NoPE(), Alibi("symmetric"), Rope()], ids=repr)
+def test_a_negative_position_of_a_memory_is_padding(encoding):
+    model = crossing(encoding)
+    stream = model.encode(TOKENS).stream
+    at = jnp.array([0, 1, 2, 3, -1, -1])
+    got = model(TOKENS, memory=Memory(stream, at))
+    np.testing.assert_allclose(got, model(TOKENS, memory=Memory(stream[:, :4])), atol=1e-5)
+
+
+def test_padding_by_real_asks_for_the_length_where_it_counts():
+    made = encoder_decoder(Rope(schedule=DynamicNTK(8.0, 2)), **SIZES)
+    model = build(replace(made, embedding=LARGE), 7, 0)
+    real = jnp.arange(6)[None] < 4
+    with pytest.raises(InputError, match="length="):
+        model.encode(TOKENS, real=real)
+    padded = model.encode(TOKENS, real=real, length=4).stream[:, :4]
+    np.testing.assert_allclose(padded, model.encode(TOKENS[:, :4]).stream, atol=1e-5)
 
 
 @pytest.mark.exhaustive

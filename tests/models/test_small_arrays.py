@@ -134,6 +134,19 @@ def test_targets_are_tokens_of_the_vocabulary(wrong):
         cross_entropy(LOGITS, WRONG_TARGETS[wrong])
 
 
+def test_a_traced_target_outside_is_a_mark_and_trains_nothing():
+    logits = jax.random.normal(jax.random.key(0), (1, 3, VOCABULARY))
+    targets = jnp.array([[2, -1, VOCABULARY]])
+
+    def first(logits, targets):
+        losses = cross_entropy(logits, targets)
+        return losses[0, 0], losses
+
+    (_, losses), gradient = jax.jit(jax.value_and_grad(first, has_aux=True))(logits, targets)
+    assert np.isnan(losses).tolist() == [[False, True, True]]
+    assert np.isfinite(gradient).all() and not np.any(gradient[0, 1:])
+
+
 def test_rows_of_several_lengths_have_no_common_length_to_depend_on():
     long = Rope(schedule=LongRope(8.0, 16, (1.0,) * 4, (8.0,) * 4))
     model = model_of(long)
