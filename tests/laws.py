@@ -47,6 +47,7 @@ def may_refuse(backend: str):
 
 each_encoding = pytest.mark.parametrize("encoding", wide(ENCODINGS, CORE), ids=short)
 each_single = pytest.mark.parametrize("encoding", wide(SINGLE, CORE), ids=short)
+every_second = pytest.mark.parametrize("encoding", wide(SINGLE, CORE[::2]), ids=short)
 FAST = [name for name in BACKEND_NAMES if name != "reference"]
 """The definition, with which the others are compared, is held to the laws on its own under the mark "exhaustive"."""
 each_backend = pytest.mark.parametrize("backend", wide([*BACKEND_NAMES, *INTERPRETED], FAST))

@@ -26,6 +26,7 @@ def test_what_waits_is_there_when_it_is_asked_for():
     assert fresh("from posjax import models, invariants; print(models.__name__)") == "posjax.models"
 
 
+@pytest.mark.exhaustive
 def test_kernels_that_wait_are_imported_inside_a_trace():
     code = (
         "import jax, jax.numpy as jnp, posjax\n"

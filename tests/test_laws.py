@@ -21,6 +21,7 @@ from tests.laws import (
     each_encoding,
     each_encoding_at,
     each_single,
+    every_second,
     mask_of,
     may_refuse,
     qkv,
@@ -51,7 +52,7 @@ def test_every_bias_parameter_leads_with_its_heads(encoding):
             assert leaf.shape[0] in (1, DIMS.heads)
 
 
-@each_single
+@every_second
 @each_backend
 def test_heads_split_over_two_devices_give_the_same(encoding, backend):
     params, (q, k, v) = params_of(encoding), qkv(10, kv_heads=6)
@@ -211,7 +212,7 @@ def _behaviour(encoding: Encoding) -> list[jax.Array]:
     return [encoding.embed(params, x, at), turned, scored, placed, *biases]
 
 
-@each_single
+@every_second
 def test_changing_any_field_changes_something(encoding):
     before = behaviour(encoding)
     leaves = jax.tree.structure(encoding.init(jax.random.key(0), DIMS))

@@ -244,6 +244,7 @@ def test_a_text_run_is_evaluated(tmp_path, text):
     assert results["corpus"]["fingerprint"] == text.load().fingerprint
 
 
+@pytest.mark.exhaustive
 def test_a_run_with_a_tokenizer_is_held_to_its_content(tmp_path, text):
     file = by_characters(tmp_path)
     data = replace(text, tokenizer=str(file), begin="<s>")

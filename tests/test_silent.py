@@ -43,6 +43,7 @@ from posjax.attention import attention, describe, explain
 from posjax.encodings import AxialRope, Head, Pairs
 from posjax.models import Sampling, build, generate
 from tests.attention.test_derived_masks import Even
+from tests.cases import first_of
 from tests.small import small
 
 RNG = np.random.default_rng(0)
@@ -167,7 +168,7 @@ def test_no_hook_takes_floats_or_wraps_narrow_positions(hook):
 
 
 # A context's length -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("sides", [{"q_positions": [0, 1]}, {"k_positions": np.zeros(10, int)}])
+@first_of("sides", [{"q_positions": [0, 1]}, {"k_positions": np.zeros(10, int)}], keep=1)
 def test_a_side_without_positions_counts_with_those_it_has_by_default(sides):
     q, k, v = normal(1, 2, 2, 4), normal(1, 10, 2, 4), normal(1, 10, 2, 4)
     encoding = Rope(schedule=DynamicNTK(2.0, 4))
@@ -196,6 +197,7 @@ def test_positions_in_a_cache_count_for_the_length():
 
 
 # Caches -------------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 def test_an_array_that_looks_ahead_over_a_cache_is_refused():
     model = model_of(Rope(), mask=Full())
     with pytest.raises(InputError, match="look ahead"):
@@ -221,6 +223,7 @@ def test_a_traced_cache_without_room_says_so():
 
 
 # Placing ------------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 def test_placed_positions_stay_apart_wherever_a_row_begins():
     key, row = jax.random.key(0), jnp.arange(4)
     for moved in (row, row + 100, jnp.array([0, 7, 7, 30])):
@@ -252,6 +255,7 @@ def test_a_far_key_past_its_encodings_end_reaches_no_gradient_of_others(backend)
 
 
 # Linear attention ---------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 def test_features_far_below_zero_keep_their_size():
     q, k, v = normal(1, 6, 2, 4) - 18, normal(1, 6, 2, 4), normal(1, 6, 2, 4)
     out, _ = linear_attend(q, k, v, mask=Full())
@@ -270,6 +274,7 @@ def test_features_may_be_negative():
     np.testing.assert_allclose(out, wanted, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_tokens_without_ids_go_on_with_the_document_of_the_state():
     x = normal(1, 6, 2, 4)
     _, state = linear_attend(*(x[:, :3],) * 3, mask=Causal() & Segments(jnp.full((1, 3), 3)))
@@ -277,6 +282,7 @@ def test_tokens_without_ids_go_on_with_the_document_of_the_state():
     np.testing.assert_allclose(rest, linear_attend(x, x, x)[0][:, 3:], atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_state_of_zeros_is_one_of_no_token():
     x = normal(2, 6, 2, 4)
     _, state = linear_attend(x, x, x)
@@ -300,7 +306,7 @@ def test_a_layer_with_a_window_keeps_all_keys_for_a_rule_that_may_ask_for_them()
         step(model, model.cache(1, 4), mask=Even())
 
 
-@pytest.mark.parametrize("other", [Alibi(), Rope(), Learned(8), by_head(Rope(), NoPE())], ids=repr)
+@first_of("other", [Alibi(), Rope(), Learned(8), by_head(Rope(), NoPE())], ids=repr, keep=2)
 def test_beside_an_encoding_of_coordinates_others_take_the_first(other):
     both = chain(AxialRope((1, 1)), other)
     dims = Dims(2, 4, 8)

@@ -140,6 +140,7 @@ def test_a_run_that_dies_in_a_stage_ends_with_the_same_bits(tmp_path, whole, mon
     assert same(jax.tree.leaves(state_of(again)), jax.tree.leaves(learned(straight / "stages/1", plan.parts()[1])))
 
 
+@pytest.mark.exhaustive
 def test_a_stage_begins_with_the_last_ones_parameters(tmp_path, text):
     # A step so small that it changes no number.
     still = train(steps=1, length=16, batch=2, optimizer=Lion(learning_rate=1e-30))

@@ -15,7 +15,7 @@ from posjax.attention import attention, blocks
 from posjax.encodings.parameters import counts_heads
 from posjax.encodings.traits import moves_tokens
 from tests.cases import CORE, ENCODINGS, FEW, each_case, first_of, in_turn, short, wide
-from tests.ways import ALL, assert_close, each_backend, each_way, every, pulled, quick, setting, ways
+from tests.ways import ALL, assert_close, each_backend, each_way, every, one_way, pulled, quick, setting, ways
 
 
 def holds(encoding, length):
@@ -238,7 +238,7 @@ def test_vmap_over_masks(backend):
     assert_close(jax.vmap(run)(ids), jnp.stack([run(each) for each in ids]))
 
 
-@each_way
+@one_way
 def test_64_bits_with_strict_promotion_change_nothing(encoding, backend):
     trained, arrays, run = setting(encoding, 7)
     mask = Causal() & Window(5)
@@ -247,7 +247,7 @@ def test_64_bits_with_strict_promotion_change_nothing(encoding, backend):
         assert_close(pulled(run, trained, arrays, backend=backend, mask=mask), wanted)
 
 
-@each_way
+@one_way
 def test_nothing_that_is_right_trips_the_debug_flags(encoding, backend):
     trained, arrays, run = setting(encoding, 6)
     padded = jnp.array([[0, 0, 1, 1, 1, 1]])
@@ -256,7 +256,7 @@ def test_nothing_that_is_right_trips_the_debug_flags(encoding, backend):
         pulled(run, trained, arrays, compiled=False, backend=backend, mask=Causal() & Segments(padded))
 
 
-@each_way
+@one_way
 def test_float16_is_float32_but_for_its_rounding(encoding, backend):
     trained, arrays, run = setting(encoding, 7)
     wanted = pulled(run, trained, arrays, backend=backend)

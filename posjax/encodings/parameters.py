@@ -214,16 +214,21 @@ def _hold(encoding: Encoding, given: Any, need: Any, path: str, dims: Dims, comp
             elif complete and inner != {}:
                 raise InputError(f"{encoding!r} got {path} without {name!r}: {remedy}")
         return
-    _hold_array(encoding, given, need, path, remedy)
+    # What is trained is numbers; a constant may be true or false.
+    is_told = not complete and getattr(given, "dtype", None) == np.dtype(bool)
+    if not (is_told or _is_numeric(given)):
+        raise _no_numbers(encoding, given, path, remedy)
+    _hold_shape(encoding, tuple(given.shape), need, path, remedy)
 
 
-def _hold_array(encoding: Encoding, given: Any, need: tuple[int, ...], path: str, remedy: str) -> None:
-    shape: tuple[int, ...] = tuple(getattr(given, "shape", ()))
-    if not _is_numeric(given):
-        what = f"{given!r:.80}"
-        if hasattr(given, "shape"):
-            what = f"{given.dtype} of shape {shape}"
-        raise InputError(f"{encoding!r} got {path}={what}: needed is an array of numbers; {remedy}")
+def _no_numbers(encoding: Encoding, given: Any, path: str, remedy: str) -> InputError:
+    what = f"{given!r:.80}"
+    if hasattr(given, "shape"):
+        what = f"{given.dtype} of shape {tuple(given.shape)}"
+    return InputError(f"{encoding!r} got {path}={what}: needed is an array of numbers; {remedy}")
+
+
+def _hold_shape(encoding: Encoding, shape: tuple[int, ...], need: tuple[int, ...], path: str, remedy: str) -> None:
     if _fits(shape, need) or (encoding.bias_kind != "none" and _is_shared(shape, need)):
         return
     axes = ", ".join("D" if n == _OPEN else str(n) for n in need)

@@ -126,6 +126,7 @@ def test_kernels_without_a_bias_equal_the_reference(kernel, mask, encoding):
         np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-3)
 
 
+@pytest.mark.exhaustive
 @first_of("kernel", ["cudnn", "splash"], keep=1)
 def test_bfloat16_through_the_kernels(kernel):
     narrow = qkv(128, 12, 4, 64, "bfloat16")

@@ -78,7 +78,7 @@ class EveryOther(Mask):
         return (q_index[None, :, None] + k_index[None, None, :]) % 3 != self.rest[:, None, None]
 
 
-@pytest.mark.parametrize("heads", [1, 2], ids=["a head at once", "a row at once"])
+@first_of("heads", [1, 2], ids=["a head at once", "a row at once"], keep=1)
 @first_of(
     "mask",
     [
@@ -130,7 +130,7 @@ def test_wide_blocks_equal_narrow_ones(monkeypatch):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@pytest.mark.parametrize("block", [3, 100])
+@first_of("block", [3, 100], keep=1)
 def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", block)
     S, (q, k, v) = 10, qkv(10, 10)
@@ -148,6 +148,7 @@ def test_a_step_of_decoding_takes_a_traced_start(block, monkeypatch):
         np.testing.assert_allclose(lse[..., 0], whole[1][..., t], atol=2e-6)
 
 
+@pytest.mark.exhaustive
 def test_a_traced_window_equals_a_static_one_and_does_not_trace_again(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 4)
     arrays, traces = qkv(11, 11), []
@@ -237,7 +238,7 @@ def test_blocks_that_run_time_rules_out_are_not_computed(mask, T, q_offset, monk
         assert visited == set(map(tuple, np.argwhere(seen).tolist()))
 
 
-@pytest.mark.parametrize("size", [1, 7, 2**31 - 2, 2**31 - 1])
+@first_of("size", [1, 7, 2**31 - 2, 2**31 - 1], keep=2)
 def test_a_traced_window_may_be_as_wide_as_it_likes(size, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 8)
     arrays = qkv(37, 37)

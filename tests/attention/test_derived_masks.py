@@ -10,6 +10,7 @@ import pytest
 from posjax import Causal, Chunked, Dims, First, Forgetting, Global, Mask, Segments, Window, attend, linear_attend
 from posjax.attention import explain
 from posjax.attention.masks import counts_tokens
+from tests.cases import first_of
 
 RNG = np.random.default_rng(0)
 
@@ -64,7 +65,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.__name__)
+@first_of("kind", RULES, ids=lambda kind: kind.__name__, keep=2)
 def test_a_rule_that_derives_from_one_with_arrays_or_sizes_keeps_its_own(monkeypatch, kind, backend):
     monkeypatch.setattr("posjax.attention.blocks.BLOCK", 4)
     x = normal(2, 10, 2, 4)

@@ -153,6 +153,7 @@ def test_attend_says_why_and_what_to_take():
         attend(q, q, q, backend="flash")
 
 
+@pytest.mark.exhaustive
 def test_a_model_keeps_the_table_for_steps_over_a_cache():
     """Otherwise a model with a backend for training alone could not generate."""
     model = build(small(), 16, 0, posjax.models.Compute(backend="cudnn"))

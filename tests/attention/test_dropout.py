@@ -61,7 +61,7 @@ def test_the_reference_multiplies_the_weights():
 
 
 @pytest.mark.parametrize("backend", ["chunked", "ring"])
-@pytest.mark.parametrize("mask", [PACKED, Causal() & Window(5)], ids=["packed", "window"])
+@first_of("mask", [PACKED, Causal() & Window(5)], ids=["packed", "window"], keep=1)
 def test_backends_drop_the_same_pairs(mask, backend):
     wanted = pulled("reference", mask=mask)
     if backend == "ring":
@@ -71,12 +71,12 @@ def test_backends_drop_the_same_pairs(mask, backend):
         assert_close(pulled(backend, mask=mask), wanted)
 
 
-@pytest.mark.parametrize("encoding", [Shaw(clip=5), Forgetting()], ids=repr)
+@first_of("encoding", [Shaw(clip=5), Forgetting()], ids=repr, keep=1)
 def test_scores_of_content_drop_them_too(encoding):
     assert_close(pulled("chunked", encoding=encoding), pulled("reference", encoding=encoding))
 
 
-@pytest.mark.parametrize("block", [5, 24])
+@first_of("block", [5, 24], keep=1)
 def test_the_size_of_blocks_changes_nothing(block, monkeypatch):
     wanted = pulled("chunked")
     monkeypatch.setattr(blocks, "BLOCK", block)
@@ -96,7 +96,7 @@ def test_the_last_queries_drop_what_they_drop_in_the_full_pass():
         assert_close(attend(Q[:, 20:], KEYS, V, dropout=DROPOUT, backend=backend), full[:, 20:])
 
 
-@pytest.mark.parametrize("axis", ["data", "tensor"])
+@first_of("axis", ["data", "tensor"], keep=1)
 @first_of("way", ["shard_map", "unchecked", "explicit", "auto"], keep=2)
 def test_a_mesh_changes_nothing(way, axis):
     kind = {"explicit": AxisType.Explicit}.get(way, AxisType.Auto)

@@ -35,7 +35,7 @@ def setting(T, S, encoding=FOX):
         ((300, 300), Causal(), chain(FOX, Alibi())),
     ],
     ids=["square", "a step", "more queries", "window", "alternating documents", "their last", "an array", "two biases"],
-    keep=3,
+    keep=2,
 )
 def test_it_equals_the_definition(sizes, mask, encoding):
     params, arrays = setting(*sizes, encoding)

@@ -23,6 +23,7 @@ from tests.cases import first_of, wide
 
 DRIVERS = ("triton", "mosaic")
 each_driver = pytest.mark.parametrize("driver", DRIVERS)
+one_driver = first_of("driver", DRIVERS, keep=1)
 
 SEGMENTS = jnp.array([[1] * 10 + [2] * 20 + [0] * 7, [0] * 2 + [5] * 35])
 AT = tuple(jnp.stack([3 * jnp.arange(37), 90 - 2 * jnp.arange(37)]) for _ in range(2))
@@ -136,12 +137,12 @@ def test_a_block_of_the_tpu_that_is_no_power_of_two():
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@each_driver
+@one_driver
 def test_bfloat16(driver):
     check(driver, T5Bias(8, 20), Causal(), qkv(37, 37, dtype="bfloat16"), tolerance=0.02)
 
 
-@each_driver
+@one_driver
 def test_rows_that_see_nothing_are_zero_and_pass_no_gradient(driver):
     out, lse, dq, *rest = check(driver, Kerple(), Segments(SEGMENTS), qkv(37, 37))
     blind = np.asarray(SEGMENTS == 0)
@@ -150,13 +151,14 @@ def test_rows_that_see_nothing_are_zero_and_pass_no_gradient(driver):
     assert all(np.isfinite(x).all() for x in rest)
 
 
-@each_driver
+@one_driver
 def test_results_repeat_to_the_bit(driver):
     run = partial(value_and_gradients, partial(planned, KernelPlan(driver, True, 16)), Kerple(), Causal(), qkv(37, 37))
     for a, b in zip(run(), run(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.exhaustive
 def test_a_traced_window_does_not_trace_again():
     arrays, traces = qkv(19, 19), []
 
@@ -187,7 +189,7 @@ def visited(mask, lengths, q_offset=0, rows=4, columns=4):
     return int((bounds[..., 3] - bounds[..., 0]).sum()), int((bounds[..., 2] - bounds[..., 1]).sum())
 
 
-@first_of("n", [1, 2, 7], keep=2)
+@first_of("n", [1, 2, 7], keep=1)
 def test_blocks_that_may_not_be_seen_are_not_visited_and_whole_ones_need_no_mask(n):
     assert visited(Full(), (4 * n, 4 * n)) == (n * n, n * n)
     assert visited(Causal(), (4 * n, 4 * n)) == (n * (n + 1) // 2, n * (n - 1) // 2)
@@ -198,7 +200,7 @@ def test_blocks_that_may_not_be_seen_are_not_visited_and_whole_ones_need_no_mask
 
 
 @pytest.mark.parametrize("mask", [Full(), Causal(), Causal() & Window(5), Window(3), Causal() & Segments(SEGMENTS)])
-@pytest.mark.parametrize(("T", "S", "q_offset"), [(37, 37, 0), (10, 37, 27), (10, 37, 5)])
+@first_of(("T", "S", "q_offset"), [(37, 37, 0), (10, 37, 27), (10, 37, 5)], keep=5)
 def test_visits_cover_all_that_is_allowed_and_what_is_not_masked_is_allowed(mask, T, S, q_offset):
     rule = rules.take_apart(mask, q_offset, (T, S))
     dense = mask.allowed(q_offset + jnp.arange(T), jnp.arange(S))
@@ -260,6 +262,7 @@ def test_a_bias_that_kernels_cannot_evaluate_is_refused_with_the_way_out(encodin
     assert "chunked" in str(raised.value)
 
 
+@pytest.mark.exhaustive
 def test_a_scan_over_what_is_no_parameter_is_refused_with_the_way_out():
     encoding, arrays, at = T5Bias(8, 20), qkv(9, 9), AT[0][:, :9]
     params = encoding.init(jax.random.key(0), Dims(heads=4))
@@ -309,7 +312,7 @@ LOWERED = {
     "float32, window": (Alibi(learned=True), 64, {"dtype": "float32", "mask": Causal() & Window(300)}),
 }
 LOWERINGS = [(name, how) for name in LOWERED for how in ("named", "by platform")]
-FEW = [(name, how) for name, how in LOWERINGS if how == "named" or name == next(iter(LOWERED))]
+FEW = [*LOWERINGS[:2], ("by position", "named")]
 each_lowering = pytest.mark.parametrize("case", wide(LOWERINGS, FEW), ids=", ".join)
 
 
@@ -378,7 +381,7 @@ class Far(RelativeBias):
         return jnp.broadcast_to(-head.of(params["depth"]), distance.shape)
 
 
-@each_driver
+@one_driver
 @pytest.mark.parametrize("at", [None, AT], ids=["by distance", "by position"])
 @first_of("depth", [10.0, 1e9, 1e20], keep=1)
 def test_weights_sum_to_one_in_the_backward_pass_whatever_the_bias(driver, at, depth):

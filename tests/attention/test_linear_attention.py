@@ -152,6 +152,7 @@ def test_gradients_equal_those_of_the_pairs(mask):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.exhaustive
 def test_memory_grows_with_the_length(monkeypatch):
     monkeypatch.setattr(linear_attention, "CHUNK", 128)
 

@@ -120,7 +120,7 @@ NEW = {
 
 
 @first_of("backend", [*(name for name in BACKEND_NAMES if name != "reference"), "ring"], keep=1)
-@pytest.mark.parametrize("name", NEW)
+@first_of("name", NEW, keep=2)
 def test_every_backend_sees_what_the_table_says(name, backend, monkeypatch):
     mask = NEW[name]
     monkeypatch.setattr(blocks, "BLOCK", 4)

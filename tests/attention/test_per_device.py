@@ -9,7 +9,7 @@ import posjax
 from posjax import Causal, Dims, Fire, NoPE, Segments, T5Bias, Window
 from posjax.attention import describe, fused, reference, splash
 from posjax.attention.per_device import per_device
-from tests.cases import wide
+from tests.cases import first_of, wide
 
 SEGMENTS = jnp.array([[1] * 60 + [2] * 68, [0] * 3 + [5] * 125], jnp.int32)
 N, K, H, T = 4, 2, 16, 128
@@ -37,7 +37,7 @@ def trained(way, encoding, mask, at):
 
 
 @pytest.mark.parametrize("axis", wide(["data", "tensor", "pipeline"], ["tensor"]))
-@pytest.mark.parametrize(
+@first_of(
     ("kernel", "encoding", "mask", "at"),
     [
         (fused.attention, T5Bias(), Causal() & Segments(SEGMENTS), None),
@@ -46,6 +46,7 @@ def trained(way, encoding, mask, at):
         (splash_here, posjax.Alibi(learned=True), Causal(), None),
     ],
     ids=["fused by distance", "fused by position", "splash", "splash with channels"],
+    keep=2,
 )
 def test_two_devices_compute_what_one_does(kernel, encoding, mask, at, axis):
     run, arguments = trained(reference.attention, encoding, mask, at)

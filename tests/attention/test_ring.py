@@ -20,7 +20,7 @@ from posjax.attention.jobs import job
 from posjax.attention.ring import facing, plan as ring_plan, travel
 from tests.attention.ring_program import CASES, DIMS, errors, mesh_of, value_and_gradients
 from tests.attention.test_memory import shapes
-from tests.cases import wide
+from tests.cases import first_of, wide
 
 ROOT = Path(__file__).resolve().parents[2]
 MORE = {
@@ -114,7 +114,7 @@ def forget_to_go_home(monkeypatch):
     monkeypatch.setattr(travel, "send", lambda plan, arrays, distance: send(plan, arrays, max(distance, 0)))
 
 
-@pytest.mark.parametrize(
+@first_of(
     ("fault", "name"),
     [
         (forget_a_step, "NoPE full"),
@@ -123,6 +123,7 @@ def forget_to_go_home(monkeypatch):
         (leave_positions_behind, "each row its positions"),
         (forget_to_go_home, "NoPE nearest"),
     ],
+    keep=2,
 )
 def test_a_planted_fault_is_noticed(fault, name, two, monkeypatch):
     # One step of the ring, after which the gradients of keys and values are not where they belong.
@@ -191,6 +192,7 @@ def test_what_the_mask_rules_out_is_not_computed(two):
         assert np.isfinite(out[:, 16:]).all() and np.isnan(out[:, :16]).any()
 
 
+@pytest.mark.exhaustive
 def test_it_composes_with_vmap_and_remat(two):
     arrays = jax.random.normal(jax.random.key(0), (3, 2, 1, 16, 2, 4))
 
@@ -279,6 +281,7 @@ def test_no_intermediate_has_two_axes_as_long_as_a_part(encoding):
     assert [shape for shape in found if sum(size >= blocks.BLOCK for size in shape) >= 2], "blocks were looked at"
 
 
+@pytest.mark.exhaustive
 def test_memory_of_a_device_grows_linearly_and_nothing_is_gathered():
     mesh = mesh_of(context=2)
 

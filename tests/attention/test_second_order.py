@@ -22,7 +22,7 @@ MASKS = {
 }
 
 
-@first_of("mask", MASKS, keep=2)
+@first_of("mask", MASKS, keep=1)
 def test_a_gradient_may_be_differentiated_again(mask):
     x = jax.random.normal(jax.random.key(0), (1, LENGTH, 1, 4))
 

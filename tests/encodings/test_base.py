@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posjax import Alibi, Dims, Encoding, Forgetting, Head, InputError, NoPE, RelativeBias, Rope
+from posjax import Alibi, Dims, Encoding, Forgetting, Head, InputError, NoPE, RelativeBias, Rope, attend
 from posjax.encodings.base import complete
 from posjax.encodings.traits import moves_tokens, structure
 
@@ -94,3 +94,21 @@ def test_a_hook_defined_anew_beside_a_shorter_way_to_the_old_one_is_refused():
         assert type("Derived", (base,), {hook: lambda self: None, shorter: lambda self: None})
     with pytest.raises(InputError, match="defines bias and inherits by_distance"):
         type("Derived", (Alibi,), {"bias": lambda self, *given: None})
+
+
+class EveryOther(RelativeBias):
+    """ALiBi for every other head: which ones, a constant says."""
+
+    def constants(self, dims):
+        return {"on": np.arange(dims.heads) % 2 == 0}
+
+    def by_distance(self, params, distance, head):
+        on = complete(self, params, Dims(head.count))["on"]
+        return jnp.where(head.of(jnp.asarray(on)), -distance.astype(jnp.float32), 0.0)
+
+
+def test_a_constant_may_be_true_or_false():
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 5, 2, 4))
+    own = EveryOther()
+    joined = own.join({}, own.constants(Dims(2, 4)))
+    np.testing.assert_array_equal(attend(q, k, v, encoding=own, params=joined), attend(q, k, v, encoding=own))

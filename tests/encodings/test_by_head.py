@@ -20,7 +20,7 @@ from posjax import (
     by_head,
     chain,
 )
-from tests.cases import wide
+from tests.cases import first_of, wide
 from tests.encodings.generating import expect_greedy_to_follow_the_full_pass
 from tests.laws import attend
 
@@ -36,7 +36,7 @@ GROUPS = (
 
 @pytest.mark.holds(by_head, to=None)
 @pytest.mark.parametrize("backend", wide(["reference", "chunked"], ["chunked"]))
-@pytest.mark.parametrize("parts", GROUPS, ids=repr)
+@first_of("parts", GROUPS, ids=repr, keep=3)
 def test_each_group_of_heads_is_computed_alone(parts, backend):
     """Six query heads and six or three key-value heads, cut where the groups are."""
     encoding, group = by_head(*parts), 6 // len(parts)

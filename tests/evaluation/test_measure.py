@@ -19,7 +19,7 @@ T5 = T5Bias(buckets=8, max_distance=8)
 
 
 @first_of("encoding", [Alibi(), Rope(), T5], ids=repr, keep=2)
-@pytest.mark.parametrize("multiple", [1, 3])
+@first_of("multiple", [1, 3], keep=1)
 def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
     one, data = trained_model(encoding), windows(3, multiple * L)
     losses, mass = measure.losses_and_mass(one, RAW, multiple, data)
@@ -112,6 +112,7 @@ def test_many_windows_are_cut_into_equal_batches(monkeypatch):
     assert len(set(sizes)) == 1 and sizes[0] <= 3 and sum(sizes) >= 7
 
 
+@pytest.mark.exhaustive
 def test_predictions_are_the_likeliest_tokens():
     one, data = trained_model(Rope()), windows(3, 2 * L)[:, :-1]
     np.testing.assert_array_equal(
@@ -119,7 +120,7 @@ def test_predictions_are_the_likeliest_tokens():
     )
 
 
-@pytest.mark.parametrize("encoding", [Alibi(), Rope(), T5, Sinusoidal()], ids=repr)
+@first_of("encoding", [Alibi(), Rope(), T5, Sinusoidal()], ids=repr, keep=2)
 def test_trained_scores_are_mean_logits_by_distance(encoding):
     one, data, distances = trained_model(encoding), windows(2, 3 * L), np.array([0, 1, 5, 2 * L])
     scores = measure.trained_scores(one, data, distances)

@@ -164,7 +164,7 @@ def edited(own_once, monkeypatch):
         path.write_text(text)
 
 
-@first_of(("file", "was", "now"), EDITS, ids=[now for _, _, now in EDITS], keep=5)
+@first_of(("file", "was", "now"), EDITS, ids=[now for _, _, now in EDITS], keep=2)
 def test_an_encoding_that_was_edited_is_another(shell, edited, file, was, now):
     edited(file, (was, now))
     line = shell("generate", "own.py", "--train.steps", "2").line

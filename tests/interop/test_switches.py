@@ -9,6 +9,7 @@ import pytest
 
 from posjax import Alibi, Causal, Chunked, Full, Learned, NoPE, Rope, StepTemperature, T5Bias, Window, chain
 from posjax.models import Attention, Compute, FeedForward, Layer, Norm, Scores, Stack
+from tests.cases import first_of
 from tests.interop.checkpoints import as_another, loaded, logits, marks
 
 Change = Callable[[Any], Any]
@@ -138,7 +139,7 @@ def _cases() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize(("name", "change"), _cases())
+@first_of(("name", "change"), _cases(), keep=len(SWITCHES) // 2)
 def test_another_value_is_another_model(name, change):
     model = loaded(name)
     other = change(model.architecture)

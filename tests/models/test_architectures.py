@@ -155,7 +155,7 @@ def test_a_value_is_told_by_what_differs_from_the_defaults():
     assert repr(small) == f"Architecture(width=8, decoder=Stack(layers=1, pattern=({layer},), norm_first=False))"
 
 
-@first_of("name", SWITCHES, keep=3)
+@first_of("name", SWITCHES, keep=1)
 def test_a_switch_learns_everywhere_and_decodes_as_it_reads(name):
     model = randomised(SWITCHES[name])
     types = jnp.zeros_like(TOKENS).at[:, 3:].set(1) if SWITCHES[name].embedding.types else None
@@ -179,7 +179,7 @@ def written_out(name: str) -> np.ndarray:
     return np.asarray(randomised(deep(name))(TOKENS))
 
 
-@first_of("name", ["parallel", "no first norm", "linear", "window", "sink", "biased"], keep=2)
+@first_of("name", ["parallel", "no first norm", "linear", "window", "sink", "biased"], keep=1)
 @pytest.mark.parametrize("compute", [{"scan": True}, {"remat": "products"}, {"remat": "all"}, {"backend": "chunked"}])
 def test_how_it_is_computed_changes_nothing(name, compute):
     other = randomised(deep(name), Compute(**{"backend": "reference"} | compute))
@@ -286,7 +286,7 @@ REAL = jnp.array([[1, 1, 1, 0, 0], [1] * 5, [1, 0, 0, 0, 0]], bool)
 
 
 @first_of("name", ["plain", "window", "linear", "absolute", "biased"], keep=1)
-@pytest.mark.parametrize("side", ["right", "left"])
+@first_of("side", ["right", "left"], keep=1)
 def test_rows_of_different_lengths_give_what_each_alone_gives(name, side):
     model = randomised(SWITCHES[name])
     rows, real = ROWS, REAL

@@ -154,6 +154,7 @@ def test_tied_heads_read_the_embedding():
     np.testing.assert_allclose(untied.logits(x), np.einsum("btd,dv->btv", x, kernel), atol=1e-4)
 
 
+@pytest.mark.exhaustive
 @first_of(
     ("encodings", "layers"),
     [((ENCODING,), 1), ((ENCODING,), 2), ((Rope(), T5Bias()), 5)],

@@ -78,7 +78,7 @@ FORGOTTEN = {
 }
 
 
-@first_of("forgotten", FORGOTTEN, keep=3)
+@first_of("forgotten", FORGOTTEN, keep=1)
 def test_a_step_is_held_to_what_was_prepared_and_to_its_cache(forgotten):
     model = model_of(Rope())
     cache = cache_of(model, 3)

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from posjax import Alibi, Rope, Segments, T5Bias, chain
 from posjax.attention import Causal, linear_attend
 from posjax.models import build, cross_entropy, encoder_decoder
-from tests.cases import short
+from tests.cases import first_of, short
 from tests.small import small
 from tests.ways import assert_close
 
@@ -41,9 +41,7 @@ def test_logits_and_gradients_are_those_of_one_device(encoding):
     assert jax.typeof(eager).sharding.spec[0] == "data"
 
 
-@pytest.mark.parametrize(
-    "at", [None, jnp.arange(4), jnp.array([[0, 1, 2, -1], [0, 1, -1, -1]])], ids=["none", "T", "BT"]
-)
+@first_of("at", [None, jnp.arange(4), jnp.array([[0, 1, 2, -1], [0, 1, -1, -1]])], ids=["none", "T", "BT"], keep=1)
 def test_an_encoder_and_what_reads_it(at):
     model = build(encoder_decoder(layers=1, width=8, heads=2), 7, 0)
     source = jnp.asarray(TOKENS[:, :4], jnp.int32)

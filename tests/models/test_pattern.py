@@ -15,7 +15,7 @@ from tests.encodings.generating import VOCABULARY, expect_greedy_to_follow_the_f
 from tests.small import at_once, in_parts, learned, small
 
 
-@pytest.mark.parametrize(
+@first_of(
     "parts",
     [
         (Rope(), NoPE()),
@@ -24,6 +24,7 @@ from tests.small import at_once, in_parts, learned, small
         (Sinusoidal(), Rope(), NoPE(), Alibi()),
     ],
     ids=repr,
+    keep=2,
 )
 def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     """The stream is carried by hand from block to block, at places that decoders with one encoding prepare."""
@@ -50,10 +51,11 @@ def test_each_layer_is_that_of_a_decoder_with_its_encoding_alone(parts):
     assert np.abs(got - other(tokens)).max() > 1e-3
 
 
-@pytest.mark.parametrize(
+@first_of(
     "encodings",
     [(Rope(), NoPE()), (Rope(), T5Bias(deviation=1.0), Alibi()), (chain(Sinusoidal(), Rope()), Alibi())],
     ids=repr,
+    keep=1,
 )
 def test_greedy_generation_follows_the_full_pass(encodings):
     expect_greedy_to_follow_the_full_pass(*encodings)

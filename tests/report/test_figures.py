@@ -24,6 +24,7 @@ def test_figures_are_the_same_each_time(folder):
     assert figures.draw(load(folder), "retrieval", dpi=40) == figures.draw(load(folder), "retrieval", dpi=40)
 
 
+@pytest.mark.exhaustive
 def test_what_was_not_measured_is_not_drawn(tmp_path):
     folder = synthetic.make(tmp_path / "work")
     for run in ("alibi-needles", "rope-needles"):

@@ -196,6 +196,7 @@ def test_numbers_that_are_none_do_not_break_the_specifications(tmp_path):
     assert "NaN" not in parsed.scripts[0] and "Infinity" not in parsed.scripts[0]
 
 
+@pytest.mark.exhaustive
 @first_of("lengths", [(1,), (1, 2)], keep=1)
 def test_a_short_trial_run_has_a_report(tmp_path, lengths):
     folder = synthetic.make(tmp_path / "w")

@@ -56,6 +56,7 @@ def test_every_run_has_its_costs_and_its_config_on_the_page(swept):
     assert "<td>all 12</td>" in told
 
 
+@pytest.mark.exhaustive
 def test_dots_of_seeds_lie_behind_the_lines(swept):
     (chart, *_) = charts.sections(load(swept))[0].charts
     dots = [layer for layer in chart.spec["layer"] if layer.get("mark", {}) != {} and layer["mark"].get("size") == 16]

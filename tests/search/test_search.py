@@ -55,6 +55,7 @@ def test_it_finds_the_schedule_that_a_text_was_made_with():
     np.testing.assert_allclose(found.schedule.long_attention_factor, 1.2, rtol=0.05)
 
 
+@pytest.mark.exhaustive
 def test_it_is_never_worse_than_where_it_began():
     model = trained_model(ROPE)
     wild = GradientSearch(steps=4, learning_rate=20.0, tokens=64, checks=4, check_every=2)
@@ -99,6 +100,7 @@ def test_a_point_is_its_schedule_and_back():
     np.testing.assert_allclose(past[1], given[1], rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_what_is_measured_is_what_the_other_evaluations_measure():
     model = trained_model(chain(ROPE, T5Bias(buckets=8, max_distance=L)))
     compared = Comparison.draw(model, documents(), 4, 3, 0)

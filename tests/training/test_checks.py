@@ -67,6 +67,7 @@ def test_every_sound_model_breaks_nothing(encoding, devices, dtype):
     assert found is None
 
 
+@pytest.mark.exhaustive
 def test_what_says_nothing_of_a_model_is_left_out_and_told():
     assert told(decoder(Learned(LENGTH)), compute=Compute(backend="reference")) == (
         None,
@@ -108,6 +109,7 @@ def from_head_0(bias, heads, count):
     return bias.of_heads(0, count) if heads else bias
 
 
+@pytest.mark.exhaustive
 @first_of(("fault", "dtype"), [(False, "float32"), (True, "float32"), (True, "bfloat16")], keep=1)
 def test_slopes_counted_from_head_0_on_each_shard(fault, dtype, monkeypatch):
     wrong = Backend(per_device.per_device(reference.attention), reference.refuse)
@@ -129,6 +131,7 @@ class FrozenNTK(DynamicNTK):
         return DynamicNTK(self.factor, self.original_length)
 
 
+@pytest.mark.exhaustive
 def test_a_frozen_dynamic_ntk(monkeypatch):
     dynamic = Rope(schedule=DynamicNTK(2.0, LENGTH))
     invariants.assert_length(dynamic, DIMS, LENGTH)
@@ -185,6 +188,7 @@ class ResetAtEdge(Rope):
         return super().prepare(params, positions % (LENGTH // shards), dims)
 
 
+@pytest.mark.exhaustive
 def test_positions_reset_at_the_edge_of_a_shard():
     found, _ = told(decoder(ResetAtEdge()), Devices(data=1, context=2))
     assert found is not None and "the law 'mesh'" in found
@@ -275,6 +279,7 @@ def test_a_broken_law_ends_a_training_at_the_first_step(tmp_path, data):
     assert stop.value.code == 3 and "\n" not in str(stop.value)
 
 
+@pytest.mark.exhaustive
 def test_checks_change_no_bit_and_a_run_goes_on_without_them(tmp_path, data, monkeypatch):
     plan, silent = train(check=Check(every=2)), train()
     trainer = plan.trainer(decoder(), 257)

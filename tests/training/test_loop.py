@@ -119,6 +119,7 @@ def test_a_finished_run_takes_no_step_and_changes_nothing(trainer, data, straigh
     assert asked.asked == [] and (folder / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.exhaustive
 def test_another_seed_is_another_run(tmp_path, trainer, data, straight):
     other = fit(train(), trainer, data, SEED + 1, tmp_path / "other")
     assert not same(other.params, straight[1].params)

@@ -107,7 +107,7 @@ PAIRS = {
 }
 
 
-@first_of("name", PAIRS, keep=2)
+@first_of("name", PAIRS, keep=1)
 def test_three_steps_are_those_of_optax_on_matrices(name):
     ours, theirs = PAIRS[name]
     here = three_steps(ours.build(5), parameters())
@@ -116,7 +116,7 @@ def test_three_steps_are_those_of_optax_on_matrices(name):
         np.testing.assert_allclose(mine, plain, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", EVERY, ids=lambda one: type(one).__name__)
+@first_of("optimizer", EVERY, ids=lambda one: type(one).__name__, keep=2)
 def test_the_rate_of_each_step_is_the_schedule_s(optimizer):
     # A decay alone moves by the rate; and without one, a gradient of one sign by as much as it can.
     low, high = type(optimizer)(1e-3, AT_ONCE), type(optimizer)(2e-3, AT_ONCE)
@@ -213,6 +213,7 @@ def test_a_factored_kernel_keeps_a_row_and_a_column():
         assert sorted(kept) == sorted([(rows,), (columns,), (1,)])
 
 
+@pytest.mark.exhaustive
 @first_of("optimizer", [Adafactor(3e-2), Lion(1e-3), Muon(1e-2)], ids=lambda one: type(one).__name__, keep=1)
 def test_the_loss_falls(tmp_path, optimizer):
     plan = train(optimizer=optimizer, steps=12)

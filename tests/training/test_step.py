@@ -149,6 +149,7 @@ def test_a_model_that_was_trained_around_a_ring_is_used_without_one():
     assert model(jnp.zeros((1, 4), jnp.int32)).shape == (1, 4, 257)
 
 
+@pytest.mark.exhaustive
 def test_remat_and_bfloat16_train_too(data, trainer):
     learned = Learned(length=8)
     plain, _ = steps(trainer, data, count=2)

@@ -11,12 +11,13 @@ from experiments.benchmarks.common import cases, pages, peers, timing
 from experiments.benchmarks.common.cases import ENCODINGS, Case
 from experiments.benchmarks.common.goals import Goal
 from experiments.benchmarks.common.peers import PEERS
+from tests.cases import first_of
 
 # Where torch is installed, importing it is noisy.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
+@first_of("name", ENCODINGS, keep=3)
 def test_the_whole_bias_agrees_with_ours_in_output_and_every_gradient(name):
     case = Case(name, ENCODINGS[name], 24, True, 2, 8)
     ours, theirs = (peer.prepare(case, 1.0) for peer in PEERS[:2])

@@ -62,6 +62,7 @@ def test_attention_writes_a_table_json_and_a_figure(shell, tmp_path):
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_a_peer_that_is_not_installed_has_a_row_that_says_so(monkeypatch):
     absent = peers.Peer("not there", lambda *_: pytest.fail("asked of a package that is not there"), ("no_such_pkg",))
     monkeypatch.setattr(cpu_rows, "PEERS", (PEERS[0], absent))
@@ -78,6 +79,7 @@ def test_a_peer_that_fails_costs_its_own_row_alone(monkeypatch):
     assert [row.why for row in rows] == ["", "RuntimeError: no kernel", ""] and rows[2].agrees
 
 
+@pytest.mark.exhaustive
 def test_a_peer_that_computes_something_else_is_called_out(monkeypatch):
     """Without its bias, the materialised attention is not the same attention."""
     wrong = replace(
