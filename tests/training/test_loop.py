@@ -131,7 +131,14 @@ def test_logging_more_often_changes_no_number(tmp_path, trainer, data, straight)
     assert same(state, straight[1]) and losses(folder) == losses(straight[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def number(request):
+    """A signal that is not ignored, as `nohup` would have it: what is ignored is not listened to."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_signal_ends_the_step_keeps_it_and_tells_how_to_go_on(tmp_path, trainer, data, straight, number):
     folder = tmp_path / "stopped"
     before = signal.getsignal(number)
