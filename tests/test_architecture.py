@@ -25,6 +25,7 @@ FLOORS = {
     "definitions": 0,
     "lines": 0,
     "owners": 0,
+    "trees": 0,
     "files": 1,
     "identity": 1,
     "positions": 1,

@@ -28,7 +28,7 @@ from posjax import (
     positions,
 )
 from posjax.arguments import integers, whole
-from posjax.attention import explain, linear_attend
+from posjax.attention import attention, explain, linear_attend
 from posjax.encodings import Dims, Head
 from posjax.models import build, generate
 from tests.small import small
@@ -97,6 +97,12 @@ def of(encoding, *sizes):
         (lambda: Head(0.5, 2), "index=0.5 of 2"),
         (lambda: Rope().rotate({}, x, np.arange(5.0), "query"), "positions are float64"),
         (lambda: Alibi().bias({}, np.arange(3.0), np.arange(3.0), Head(0, 2)), "positions are float64"),
+        (lambda: attend(x[..., :0], x[..., :0], x), "no channels"),
+        (lambda: attend(x, x, x[..., :0]), "v has no channels"),
+        (lambda: linear_attend(x, x, x[..., :0]), "v has no channels"),
+        (lambda: attend(x, x, x, softcap=1e38), "softcap is 1e+38"),
+        (lambda: attend(x, x, x, scale=1e-40), "scale is 1e-40"),
+        (lambda: attention(x, x, x, q_offset=2**31 - 2), "q_offset is 2147483646"),
         (lambda: invariants.check(None, Dims(2, 8)), "encoding is None"),
         (lambda: invariants.check(Rope(), None), "dims is None"),
         (lambda: invariants.assert_relative(Rope(), None, Dims(2, 8)), "params is None"),

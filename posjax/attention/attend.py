@@ -11,6 +11,7 @@ from jax import core
 from jax.sharding import PartitionSpec
 
 from posjax import axes
+from posjax.arguments import LARGEST
 from posjax.attention.biases import Bias, kind_of
 from posjax.attention.dispatch import BACKENDS, choose
 from posjax.attention.dropout import Dropout, given_dropout
@@ -55,7 +56,7 @@ def attention(
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKU=v)
     check_heads(sizes)
     axes.check_floats(q=q, k=k, v=v)
-    q_offset = _index(q_offset)
+    q_offset = _index(q_offset, sizes["T"])
     mask = held(mask, sizes, q_offset)
     _check_bias(bias, sizes)
     scoring = given_scoring(scale, softcap, kind_of(bias), given_dropout(dropout, q))
@@ -108,7 +109,7 @@ def _check_bias(bias: Bias, sizes: dict[str, int]) -> None:
         )
 
 
-def _index(q_offset: Index) -> Any:
+def _index(q_offset: Index, queries: int) -> Any:
     """The first query's index as Python's own number where it is known, or a traced whole number."""
     if isinstance(q_offset, int):
         is_whole = not isinstance(q_offset, bool)
@@ -118,7 +119,10 @@ def _index(q_offset: Index) -> Any:
         raise InputError(f"q_offset is {q_offset!r}: needed is the first query's index among the keys, a whole number")
     if isinstance(q_offset, core.Tracer):
         return q_offset.astype(jnp.int32)
-    return int(q_offset)
+    first = int(q_offset)
+    if first < -LARGEST or first + queries - 1 > LARGEST:
+        raise InputError(f"q_offset is {first}, for {queries} queries: needed are indices of int32, {LARGEST} at most")
+    return first
 
 
 def _without_forward_mode(name: str) -> Callable[..., Any]:

@@ -198,7 +198,8 @@ def cut_of(q: jax.Array, k: jax.Array, bias: Bias | BetweenTokens, mask: Mask) -
     group = N // K
     rows = block_size(T)
     columns = block_size(S)
-    if here()[0] != "cpu" or jax.sharding.get_abstract_mesh().size > 1 or isinstance(bias, ByPosition):
+    whole = isinstance(bias, ByPosition) or not isinstance(B, int)  # An export's batch may be any number.
+    if whole or here()[0] != "cpu" or jax.sharding.get_abstract_mesh().size > 1:
         return Cut(rows, columns, B, K)
     only_causal = all(type(rule) is Causal for rule in rules(mask))
     if min(T, S) >= LONG and group * WIDE**2 <= TILE and only_causal:

@@ -156,7 +156,9 @@ def explain(
     sizes = axes.check(q_BTNH=q, k_BSKH=k, v_BSKU=v)
     axes.check_floats(q=q, k=k, v=v)
     check_sinks(sinks, sizes["N"])
-    dims = Dims(sizes["N"], sizes["H"], sizes["N"] * sizes["H"])
+    width = sizes["N"] * sizes["H"]
+    # Nobody says the model's width, which decides nothing here; some encodings have an even one alone.
+    dims = Dims(sizes["N"], sizes["H"], width + width % 2)
     mask = as_mask(mask)
     q_offset = first_index(sizes["T"], sizes["S"], mask)
     mask = held(mask, sizes, q_offset)
@@ -170,7 +172,7 @@ def explain(
             mask=mask,
             q_positions=q_positions,
             k_positions=k_positions,
-            length=sizes["S"],  # No kind of bias changes with the length, and positions may be traced.
+            length=max(sizes["S"], 1),  # No kind of bias changes with the length, and positions may be traced.
         )
 
     call = jax.eval_shape(prepared)

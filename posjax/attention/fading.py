@@ -62,8 +62,11 @@ class BetweenTokens:
     def part(self, row: Index, batch: int, head: Index, heads: int) -> BetweenTokens:
         """The same bias for `batch` rows of the batch from `row` on, and `heads` heads from `head` on."""
 
+        # Of one type: with 64 bits, what JAX makes of Python's numbers has another than what is traced.
+        begin = [jnp.asarray(index, jnp.int32) for index in (row, head, 0)]
+
         def own(x: jax.Array) -> jax.Array:
-            return lax.dynamic_slice(x, (row, head, 0), (batch, heads, x.shape[2]))
+            return lax.dynamic_slice(x, begin, (batch, heads, x.shape[2]))
 
         return jax.tree.map(own, self)
 

@@ -189,8 +189,8 @@ def _attended(
     turned_k = jnp.where(absent[..., None], 0.0, turned_k)
     void = void_BTK.astype(jnp.float32)
     out_size = (*q.shape[:3], v.shape[-1])
-    if 0 in q.shape or 0 in v.shape:
-        return jnp.zeros(out_size, q.dtype), before
+    if 0 in q.shape[:3]:
+        return jnp.zeros(out_size, q.dtype), replace(before, count=before.count + q.shape[1])
     tokens = LinearTokens(
         q_features.reshape(grouped), turned_q.reshape(grouped), k_BTKM, turned_k, v_clean, void, segments
     )

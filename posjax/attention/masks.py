@@ -17,6 +17,7 @@ from jax import core, lax
 
 from posjax.errors import InputError
 from posjax.positions import Index
+from posjax.trees import register
 
 
 @dataclass(frozen=True)
@@ -387,5 +388,5 @@ for _mask, _data in (
     (Both, ["first", "second"]),
     (Either, ["first", "second"]),
 ):
-    jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
-jax.tree_util.register_dataclass(SomeRows, data_fields=["mask", "first"], meta_fields=["count"])
+    register(_mask, _data)
+register(SomeRows, ["mask", "first"], ["count"])

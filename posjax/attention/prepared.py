@@ -222,7 +222,10 @@ def fit(encoding: Encoding, mask: Mask, sizes: dict[str, int]) -> None:
 
 
 def check_heads(sizes: dict[str, int]) -> None:
-    """Errors: `InputError` where the query heads are no multiple of the key-value heads."""
+    """Errors: `InputError` for query heads that are no multiple of the key-value heads, and heads without channels."""
+    for letter, names in (("H", "q and k have"), ("U", "v has")):
+        if sizes.get(letter) == 0:
+            raise InputError(f"{names} no channels, a last axis of 0: needed is a head size of 1 or more")
     if not sizes["K"] or sizes["N"] % sizes["K"]:
         raise InputError(
             f"q has {sizes['N']} heads and k has {sizes['K']}: needed is a number of query heads that the key-value "

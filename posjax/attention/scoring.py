@@ -58,6 +58,8 @@ class Scoring:
 
 jax.tree_util.register_dataclass(Scoring, data_fields=["dropping"], meta_fields=["scale", "softcap"])
 
+_HELD = (1e-30, 1e30)
+
 PLAIN = Scoring()
 """Products divided by sqrt(H)."""
 
@@ -97,6 +99,10 @@ def _finite(given: float, name: str) -> float:
     is_number = isinstance(known, int | float) and not isinstance(known, bool)
     if not is_number or not math.isfinite(known):
         raise InputError(f"{name} is {given!r}: needed is a finite number, or None")
+    # Past these, products and quotients leave what float32 holds.
+    least, most = _HELD
+    if known != 0 and not least <= abs(known) <= most:
+        raise InputError(f"{name} is {given!r}: needed is a number from {least:g} to {most:g}, or None")
     return float(known)
 
 

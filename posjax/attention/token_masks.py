@@ -16,6 +16,7 @@ from jax import lax
 from posjax.attention.masks import Causal, Mask
 from posjax.errors import InputError
 from posjax.positions import Index
+from posjax.trees import register
 
 
 @dataclass(frozen=True)
@@ -227,4 +228,4 @@ for _mask, _data in (
     (Chunked, ["size"]),
     (Global, ["tokens"]),
 ):
-    jax.tree_util.register_dataclass(_mask, data_fields=_data, meta_fields=[])
+    register(_mask, _data)

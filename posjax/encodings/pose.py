@@ -54,13 +54,14 @@ class PoSE(Encoding):
 
         def one(row: jax.Array, key: jax.Array) -> jax.Array:
             where, far = jax.random.split(key)
-            drawn_cuts = jax.random.randint(where, (self.chunks - 1,), 1, max(count, 2))
-            drawn_skips = jax.random.randint(far, (self.chunks - 1,), 0, self.window - count + 1)
+            borders = (self.chunks - 1,)
+            drawn_cuts = jax.random.randint(where, borders, 1, max(count, 2), jnp.int32)
+            drawn_skips = jax.random.randint(far, borders, 0, self.window - count + 1, jnp.int32)
             cuts = jnp.sort(drawn_cuts)
             # Sorted, so that a later chunk never stands before an earlier one.
             skips = jnp.sort(drawn_skips)
             # A row that begins further on has less room to the window's end.
-            room = jnp.maximum(self.window - 1 - jnp.max(row), 0)
+            room = jnp.maximum(self.window - 1 - jnp.max(row, initial=0), 0)
             skips = jnp.minimum(skips, room)
             # By position, not by index: tokens of packed documents that share one stay together.
             chunk = jnp.sum(row[:, None] >= cuts[None, :], axis=-1)

@@ -12,10 +12,13 @@ from posjax.encodings.base import Dims, Encoding
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules.base import Schedule
 from posjax.encodings.several import Several
+from posjax.encodings.traits import told_by_fields
 from posjax.errors import InputError
-from posjax.invariants.finding import Finding, assertion, expect, normal
+from posjax.invariants.finding import Finding, assertion, expect, normal, worst_of
 from posjax.invariants.hooks import scores
 
+LENGTHS = (64, 4096)
+"""Contexts that most schedules tell apart."""
 DOUBLINGS = 30
 """From a length on, up to the last int32 position."""
 ONCE = 1e-4
@@ -26,10 +29,13 @@ ONCE = 1e-4
 def assert_length(encoding: Encoding, dims: Dims, length: int) -> None:
     """The length law: an encoding that says that it depends on the context's length is not everywhere as at `length`.
 
+    And where `at_length` sets nothing but swept fields, its constants alone make the others' scores.
+
     >>> import posjax
     >>> dynamic = posjax.Rope(schedule=posjax.DynamicNTK(2.0, 64))
     >>> assert_length(dynamic, Dims(heads=2, head_size=8), 64)
     """
+    told_by_constants(encoding, dims).enforce(encoding)
     if not encoding.length_dependent or other_length(encoding, dims, length) is not None:
         return
     raise AssertionError(
@@ -60,6 +66,26 @@ def other_length(encoding: Encoding, dims: Dims, length: int) -> int | None:
     return None
 
 
+def told_by_constants(encoding: Encoding, dims: Dims) -> Finding:
+    """Measures whether constants tell the length, where `at_length` sets nothing but fields that are said to be swept.
+
+    A model that reads tokens in a loop hands over constants, and its hooks see the fields as they were.
+    """
+    expect(encoding, dims)
+    if not encoding.length_dependent or told_by_fields(encoding):
+        return Finding("length", 0.0, 0.0, "no length, or one told by fields")
+    pairs = {}
+    for length in LENGTHS:
+        try:
+            told = encoding.at_length(length)
+            pairs[f"length {length}"] = _seen(encoding, dims, length, encoding), _seen(encoding, dims, length, told)
+        except InputError:  # A base that no float holds, or the end of a table.
+            continue
+    if not pairs:
+        return Finding("length", 0.0, 0.0, "no length that it takes")
+    return worst_of("length", pairs, 1e-5)
+
+
 def _alike(one: object, other: object) -> bool:
     if jax.tree.structure(one) != jax.tree.structure(other):
         return False
@@ -67,11 +93,12 @@ def _alike(one: object, other: object) -> bool:
     return all(np.array_equal(mine, its) for mine, its in pairs)
 
 
-def _seen(encoding: Encoding, dims: Dims, length: int) -> jax.Array:
-    """Scores of a few tokens in a context of a length."""
+def _seen(encoding: Encoding, dims: Dims, length: int, hooks: Encoding | None = None) -> jax.Array:
+    """Scores of a few tokens in a context of a length, by the hooks of the encoding there, or by those of another."""
     there = encoding.at_length(length)
     # The same parameters at each length: what differs is the length's doing.
     params = there.join(there.init(jax.random.key(0), dims), there.constants(dims))
+    there = hooks or there
     q, k = normal((2, 1, 8, dims.heads, dims.head_size), 0)
     at = jax.numpy.arange(8)
     return scores(there, params, jax.numpy.asarray(q), jax.numpy.asarray(k), at, at)

@@ -143,8 +143,8 @@ def shift(moved: list[tuple[jax.Array, jax.Array]], offsets: Sequence[int], tole
 def assert_tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed: int = 0) -> None:
     """The tile law: every hook of a slice of positions is the slice of the hook.
 
-    So it is of rows that stand at positions of their own. What `prepare` has made for the positions, and the slopes of
-    a bias, say the same as the hooks without them.
+    So it is of rows that stand at positions of their own. Shapes and types stay. What `prepare` has made for the
+    positions, and the slopes of a bias, say the same as the hooks without them.
 
     >>> import posjax
     >>> assert_tile(posjax.Alibi(), {}, Dims(heads=3, head_size=8, model_size=24))
@@ -180,6 +180,7 @@ def tile(encoding: Encoding, params: Params, dims: Dims, length: int = 12, seed:
             cut = known[:, rows]
         pairs[name] = part[name], cut
     pairs |= _by_row(encoding, params, (x, heads), at)
+    pairs |= _shapes(encoding, params, (x, heads), at)
     if type(encoding).prepare is not Encoding.prepare:
         ready = jax.jit(encoding.prepare, static_argnums=2)(params, at, dims)
         prepared = jax.jit(partial(_tokens, encoding))(ready, x, heads, at)
@@ -199,11 +200,38 @@ def _by_row(
 ) -> dict[str, tuple[Any, Any]]:
     """What is done to the second of two rows that stand elsewhere, and what is done to it alone."""
     x, heads = tokens
-    backward = at[::-1].copy()
+    places = np.stack([at, at[::-1]])
+    if encoding.coordinates > 1:  # Each of them is another.
+        places = np.stack([places + n * at for n in range(encoding.coordinates)], axis=-1)
     done = jax.jit(partial(_tokens, encoding))
-    together = done(params, x, heads, np.stack([at, backward]))
-    alone = done(params, x[1:], heads[1:], backward)
+    together = done(params, x, heads, places)
+    alone = done(params, x[1:], heads[1:], places[1:])
     return {f"{name} of a second row": (found[1], np.asarray(alone[name])[0]) for name, found in together.items()}
+
+
+def _shapes(
+    encoding: Encoding, params: Params, tokens: tuple[np.ndarray, np.ndarray], at: np.ndarray
+) -> dict[str, tuple[Any, Any]]:
+    """An infinite error for each hook that gives another shape or type than it gets, of bfloat16 and of positions."""
+    places = jax.ShapeDtypeStruct((2, len(at)), jnp.int32)
+    wanted = {"move": places}
+    given = {"move": jax.eval_shape(encoding.move, params, places, jax.random.key(0))}
+    x, heads = tokens
+    narrow = jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)
+    of_heads = jax.ShapeDtypeStruct(heads.shape, jnp.bfloat16)
+    wanted |= {"embed": narrow, "query": of_heads, "key": of_heads}
+    given |= jax.eval_shape(partial(_tokens, encoding), params, narrow, of_heads, at)
+    pairs = {}
+    for name, want in wanted.items():
+        got = given[name]
+        if got.shape != want.shape or got.dtype != want.dtype:
+            pairs[f"{name}: {_sort(got)} of {_sort(want)}"] = np.inf, 0.0
+    return pairs
+
+
+def _sort(array: jax.ShapeDtypeStruct) -> str:
+    """The type and the shape of an array, in words."""
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def _tokens(encoding: Encoding, params: Params, x: jax.Array, heads: jax.Array, at: jax.Array) -> dict[str, jax.Array]:

@@ -13,6 +13,7 @@ from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.traits import embeds
 from posjax.invariants.attending import causal, decode, gradients, packing
 from posjax.invariants.finding import Finding, expect
+from posjax.invariants.following import told_by_constants
 from posjax.invariants.hooks import OFFSETS, distinct, moved_by, shift, tile
 
 
@@ -39,6 +40,8 @@ def check(encoding: Encoding, dims: Dims, dtype: DTypeLike = jnp.float32, show: 
     if encoding.relative:
         moved = _shift(encoding, joined, dims, dtype)
         findings.append(moved)
+    if encoding.length_dependent:
+        findings.append(told_by_constants(encoding, dims))
     if _tells_positions_apart(encoding):
         # Where floats first fail to: past bfloat16's integers, past float32's, and at the end of int32.
         some = (0, 1, 257, 2**24, 2**24 + 1, 2**31 - 1)

@@ -99,6 +99,8 @@ def stream(
 
 
 def _streamed(asked: Asked, memory: Memory | None) -> Iterator[np.ndarray]:
+    if isinstance(asked.prompt.tokens, core.Tracer):
+        raise InputError("stream hands out each token as it is drawn, which a traced prompt has none of: call generate")
     carry = _begin(asked.graph, asked.state, asked.prompt, memory, asked.key, asked.numbers.first, asked.plan)
     for i in range(1, asked.plan.new + 1):
         # Waits for this token alone: the next one is not begun yet.

@@ -22,6 +22,8 @@ def fold(model: Transformer) -> Transformer:
 
     It trains, and computes the same; a cache or a probe needs `unfold`.
     """
+    if model.folded:
+        return model
     held = []
     for name, stack in model.architecture.stacks.items():
         groups = alike(model.blocks[name], len(stack.pattern))

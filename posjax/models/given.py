@@ -13,7 +13,7 @@ from jax import core
 
 from posjax.arguments import integers
 from posjax.attention import First, Mask, Segments, as_mask
-from posjax.attention.masks import Dense, MaskLike, rules
+from posjax.attention.masks import Both, Dense, Either, MaskLike
 from posjax.encodings.base import Encoding
 from posjax.errors import InputError
 from posjax.models.memory import Memory
@@ -55,9 +55,10 @@ def given_memory(memory: Any, width: int) -> Memory:
     """
     if not isinstance(memory, Memory):
         raise InputError(f"memory is a {type(memory).__name__}: needed is model.encode(source), or Memory(stream)")
-    shape = jnp.shape(memory.stream)
-    if len(shape) != 3 or shape[2] != width:
-        raise InputError(f"memory has a stream of shape {shape}: needed is [B, S, {width}], as wide as the model's")
+    shape = getattr(memory.stream, "shape", None)
+    if shape is None or len(shape) != 3 or shape[2] != width:
+        what = f"of shape {shape}" if shape is not None else f"that is a {type(memory.stream).__name__}"
+        raise InputError(f"memory has a stream {what}: needed is [B, S, {width}], as wide as the model's")
     if memory.positions is None:
         return memory
     coordinates = 1
@@ -72,18 +73,31 @@ def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) 
 
     `None` for all of them. Seen: by what an array, or a `First` alone, lets a query look at.
     """
-    real = None
+    marks = _marks(as_mask(mask), shape[1])
     if void is not None:
-        real = jnp.broadcast_to(~void, shape)
-    for rule in rules(as_mask(mask)):
-        for marks in _marks(rule, shape[1]):
-            own = jnp.broadcast_to(marks, shape)
-            real = own if real is None else real & own
-    return real
+        marks = [*marks, ~void]
+    if not marks:
+        return None
+    return jnp.broadcast_to(_all_of(marks), shape)
+
+
+def _all_of(marks: list[jax.Array]) -> jax.Array:
+    found = marks[0]
+    for more in marks[1:]:
+        found = found & more
+    return found
 
 
 def _marks(rule: Mask, tokens: int) -> list[jax.Array]:
     """What a rule says of whole tokens, each bool `[T]` or `[b, T]`."""
+    if isinstance(rule, Both):
+        return [*_marks(rule.first, tokens), *_marks(rule.second, tokens)]
+    if isinstance(rule, Either):
+        either = [_marks(part, tokens) for part in (rule.first, rule.second)]
+        # One of them may see all that there is.
+        if not all(either):
+            return []
+        return [_all_of(either[0]) | _all_of(either[1])]
     if isinstance(rule, Segments):
         ids = [rule.queries]
         if rule.keys is not None:  # A token that nobody sees is padding too.

@@ -33,6 +33,8 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _require_targets(targets: Any, logits: jax.Array) -> None:
+    if not getattr(logits, "shape", ()):
+        raise InputError(f"cross_entropy got logits {logits!r:.80}: needed are floats [B, T, V]")
     *shape, vocabulary = logits.shape
     dtype = getattr(targets, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.integer) or list(targets.shape) != shape:

@@ -152,7 +152,8 @@ class Attention:
 class LinearAttention:
     """A sublayer of linear attention: a state of fixed size in place of a cache, and an encoding that may rotate.
 
-    `features`: the map of queries and keys, "elu" for `elu(x) + 1`, or positive random ones, `Favor(...)`.
+    `features`: the map of queries and keys, "elu" for `elu(x) + 1`, or positive random ones, `Favor(...)`. Under
+    `Segments` each run of equal ids is a document: an id that comes back after another one is a new one.
 
     Source: Su et al. 2021, arXiv:2104.09864, equation 19 (rotated); Choromanski et al. 2020, arXiv:2009.14794
     (random features).

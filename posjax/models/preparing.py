@@ -96,11 +96,18 @@ def constants_of(
     >>> sorted(twice_as_long["decoder"])
     ['0']
     """
+    if not isinstance(architecture, Architecture) or not callable(change):
+        raise InputError(
+            f"constants_of got {architecture!r:.80} and {change!r:.80}: needed are an Architecture, as "
+            "model.architecture is one, and a function from an encoding to another"
+        )
     found: dict[str, dict[str, Params]] = {}
     for name, stack in architecture.stacks.items():
         found[name] = {}
         for owner, (encoding, sizes) in plan(stack, architecture.width).owners.items():
             changed = change(encoding)
+            if not isinstance(changed, Encoding):
+                raise InputError(f"change made {changed!r:.80} of {encoding!r}: needed is an encoding")
             # Arrays of the same shapes may mean something else to the hooks of another.
             if structure(changed) != structure(encoding) and not told_by_fields(encoding):
                 raise InputError(
@@ -294,6 +301,8 @@ def _constants(name: StackName, layers: StackPlan, given: Pass, told: Mapping[st
 
 
 def _held_constants(name: StackName, layers: StackPlan, given: Constants) -> Mapping[str, Params]:
+    if not isinstance(given, Mapping):
+        raise InputError(f"constants is a {type(given).__name__}: needed is what constants_of(architecture) makes")
     of_stack = given.get(name)
     owners = layers.owners
     # A name too many would be read by nothing.

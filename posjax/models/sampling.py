@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from posjax.arguments import one_key
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -43,7 +44,14 @@ class Sampling:
             raise InputError(f"Sampling got top_p={self.top_p}: needed is a probability in (0, 1], or None")
 
     def draw(self, logits: jax.Array, key: jax.Array) -> jax.Array:
-        """One token for each row: `logits [B, V]` -> int32 `[B]`, -1 for a row of which any logit is no number."""
+        """One token for each row: `logits [B, V]` -> int32 `[B]`, -1 for a row of which any logit is no number.
+
+        Errors: `InputError` for logits that are no floats of two axes, and for what is no key.
+        """
+        is_floats = hasattr(logits, "shape") and jnp.issubdtype(logits.dtype, jnp.floating)
+        if not is_floats or logits.ndim != 2:
+            raise InputError(f"draw got logits {logits!r:.80}: needed are floats [B, V]")
+        key = one_key(key, "draw got key")
         void = jnp.any(jnp.isnan(logits), -1)
         drawn = self._drawn(logits, key)
         return jnp.where(void, NOTHING, drawn)

@@ -25,7 +25,7 @@ from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
 from posjax.models.explicit import by_compiler, memory_specs
-from posjax.models.given import expect_length, given_types, real_tokens
+from posjax.models.given import expect_length, given_memory, given_types, real_tokens
 from posjax.models.looping import Training, looped, stacked, through
 from posjax.models.memory import Memory, documents
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
@@ -223,7 +223,8 @@ class Transformer(nnx.Module):
         if name != self.architecture.main:
             key = jax.random.fold_in(key, MOVES)
         never_negative = jnp.maximum(positions, 0)
-        moved = encoding.move(params, never_negative, key)
+        batch, count = tokens.shape
+        moved = check(encoding.move(params, never_negative, key), "moved positions", coordinates, (batch, count))
         return jnp.where(positions < 0, positions, moved)  # Padding stays what it is.
 
     def prepare(
@@ -300,7 +301,7 @@ class Transformer(nnx.Module):
         # Blocks need no more of a memory: where its tokens stand was prepared.
         stream = None
         if memory is not None:
-            stream = memory.stream
+            stream = given_memory(memory, self.architecture.width).stream
         blocks = self.blocks[name]
         # Split for all layers at once, so that a loop over them draws what layers one by one do.
         keys = None

@@ -37,20 +37,30 @@ from posjax.models import (
     Layer,
     LinearAttention,
     Memory,
+    Sampling,
     Scores,
     Stack,
     build,
+    constants_of,
+    cross_entropy,
     decoder,
     encoder,
     encoder_decoder,
     generate,
+    stream,
 )
+from posjax.models.folding import fold
 from tests.cases import first_of
 from tests.small import small
 
 TOKENS = jnp.array([[1, 2, 3, 4, 5, 6]])
 SIZES: Any = {"layers": 1, "width": 8, "heads": 2}
 LARGE = Embedding(1.0)
+
+
+class Drops(Encoding):
+    def move(self, params, positions, key):
+        return positions[..., :-1]
 
 
 def typed():
@@ -82,6 +92,19 @@ MOVED = chain(PoSE(64), AxialRope((1, 1)))
     (lambda: reading(STREAM, jnp.arange(5.0)), "positions are float32"),
     (lambda: reading(STREAM[..., :6]), "needed is [B, S, 8]"),
     (lambda: crossing()(TOKENS, memory=STREAM), "memory is a ArrayImpl"),
+    (lambda: generate(crossing(), TOKENS, 2, memory=STREAM), "memory is a ArrayImpl"),
+    (lambda: crossing().hidden(TOKENS, crossing().prepare(6, memory=Memory(STREAM)), memory=STREAM), "is a ArrayImpl"),
+    (lambda: reading(STREAM.tolist()), "a stream that is a list"),
+    (lambda: build(small(), 7, 0)(TOKENS, constants=[1]), "constants is a list"),
+    (lambda: constants_of(build(small(), 7, 0)), "needed are an Architecture"),
+    (lambda: constants_of(small(), "x"), "a function from an encoding"),
+    (lambda: constants_of(small(), lambda encoding: None), "change made None"),
+    (lambda: jax.jit(lambda tokens: list(stream(build(small(), 7, 0), tokens, 2)))(TOKENS), "call generate"),
+    (lambda: cross_entropy([[[0.0]]], TOKENS), "logits [[[0.0]]]"),
+    (lambda: cross_entropy(jnp.float32(1), TOKENS), "needed are floats [B, T, V]"),
+    (lambda: Sampling().draw([[1.0, 2.0]], jax.random.key(0)), "draw got logits"),
+    (lambda: Sampling().draw(jnp.ones((1, 2)), 0), "draw got key=0"),
+    (lambda: build(small(Drops()), 7, 0)(TOKENS, key=jax.random.key(0)), "moved positions have shape (1, 5)"),
     (lambda: build(small(), 7, 0)(TOKENS, memory=Memory(STREAM)), "no layer of the decoder reads one"),
     (lambda: Attention(2, keys_from="memory"), "mask=Causal(), which compares places"),
     (lambda: Attention(2, mask=First(2) & Causal(), keys_from="memory"), "compares places"),
@@ -125,6 +148,17 @@ def test_what_no_token_sees_has_no_part_in_a_rows_class(pool, mask):
     made = encoder(NoPE(), **SIZES, classes=3)
     model = build(replace(made, output=replace(made.output, pool=pool), embedding=LARGE), 7, 0)
     np.testing.assert_allclose(model(TOKENS, mask=as_mask(mask)), model(TOKENS[:, :4]), atol=1e-5)
+
+
+def test_padding_under_either_rule_has_no_part_in_a_rows_class():
+    model = build(encoder(Rope(), **SIZES, classes=3), 7, 0)
+    ids = Segments(jnp.array([[1, 1, 1, 1, 0, 0]]))
+    np.testing.assert_allclose(model(TOKENS, mask=ids | ids), model(TOKENS, mask=ids), atol=1e-6)
+
+
+def test_what_is_folded_is_folded_once():
+    model = fold(build(small(layers=2), 7, 0))
+    np.testing.assert_array_equal(fold(model)(TOKENS), model(TOKENS))
 
 
 @pytest.mark.parametrize("encoding", [NoPE(), Alibi("symmetric"), Rope()], ids=repr)
