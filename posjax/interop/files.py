@@ -20,6 +20,10 @@ from posjax.interop.sources import Index
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+UNFINISHED = ".unfinished"
+"""The folder in a model's folder where its files are written before they take their places."""
+EXCHANGE = "exchange.json"
+"""In that folder, once all of them are whole: which files they are, and whether they replace a model."""
 AGAIN = "fetch the folder again"
 """What to do about files that are not as their publisher wrote them."""
 
@@ -90,6 +94,12 @@ def _require_folder(path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"there is no folder {path}: give that of a published model, or hf:OWNER/NAME to fetch one")
     if not (path / CONFIG).is_file():
+        # The last of a model's files to take its place: until then those of two lie side by side.
+        if (path / UNFINISHED / EXCHANGE).is_file():
+            raise InputError(
+                f"{path} is being replaced by a model that waits whole in {path / UNFINISHED}: let the command that "
+                "writes it end, or give it again if it was interrupted"
+            )
         raise InputError(f"{path} has no {CONFIG}, which says what its tensors mean: {AGAIN}")
     # Other readers take the one or the other, and so read another model than the one that is meant.
     single, index = (path / SINGLE).is_file(), (path / INDEX).is_file()

@@ -17,15 +17,11 @@ import numpy as np
 
 from posjax.errors import InputError, StorageError
 from posjax.files import built, entry, read_json, reason, refused, sync, write_json, write_stream, write_whole
-from posjax.interop.files import CONFIG, DTYPES, INDEX, SINGLE
+from posjax.interop.files import CONFIG, DTYPES, EXCHANGE, INDEX, SINGLE, UNFINISHED
 from posjax.interop.rules import Weight, compose, require_tiled
 
 LIMIT = 4 * 2**30
 """Bytes of tensors in one file: more are parted into several."""
-UNFINISHED = ".unfinished"
-"""The folder in a model's folder where its files are written before they take their places."""
-EXCHANGE = "exchange.json"
-"""In that folder, once all of them are whole: which files they are, and whether they replace a model."""
 REPLACED = "config.json.replaced"
 """In that folder, while they take their places: the configuration of the model that they replace."""
 TENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")

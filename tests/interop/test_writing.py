@@ -152,6 +152,9 @@ def test_an_exchange_that_is_interrupted_anywhere_loses_no_model(tmp_path, monke
         # Either is there by itself, or the new one waits; no mixture passes for a model.
         if (folder / CONFIG).exists():
             assert set(numbers(folder)) in (set(OLD), set(NEW))
+        else:
+            with pytest.raises(InputError, match="waits whole in .*: let the command that writes it end"):
+                numbers(folder)
         finish_exchange(folder)
         names = set(numbers(folder))
         assert names in (set(OLD), set(NEW))
