@@ -256,6 +256,9 @@ def differentiate(
     if steepness is not None:  # The bias is added after the cap, the products go through it.
         ds = ds * steepness
     kept = kept.astype(q_BKGTH.dtype)
+    if q_BKGTH.dtype == jnp.float16:  # Below its smallest numbers: what a pair gives, where keys are many.
+        q_BKGTH = q_BKGTH.astype(jnp.float32)
+        k_BKSH = k_BKSH.astype(jnp.float32)
     ds = ds.astype(q_BKGTH.dtype)
     dq = jnp.einsum("BKGTS,BKSH->BKGTH", ds, k_BKSH, preferred_element_type=jnp.float32)
     dk = _along_rows(q_BKGTH, ds)

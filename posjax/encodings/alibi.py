@@ -43,7 +43,8 @@ class Alibi(RelativeBias):
 
     `direction`: "causal" is for keys at or before the query. "symmetric" takes |d|, and so cannot tell left from
     right. The two ways out: "asymmetric" gives each direction its own slopes, every second of 2N looking back and the
-    others ahead; "halves" lets the even heads look back and the odd ones ahead, each blind to the other side.
+    others ahead; "halves" lets the even heads look back and the odd ones ahead, each blind to the other side;
+    a query that sees no key on that side, nor itself, gets the mean of all.
     `learned`: slopes are trained, from the published ones. `factor`: interpolation, the extended length divided by
     the trained one, so that the largest distance is penalised no more than in training. `given_slopes`: positive ones
     of your own in place of the published, one for each head or one for all; two a head, back and ahead, for

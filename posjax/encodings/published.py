@@ -23,7 +23,14 @@ from posjax.encodings.published_families import (
     TEMPERED,
     Layout,
 )
-from posjax.encodings.published_reads import outside_name, parted, require_read, unread as not_read
+from posjax.encodings.published_reads import (
+    outside_name,
+    parted,
+    require_by_layer,
+    require_length_inside,
+    require_read,
+    unread as not_read,
+)
 from posjax.encodings.published_schedules import KINDS, kind_of, schedule_of
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import DynamicNTK
@@ -84,6 +91,7 @@ def from_rope_parameters(
             "encoding that the model has; if it rotates give rope_theta, or the section that names it"
         )
     # Each of these takes its own keys out of `inner`: what is left at the end is the schedule's, or unknown.
+    require_by_layer(model, inner, layered)
     kind = kind_of(inner)
     require_read(model.get("model_type"), kind, inner)
     base = _base(model, inner, bases, layered)
@@ -92,6 +100,7 @@ def from_rope_parameters(
     if kind == "yarn" and inner.get("truncate", True) is None:
         # Of all keys the one whose null is another thing than silence: the released code takes it for false.
         given["truncate"] = False
+    require_length_inside(kind, given, model, layered)
     _lengths(kind, given, model, layered)
     # Its compressed layers do not multiply by YaRN's factor, unless a section of their own says one.
     if model.get("model_type") == "deepseek_v4" and layer_type == "compress" and kind == "yarn" and not layered:

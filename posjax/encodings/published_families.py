@@ -108,6 +108,7 @@ IMPLIED: dict[str, dict[str, float | None]] = {
     "modernbert": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},
     "modernbert-decoder": {"global_rope_theta": 160_000.0, "local_rope_theta": 1e4},
     "mimo_v2_flash": {"swa_rope_theta": 1e4},
+    "minimax_m2": {"head_dim": 128},
     "deepseek_v4": {"compress_rope_theta": 160_000.0},
     "olmo3": {"rope_local_base_freq": None},  # The same base everywhere, but scaling for the full layers alone.
 }

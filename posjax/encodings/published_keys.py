@@ -150,7 +150,9 @@ def check(model: Mapping[str, Any]) -> None:
             f"the configuration has model_type={name!r}, whose code turns by minus the angle: swap the halves of each "
             "head's rows of queries and keys, and take the Rope that its keys name without a model_type"
         )
-    if name in SCALED and not any(isinstance(model.get(nest), Mapping) for nest in NESTS):
+    # An old spelling that is empty is silence too, and a new one is a word.
+    spoken = isinstance(model.get(NESTS[0]), Mapping) or bool(model.get(NESTS[1]))
+    if name in SCALED and not spoken:
         raise InputError(
             f"the configuration of a {name} is silent about its rope parameters, and its class then takes "
             "some that are not plain: write them into rope_parameters"

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from posjax.encodings.published_families import BASES, FRACTIONS, IMPLIED, INTERLEAVED, LAYERS, NAMED, NESTS
+from posjax.encodings.published_families import (
+    BASES,
+    FILLED,
+    FRACTIONS,
+    IMPLIED,
+    INTERLEAVED,
+    LAYERS,
+    LENGTH,
+    NAMED,
+    NESTS,
+)
+from posjax.encodings.published_schedules import KINDS
 from posjax.errors import InputError
 
 
@@ -102,6 +113,37 @@ def require_read(model_type: str | None, kind: str, inner: Mapping[str, Any]) ->
     # Of a proportional schedule it is the share of pairs that turn, for every type.
     if not known.part and kind != "proportional" and share not in (None, 1):
         raise unread("partial_rotary_factor", share, model_type)
+
+
+def require_by_layer(model: Mapping[str, Any], inner: Mapping[str, Any], layered: bool) -> None:
+    """Errors: `InputError` for what code that keeps rope parameters by layer type does not read where it stands."""
+    name = model.get("model_type")
+    if not _keeps_by_layer(name, layered):
+        return
+    # Beside the type that the class fills in, an old spelling says nothing.
+    if not layered and inner.get("type") is not None and inner.get("rope_type") is None:
+        raise InputError(
+            f"rope parameters have type={inner['type']!r} and no rope_type, and the class of model_type={name!r} reads "
+            "the latter alone: name it rope_type"
+        )
+    if inner.get("truncate", True) is not True:
+        raise unread("truncate", inner["truncate"], name)
+
+
+def require_length_inside(kind: str, given: Mapping[str, Any], model: Mapping[str, Any], layered: bool) -> None:
+    """Errors: `InputError` for a trained length beside rope parameters that are kept by layer type."""
+    name, outside = model.get("model_type"), model.get(LENGTH)
+    # The code of a dynamic schedule reads the longest, which stands outside everywhere.
+    asked = kind != "dynamic" and LENGTH in KINDS[kind][1] and LENGTH not in given
+    if asked and outside is not None and _keeps_by_layer(name, layered):
+        raise InputError(
+            f"the configuration has {LENGTH}={outside!r} beside its rope parameters, and the code of model_type="
+            f"{name!r} reads the one in them alone: put it there"
+        )
+
+
+def _keeps_by_layer(model_type: str | None, layered: bool) -> bool:
+    return reads(model_type) is not None and (layered or model_type in FILLED)
 
 
 def unread(key: str, value: Any, model_type: str | None) -> InputError:

@@ -12,7 +12,7 @@ from posjax.encodings.published_families import FILLED, LAYERS, TEMPERED
 from posjax.encodings.published_reads import outside_name, reads, require_read
 from posjax.encodings.published_schedules import BY_ALPHA, KINDS
 from posjax.encodings.rope import Rope
-from posjax.encodings.schedules import NTK, LongRope, Plain, Proportional, Schedule
+from posjax.encodings.schedules import NTK, LongRope, Plain, Proportional, Schedule, Yarn
 from posjax.encodings.step_temperature import StepTemperature
 from posjax.errors import InputError
 
@@ -49,6 +49,8 @@ def to_rope_parameters(
     """
     if spelling not in ("rope_parameters", "rope_scaling"):
         raise InputError(f"to_rope_parameters got spelling={spelling!r}: needed is 'rope_parameters' or 'rope_scaling'")
+    if isinstance(encoding, Mapping) or model_type in FILLED:
+        _require_read_by_layer(encoding, model_type)
     by_type = isinstance(encoding, Mapping) and NoPE() not in encoding.values()
     if model_type in FILLED and spelling == "rope_parameters" and not by_type:
         raise InputError(
@@ -102,6 +104,20 @@ def _parameters(encoding: Encoding, model_type: str | None) -> dict[str, Any]:
     if temperature is not None:
         written["llama_4_scaling_beta"] = _beta(rope, temperature, model_type)
     return written
+
+
+def _require_read_by_layer(encoding: Encoding | Mapping[str, Encoding], model_type: str | None) -> None:
+    """Errors: `InputError` for what code that keeps rope parameters by layer type does not read in them."""
+    if reads(model_type) is None:
+        return
+    every = encoding.values() if isinstance(encoding, Mapping) else (encoding,)
+    for one in every:
+        schedule = getattr(one, "schedule", None)
+        if isinstance(schedule, Yarn) and not schedule.truncate:
+            raise InputError(
+                f"rope parameters cannot say {schedule!r} for model_type={model_type!r}, whose code reads no truncate "
+                "where layer types differ: take truncate=True"
+            )
 
 
 def _require_read(rope: Rope, model_type: str | None) -> None:

@@ -81,6 +81,8 @@ def configuration(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     path = locate(source)
     if path.is_dir():
         path = path / CONFIG
+        if not path.exists():
+            raise InputError(f"{path.parent} has no {CONFIG}, which says what a model is: {AGAIN}")
     # A path that is not there is told by the reader of JSON, by its name.
     if path.suffix == ".json" or not path.exists():
         return read_json(path, AGAIN)

@@ -13,7 +13,8 @@ class EncodingParams(nnx.Module):
     """The learned parameters of an encoding, each array an `nnx.Param` of its own.
 
     Every tool of Flax then knows them: optimisers, `nnx.to_pure_dict` and back, `nnx.tabulate`. A dict in one
-    `nnx.Param` would come back from an optimiser as another container.
+    `nnx.Param` would come back from an optimiser as another container. Names are texts, numbers too: a pure dict goes
+    back as it is, without `nnx.restore_int_paths`.
 
     Errors: `InputError` for two parameters whose keys, joined by "_", are the same.
 

@@ -9,9 +9,10 @@ import jax
 from flax import nnx
 
 from posjax.encodings import NoPE
+from posjax.encodings.several import Several
 from posjax.errors import InputError
 from posjax.identity import differences, tree
-from posjax.models import Architecture, Output, build
+from posjax.models import Architecture, Output, Stack, build
 from posjax.models.folding import fold
 from posjax.models.plans import plan
 from posjax.training.step import Trainer
@@ -61,16 +62,42 @@ def carried(before: Architecture, after: Architecture, vocabulary: int) -> Carri
         )
     there = _shapes(before, vocabulary)
     here = _shapes(after, vocabulary)
-    same = {path for path in there.keys() & here.keys() if _kind(path, before) == _kind(path, after)}
-    for path in same:
-        if there[path] != here[path]:
+    taken = set()
+    drawn = []
+    for path, shape in here.items():
+        origin = _origin(path, before, after)
+        if origin not in there or _kind(origin, before) != _kind(path, after):
+            drawn.append(_named(path))
+            continue
+        taken.add(origin)
+        if there[origin] != shape:
             raise InputError(
-                f"the parameter {_named(path)} is of shape {list(there[path])} in the model before and "
-                f"{list(here[path])} in this one: keep the sizes of what is learned"
+                f"the parameter {_named(origin)} is of shape {list(there[origin])} in the model before and "
+                f"{list(shape)} in this one: keep the sizes of what is learned"
             )
-    dropped = tuple(sorted(map(_named, there.keys() - same)))
-    drawn = tuple(sorted(map(_named, here.keys() - same)))
-    return Carried(dropped, drawn)
+    dropped = map(_named, there.keys() - taken)
+    return Carried(tuple(sorted(dropped)), tuple(sorted(drawn)))
+
+
+def _origin(path: Names, before: Architecture, after: Architecture) -> Names:
+    """The parameter of the model before that one of the other begins from: of an encoding, by where it serves."""
+    if path[0] != "encodings":
+        return path
+    _, stack, owner, *rest = path
+    # Its number among the stack's is another one, once an encoding before it has gone.
+    there, here = [_serving(model.stacks[stack], model.width) for model in (before, after)]
+    first = here.index(owner)
+    return ("encodings", stack, there[first], *rest)
+
+
+def _serving(stack: Stack, width: int) -> list[str | None]:
+    """For each sublayer of a stack the name of the encoding that serves it, `None` for those without tokens."""
+    made = plan(stack, width)
+    kinds = dict(made.kinds)
+    found = []
+    for layer in made.layers:
+        found += [kind and kinds[kind].owner for kind in layer]
+    return found
 
 
 def _bare(model: Architecture) -> Architecture:
@@ -91,7 +118,14 @@ def _kind(path: Names, model: Architecture) -> Any:
         return None
     _, stack, owner, *_ = path
     encoding, _ = plan(model.stacks[stack], model.width).owners[owner]
-    return type(encoding)
+    kinds: list[type] = [type(encoding)]
+    # The name of an array begins with the numbers of the parts that it is in.
+    for number in str(path[-1]).split("_"):
+        if not isinstance(encoding, Several) or not number.isdigit():
+            break
+        encoding = encoding.parts[int(number)]
+        kinds.append(type(encoding))
+    return kinds
 
 
 def _named(path: Names) -> str:
@@ -114,7 +148,8 @@ def carry(before: Trainer, after: Trainer, params: Any, seed: int) -> Any:
         flat = []
         for path, variable in nnx.to_flat_state(state):
             if _named(path) not in drawn:
-                variable = variable.replace(learned[path].get_value())
+                origin = _origin(path, before.model, after.model)
+                variable = variable.replace(learned[origin].get_value())
             flat.append((path, variable))
         model = nnx.merge(graph, nnx.from_flat_state(flat))
         if after.compute.loops:

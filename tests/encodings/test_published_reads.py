@@ -10,6 +10,7 @@ from posjax import (
     NoPE,
     Proportional,
     Rope,
+    Yarn,
     from_rope_parameters,
     to_rope_parameters,
 )
@@ -100,6 +101,7 @@ def test_what_is_not_read_may_say_what_holds_anyhow(config, rope):
         (Rope(schedule=LongRope(2.0, 16, (1.0,), (2.0,), 1.2, long_attention_factor=2.0)), "llama", "one attention"),
         (Rope(schedule=Interpolation(2.0)), "phi3", "type 'linear', which the class of model_type='phi3' does not"),
         (Rope(), "olmo3", "by layer type alone"),
+        ({"full_attention": Rope(schedule=Yarn(8.0, 512, truncate=False))}, "olmo3", "reads no truncate"),
         ({"full_attention": Rope(), "sliding_attention": NoPE()}, "gemma3_text", "fills in what is null"),
     ],
     ids=str,
@@ -135,3 +137,36 @@ def test_compressed_layers_of_deepseek_v4_do_not_multiply_by_yarns_factor():
     config = {"model_type": "deepseek_v4", "qk_rope_head_dim": 64, "rope_theta": 10000, "compress_rope_theta": 160000}
     rope = from_rope_parameters({**config, "max_position_embeddings": 1048576, "rope_scaling": scaling}, "compress")
     assert rope.schedule.frequencies(64, rope.base)[1] == 1.0
+
+
+YARN = {"rope_type": "yarn", "factor": 8.0}
+INSIDE = {**YARN, "original_max_position_embeddings": 512}
+BY_LAYER = [
+    ({"rope_scaling": {"type": "linear", "factor": 8.0}}, "name it rope_type"),
+    ({"original_max_position_embeddings": 512, "rope_scaling": YARN}, "put it there"),
+    ({"original_max_position_embeddings": 512, "rope_parameters": {"full_attention": YARN}}, "put it there"),
+    ({"rope_scaling": {**INSIDE, "truncate": False}}, "truncate=False"),
+    ({"rope_parameters": {"full_attention": {**INSIDE, "truncate": None}}}, "truncate=None"),
+]
+
+
+@pytest.mark.parametrize("model_type", ["olmo3", "gemma3_text"])
+@pytest.mark.parametrize(("config", "named"), BY_LAYER, ids=[named for _, named in BY_LAYER])
+def test_who_keeps_rope_parameters_by_layer_type_reads_them_there_alone(config, named, model_type):
+    sizes = {"model_type": model_type, "max_position_embeddings": 4096}
+    with pytest.raises(InputError) as caught:
+        from_rope_parameters({**sizes, **config}, "full_attention")
+    assert named in str(caught.value)
+    held = from_rope_parameters({**sizes, "rope_scaling": INSIDE}, "full_attention")
+    assert held.schedule == Yarn(8.0, 512)
+
+
+@pytest.mark.parametrize("model_type", ["gpt_oss", "apertus", "ministral3"])
+def test_an_empty_schedule_is_silence_where_the_class_has_one(model_type):
+    with pytest.raises(InputError, match="is silent"):
+        from_rope_parameters({"model_type": model_type, "rope_theta": 1e4, "rope_scaling": {}})
+
+
+def test_a_head_of_minimax_m2_is_128_where_nobody_says():
+    sizes = {"model_type": "minimax_m2", "hidden_size": 3072, "num_attention_heads": 48, "rotary_dim": 64}
+    assert from_rope_parameters(sizes).fraction == 0.5

@@ -153,7 +153,7 @@ def test_an_exchange_that_is_interrupted_anywhere_loses_no_model(tmp_path, monke
         if (folder / CONFIG).exists():
             assert set(numbers(folder)) in (set(OLD), set(NEW))
         else:
-            with pytest.raises(InputError, match="waits whole in .*: let the command that writes it end"):
+            with pytest.raises(InputError, match=r"waits whole in .*: let the command that writes it end"):
                 numbers(folder)
         finish_exchange(folder)
         names = set(numbers(folder))
