@@ -13,7 +13,7 @@ import posjax
 from posjax import Causal, Segments, chain, invariants
 from posjax.encodings import Chain, Chunks, Encoding, Head, NoPE, Pairs, Schedule
 from posjax.encodings.traits import structure
-from tests.cases import CHAINS, DIMS, INTERPRETED, params_of, short, wide
+from tests.cases import CHAINS, CORE, DIMS, ENCODINGS, FEW, INTERPRETED, params_of, short, wide
 from tests.laws import (
     FAST,
     attend,
@@ -231,7 +231,7 @@ def test_changing_any_field_changes_something(encoding):
 
 
 # 9 Gradient ---------------------------------------------------------------------------------------------------------
-@each_encoding
+@pytest.mark.parametrize("encoding", wide(ENCODINGS, (*CORE[::2], *FEW)), ids=short)
 @pytest.mark.parametrize("backend", wide([*FAST, *INTERPRETED], FAST))
 def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
     monkeypatch.setattr("posjax.attention.blocks.BLOCK", 8)  # Several blocks, the last one not full.

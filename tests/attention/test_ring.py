@@ -49,7 +49,7 @@ def two(monkeypatch):
     return mesh_of(context=2)
 
 
-@pytest.mark.parametrize("name", wide(CASES, list(CASES)[::4]))
+@pytest.mark.parametrize("name", wide(CASES, list(CASES)[::8]))
 def test_two_devices_equal_one(name, two, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", CASES[name].block)
     assert max(errors(CASES[name], two)) < 1

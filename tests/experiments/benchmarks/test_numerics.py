@@ -74,6 +74,7 @@ def test_the_relative_invariant_at_a_thousand_offsets(encoding):
     assert float(worst.max()) < 1e-5, sorted(offsets)[int(jnp.argmax(worst))]
 
 
+@pytest.mark.exhaustive
 def test_the_command_writes_the_page(tmp_path, shell, monkeypatch, rows):
     monkeypatch.setattr(numerics, "measure", lambda: iter(rows))
     answer = shell("benchmarks.numerics.program", "--out", tmp_path / "page.md")
