@@ -44,6 +44,15 @@ def whole(given: Any, name: str, least: int = 0, is_bounded: bool = True) -> int
     return int(known)
 
 
+def narrowed(numbers: jax.Array) -> jax.Array:
+    """Whole numbers as int32; one that int32 does not hold has no meaning, and says so by being negative."""
+    if numbers.dtype.itemsize < 4 or numbers.dtype == jnp.int32:
+        return numbers.astype(jnp.int32)
+    # Traced numbers of more bits are not known here, and a cast would wrap them to others.
+    held = (numbers <= LARGEST) & (numbers >= 0)
+    return jnp.where(held, numbers, -1).astype(jnp.int32)
+
+
 def one_key(given: Any, name: str) -> Any:
     """A key of `jax.random`, new or old, as it is.
 

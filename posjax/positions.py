@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
-from posjax.arguments import LARGEST, distinct, integers, whole
+from posjax.arguments import LARGEST, distinct, integers, narrowed, whole
 from posjax.errors import InputError
 
 Index = int | jax.Array
@@ -42,7 +42,7 @@ def _from_traced(start: jax.Array, count: int) -> jax.Array:
             f"start is an array of shape {start.shape} and type {start.dtype}: needed is one whole number; for a start "
             "for each row, add contiguous(length) to starts [B, 1]"
         )
-    first = _narrowed(start)
+    first = narrowed(start)
     steps = jnp.arange(count, dtype=jnp.int32)
     # Asked by subtraction, since the sum would wrap.
     fits = steps <= LARGEST - jnp.maximum(first, 0)
@@ -83,7 +83,12 @@ def left_padded(real: jax.Array) -> jax.Array:
         raise InputError("real has padding after a token: needed are rows padded on the left; see packed for documents")
     counted = jnp.cumsum(real.astype(jnp.int32), axis=-1)
     # Padding stands before all of them, at -1: it is put where it has an ordinary position, since a mask hides it.
-    return jnp.maximum(counted - 1, 0)
+    at = jnp.maximum(counted - 1, 0)
+    if not isinstance(real, core.Tracer):
+        return at
+    # What could not be refused is marked.
+    between = real[..., :-1] & ~real[..., 1:]
+    return jnp.where(jnp.any(between, axis=-1, keepdims=True), -1, at)
 
 
 def check(
@@ -110,16 +115,7 @@ def check(
         low, high = int(known.min()), int(known.max())
         if high > LARGEST or low < -LARGEST - 1:
             raise InputError(f"{name} reach from {low} to {high}: needed are positions of int32, {LARGEST} at most")
-    return _narrowed(jnp.asarray(given))
-
-
-def _narrowed(positions: jax.Array) -> jax.Array:
-    """The positions as int32; one that int32 does not hold has no meaning, and says so by being negative."""
-    if positions.dtype.itemsize <= 4:
-        return positions.astype(jnp.int32)
-    # Traced numbers of 64 bits are not known here, and a cast would wrap them to other positions.
-    held = (positions <= LARGEST) & (positions >= 0)
-    return jnp.where(held, positions, -1).astype(jnp.int32)
+    return narrowed(jnp.asarray(given))
 
 
 def _check_tokens(positions: Any, name: str, coordinates: int, tokens: tuple[int, int] | None) -> None:

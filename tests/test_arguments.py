@@ -132,6 +132,7 @@ def test_it_is_named(call, named):
         (T5Bias(), {"table": "abc"}, "params['table']='abc'"),
         (T5Bias(), {"table": None}, "params['table']=None"),
         (T5Bias(), {"table": np.ones((2, 32), bool)}, "needed is an array of numbers"),
+        (Rope(), jax.tree.map(lambda x: np.ones(np.shape(x), np.float16), Rope().constants(Dims(2, 8))), "of float16"),
         (Rope(), Rope().constants(Dims(2, 16)), "params['turns'] of shape (2, 8): needed is [2, 4]"),
         (XPos(), XPos().constants(Dims(2, 16)), "params['turns'] of shape (2, 8): needed is [2, 4]"),
         (ScalableSoftmax(), of(ScalableSoftmax(), 4, 8), "params['scale'] of shape (4,): needed is [2]"),

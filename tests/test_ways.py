@@ -15,14 +15,13 @@ from posjax.attention import attention, blocks
 from posjax.encodings.parameters import counts_heads
 from posjax.encodings.traits import moves_tokens
 from tests.cases import CORE, ENCODINGS, FEW, each_case, first_of, in_turn, short, wide
-from tests.ways import ALL, assert_close, each_backend, each_way, every, one_way, pulled, quick, setting, ways
+from tests.ways import LENGTHS, assert_close, each_backend, each_way, every, one_way, pulled, quick, setting, ways
 
 
 def holds(encoding, length):
     return encoding.max_length is None or length <= encoding.max_length
 
 
-LENGTHS = in_turn([(encoding,) for encoding in ALL], [5, 257], FEW)
 each_length = each_case("encoding, length", LENGTHS, lambda case: case[0] in FEW and case[1] == 257)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from posjax import attend
 from posjax.encodings import Encoding
-from tests.cases import BACKEND_NAMES, CORE, DIMS, ENCODINGS, FEW, INTERPRETED, each_case, short, wide
+from tests.cases import BACKEND_NAMES, CORE, DIMS, ENCODINGS, FEW, INTERPRETED, each_case, in_turn, short, wide
 
 ALL = tuple(dict.fromkeys([*FEW, *ENCODINGS]))
 
@@ -33,6 +33,7 @@ def quick(case: tuple) -> bool:
     return case[0] in FEW and {"reference", *INTERPRETED}.isdisjoint(case)
 
 
+LENGTHS = in_turn([(encoding,) for encoding in ALL], [5, 257], FEW)
 each_way = each_case("encoding, backend", ways(), quick)
 one_way = each_case("encoding, backend", ways(), lambda case: case == next(filter(quick, ways())))
 

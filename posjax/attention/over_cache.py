@@ -19,7 +19,7 @@ from posjax.attention.jobs import context
 from posjax.attention.masks import Mask, indices_to
 from posjax.attention.meshes import explicit_axes
 from posjax.attention.reference import LOWEST, MASKED, log_sum, mark_keys, mark_rows, settled
-from posjax.attention.scoring import Scoring, given_scoring, with_sinks
+from posjax.attention.scoring import Scoring, check_sinks, given_scoring, with_sinks
 from posjax.positions import Index
 
 FEW = 16
@@ -61,7 +61,8 @@ def attention_over(
     sinks: jax.Array | None = None,
 ) -> jax.Array:
     """As `attention`, of queries `[B, T, N, H]` over keys and values that `kept` made: the output `[B, T, N, U]`."""
-    B, T, _, _ = q_BTNH.shape
+    B, T, N, _ = q_BTNH.shape
+    check_sinks(sinks, N)
     keys, values = cached
     more: dict[str, Any] = {"bias": bias, "mask": mask, "q_offset": q_offset}
     # An encoding that scores content, and a mesh that splits sequences, have ways of their own.

@@ -14,6 +14,7 @@ import numpy as np
 from posjax.encodings.base import Dims, Encoding, Head, Params
 from posjax.errors import InputError
 
+_KINDS = (jnp.floating, jnp.unsignedinteger, jnp.signedinteger, jnp.bool_)
 _OPEN = -1
 """An axis whose size only a model knows."""
 
@@ -42,6 +43,7 @@ def given_params(encoding: Encoding, params: Params, dims: Dims) -> Params:
             # Constants are computed anew only where some were joined.
             constants = _shapes(encoding.constants, dims)
             _hold(encoding, params, constants, "params", dims, complete=False)
+            _hold_types(encoding, params, encoding.constants(replace(dims, model_size=64)), "params", dims)
             _refuse_unknown(encoding, params, (learned, constants), dims)
     return encoding.join(params, None)
 
@@ -152,7 +154,8 @@ def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
 
     Errors: `InputError` for other names, which nothing would read, and for other shapes.
     """
-    wanted = _by_path(encoding.constants(dims))
+    made = encoding.constants(dims)
+    wanted = _by_path(made)
     given = _by_path(constants)
     # Both ways: a name too many would be read by nothing, and nobody would notice.
     for path in sorted({*wanted, *given}):
@@ -160,6 +163,24 @@ def given_constants(encoding: Encoding, constants: Params, dims: Dims) -> None:
             raise InputError(
                 f"{encoding!r} got constants{path} of shape {given.get(path)}: needed is {wanted.get(path)}; give it "
                 f"those of a value of its structure, encoding.constants({dims!r})"
+            )
+    _hold_types(encoding, constants, made, "constants", dims)
+
+
+def _hold_types(encoding: Encoding, given: Any, made: Any, name: str, dims: Dims) -> None:
+    """Errors: `InputError` for constants of another kind of number, or narrower ones: they are exact, and stay so."""
+    types = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(made):
+        types[jax.tree_util.keystr(path)] = jnp.result_type(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(given):
+        where = jax.tree_util.keystr(path)
+        own = jnp.result_type(leaf)
+        need = types.get(where, own)
+        alike = any(jnp.issubdtype(own, kind) and jnp.issubdtype(need, kind) for kind in _KINDS)
+        if not alike or own.itemsize < min(need.itemsize, 4):
+            raise InputError(
+                f"{encoding!r} got {name}{where} of {own}: needed is {need}, as its constants are made; cast what is "
+                f"learned alone, encoding.init(key, {dims!r})"
             )
 
 

@@ -88,7 +88,7 @@ class AttentionLayer(Projections):
         # A gate reads the stream, not what attention made of it.
         if self.gate is not None:
             gate_BTNH = rowwise(self.gate, x_BTD, may_end)
-            out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
+            out_BTNH = _gated(out_BTNH, gate_BTNH, may_end)
         seen = None
         if call.probe is not None:
             k_BSKH = keys
@@ -112,7 +112,8 @@ class AttentionLayer(Projections):
         if call.cached is not None:
             keys, values = call.cached
             return self._late(keys, call), values, call.cached
-        k_BSKH, v_BSKH = self.keys_values(_expected(call))
+        # Its padding may be no number, whatever this stack's own tokens are.
+        k_BSKH, v_BSKH = self.keys_values(_expected(call), may_end=True)
         return call.prepared.rotate(k_BSKH, "key"), v_BSKH, None
 
     def _of_stream(self, x_BTD: jax.Array, call: Call) -> tuple[jax.Array, jax.Array, KeysValues | None]:
@@ -172,6 +173,18 @@ class AttentionLayer(Projections):
         if self.share and key is not None:
             more["dropout"] = attention.Dropout(self.share, key)
         return more
+
+
+def _gated(x_BTNH: jax.Array, gate_BTNH: jax.Array, may_end: bool) -> jax.Array:
+    """A product with the gate's share; rows of NaN reach neither of the two as a gradient."""
+    H = x_BTNH.shape[-1]
+
+    def product(both: jax.Array) -> jax.Array:
+        return both[..., :H] * jax.nn.sigmoid(both[..., H:])
+
+    if not may_end:
+        return x_BTNH * jax.nn.sigmoid(gate_BTNH)
+    return rowwise(product, jnp.concatenate([x_BTNH, gate_BTNH], axis=-1), may_end)
 
 
 def _norm(scores: Scores, heads: dict[str, int], compute: Compute, rngs: nnx.Rngs) -> NormLayer | None:

@@ -111,22 +111,43 @@ def _check_memory(architecture: Architecture, room: Room) -> None:
         raise InputError(f"the memory has {memory.rows} rows and the cache {room.rows}: encode as many rows")
 
 
-def check_cache(architecture: Architecture, cache: Any) -> None:
-    """Errors: `InputError` for a cache that was made for another model."""
+def check_cache(architecture: Architecture, cache: Any, memory: Any = None) -> Memory | None:
+    """The memory that a cache holds the keys of.
+
+    Errors: `InputError` for a cache that was made for another model, or is changed, and for another memory beside it.
+    """
     if not isinstance(cache, Cache):
         raise InputError(f"cache is {cache!r:.80}: needed is one that model.cache(batch, size) made")
+    if memory is not None and memory is not cache.memory:
+        raise InputError(
+            "memory was given beside a cache, which holds the keys of its own: leave it out, or make the cache with "
+            "model.cache(..., memory=memory)"
+        )
+    _check_positions(cache)
     stack = architecture.main_stack
     # By shapes: what a cache of another model holds would be read in silence.
     need = [_wanted(stack.layer(i).sublayers, architecture.width, cache) for i in range(stack.layers)]
     have = [[_shapes(entry) for entry in layer] for layer in cache.layers]
     if have == need:
-        return
+        return cache.memory
     if len(have) != len(need):
         what = f"{len(have)} layers, and the model {len(need)}"
     else:
         at = next(i for i in range(len(need)) if have[i] != need[i])
         what = f"keys of shapes {have[at]} in layer {at}, and the model {need[at]}"
     raise InputError(f"the cache has {what}: make it with model.cache(batch, size)")
+
+
+def _check_positions(cache: Cache) -> None:
+    at = cache.positions
+    if at is None:
+        return
+    is_whole = hasattr(at, "dtype") and jnp.issubdtype(at.dtype, jnp.integer)
+    if not is_whole or at.shape[:2] != (cache.rows, cache.size):
+        raise InputError(
+            f"the cache has positions {at!r:.80}: needed are integers [{cache.rows}, {cache.size}], as "
+            "model.cache(..., positions=True) makes them"
+        )
 
 
 def _wanted(sublayers: tuple[Sublayer, ...], width: int, cache: Cache) -> list[Any]:
@@ -150,7 +171,12 @@ def _shapes(entry: Entry) -> Any:
     """The shape of what is kept where it is keys, else nothing: linear attention checks its own state."""
     # Keys stand for values, which have their shape.
     if isinstance(entry, tuple):
-        keys, _ = entry
+        keys, values = entry
+        for array in (keys, values):
+            if not jnp.issubdtype(array.dtype, jnp.floating):
+                raise InputError(
+                    f"the cache has keys and values of {array.dtype}: needed are floats, as they were made"
+                )
         return tuple(keys.shape)
     return None
 

@@ -13,10 +13,12 @@ import numpy as np
 from flax import nnx
 from jax import core
 
-from posjax.arguments import integers, whole
+from posjax.arguments import integers, narrowed, whole
 from posjax.attention.masks import counts_tokens
 from posjax.errors import InputError
 from posjax.models.cache import Cache
+from posjax.models.explicit import expect_whole
+from posjax.models.given import given_memory
 from posjax.models.lengths import Lengths, lengths
 from posjax.models.memory import Memory
 from posjax.models.prompts import Prompt, prompt_of
@@ -71,11 +73,14 @@ def generate(
 
     Errors: `InputError` for a prompt without tokens, `new` below 1, a context longer than the encoding's table, a
     `real` of another shape or with a row of padding alone or in between, a `real` beside a mask that counts tokens from
-    the first on, a mask that looks ahead of the prompt, or a memory that is missing.
+    the first on, a mask that looks ahead of the prompt, or a memory that is missing. A row of a traced `real` that
+    would be refused is -1.
     """
     asked = _asked(model, prompt, new, sampling, seed, real, stop, memory)
-    tokens = _generate(asked.graph, asked.state, asked.prompt, memory, asked.key, asked.numbers, asked.plan)
+    tokens = _generate(asked.graph, asked.state, asked.prompt, asked.memory, asked.key, asked.numbers, asked.plan)
     _expect_numbers(tokens)
+    if asked.prompt.whole is not None:  # What could not be refused is marked.
+        tokens = jnp.where(asked.prompt.whole[:, None], tokens, NOTHING)
     return tokens
 
 
@@ -95,13 +100,14 @@ def stream(
     Ends after `new` of them, or once every row has drawn `stop`.
     """
     asked = _asked(model, prompt, new, sampling, seed, real, stop, memory)
-    return _streamed(asked, memory)
+    return _streamed(asked)
 
 
-def _streamed(asked: Asked, memory: Memory | None) -> Iterator[np.ndarray]:
+def _streamed(asked: Asked) -> Iterator[np.ndarray]:
     if isinstance(asked.prompt.tokens, core.Tracer):
         raise InputError("stream hands out each token as it is drawn, which a traced prompt has none of: call generate")
-    carry = _begin(asked.graph, asked.state, asked.prompt, memory, asked.key, asked.numbers.first, asked.plan)
+    first = asked.numbers.first
+    carry = _begin(asked.graph, asked.state, asked.prompt, asked.memory, asked.key, first, asked.plan)
     for i in range(1, asked.plan.new + 1):
         # Waits for this token alone: the next one is not begun yet.
         token = np.asarray(carry.token)
@@ -121,6 +127,7 @@ class Asked:
     graph: Any
     state: Any
     prompt: Prompt
+    memory: Memory | None
     key: jax.Array
     numbers: Lengths
     plan: Continuation
@@ -142,7 +149,8 @@ def _asked(
         raise InputError("generate got a model whose output are classes of a row: needed is one that predicts tokens")
     prompt = integers(prompt, "the prompt's tokens", (2,), "needed are integers [B, T]")
     model.check_tokens(prompt)
-    prompt = jnp.asarray(prompt).astype(jnp.int32)
+    prompt = narrowed(jnp.asarray(prompt))
+    expect_whole(prompt, "generate")
     new = whole(new, "new", least=1)
     if not isinstance(seed, core.Tracer):
         seed = whole(seed, "seed")
@@ -152,13 +160,7 @@ def _asked(
         )
     if not isinstance(sampling, Sampling):
         raise InputError(f"generate got sampling={sampling!r}: needed is a Sampling, such as Sampling(temperature=0.8)")
-    if stop is not None:
-        # As Python's own number, which a compiled function can be told apart by.
-        stop = whole(stop, "stop")
-        if stop >= model.vocabulary:
-            raise InputError(
-                f"generate got stop={stop}: needed is a token of the vocabulary, 0 to {model.vocabulary - 1}"
-            )
+    stop = _held_stop(model, stop)
     given = prompt_of(prompt, real)
     if given.real is not None:
         _expect_no_counting(model)
@@ -174,8 +176,26 @@ def _asked(
         )
     graph, state = nnx.split(model)
     # On the host, and exact: inside the loop they would be computed in float32.
+    memory = _held_memory(model, memory)
     numbers = lengths(architecture, given.longest, length, memory)
-    return Asked(graph, state, given, jax.random.key(seed), numbers, Continuation(new, sampling, stop))
+    return Asked(graph, state, given, memory, jax.random.key(seed), numbers, Continuation(new, sampling, stop))
+
+
+def _held_stop(model: Transformer, stop: int | None) -> int | None:
+    """The token that ends a row as Python's own number, which a compiled function can be told apart by."""
+    if stop is None:
+        return None
+    held = whole(stop, "stop")
+    if held >= model.vocabulary:
+        raise InputError(f"generate got stop={held}: needed is a token of the vocabulary, 0 to {model.vocabulary - 1}")
+    return held
+
+
+def _held_memory(model: Transformer, memory: Memory | None) -> Memory | None:
+    """A memory whose arrays are arrays, held to its tokens."""
+    if memory is None:
+        return None
+    return given_memory(memory, model.architecture.width)
 
 
 def _expect_no_counting(model: Transformer) -> None:

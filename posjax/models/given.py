@@ -48,6 +48,16 @@ def given_types(types: Any, shape: tuple[int, ...], count: int) -> jax.Array | N
     return jnp.where(outside, count, held).astype(jnp.int32)
 
 
+def given_real(real: Any, shape: tuple[int, ...], name: str) -> jax.Array:
+    """Marks of what is no padding, bool `[B, S]`. Errors: `InputError` for marks of other tokens."""
+    need = f"needed is bool {list(shape)}, true where there is a token"
+    marks = integers(real, name, (2,), need, boolean=True)
+    # One row of marks for all rows would hide other rows' tokens.
+    if tuple(marks.shape) != tuple(shape):
+        raise InputError(f"{name} has shape {tuple(marks.shape)}: {need}")
+    return jnp.asarray(marks).astype(bool)
+
+
 def given_memory(memory: Any, width: int) -> Memory:
     """A memory, its positions held to its tokens.
 
@@ -59,13 +69,24 @@ def given_memory(memory: Any, width: int) -> Memory:
     if shape is None or len(shape) != 3 or shape[2] != width:
         what = f"of shape {shape}" if shape is not None else f"that is a {type(memory.stream).__name__}"
         raise InputError(f"memory has a stream {what}: needed is [B, S, {width}], as wide as the model's")
+    real = memory.real
+    if real is not None:
+        real = given_real(real, shape[:2], "the memory's real")
+    memory = replace(memory, real=real)
     if memory.positions is None:
         return memory
     coordinates = 1
-    if jnp.ndim(memory.positions) == 3:
-        coordinates = jnp.shape(memory.positions)[2]
+    if np.ndim(memory.positions) == 3:
+        coordinates = np.shape(memory.positions)[2]
     at = check(memory.positions, "the memory's positions", coordinates, shape[:2])
     return replace(memory, positions=at)
+
+
+def stream_of(memory: Any, width: int) -> jax.Array | None:
+    """The stream of a memory, `None` where there is none. Errors: those of `given_memory`."""
+    if memory is None:
+        return None
+    return given_memory(memory, width).stream
 
 
 def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) -> jax.Array | None:

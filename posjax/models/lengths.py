@@ -13,7 +13,6 @@ from posjax.encodings.base import Encoding, Params
 from posjax.encodings.traits import told_by_fields
 from posjax.errors import InputError
 from posjax.models.architecture import Architecture
-from posjax.models.given import given_memory
 from posjax.models.memory import Memory
 from posjax.models.plans import plan
 
@@ -47,8 +46,6 @@ def lengths(architecture: Architecture, prompt: int, most: int, memory: Memory |
 
     Errors: `InputError` for an encoding that is told the length by fields, which no loop could set anew.
     """
-    if memory is not None:
-        memory = given_memory(memory, architecture.width)
     name = architecture.main
     first, later = {}, {}
     layers = plan(architecture.main_stack, architecture.width)

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax import core
 
+from posjax.arguments import narrowed
 from posjax.errors import InputError
 
 
@@ -27,6 +28,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     # A bfloat16 holds three digits, and the loss is a difference of numbers larger than itself.
     logits = logits.astype(jnp.float32)
     # An index below 0 would count from the end.
+    targets = narrowed(targets)
     known = (targets >= 0) & (targets < logits.shape[-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, targets, 0))
     return jnp.where(known, losses, jnp.nan)

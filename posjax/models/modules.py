@@ -152,7 +152,9 @@ def dropped(x: jax.Array, share: float, key: jax.Array | None) -> jax.Array:
         return x
     kept = jax.random.bernoulli(key, 1 - share, x.shape)
     enlarged = x / (1 - share)
-    return jnp.where(kept, enlarged, 0).astype(x.dtype)
+    # A product, so that what is no number stays none.
+    nothing = 0 * x
+    return jnp.where(kept, enlarged, nothing).astype(x.dtype)
 
 
 def marked(x: jax.Array, void: jax.Array) -> jax.Array:

@@ -56,22 +56,21 @@ class OutputLayer(nnx.Module):
         def logits(x: jax.Array) -> jax.Array:
             if self.hidden is not None:
                 x = self.hidden(x)
-            if self.table is None:
-                return embedding.attend(x)
-            return self.table(x)
+            out = self.table(x) if self.table is not None else embedding.attend(x)
+            # Whatever the model's dtype: a softmax and a loss are of float32.
+            out = split_here(out.astype(jnp.float32), "BTV")
+            if self.config.multiplier != 1:
+                out = out * self.config.multiplier
+            # After the product with its multiplier, and before the cap, which bounds what is handed out.
+            if self.bias is not None:
+                bias = self.bias.get_value().astype(jnp.float32)
+                out = out + expand_rank(bias, out.ndim)
+            if self.config.cap is not None:
+                out = self.config.cap * jnp.tanh(out / self.config.cap)
+            return out
 
-        # Whatever the model's dtype: a softmax and a loss are of float32.
-        out = rowwise(logits, x_BTD, may_end).astype(jnp.float32)
-        out = split_here(out, "BTV")
-        if self.config.multiplier != 1:
-            out = out * self.config.multiplier
-        # After the product with its multiplier, and before the cap, which bounds what is handed out.
-        if self.bias is not None:
-            bias = self.bias.get_value().astype(jnp.float32)
-            out = out + expand_rank(bias, out.ndim)
-        if self.config.cap is not None:
-            out = self.config.cap * jnp.tanh(out / self.config.cap)
-        return out
+        # All of it: the bias and the cap have gradients too, which a row past an encoding's end is not to reach.
+        return rowwise(logits, x_BTD, may_end)
 
     def pooled(self, x_BTD: jax.Array, real_BT: jax.Array | None) -> jax.Array:
         """One token's stream for each row, `[B, 1, D]`: its first, its last, or the mean of those that are real."""

@@ -22,6 +22,8 @@ class Prompt:
     tokens: jax.Array
     real: jax.Array | None
     longest: int
+    whole: jax.Array | None = None
+    """Which rows have no padding between tokens, where that is known at run time only: `[B]`."""
 
     @property
     def positions(self) -> jax.Array | None:
@@ -43,7 +45,7 @@ class Prompt:
         return Segments(jnp.concatenate([before, after], axis=1))
 
 
-jax.tree_util.register_dataclass(Prompt, data_fields=["tokens", "real"], meta_fields=["longest"])
+jax.tree_util.register_dataclass(Prompt, data_fields=["tokens", "real", "whole"], meta_fields=["longest"])
 
 
 def prompt_of(tokens: jax.Array, real: Any) -> Prompt:
@@ -53,7 +55,10 @@ def prompt_of(tokens: jax.Array, real: Any) -> Prompt:
         return Prompt(tokens, None, count)
     real = _checked(real, tokens.shape)
     longest = count
-    if not isinstance(real, core.Tracer):
+    whole = None
+    if isinstance(real, core.Tracer):
+        whole = whole_rows(real)
+    else:
         lengths = np.asarray(real).sum(1)
         longest = int(lengths.max(initial=1))
     # By as many places as there is padding after a row's last token.
@@ -62,7 +67,14 @@ def prompt_of(tokens: jax.Array, real: Any) -> Prompt:
     source = jnp.mod(index, count)
     tokens = jnp.take_along_axis(tokens, source, axis=1)
     real = jnp.take_along_axis(real, source, axis=1)
-    return Prompt(tokens, real, longest)
+    return Prompt(tokens, real, longest, whole)
+
+
+def whole_rows(real: jax.Array) -> jax.Array:
+    """Which rows step from padding to tokens and back once: bool `[B]`; others have padding between, or no token."""
+    edges = jnp.pad(real.astype(jnp.int32), ((0, 0), (1, 1)))
+    begins = jnp.diff(edges, axis=1) > 0
+    return jnp.sum(begins, axis=1) == 1
 
 
 def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
@@ -75,11 +87,7 @@ def _checked(real: Any, shape: tuple[int, ...]) -> jax.Array:
     real = jnp.asarray(real.astype(bool))
     if isinstance(real, core.Tracer):
         return real
-    known = np.asarray(real)
-    # A row steps from padding to tokens and back once at the most.
-    edges = np.pad(known.astype(int), ((0, 0), (1, 1)))
-    begins = (np.diff(edges, axis=1) > 0).sum(1)
-    wrong = np.flatnonzero(begins != 1)
+    wrong = np.flatnonzero(~np.asarray(whole_rows(real)))
     if wrong.size:
         raise InputError(
             f"generate got row {wrong[0]} of real with padding between tokens, or no token: padding stands on one side "

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import core
 
-from posjax.arguments import LARGEST, integers, one_key, whole
+from posjax.arguments import LARGEST, integers, narrowed, one_key, whole
 from posjax.attention import Full, Mask, Segments, meshes
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.traits import moves_tokens
@@ -24,8 +24,8 @@ from posjax.models.block import Block
 from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
-from posjax.models.explicit import by_compiler, memory_specs
-from posjax.models.given import expect_length, given_memory, given_types, real_tokens
+from posjax.models.explicit import by_compiler, expect_whole, memory_specs
+from posjax.models.given import expect_length, given_real, given_types, real_tokens, stream_of
 from posjax.models.looping import Training, looped, stacked, through
 from posjax.models.memory import Memory, documents
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
@@ -172,9 +172,9 @@ class Transformer(nnx.Module):
             one_key(key, "encode got key")
         seen = mask
         if real is not None:
-            given_real = integers(real, "real", (2,), f"needed is bool {source.shape}", boolean=True)
+            real = given_real(real, source.shape, "real")
             expect_length(encodings_of(self.architecture, "encoder").values(), length)
-            seen = _segments(given_real, mask)
+            seen = _segments(real, mask)
         if meshes.explicit_axes():
             kept = real if real is not None else real_tokens(None, mask, source.shape)
             more = {"real": kept, "mask": mask, "types": types, "constants": constants, "key": key, "length": length}
@@ -198,7 +198,7 @@ class Transformer(nnx.Module):
     def _checked(self, tokens: jax.Array) -> jax.Array:
         tokens = integers(tokens, "tokens", (2,), "needed are integers [B, T]")
         self.check_tokens(tokens)
-        return jnp.asarray(tokens).astype(jnp.int32)
+        return narrowed(jnp.asarray(tokens))
 
     def _moved(
         self, name: StackName, tokens: jax.Array, positions: jax.Array | None, key: jax.Array | None
@@ -245,8 +245,7 @@ class Transformer(nnx.Module):
         """
         count = whole(count, "count")
         if cache is not None:
-            check_cache(self.architecture, cache)
-            memory = cache.memory
+            memory = check_cache(self.architecture, cache, memory)
         return self._prepare(self.architecture.main, Pass(count, positions, mask, constants, length, cache, memory))
 
     # `nnx.tabulate` shows the arguments of every public call, and cannot show a mask, nor a value without its name.
@@ -275,7 +274,8 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, Cache | None, list[Any]]:
         """The last layer's stream `[B, T, D]`, the cache with these tokens, and what a probe saw in each attention."""
         name = self.architecture.main
-        tokens = jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]"))
+        tokens = narrowed(jnp.asarray(integers(tokens, "tokens", (2,), "needed are integers [B, T]")))
+        expect_whole(tokens, "hidden")
         return self._through(name, tokens, prepared, cache=cache, probe=probe, memory=memory)
 
     def _through(
@@ -299,9 +299,7 @@ class Transformer(nnx.Module):
         if cache is not None:
             x_BTD = cache.held(x_BTD)
         # Blocks need no more of a memory: where its tokens stand was prepared.
-        stream = None
-        if memory is not None:
-            stream = given_memory(memory, self.architecture.width).stream
+        stream = stream_of(memory, self.architecture.width)
         blocks = self.blocks[name]
         # Split for all layers at once, so that a loop over them draws what layers one by one do.
         keys = None
