@@ -15,6 +15,7 @@ from posjax.encodings.base import Dims, Encoding, Head, Params
 from posjax.errors import InputError
 
 _KINDS = (jnp.floating, jnp.unsignedinteger, jnp.signedinteger, jnp.bool_)
+"""Kinds of numbers, of which none stands for another."""
 _OPEN = -1
 """An axis whose size only a model knows."""
 

@@ -271,6 +271,8 @@ def _told(layers: StackPlan, given: Pass, tokens: Tokens) -> dict[str, Encoding]
         # Given constants are those of a length, unless a hook reads what else it is told.
         if encoding.length_dependent and (given.constants is None or told_by_fields(encoding)):
             found[owner] = encoding.at_length(_context(owner, encoding, layers, given, tokens))
+        elif given.length is not None:  # Nobody reads it, and a wrong one is still a mistake.
+            attention.context_length(encoding, given.length)
     return found
 
 

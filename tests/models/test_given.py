@@ -96,6 +96,7 @@ MOVED = chain(PoSE(64), AxialRope((1, 1)))
     (lambda: crossing().hidden(TOKENS, crossing().prepare(6, memory=Memory(STREAM)), memory=STREAM), "is a ArrayImpl"),
     (lambda: reading(STREAM.tolist()), "a stream that is a list"),
     (lambda: build(small(), 7, 0)(TOKENS, constants=[1]), "constants is a list"),
+    (lambda: build(small(), 7, 0)(TOKENS, length=-1), "length is -1"),
     (lambda: constants_of(build(small(), 7, 0)), "needed are an Architecture"),
     (lambda: constants_of(small(), "x"), "a function from an encoding"),
     (lambda: constants_of(small(), lambda encoding: None), "change made None"),
