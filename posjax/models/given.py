@@ -94,12 +94,12 @@ def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) 
 
     `None` for all of them. Seen: by what an array, or a `First` alone, lets a query look at.
     """
-    marks = _marks(as_mask(mask), shape[1])
+    marks = _marks(as_mask(mask), shape)
     if void is not None:
-        marks = [*marks, ~void]
+        marks = [*marks, jnp.broadcast_to(~void, shape)]
     if not marks:
         return None
-    return jnp.broadcast_to(_all_of(marks), shape)
+    return _all_of(marks)
 
 
 def _all_of(marks: list[jax.Array]) -> jax.Array:
@@ -109,16 +109,21 @@ def _all_of(marks: list[jax.Array]) -> jax.Array:
     return found
 
 
-def _marks(rule: Mask, tokens: int) -> list[jax.Array]:
-    """What a rule says of whole tokens, each bool `[T]` or `[b, T]`."""
+def _marks(rule: Mask, shape: tuple[int, ...]) -> list[jax.Array]:
+    """What a rule says of whole tokens, each bool `[B, T]`."""
     if isinstance(rule, Both):
-        return [*_marks(rule.first, tokens), *_marks(rule.second, tokens)]
+        return [*_marks(rule.first, shape), *_marks(rule.second, shape)]
     if isinstance(rule, Either):
-        either = [_marks(part, tokens) for part in (rule.first, rule.second)]
+        either = [_marks(part, shape) for part in (rule.first, rule.second)]
         # One of them may see all that there is.
         if not all(either):
             return []
         return [_all_of(either[0]) | _all_of(either[1])]
+    return [jnp.broadcast_to(marks, shape) for marks in _of_rule(rule, shape[1])]
+
+
+def _of_rule(rule: Mask, tokens: int) -> list[jax.Array]:
+    """What one rule says of them, each `[T]` or `[b, T]`."""
     if isinstance(rule, Segments):
         ids = [rule.queries]
         if rule.keys is not None:  # A token that nobody sees is padding too.

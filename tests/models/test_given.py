@@ -155,6 +155,8 @@ def test_padding_under_either_rule_has_no_part_in_a_rows_class():
     model = build(encoder(Rope(), **SIZES, classes=3), 7, 0)
     ids = Segments(jnp.array([[1, 1, 1, 1, 0, 0]]))
     np.testing.assert_allclose(model(TOKENS, mask=ids | ids), model(TOKENS, mask=ids), atol=1e-6)
+    at = jnp.array([0, 1, 2, 3, -1, -1])
+    np.testing.assert_allclose(model(TOKENS, at, mask=ids), model(TOKENS, mask=ids), atol=1e-6)
 
 
 def test_what_is_folded_is_folded_once():
