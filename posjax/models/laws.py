@@ -114,7 +114,8 @@ def _memory(
         return None
     S = sample.source.shape[1]
     at = _moved(None, S, offset)
-    if at is not None:
+    # Rows of a batch are padded to one length, which is that of their context unless another is asked for.
+    if at is not None or length is None:
         length = S
     return model.encode(sample.source, at, real=sample.real, length=length, constants=constants)
 

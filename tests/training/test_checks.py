@@ -195,8 +195,9 @@ def test_positions_reset_at_the_edge_of_a_shard():
 
 
 @pytest.mark.exhaustive
-def test_an_encoder_and_its_decoder_are_checked_together():
-    model = encoder_decoder(layers=1, width=16, heads=2)
+@pytest.mark.parametrize("encoding", [Rope(), Rope(schedule=DynamicNTK(4.0, 4))], ids=repr)
+def test_an_encoder_and_its_decoder_are_checked_together(encoding):
+    model = encoder_decoder(encoding, layers=1, width=16, heads=2)
     plan = Train(length=LENGTH, batch=4, devices=ONE, check=Check(every=1), objective=SeqToSeq())
     trainer = plan.trainer(model, 32)
     tokens = np.random.default_rng(0).integers(0, 32, (2, 4, LENGTH)).astype(np.int32)
