@@ -59,6 +59,7 @@ class Scoring:
 jax.tree_util.register_dataclass(Scoring, data_fields=["dropping"], meta_fields=["scale", "softcap"])
 
 _HELD = (1e-30, 1e30)
+"""How small and how large a scale or a cap may be, for products with it to be numbers of float32."""
 
 PLAIN = Scoring()
 """Products divided by sqrt(H)."""

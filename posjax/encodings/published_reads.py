@@ -118,7 +118,7 @@ def require_read(model_type: str | None, kind: str, inner: Mapping[str, Any]) ->
 def require_by_layer(model: Mapping[str, Any], inner: Mapping[str, Any], layered: bool) -> None:
     """Errors: `InputError` for what code that keeps rope parameters by layer type does not read where it stands."""
     name = model.get("model_type")
-    if not _keeps_by_layer(name, layered):
+    if not keeps_by_layer(name, layered):
         return
     # Beside the type that the class fills in, an old spelling says nothing.
     if not layered and inner.get("type") is not None and inner.get("rope_type") is None:
@@ -135,14 +135,15 @@ def require_length_inside(kind: str, given: Mapping[str, Any], model: Mapping[st
     name, outside = model.get("model_type"), model.get(LENGTH)
     # The code of a dynamic schedule reads the longest, which stands outside everywhere.
     asked = kind != "dynamic" and LENGTH in KINDS[kind][1] and LENGTH not in given
-    if asked and outside is not None and _keeps_by_layer(name, layered):
+    if asked and outside is not None and keeps_by_layer(name, layered):
         raise InputError(
             f"the configuration has {LENGTH}={outside!r} beside its rope parameters, and the code of model_type="
             f"{name!r} reads the one in them alone: put it there"
         )
 
 
-def _keeps_by_layer(model_type: str | None, layered: bool) -> bool:
+def keeps_by_layer(model_type: str | None, layered: bool) -> bool:
+    """Whether its code keeps rope parameters by layer type, as they are `layered` or as its class makes them."""
     return reads(model_type) is not None and (layered or model_type in FILLED)
 
 

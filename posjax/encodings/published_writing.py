@@ -9,7 +9,7 @@ from posjax.encodings import published_keys as keys
 from posjax.encodings.base import Encoding, NoPE
 from posjax.encodings.chain import Chain
 from posjax.encodings.published_families import FILLED, LAYERS, TEMPERED
-from posjax.encodings.published_reads import outside_name, reads, require_read
+from posjax.encodings.published_reads import keeps_by_layer, outside_name, reads, require_read
 from posjax.encodings.published_schedules import BY_ALPHA, KINDS
 from posjax.encodings.rope import Rope
 from posjax.encodings.schedules import NTK, LongRope, Plain, Proportional, Schedule, Yarn
@@ -49,7 +49,7 @@ def to_rope_parameters(
     """
     if spelling not in ("rope_parameters", "rope_scaling"):
         raise InputError(f"to_rope_parameters got spelling={spelling!r}: needed is 'rope_parameters' or 'rope_scaling'")
-    if isinstance(encoding, Mapping) or model_type in FILLED:
+    if keeps_by_layer(model_type, isinstance(encoding, Mapping)):
         _require_read_by_layer(encoding, model_type)
     by_type = isinstance(encoding, Mapping) and NoPE() not in encoding.values()
     if model_type in FILLED and spelling == "rope_parameters" and not by_type:
@@ -108,8 +108,6 @@ def _parameters(encoding: Encoding, model_type: str | None) -> dict[str, Any]:
 
 def _require_read_by_layer(encoding: Encoding | Mapping[str, Encoding], model_type: str | None) -> None:
     """Errors: `InputError` for what code that keeps rope parameters by layer type does not read in them."""
-    if reads(model_type) is None:
-        return
     every = encoding.values() if isinstance(encoding, Mapping) else (encoding,)
     for one in every:
         schedule = getattr(one, "schedule", None)

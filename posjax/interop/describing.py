@@ -16,7 +16,7 @@ from posjax.files import read_json
 from posjax.interop.config import Config
 from posjax.interop.families import BEYOND, NAMED
 from posjax.interop.family import ModelFamily
-from posjax.interop.files import AGAIN, CONFIG
+from posjax.interop.files import AGAIN, CONFIG, require_config
 from posjax.interop.hub import locate
 from posjax.interop.llama2c import open_llama2c
 from posjax.models.architecture import Architecture
@@ -80,9 +80,8 @@ def configuration(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         return dict(source)
     path = locate(source)
     if path.is_dir():
+        require_config(path)
         path = path / CONFIG
-        if not path.exists():
-            raise InputError(f"{path.parent} has no {CONFIG}, which says what a model is: {AGAIN}")
     # A path that is not there is told by the reader of JSON, by its name.
     if path.suffix == ".json" or not path.exists():
         return read_json(path, AGAIN)

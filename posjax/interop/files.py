@@ -88,19 +88,25 @@ def open_folder(path: Path) -> Folder:
     return Folder(path, MappingProxyType(tensors), MappingProxyType(homes))
 
 
+def require_config(folder: Path) -> None:
+    """Errors: `InputError` for a folder without a config.json, with where it is if a model is being replaced."""
+    if (folder / CONFIG).is_file():
+        return
+    # The last of a model's files to take its place: until then those of two lie side by side.
+    if (folder / UNFINISHED / EXCHANGE).is_file():
+        raise InputError(
+            f"{folder} is being replaced by a model that waits whole in {folder / UNFINISHED}: let the command that "
+            "writes it end, or give it again if it was interrupted"
+        )
+    raise InputError(f"{folder} has no {CONFIG}, which says what its tensors mean: {AGAIN}")
+
+
 def _require_folder(path: Path) -> None:
     if path.is_file():
         raise InputError(f"{path} is a file: give the folder that it lies in, with its {CONFIG}")
     if not path.is_dir():
         raise InputError(f"there is no folder {path}: give that of a published model, or hf:OWNER/NAME to fetch one")
-    if not (path / CONFIG).is_file():
-        # The last of a model's files to take its place: until then those of two lie side by side.
-        if (path / UNFINISHED / EXCHANGE).is_file():
-            raise InputError(
-                f"{path} is being replaced by a model that waits whole in {path / UNFINISHED}: let the command that "
-                "writes it end, or give it again if it was interrupted"
-            )
-        raise InputError(f"{path} has no {CONFIG}, which says what its tensors mean: {AGAIN}")
+    require_config(path)
     # Other readers take the one or the other, and so read another model than the one that is meant.
     single, index = (path / SINGLE).is_file(), (path / INDEX).is_file()
     if single and index:

@@ -104,7 +104,7 @@ def stream(
 
 
 def _streamed(asked: Asked) -> Iterator[np.ndarray]:
-    if isinstance(asked.prompt.tokens, core.Tracer):
+    if asked.prompt.whole is not None or isinstance(asked.prompt.tokens, core.Tracer):
         raise InputError("stream hands out each token as it is drawn, which a traced prompt has none of: call generate")
     first = asked.numbers.first
     carry = _begin(asked.graph, asked.state, asked.prompt, asked.memory, asked.key, first, asked.plan)

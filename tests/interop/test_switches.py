@@ -132,7 +132,7 @@ SWITCHES: list[tuple[str, str, Change]] = [
 ]
 
 
-HALF = len(SWITCHES) // 4
+TRIED = len(SWITCHES) // 4
 """How many of them are tried by default: the others show more of the same."""
 
 
@@ -143,7 +143,7 @@ def _cases() -> list[Any]:
     return found
 
 
-@first_of(("name", "change"), _cases(), keep=HALF)
+@first_of(("name", "change"), _cases(), keep=TRIED)
 def test_another_value_is_another_model(name, change):
     model = loaded(name)
     other = change(model.architecture)
