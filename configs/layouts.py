@@ -5,8 +5,7 @@ Question   Local layers of RoPE with a window and global layers without position
 Claims     Interleaving both extrapolates where each alone does not (SWAN), and keeps far text within reach (RNoPE).
 Papers     Yang et al. 2025, arXiv:2501.18795 (RNoPE-SWA); Puvvada et al. 2025, arXiv:2504.08719 (SWAN-GPT).
 Command    python -m experiments.run configs/layouts.py
-Costs      84 minutes on two CPU cores that did much other work beside it; three seeds for the layouts that claims are
-           about, and one for the others.
+Costs      25 minutes on two CPU cores; three seeds for the layouts that claims are about, and one for the others.
 Expect     Every layout with a window in one layer or more keeps its loss: 8x ratio 1.05 or less, RRRN and NRRR 1.01.
            RRRR is flat too, and reads 8 bytes back where NRRR provably reads 192. NNNN leaks (8x 1.20) and RoPE in
            full explodes (4x 2.3, 8x 3.2), by another amount in each seed.
