@@ -11,7 +11,7 @@ optimiser holds of it have the same. So no list of names says where arrays lie, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -120,3 +120,42 @@ def _automatic() -> dict[str, int]:
     mesh = jax.sharding.get_abstract_mesh()
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
     return {name: mesh.shape[name] for name, kind in kinds if kind == AxisType.Auto}
+
+
+def kinds_of_axes() -> dict[str, AxisType]:
+    """The axes of the current mesh, none where there is no mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+
+
+def explicit_axes() -> set[str]:
+    """The axes of the current mesh whose sharding is part of an array's type."""
+    return {name for name, kind in kinds_of_axes().items() if kind == AxisType.Explicit}
+
+
+def by_compiler(function: Callable[..., Any], out_specs: Any, *arguments: Any) -> Any:
+    """The function's results, Explicit axes left to the compiler inside and named again by `out_specs` outside."""
+    leaves, structure = jax.tree.flatten(arguments)
+    arrays = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+
+    def inside(arrays: dict[int, jax.Array]) -> Any:
+        # Numbers known before run time stay known: an argument would be traced.
+        given = structure.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)])
+        return function(*given)
+
+    return jax.sharding.auto_axes(inside, axes=tuple(sorted(explicit_axes())), out_sharding=out_specs)(arrays)
+
+
+def spec_of(array: jax.Array) -> PartitionSpec:
+    """Where an array lies on a mesh of Explicit axes."""
+    return jax.typeof(array).sharding.spec
+
+
+def placed(function: Callable[..., jax.Array], like: jax.Array, *arguments: Any) -> jax.Array:
+    """The function's array of all arguments, which lies as `like` does; on Explicit axes the compiler says how.
+
+    An operation there must know how its result lies, and few could tell what it is to be.
+    """
+    if not explicit_axes():
+        return function(*arguments)
+    return by_compiler(function, spec_of(like), *arguments)

@@ -18,12 +18,13 @@ from posjax.attention.dropout import Dropout, given_dropout
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import job
 from posjax.attention.masks import Causal, MaskLike
-from posjax.attention.meshes import by_compiler, check_heads_told, explicit_axes, spec_of, vary_alike
+from posjax.attention.meshes import check_heads_told, vary_alike
 from posjax.attention.prepared import check_heads, prepare
 from posjax.attention.reference import MASKED
 from posjax.attention.scoring import check_sinks, given_scoring, with_sinks
 from posjax.encodings.base import Encoding, NoPE, Params
 from posjax.errors import InputError
+from posjax.mesh import by_compiler, explicit_axes, spec_of
 from posjax.positions import Index
 
 

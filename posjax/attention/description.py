@@ -11,9 +11,9 @@ from jax.sharding import PartitionSpec
 
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope, TileBias
 from posjax.attention.masks import indices_to
-from posjax.attention.meshes import by_compiler, explicit_axes
 from posjax.encodings import traits
 from posjax.encodings.base import Encoding, Head, Params
+from posjax.mesh import by_compiler, explicit_axes
 from posjax.positions import Index
 
 

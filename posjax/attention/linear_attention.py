@@ -17,12 +17,13 @@ from posjax.attention.dispatch import fit
 from posjax.attention.documents import documents, numbered
 from posjax.attention.features import Favor, elu_plus_one
 from posjax.attention.masks import Causal, Mask, as_mask, indices_to
-from posjax.attention.meshes import by_compiler, check_heads_told, explicit_axes, spec_of, vary_alike
+from posjax.attention.meshes import check_heads_told, vary_alike
 from posjax.attention.reference import without_void
 from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import scores_content
 from posjax.errors import InputError
+from posjax.mesh import by_compiler, explicit_axes, spec_of
 from posjax.positions import check, contiguous
 
 FeatureMap = Callable[[jax.Array], jax.Array] | Favor
@@ -126,8 +127,7 @@ def _anywhere(attended: Callable[..., Any], qkv: tuple[jax.Array, ...], *rest: A
     q, k, _ = qkv
     # An array's type may name fewer axes than it has: those left out are not split.
     named = (*spec_of(k), None, None, None)
-    rows = named[0]
-    heads = named[2]
+    rows, heads = named[0], named[2]
     sums: Any = PartitionSpec(rows, heads)
     of_rows: Any = PartitionSpec(rows)
     whole: Any = PartitionSpec()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +16,7 @@ from posjax.attention.token_masks import First, Global, Segments
 from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.parameters import counts_heads
 from posjax.errors import InputError
-from posjax.mesh import BATCH, HEADS
-
-
-def kinds_of_axes() -> dict[str, AxisType]:
-    """The axes of the current mesh, none where there is no mesh."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+from posjax.mesh import BATCH, HEADS, kinds_of_axes
 
 
 def free_axes() -> set[str]:
@@ -80,29 +73,6 @@ def vary_alike(tree: Any, *others: Any) -> Any:
         return lax.pcast(leaf, tuple(sorted(missing)), to="varying")
 
     return jax.tree.map(cast, tree)
-
-
-def explicit_axes() -> set[str]:
-    """The axes of the current mesh whose sharding is part of an array's type."""
-    return {name for name, kind in kinds_of_axes().items() if kind == AxisType.Explicit}
-
-
-def by_compiler(function: Callable[..., Any], out_specs: Any, *arguments: Any) -> Any:
-    """The function's results, Explicit axes left to the compiler inside and named again by `out_specs` outside."""
-    leaves, structure = jax.tree.flatten(arguments)
-    arrays = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
-
-    def inside(arrays: dict[int, jax.Array]) -> Any:
-        # Numbers known before run time stay known: an argument would be traced.
-        given = structure.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)])
-        return function(*given)
-
-    return jax.sharding.auto_axes(inside, axes=tuple(sorted(explicit_axes())), out_sharding=out_specs)(arrays)
-
-
-def spec_of(array: jax.Array) -> PartitionSpec:
-    """Where an array lies on a mesh of Explicit axes."""
-    return jax.typeof(array).sharding.spec
 
 
 def split_axes(q: jax.Array, k: jax.Array) -> tuple[tuple[str, ...], str | None]:

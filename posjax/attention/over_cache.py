@@ -17,9 +17,9 @@ from posjax.attention.biases import Bias, ByContent, kind_of
 from posjax.attention.given_masks import held
 from posjax.attention.jobs import context
 from posjax.attention.masks import Mask, indices_to
-from posjax.attention.meshes import explicit_axes
 from posjax.attention.reference import LOWEST, MASKED, log_sum, mark_keys, mark_rows, settled
 from posjax.attention.scoring import Scoring, check_sinks, given_scoring, with_sinks
+from posjax.mesh import explicit_axes
 from posjax.positions import Index
 
 FEW = 16

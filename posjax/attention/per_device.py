@@ -12,8 +12,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 from posjax.attention.biases import Bias, ByPosition
 from posjax.attention.masks import Mask
-from posjax.attention.meshes import bias_specs, free_axes, kinds_of_axes, mask_specs, split_axes
+from posjax.attention.meshes import bias_specs, free_axes, mask_specs, split_axes
 from posjax.attention.scoring import PLAIN, Scoring
+from posjax.mesh import kinds_of_axes
 from posjax.positions import Index
 
 Attention = Callable[..., tuple[jax.Array, Any]]

@@ -12,6 +12,7 @@ from posjax.encodings.base import Dims, Encoding, Head, Params, Role
 from posjax.encodings.several import Several, first_coordinate
 from posjax.encodings.traits import acts_on_all_heads
 from posjax.errors import InputError
+from posjax.mesh import placed
 
 BiasOfPart = Callable[[Encoding, Params, Head], jax.Array]
 """The bias of one part for one of its own heads."""
@@ -46,6 +47,13 @@ class ByHead(Several):
     def rotate(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         heads = x.shape[-2]
         self._group(heads)  # Asked before the split, whose own error would not name the encoding.
+
+        def groupwise(params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
+            return self._turned(params, x, positions, role)
+
+        return placed(groupwise, x, params, x, positions)
+
+    def _turned(self, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
         groups = jnp.split(x, len(self.parts), axis=-2)
         turned = []
         for (part, own), group in zip(self.with_params(params), groups, strict=True):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from posjax.encodings.arrays import exact
 from posjax.errors import InputError
+from posjax.mesh import placed
 
 
 def by_row(positions: jax.Array, key: jax.Array, one: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
@@ -24,6 +25,10 @@ def by_row(positions: jax.Array, key: jax.Array, one: Callable[[jax.Array, jax.A
         )
     if positions.ndim == 1:
         return one(positions, key)
-    # A key of its own for each row: the rows of a batch draw apart.
-    keys = jax.random.split(key, positions.shape[0])
-    return jax.vmap(one)(positions, keys)
+
+    def apart(positions: jax.Array, key: jax.Array) -> jax.Array:
+        # A key of its own for each row: the rows of a batch draw apart.
+        keys = jax.random.split(key, positions.shape[0])
+        return jax.vmap(one)(positions, keys)
+
+    return placed(apart, positions, positions, key)

@@ -14,6 +14,7 @@ from posjax.encodings.base import Dims, Encoding, Params
 from posjax.encodings.ranges import Deviation
 from posjax.errors import InputError
 from posjax.fields import AtLeast
+from posjax.mesh import placed
 
 Fill = Literal["clamp", "wrap", "interpolate"]
 
@@ -61,7 +62,9 @@ class Learned(Encoding):
         return {"table": self.deviation * drawn}
 
     def embed(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
-        positions = exact(positions)
+        return placed(self._added, x, params, x, exact(positions))
+
+    def _added(self, params: Params, x: jax.Array, positions: jax.Array) -> jax.Array:
         # A negative index would count from the end: send it past the table, where the fill value is.
         outside = (positions < 0) | (positions >= self.length)
         table = held(self, "table", params["table"], self.rows, x.shape[-1])

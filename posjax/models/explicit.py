@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from posjax.attention import meshes
+from posjax import mesh
 from posjax.models.memory import Memory
 
 
@@ -20,21 +20,21 @@ def by_compiler(model: nnx.Module, method: str, specs: Any, *arguments: Any, **g
         inside = nnx.merge(graph, state)
         return getattr(inside, method)(*arguments, **given)
 
-    return meshes.by_compiler(run, specs, state, arguments, given)
+    return mesh.by_compiler(run, specs, state, arguments, given)
 
 
 def expect_whole(tokens: jax.Array, what: str) -> None:
     """Errors: `NotImplementedError` for tokens that lie split over a mesh of Explicit axes, for what reads a cache."""
-    if meshes.explicit_axes() and any(meshes.spec_of(tokens)):
+    if mesh.explicit_axes() and any(mesh.spec_of(tokens)):
         raise NotImplementedError(
-            f"{what} takes no tokens that are split over Explicit axes, {meshes.spec_of(tokens)}: make the mesh of "
+            f"{what} takes no tokens that are split over Explicit axes, {mesh.spec_of(tokens)}: make the mesh of "
             "Auto axes, where they may be, or give them whole"
         )
 
 
 def memory_specs(source: jax.Array, positions: Any, real: Any) -> Any:
     """How a memory of a source `[B, S]` lies: its rows as those of the source."""
-    rows: Any = meshes.spec_of(source)
+    rows: Any = mesh.spec_of(source)
     at: Any = None
     held: Any = None
     if positions is not None:

@@ -12,11 +12,11 @@ import numpy as np
 from jax import core
 
 from posjax.arguments import integers
-from posjax.attention import First, Mask, Segments, as_mask
+from posjax.attention import First, Full, Mask, Segments, as_mask
 from posjax.attention.masks import Both, Dense, Either, MaskLike
 from posjax.encodings.base import Encoding
 from posjax.errors import InputError
-from posjax.models.memory import Memory
+from posjax.models.memory import Memory, documents
 from posjax.positions import check
 
 
@@ -100,6 +100,27 @@ def real_tokens(void: jax.Array | None, mask: MaskLike, shape: tuple[int, ...]) 
     if not marks:
         return None
     return _all_of(marks)
+
+
+def without_padding(real: jax.Array, mask: Mask) -> Mask:
+    """A mask under which padding is not seen, and sees nothing."""
+    ids = documents(real)
+    if isinstance(mask, Full):
+        return Segments(ids)
+    return mask & Segments(ids)
+
+
+def readable(indices: jax.Array, count: int, real: jax.Array | None) -> jax.Array:
+    """Indices of a table of `count` rows: where padding is none of them it is 0, since nobody reads its row.
+
+    A row of NaN would reach every weight's gradient, as a product with a cotangent of 0.
+    """
+    traced = isinstance(indices, core.Tracer)
+    # Indices of other tokens are refused where they are read.
+    if real is None or not traced or indices.shape != real.shape:
+        return indices
+    inside = (indices >= 0) & (indices < count)
+    return jnp.where(real | inside, indices, 0)
 
 
 def _all_of(marks: list[jax.Array]) -> jax.Array:

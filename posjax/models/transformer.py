@@ -13,11 +13,11 @@ from flax import nnx
 from jax import core
 
 from posjax.arguments import LARGEST, integers, narrowed, one_key, whole
-from posjax.attention import Full, Mask, Segments, meshes
+from posjax.attention import Full, Mask
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.traits import moves_tokens
 from posjax.errors import InputError
-from posjax.mesh import split_here
+from posjax.mesh import explicit_axes, spec_of, split_here
 from posjax.models.architecture import Architecture, StackName
 from posjax.models.attention_layer import Probe
 from posjax.models.block import Block
@@ -25,9 +25,17 @@ from posjax.models.cache import Cache
 from posjax.models.caching import Room, check_cache, check_step, empty_cache
 from posjax.models.compute import COMPUTE, Compute
 from posjax.models.explicit import by_compiler, expect_whole, memory_specs
-from posjax.models.given import expect_length, given_real, given_types, real_tokens, stream_of
+from posjax.models.given import (
+    expect_length,
+    given_real,
+    given_types,
+    readable,
+    real_tokens,
+    stream_of,
+    without_padding,
+)
 from posjax.models.looping import Training, looped, stacked, through
-from posjax.models.memory import Memory, documents
+from posjax.models.memory import Memory
 from posjax.models.modules import NormLayer, TokenEmbedding, dropped, rowwise
 from posjax.models.output import OutputLayer
 from posjax.models.parameters import EncodingParams
@@ -133,16 +141,10 @@ class Transformer(nnx.Module):
         if key is not None:
             one_key(key, "the model got key")
         given = Pass(tokens.shape[1], positions, mask, constants, length, None, memory)
-        if meshes.explicit_axes():
-            more = {
-                "mask": mask,
-                "memory": memory,
-                "types": types,
-                "constants": constants,
-                "key": key,
-                "length": length,
-            }
-            return by_compiler(self, "__call__", meshes.spec_of(tokens), tokens, positions, **more)
+        if explicit_axes():
+            more: dict[str, Any] = {"mask": mask, "memory": memory, "types": types}
+            more |= {"constants": constants, "key": key, "length": length}
+            return by_compiler(self, "__call__", spec_of(tokens), tokens, positions, **more)
         name = self.architecture.main
         stream, prepared = self._stream(name, tokens, given, types, key)
         if self.architecture.output.classes is None:
@@ -174,8 +176,8 @@ class Transformer(nnx.Module):
         if real is not None:
             real = given_real(real, source.shape, "real")
             expect_length(encodings_of(self.architecture, "encoder").values(), length)
-            seen = _segments(real, mask)
-        if meshes.explicit_axes():
+            seen = without_padding(real, mask)
+        if explicit_axes():
             kept = real if real is not None else real_tokens(None, mask, source.shape)
             more = {"real": kept, "mask": mask, "types": types, "constants": constants, "key": key, "length": length}
             return by_compiler(self, "encode", memory_specs(source, positions, kept), source, positions, **more)
@@ -192,6 +194,10 @@ class Transformer(nnx.Module):
     ) -> tuple[jax.Array, PreparedLayers]:
         at = self._moved(name, tokens, given.positions, key)
         prepared = self._prepare(name, replace(given, positions=at))
+        real = real_tokens(prepared.void, given.mask, tokens.shape)
+        tokens = readable(tokens, self.vocabulary, real)
+        if types is not None:
+            types = readable(types, self.architecture.embedding.types, real)
         stream, _, _ = self._through(name, tokens, prepared, types=types, memory=given.memory, key=key)
         return stream, prepared
 
@@ -388,11 +394,3 @@ def encodings_of(architecture: Architecture, name: StackName) -> dict[str, Encod
     """Each encoding of a stack that learns for itself, by its name."""
     owners = plan(architecture.stacks[name], architecture.width).owners
     return {owner: encoding for owner, (encoding, _) in owners.items()}
-
-
-def _segments(real: Any, mask: Mask) -> Mask:
-    """A mask under which padding is not seen, and sees nothing."""
-    ids = documents(real)
-    if isinstance(mask, Full):
-        return Segments(ids)
-    return mask & Segments(ids)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from posjax import Alibi, InputError, Learned, NoPE, Rope, Toeplitz, XPos, chain, positions
+from posjax import Alibi, InputError, Learned, NoPE, Rope, Segments, Toeplitz, XPos, chain, positions
 from posjax.models import GREEDY, Compute, Sampling, build, decoder, generate
 from tests.cases import first_of
 from tests.small import small
@@ -43,6 +43,23 @@ def test_a_row_of_nan_draws_no_token(sampling):
     logits = jnp.array([[0.0, 9.0, 0.0], [0.0, jnp.nan, 0.0]])
     drawn = sampling.draw(logits, jax.random.key(0)).tolist()
     assert drawn[0] in (0, 1, 2) and drawn[1] == -1
+
+
+@pytest.mark.parametrize("how", ["mask", "positions"])
+def test_a_traced_token_of_padding_may_be_any_number(how):
+    model = model_of(Rope())
+    real = jnp.arange(12) < 8
+    given = {"positions": jnp.where(real, jnp.arange(12), -1)}
+    if how == "mask":
+        given = {"mask": Segments(jnp.broadcast_to(real, TOKENS.shape).astype(jnp.int32))}
+
+    def loss(model, tokens):
+        return jnp.sum(jnp.sin(model(tokens, **given)[:, :8]))
+
+    gradient = nnx.jit(nnx.grad(loss))
+    got, want = (jax.tree.leaves(gradient(model, jnp.where(real, TOKENS, padding))) for padding in (-100, 0))
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_that_diverged_generates_nothing():

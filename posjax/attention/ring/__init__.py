@@ -27,13 +27,13 @@ from posjax.attention import blocks
 from posjax.attention.biases import Bias, ByDistance, ByPosition, TileBias
 from posjax.attention.jobs import Job
 from posjax.attention.masks import Mask
-from posjax.attention.meshes import bias_specs, free_axes, kinds_of_axes, mask_specs
+from posjax.attention.meshes import bias_specs, free_axes, mask_specs
 from posjax.attention.reference import mark_keys, without_void
 from posjax.attention.ring.facing import attend, bias_here, differentiate, with_keys
 from posjax.attention.ring.plan import Plan, plan_for
 from posjax.attention.ring.travel import Arrived, RingMask, around, lay, sweep, unlay
 from posjax.attention.scoring import PLAIN, Scoring
-from posjax.mesh import CONTEXT
+from posjax.mesh import CONTEXT, kinds_of_axes
 from posjax.positions import Index
 
 
