@@ -34,6 +34,7 @@ from posjax.report.load import copied
 from posjax.runs import Experiment, Run
 from posjax.stages import Stages, TrainingPart, Untrained, own_text
 from posjax.training import Train, launch, speed
+from posjax.training.paths import expect_plain
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,9 @@ def write_experiment(request: cli.Request, options: cli.Common, to: Path | None 
         target = to
     for run in request.experiment.runs:
         _refuse_text_in(target, run)
+        # What is measured alone keeps no checkpoints.
+        if to is None and run.trains and not workfolder.finished(target / run.name):
+            expect_plain(target)
     probe(target)
     for run in request.experiment.runs:  # Before anything is written: a folder of another config stays as it is.
         if (request.folder(options, run) / "run.json").exists():
@@ -236,7 +240,7 @@ def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -
     with contextlib.suppress(FileNotFoundError):
         kept = work_folders.asked(target)
         # Each run has its own: a folder may be filled by several commands, each with other overrides.
-        by_run = _of_runs_there(kept["commands"], target)
+        by_run = _of_runs_there(kept["commands"], target, request)
         texts = _texts_before(kept, target, request)
     for run in experiment.runs:
         by_run[run.name] = command_now
@@ -255,9 +259,10 @@ def _write_experiment(options: cli.Common, request: cli.Request, target: Path) -
     write_json(target / "experiment.json", asked)
 
 
-def _of_runs_there(told: Mapping[str, str], target: Path) -> dict[str, str]:
-    """What is told of each run whose folder is there: one that is gone was asked for by nobody."""
-    return {name: text for name, text in told.items() if (target / name / "run.json").exists()}
+def _of_runs_there(told: Mapping[str, str], target: Path, request: cli.Request) -> dict[str, str]:
+    """What is told of each run that is there, or whose turn may come: of others, nobody asks any more."""
+    known = {run.name for run in request.every}
+    return {name: text for name, text in told.items() if name in known or (target / name / "run.json").exists()}
 
 
 def _texts_before(kept: Mapping[str, Any], target: Path, request: cli.Request) -> dict[str, str]:
@@ -267,7 +272,7 @@ def _texts_before(kept: Mapping[str, Any], target: Path, request: cli.Request) -
     if kept["config"] is not None:
         earlier = dict.fromkeys(kept["runs"], kept["config"])
     texts = {name: text for name, text in {**earlier, **kept["configs"]}.items() if name not in names}
-    return _of_runs_there(texts, target)
+    return _of_runs_there(texts, target, request)
 
 
 def _refuse_another_question(target: Path, stem: str, request: cli.Request) -> None:

@@ -127,6 +127,11 @@ class Run:
         """How many tokens its model knows."""
         return stages.vocabulary_of(self.train, self.data)
 
+    @property
+    def trains(self) -> bool:
+        """Whether it keeps checkpoints of its own."""
+        return any(isinstance(part.train, Train) for part in self.parts())
+
     def about(self, corpus: str | None) -> dict[str, Any]:
         """What the bits of the training depend on, with the text's fingerprint."""
         if isinstance(self.train, Pretrained):

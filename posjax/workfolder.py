@@ -154,9 +154,15 @@ def _begin(run: RunConfiguration, folder: Path, corpus: str | None) -> list[str]
     """Writes the manifest of a folder that has none, and sets aside what was measured there before."""
     # Nothing is written before this: a folder of another config stays as it is.
     # Without its manifest a folder still knows by its checkpoints whose it is.
-    trained = begun(folder / "checkpoints")
-    if trained is not None:
-        _refuse_another(folder, differences(trained, as_told(trained, run.about(corpus))))
+    wanted: Any = run.about(corpus)
+    places = [stage["folder"] for stage in run.stages(corpus)] or ["."]
+    # The last training first, which says of those before it what they were.
+    for place in reversed(places):
+        trained = begun(folder / place / "checkpoints")
+        if trained is not None:
+            _refuse_another(folder, differences(trained, as_told(trained, wanted)))
+            break
+        wanted = wanted.get("before")
     notes = []
     for name in ("results.json", "diverged.json"):
         if (folder / name).exists():

@@ -9,7 +9,7 @@ import pytest
 from posjax.attention import BACKENDS, Job
 from posjax.encodings import REGISTRY, Alibi, Dims, Encoding, LongRope, NoPE, Rope, Shaw, T5Bias, chain
 from posjax.encodings.examples import examples
-from posjax.encodings.traits import embeds, scores_content
+from posjax.encodings.traits import defines, embeds, scores_content
 
 # Six heads, so that no encoding may count on a power of two.
 DIMS = Dims(heads=6, head_size=16, model_size=96)
@@ -83,13 +83,17 @@ def in_turn(cases: Iterable[tuple], last: Sequence[Any], whole: Sequence[Encodin
 
 
 def _sort(encoding: Encoding) -> tuple[Any, ...]:
-    """What decides which code a value of a class runs."""
+    """What decides which code around it an encoding makes run."""
     learned = bool(jax.tree.leaves(jax.eval_shape(lambda: encoding.init(jax.random.key(0), DIMS))))
-    return (type(encoding), encoding.bias_kind, learned, encoding.length_dependent, encoding.relative, encoding.causal)
+    hooks = [defines(encoding, hook) for hook in ("embed", "rotate", "score", "move")]
+    return (encoding.bias_kind, learned, *hooks, encoding.length_dependent, encoding.relative, encoding.causal)
 
 
 CORE = tuple({_sort(value): value for value in reversed(ENCODINGS)}.values())
-"""The first value of each sort: those that every test iterates over, while the others wait for "exhaustive"."""
+"""The first value of each sort: those that every test iterates over, while the others wait for "exhaustive".
+
+What a class computes is held by tests of its own, against its oracle.
+"""
 FEW = (chain(Rope(), Alibi()), T5Bias(buckets=8, max_distance=20), Shaw(clip=5))
 """A rotation, biases by distance, known and learned, and a score of content: what stands for all where one law would
 take minutes for each."""

@@ -102,6 +102,7 @@ class SaysSwept(Encoding):
         return x * self.length
 
 
+@pytest.mark.exhaustive
 def test_a_field_that_is_no_constant_is_not_swept():
     invariants.assert_length(Rope(schedule=DynamicNTK(4.0, 16)), DIMS, 16)
     with pytest.raises(AssertionError, match="length"):

@@ -231,7 +231,7 @@ def test_changing_any_field_changes_something(encoding):
 
 
 # 9 Gradient ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("encoding", wide(ENCODINGS, (*CORE[::2], *FEW)), ids=short)
+@pytest.mark.parametrize("encoding", wide(ENCODINGS, (*CORE[::4], *FEW)), ids=short)
 @pytest.mark.parametrize("backend", wide([*FAST, *INTERPRETED], FAST))
 def test_gradients_equal_the_reference(encoding, backend, monkeypatch):
     monkeypatch.setattr("posjax.attention.blocks.BLOCK", 8)  # Several blocks, the last one not full.

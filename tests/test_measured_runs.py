@@ -57,6 +57,7 @@ def test_each_evaluation_of_a_run_is_measured_and_reported(tmp_path):
     assert json.loads((tmp_path / "work" / mine.name / "results.json").read_text())["seed"] == mine.seed
 
 
+@pytest.mark.exhaustive
 def test_a_report_is_made_of_rows_that_nobody_knows(tmp_path):
     mine = untrained(tmp_path, Widths())
     measured(mine, tmp_path / "work")

@@ -250,6 +250,7 @@ def test_bfloat16_in_and_out_with_float32_inside(data, case, backend):
 temperatures = st.builds(LogN, st.integers(2, 600)) | st.builds(ScalableSoftmax, real(0.1, 2.0))
 
 
+@pytest.mark.exhaustive
 @examples(8)
 @given(st.data(), temperatures, cases(st.just(NoPE()), square=True))
 def test_a_temperature_multiplies_a_rows_content_and_leaves_its_bias(data, temperature, case):

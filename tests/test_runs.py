@@ -235,6 +235,7 @@ def timeless(results: dict) -> dict:
     return {name: value for name, value in results.items() if name != "seconds"}
 
 
+@pytest.mark.exhaustive
 def test_a_text_run_is_evaluated(tmp_path, text):
     plan = run(text, steps=2, encoding=Alibi())
     results = runs.evaluate(plan, tmp_path, runs.train(plan, tmp_path))

@@ -93,6 +93,7 @@ def tuned(text) -> Run:
 ROUNDTRIPS["tuned"] = tuned
 
 
+@pytest.mark.exhaustive
 @first_of("which", ROUNDTRIPS, keep=1)
 def test_a_run_of_any_objective_goes_all_the_way(tmp_path, text, which):
     plan = ROUNDTRIPS[which](text)
@@ -144,6 +145,7 @@ def of_task(task):
     return Run("task", "Task", decoder(), task, train(steps=2), Accuracy(multiples=(1,), sequences=4))
 
 
+@pytest.mark.exhaustive
 def test_a_checkpoint_of_another_task_is_refused_and_one_that_does_not_say_is_read(tmp_path):
     folder, other = tmp_path / "copy", tmp_path / "reverse"
     runs.train(of_task(Copy()), folder, say=lambda _: None)

@@ -168,6 +168,7 @@ def test_no_hook_takes_floats_or_wraps_narrow_positions(hook):
 
 
 # A context's length -------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 @first_of("sides", [{"q_positions": [0, 1]}, {"k_positions": np.zeros(10, int)}], keep=1)
 def test_a_side_without_positions_counts_with_those_it_has_by_default(sides):
     q, k, v = normal(1, 2, 2, 4), normal(1, 10, 2, 4), normal(1, 10, 2, 4)
@@ -295,6 +296,7 @@ def test_a_state_of_zeros_is_one_of_no_token():
         linear_attend(x, x, x, state=jax.tree.map(lambda sums: sums.astype(jnp.bfloat16), state))
 
 
+@pytest.mark.exhaustive
 def test_a_layer_with_a_window_keeps_all_keys_for_a_rule_that_may_ask_for_them():
     model = model_of(NoPE(), mask=Window(3) & Even())
     cache = model.cache(1, 4)

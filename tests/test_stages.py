@@ -226,7 +226,7 @@ def test_another_first_stage_is_another_run(tmp_path, whole):
     shutil.copytree(straight, tmp_path / "two")
     (tmp_path / "two/run.json").unlink()
     other = replace(plan, train=Stages((Stage(train(steps=2, batch=2), decoder()), second())))
-    with pytest.raises(InputError, match=r"is of another config: before\.batch is 4 there and 2 here"):
+    with pytest.raises(InputError, match=r"belongs to another config: before\.batch is 4 there and 2 here"):
         runs.train(other, tmp_path / "two", say=lambda line: None)
 
 

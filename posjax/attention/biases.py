@@ -16,6 +16,7 @@ from jax import lax
 
 from posjax.attention.diagonals import collapse, expand
 from posjax.attention.masks import indices_to
+from posjax.encodings.arrays import answered
 from posjax.encodings.base import Encoding, Head, Pairs, Params
 from posjax.positions import Index
 
@@ -163,7 +164,11 @@ class ByPosition:
 
         def of_head(q: jax.Array, k: jax.Array, index: jax.Array) -> jax.Array:
             head = Head(index, self.heads)
-            return self.encoding.bias(self.params, q, k, head)
+            # A negative position is a mark: what a hook makes of it would reach the parameters, as a product with 0.
+            answer = self.encoding.bias(self.params, jnp.maximum(q, 0), jnp.maximum(k, 0), head)
+            bias = answered(self.encoding, "bias", answer, (rows, columns))
+            void = (q < 0)[:, None] | (k < 0)[None, :]
+            return jnp.where(void, jnp.nan, bias)
 
         # The hook is written for one head and one row; JAX makes the other axes of it.
         of_heads = jax.vmap(of_head, in_axes=(None, None, 0))
@@ -267,7 +272,8 @@ class ByContent:
             q_void = q_at < 0
             k_void = k_at < 0
             void = q_void[:, None] | k_void[None, :]
-            scores = self.encoding.score(self.params, q, k, pairs)
+            answer = self.encoding.score(self.params, q, k, pairs)
+            scores = answered(self.encoding, "score", answer, (self.heads, rows, columns))
             return jnp.where(void[None], jnp.nan, scores)
 
         # What all rows of the batch share is handed to each as it is: mapped over, it would be copied for every row.

@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec
 from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slope, TileBias
 from posjax.attention.masks import indices_to
 from posjax.encodings import traits
-from posjax.encodings.base import Encoding, Head, Params
+from posjax.encodings.arrays import answered
+from posjax.encodings.base import Encoding, Head, Params, before
 from posjax.mesh import by_compiler, explicit_axes
 from posjax.positions import Index
 
@@ -81,11 +82,12 @@ def _vector_and_slopes(
     # Whole numbers, subtracted before anything is rounded: a float32 of two far positions would lose their distance.
     first_query = jnp.asarray(q_offset, jnp.int32)
     from_first = jnp.arange(1 - keys, queries, dtype=jnp.int32)
-    distances = first_query + from_first
+    distances = before(encoding, first_query + from_first)
 
     def of_head(index: jax.Array) -> jax.Array:
         head = Head(index, heads)
-        return encoding.by_distance(params, distances, head)
+        answer = encoding.by_distance(params, distances, head)
+        return answered(encoding, "by_distance", answer, distances.shape)
 
     of_heads = jax.vmap(of_head)
     numbers = indices_to(heads)

@@ -19,7 +19,7 @@ from posjax.attention.features import Favor, elu_plus_one
 from posjax.attention.masks import Causal, Mask, as_mask, indices_to
 from posjax.attention.meshes import check_heads_told, vary_alike
 from posjax.attention.reference import without_void
-from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
+from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role, turned
 from posjax.encodings.parameters import given_params
 from posjax.encodings.traits import scores_content
 from posjax.errors import InputError
@@ -181,8 +181,8 @@ def _attended(
     no_key = k_void | v_void | nowhere
     void_BTK = no_key & ~padding
     at = jnp.maximum(at, 0)
-    q_features, turned_q = _features_of(feature, partial(encoding.rotate, params), q_clean, at, "query")
-    k_features, turned_k = _features_of(feature, partial(encoding.rotate, params), k_clean, at, "key")
+    q_features, turned_q = _features_of(feature, partial(turned, encoding, params), q_clean, at, "query")
+    k_features, turned_k = _features_of(feature, partial(turned, encoding, params), k_clean, at, "key")
     grouped = (*q.shape[:2], k.shape[2], -1, q_features.shape[-1])
     absent = padding | void_BTK
     k_BTKM = jnp.where(absent[..., None], 0.0, k_features)

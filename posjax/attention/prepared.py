@@ -17,7 +17,7 @@ from posjax.arguments import whole
 from posjax.attention.biases import Bias
 from posjax.attention.description import describe
 from posjax.attention.masks import Mask, MaskLike, as_mask, goes_backward
-from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role
+from posjax.encodings.base import Dims, Encoding, NoPE, Params, Role, turned
 from posjax.encodings.parameters import given_params, has_constants
 from posjax.encodings.traits import coordinates_of_length
 from posjax.errors import InputError
@@ -103,7 +103,7 @@ class Prepared:
         positions = self.tokens.q_positions
         if role == "key":
             positions = self.tokens.k_positions
-        return self.encoding.rotate(self.raw, x, positions, role)
+        return turned(self.encoding, self.raw, x, positions, role)
 
     def last(self, count: int) -> Prepared:
         """The call of the last `count` queries alone, for a probe that looks at no others."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -20,6 +22,23 @@ def held(encoding: object, name: str, array: jax.Array, *sizes: int) -> jax.Arra
             "these were made with"
         )
     return jnp.asarray(array)
+
+
+def answered(encoding: object, hook: str, answer: Any, shape: tuple[int, ...], like: Any = None) -> jax.Array:
+    """What a hook returned, held to the shape that it was asked for, and to the type of `like` if one is given.
+
+    Of another shape it would be broadcast or cut anew further on, and of a wider type make all that follows wider.
+
+    Errors: `InputError` names the encoding, the hook, what it gave and what is needed.
+    """
+    given = getattr(answer, "shape", None)
+    dtype = getattr(answer, "dtype", type(answer).__name__)
+    if given == shape and (like is None or dtype == like.dtype):
+        return answer
+    needed = f"[{', '.join(map(str, shape))}]"
+    if like is not None:
+        needed = f"{like.dtype} {needed}, as it was given"
+    raise InputError(f"{hook} of {encoding} gave {dtype} of shape {given}: needed is {needed}")
 
 
 def exact(positions: jax.Array) -> jax.Array:

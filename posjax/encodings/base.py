@@ -40,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posjax.arguments import whole
-from posjax.encodings.arrays import exact, products
+from posjax.encodings.arrays import answered, exact, products
 from posjax.errors import InputError
 from posjax.fields import check_fields
 
@@ -228,13 +228,19 @@ class Encoding:
         return x
 
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
-        """What one head adds to its logits, after 1/sqrt(H): positions `[T]` and `[S]` -> float32 `[T, S]`."""
+        """What one head adds to its logits, after 1/sqrt(H): positions `[T]` and `[S]` -> float32 `[T, S]`.
+
+        Pairs that a mask hides are computed too: be finite at any two positions from 0 on, and so the derivatives.
+        """
         queries = q_positions.shape[-1]
         keys = k_positions.shape[-1]
         return jnp.zeros((queries, keys), jnp.float32)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        """The bias as a function of `q_position - k_position`, elementwise, where `bias_kind` is "relative"."""
+        """The bias as a function of `q_position - k_position`, elementwise, where `bias_kind` is "relative".
+
+        A causal encoding is asked about distances from 0 on: those below stand for 0, and a mask hides them.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no bias by distance; derive from RelativeBias")
 
     def score(self, params: Params, q: jax.Array, k: jax.Array, pairs: Pairs) -> jax.Array:
@@ -262,6 +268,22 @@ class Encoding:
     def at_length(self, length: int) -> Encoding:
         """The encoding for a context of that static length; itself unless it depends on the length."""
         return self
+
+
+def before(encoding: Encoding, distance: jax.Array) -> jax.Array:
+    """The distances that an encoding is asked about: 0 for those of later keys, where it is defined for no such key.
+
+    A mask hides them; what a hook makes of them would still reach its parameters, as a product with 0.
+    """
+    if not encoding.causal:
+        return distance
+    return jnp.maximum(distance, 0)
+
+
+def turned(encoding: Encoding, params: Params, x: jax.Array, positions: jax.Array, role: Role) -> jax.Array:
+    """What `rotate` makes of queries or keys. Errors: `InputError` where it has another shape or type than they."""
+    answer = encoding.rotate(params, x, positions, role)
+    return answered(encoding, "rotate", answer, x.shape, x)
 
 
 def complete(encoding: Encoding, params: Params, dims: Dims) -> Mapping[str, Any]:
@@ -324,4 +346,5 @@ class RelativeBias(Encoding):
         # Subtracted as integers: float32 positions would be wrong past 2^24, their difference never is.
         query = exact(q_positions)[..., :, None]
         key = exact(k_positions)[..., None, :]
-        return self.by_distance(params, query - key, head)
+        distance = before(self, query - key)
+        return self.by_distance(params, distance, head)

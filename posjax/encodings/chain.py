@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 
 from posjax.encodings import traits
+from posjax.encodings.arrays import answered
 from posjax.encodings.base import Encoding, Head, NoPE, Pairs, Params, Role
 from posjax.encodings.several import Several, first_coordinate
 from posjax.encodings.traits import scores_content
@@ -39,13 +40,18 @@ class Chain(Several):
     def bias(self, params: Params, q_positions: jax.Array, k_positions: jax.Array, head: Head) -> jax.Array:
         each = []
         for part, own in self._biased(params):
-            each.append(part.bias(own, q_positions, k_positions, head))
+            answer = part.bias(own, q_positions, k_positions, head)
+            each.append(answered(part, "bias", answer, (q_positions.shape[-1], k_positions.shape[-1])))
         if not each:
             return super().bias(params, q_positions, k_positions, head)
         return _sum(each)
 
     def by_distance(self, params: Params, distance: jax.Array, head: Head) -> jax.Array:
-        return _sum([part.by_distance(own, distance, head) for part, own in self._biased(params)])
+        each = []
+        for part, own in self._biased(params):
+            answer = part.by_distance(own, distance, head)
+            each.append(answered(part, "by_distance", answer, distance.shape))
+        return _sum(each)
 
     def slopes(self, params: Params, heads: int) -> jax.Array | None:
         each = []

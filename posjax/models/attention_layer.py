@@ -13,6 +13,7 @@ from flax import nnx
 from posjax import attention
 from posjax.attention import Prepared
 from posjax.attention.over_cache import attention_over, folded, kept, unfolded
+from posjax.encodings.base import turned
 from posjax.errors import InputError
 from posjax.models.cache import KeysValues
 from posjax.models.compute import Compute
@@ -79,7 +80,7 @@ class AttentionLayer(Projections):
         # Before the rotation, which keeps lengths: the norm of what is rotated would be the same but for its scale.
         if self.query_norm is not None:
             q_BTNH = rowwise(self.query_norm, q_BTNH, may_end)
-        q_BTNH = prepared.encoding.rotate(prepared.params, q_BTNH, prepared.tokens.q_positions, "query")
+        q_BTNH = turned(prepared.encoding, prepared.params, q_BTNH, prepared.tokens.q_positions, "query")
         if self.config.keys_from == "memory":
             keys, values, cached = self._of_memory(call)
         else:
@@ -125,7 +126,7 @@ class AttentionLayer(Projections):
         late = call.cached is not None and self.config.encoding.length_dependent
         if not late:
             positions = prepared.tokens.q_positions
-            k_BTKH = prepared.encoding.rotate(prepared.params, k_BTKH, positions, "key")
+            k_BTKH = turned(prepared.encoding, prepared.params, k_BTKH, positions, "key")
         if prepared.void is not None:  # Whoever sees such a key says so, by NaN.
             void = prepared.void[..., None, None]
             k_BTKH = marked(k_BTKH, void)

@@ -30,7 +30,8 @@ class Cache:
     rotated where the encoding depends on the length; those of a layer that sees a window are the window's alone, and
     those of cross attention the memory's. `positions [B, size]`, with the encodings' coordinates as a last axis, or
     `None` where they are 0, 1, 2, …. `first_read`: how many tokens the first pass read; that there are no fewer is
-    known even where `length` is traced.
+    known even where `length` is traced. `read`: how many tokens came in all; `length` may be
+    set to fewer where layers keep all of them, and the next ones then take the place of the others.
     """
 
     layers: tuple[tuple[Entry, ...], ...]
@@ -40,6 +41,7 @@ class Cache:
     rows: int
     size: int
     first_read: int = 0
+    read: Any = 0
 
     @property
     def begun(self) -> Any:
@@ -84,15 +86,18 @@ class Cache:
         rows = jnp.broadcast_to(new, (batch, count, *coordinates))
         return jax.lax.dynamic_update_slice_in_dim(self.positions, rows, self.length, 1)
 
-    def held(self, x_BTD: jax.Array) -> jax.Array:
+    def held(self, x_BTD: jax.Array, keeps_all: bool) -> jax.Array:
         """The stream of tokens that come: NaN where it turns out, as the program runs, that they have no room.
 
-        The last place would be overwritten, or the document of another token be read, and nobody told.
+        The last place would be overwritten, or the document of another token be read, and nobody told. So too where
+        the cache was taken back, and layers do not keep all that came.
         """
-        if isinstance(self.begun, int):  # Refused already: see `placed`.
+        if isinstance(self.begun, int):  # Refused already: see `placed`, and `check_cache`.
             return x_BTD
         end = self.length + x_BTD.shape[1]
         fits = (self.length >= 0) & (end <= self.size)
+        if not keeps_all:
+            fits = fits & (self.length == self.read)
         return jnp.where(fits, x_BTD, jnp.nan)
 
     def extended(self, layers: tuple[tuple[Entry, ...], ...], count: int, k_positions: jax.Array) -> Cache:
@@ -104,7 +109,8 @@ class Cache:
         # Set once: a number that changed with every step would compile each of them.
         if not isinstance(self.length, core.Tracer) and int(self.length) == 0:
             first_read = count
-        return replace(self, layers=layers, length=self.length + count, positions=positions, first_read=first_read)
+        length = self.length + count
+        return replace(self, layers=layers, length=length, positions=positions, first_read=first_read, read=length)
 
     def looks_past(self, mask: Mask, count: int) -> bool:
         """Whether any of the next `count` tokens may see one that comes after them, under a mask."""
@@ -123,7 +129,7 @@ class Cache:
 
 
 jax.tree_util.register_dataclass(
-    Cache, data_fields=["layers", "length", "positions", "memory"], meta_fields=["rows", "size", "first_read"]
+    Cache, data_fields=["layers", "length", "positions", "memory", "read"], meta_fields=["rows", "size", "first_read"]
 )
 
 

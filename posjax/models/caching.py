@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import core
 
 from posjax.arguments import whole
 from posjax.attention import Favor
@@ -124,6 +125,7 @@ def check_cache(architecture: Architecture, cache: Any, memory: Any = None) -> M
             "model.cache(..., memory=memory)"
         )
     _check_positions(cache)
+    _check_read(architecture, cache)
     stack = architecture.main_stack
     # By shapes: what a cache of another model holds would be read in silence.
     need = [_wanted(stack.layer(i).sublayers, architecture.width, cache) for i in range(stack.layers)]
@@ -136,6 +138,29 @@ def check_cache(architecture: Architecture, cache: Any, memory: Any = None) -> M
         at = next(i for i in range(len(need)) if have[i] != need[i])
         what = f"keys of shapes {have[at]} in layer {at}, and the model {need[at]}"
     raise InputError(f"the cache has {what}: make it with model.cache(batch, size)")
+
+
+def keeps_all(architecture: Architecture, cache: Cache) -> bool:
+    """Whether every layer keeps all tokens that came: no window of them, and no sums."""
+    for layer in architecture.main_stack.pattern:
+        for sublayer in layer.sublayers:
+            if isinstance(sublayer, LinearAttention):
+                return False
+            if not isinstance(sublayer, Attention) or sublayer.keys_from == "memory":
+                continue
+            if slots_of(sublayer.mask, cache.size) != cache.size:
+                return False
+    return True
+
+
+def _check_read(architecture: Architecture, cache: Cache) -> None:
+    if isinstance(cache.begun, core.Tracer) or isinstance(cache.read, core.Tracer):
+        return  # The stream is marked: see `Cache.held`.
+    if cache.begun != int(cache.read) and not keeps_all(architecture, cache):
+        raise InputError(
+            f"the cache has read {cache.read} tokens and its length is {cache.length}: layers that keep a window, or "
+            "sums, cannot be taken back; keep the cache of the step to go on from, or begin anew"
+        )
 
 
 def _check_positions(cache: Cache) -> None:

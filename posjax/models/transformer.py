@@ -14,6 +14,7 @@ from jax import core
 
 from posjax.arguments import LARGEST, integers, narrowed, one_key, whole
 from posjax.attention import Full, Mask
+from posjax.encodings.arrays import answered
 from posjax.encodings.base import Encoding, Params
 from posjax.encodings.traits import moves_tokens
 from posjax.errors import InputError
@@ -22,7 +23,7 @@ from posjax.models.architecture import Architecture, StackName
 from posjax.models.attention_layer import Probe
 from posjax.models.block import Block
 from posjax.models.cache import Cache
-from posjax.models.caching import Room, check_cache, check_step, empty_cache
+from posjax.models.caching import Room, check_cache, check_step, empty_cache, keeps_all
 from posjax.models.compute import COMPUTE, Compute
 from posjax.models.explicit import by_compiler, expect_whole, memory_specs
 from posjax.models.given import (
@@ -303,7 +304,7 @@ class Transformer(nnx.Module):
             key = jax.random.fold_in(key, DROPS + list(self.architecture.stacks).index(name))
         x_BTD = self._embedded(name, tokens, prepared, types, key)
         if cache is not None:
-            x_BTD = cache.held(x_BTD)
+            x_BTD = cache.held(x_BTD, keeps_all(self.architecture, cache))
         # Blocks need no more of a memory: where its tokens stand was prepared.
         stream = stream_of(memory, self.architecture.width)
         blocks = self.blocks[name]
@@ -364,7 +365,8 @@ class Transformer(nnx.Module):
         # Once for each encoding, however many layers take it.
         for kind in prepared.embedding:
             call = prepared.kinds[kind]
-            x_BTD = call.encoding.embed(call.params, x_BTD, call.tokens.q_positions)
+            answer = call.encoding.embed(call.params, x_BTD, call.tokens.q_positions)
+            x_BTD = answered(call.encoding, "embed", answer, x_BTD.shape, x_BTD)
         if self.embedding_norm is not None:
             x_BTD = rowwise(self.embedding_norm, x_BTD, prepared.may_end)
         if key is not None:

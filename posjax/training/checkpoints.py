@@ -29,6 +29,7 @@ from posjax.files import probe, read_json, reason, sync
 from posjax.identity import differences, tree
 from posjax.training.faults import raise_passing
 from posjax.training.launch import first, meet, same
+from posjax.training.paths import expect_joined, expect_plain
 
 KEPT = 2
 """How many steps stay: with one alone, damage to the newest would lose the run."""
@@ -266,6 +267,7 @@ class Checkpoints:
         self.folder, self._about = folder, about
         self._thread: threading.Thread | None = None
         self._failed: StorageError | None = None
+        expect_plain(folder)
         if first():
             probe(folder)
             # What a killed process was writing, or taking away: nobody else writes here, as the folder is owned.
@@ -375,6 +377,7 @@ class Checkpoints:
                 checkpointer.save((self.folder / str(step)).absolute(), args=args, force=True)
             if not first():
                 return
+            expect_joined(self.folder / str(step))
             sync(self.folder)
             self._prune(step)
         except StorageError as error:

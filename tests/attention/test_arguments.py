@@ -68,6 +68,7 @@ def test_boolean_arrays_are_masks_and_ids_may_be_boolean(backend, length):
         )
 
 
+@pytest.mark.exhaustive
 @each_backend
 def test_queries_and_keys_of_other_sequences_have_ids_of_their_own(backend):
     q, k = jax.random.normal(jax.random.key(0), (1, 6, 2, 8)), jax.random.normal(jax.random.key(1), (1, 9, 2, 8))

@@ -206,3 +206,21 @@ def test_kernels_refuse_it_and_auto_passes_on():
     for name, platform in (("cudnn", "gpu"), ("splash", "tpu"), ("fused", "gpu")):
         assert BACKENDS[name].refuse(replace(asked, platform=platform)) == "it drops no attention weights"
     assert "dropout" in str(explain(Q, KEYS, V, dropout=DROPOUT))
+
+
+@pytest.mark.exhaustive
+def test_what_is_dropped_alone_may_differ_between_devices():
+    x = jax.random.normal(jax.random.key(0), (1, 16, 2, 8))
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,))
+
+    def loss(x, key):
+        return jnp.sum(attend(x, x, x, dropout=Dropout(0.5, key), backend="chunked") ** 2)
+
+    def each(x):
+        key = jax.random.fold_in(jax.random.key(1), jax.lax.axis_index("data"))
+        return jax.grad(loss)(x, key)
+
+    whole = PartitionSpec()
+    summed = jax.jit(jax.shard_map(each, mesh=mesh, in_specs=whole, out_specs=whole))(x)
+    apart = [jax.grad(loss)(x, jax.random.fold_in(jax.random.key(1), n)) for n in range(2)]
+    assert_close(summed, apart[0] + apart[1])

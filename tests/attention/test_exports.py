@@ -56,6 +56,7 @@ def test_a_tree_of_masks_may_hold_what_is_no_size(mask):
     assert jax.tree.map(lambda size: size, mask) == mask
 
 
+@pytest.mark.exhaustive
 def test_a_sum_between_tokens_is_cut_into_parts_with_64_bits(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 4)
     monkeypatch.setattr(chunked, "TILE", 16)

@@ -116,7 +116,7 @@ CASES = {
 
 
 @each_driver
-@pytest.mark.parametrize("name", wide(CASES, ("segments", "a slope, window", "traced q_offset")))
+@pytest.mark.parametrize("name", wide(CASES, ("segments", "a slope, window")))
 def test_it_equals_the_definition(driver, name):
     encoding, mask, (T, S), rest = CASES[name]
     check(driver, encoding, mask, qkv(T, S), **rest)
@@ -381,6 +381,7 @@ class Far(RelativeBias):
         return jnp.broadcast_to(-head.of(params["depth"]), distance.shape)
 
 
+@pytest.mark.exhaustive
 @one_driver
 @pytest.mark.parametrize("at", [None, AT], ids=["by distance", "by position"])
 @first_of("depth", [10.0, 1e9, 1e20], keep=1)

@@ -46,7 +46,7 @@ def trained(way, encoding, mask, at):
         (splash_here, posjax.Alibi(learned=True), Causal(), None),
     ],
     ids=["fused by distance", "fused by position", "splash", "splash with channels"],
-    keep=2,
+    keep=1,
 )
 def test_two_devices_compute_what_one_does(kernel, encoding, mask, at, axis):
     run, arguments = trained(reference.attention, encoding, mask, at)

@@ -132,6 +132,7 @@ def test_a_planted_fault_is_noticed(fault, name, two, monkeypatch):
     assert max(errors(CASES.get(name, nearest), two)) > 10
 
 
+@pytest.mark.exhaustive
 def test_bfloat16_in_and_out(two):
     case = CASES["Kerple packed, contiguous"]
     wide = value_and_gradients(case, reference.attention)
@@ -161,6 +162,7 @@ def test_queries_and_keys_may_be_of_other_types(two):
         np.testing.assert_allclose(got.astype(jnp.float32), want.astype(jnp.float32), atol=2e-2)
 
 
+@pytest.mark.exhaustive
 def test_inside_a_checked_shard_map_another_backend_is_taken():
     x = jax.random.normal(jax.random.key(0), (2, 8, 2, 4))
 
@@ -181,6 +183,7 @@ def test_the_same_bits_every_time(two):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.exhaustive
 def test_what_the_mask_rules_out_is_not_computed(two):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 96, 2, 4))
     poisoned = v.at[:, 48:].set(jnp.nan)  # Zero times NaN would show in every row of a block that is computed.

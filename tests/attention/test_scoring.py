@@ -178,6 +178,7 @@ def test_what_is_no_such_number_is_refused(given, said):
         explain(Q, KEY, V, **{name: value for name, value in given.items() if name != "params"})
 
 
+@pytest.mark.exhaustive
 def test_a_traced_scale_is_refused_by_name():
     with pytest.raises(posjax.InputError, match=r"scale is traced.*multiply the queries by it"):
         jax.jit(lambda scale: attend(Q, KEY, V, scale=scale))(0.5)
@@ -232,6 +233,7 @@ def test_what_explain_says_is_what_attend_takes():
     assert choice.job.with_lse and "scale: 0.5, softcap: 2.0" in str(choice) and "values of 12" in str(choice)
 
 
+@pytest.mark.exhaustive
 def test_kernels_that_take_a_scale_use_it():
     wide = [jax.random.normal(key, (1, 128, 2, 32)) for key in KEYS[:3]]
     scoring = posjax.attention.Scoring(scale=0.4)

@@ -111,6 +111,7 @@ def test_near_biases_are_exact_where_slopes_are():
     np.testing.assert_array_equal(bias(Alibi("symmetric"), 8, np.arange(9), np.arange(9)), expected)
 
 
+@pytest.mark.exhaustive
 def test_halves_get_no_weight_from_the_blind_side():
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 7, 5, 4))
     one_way = attend(q, k, v, encoding=Alibi("halves"), mask=Full(), backend="reference")

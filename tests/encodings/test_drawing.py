@@ -41,6 +41,7 @@ def built(encoding):
     return build(config, 11, seed=0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.holds(Randomized, PoSE, to=None)
 @first_of("moving", [Randomized(400), PoSE(400)], ids=repr, keep=1)
 def test_a_decoder_places_with_a_key_and_not_without(moving):

@@ -82,6 +82,7 @@ def test_what_holds_it_depends_on_the_length_too(schedule):
     assert not Rope().length_dependent and Rope().at_length(20) == Rope()
 
 
+@pytest.mark.exhaustive
 @first_of("schedule", BY_LENGTH, ids=repr, keep=1)
 @first_of("T", [13, TRAINED], keep=1)
 def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
@@ -95,6 +96,7 @@ def test_a_decoder_takes_the_schedule_of_its_tokens(schedule, T):
     assert jnp.isfinite(fixed(tokens)).all()
 
 
+@pytest.mark.exhaustive
 def test_constants_of_no_length_are_refused():
     """They are those of the trained length, and would take an extension away in silence."""
     x = jnp.ones((1, 16, 2, 8))
@@ -110,6 +112,7 @@ def test_constants_of_no_length_are_refused():
         constants_of(small(Rope(schedule=DynamicNTK(4.0, 4))))
 
 
+@pytest.mark.exhaustive
 def test_keys_count_for_the_length_where_positions_begin_anew():
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 8, 2, 4))
     ids = jnp.array([[1] * 6 + [2] * 2])
@@ -169,6 +172,7 @@ class Told(Sharper):
     at_length = Encoding.at_length
 
 
+@pytest.mark.exhaustive
 @first_of("own", [Once(), Sharper()], ids=repr, keep=1)
 def test_what_a_hook_reads_of_the_length_reaches_a_model(own):
     """By hand over a cache too; in a loop, where lengths are data, and by constants, it is refused or heard."""
@@ -193,6 +197,7 @@ def test_constants_of_another_structure_are_refused():
         constants_of(small(), lambda rope: replace(rope, layout="interleaved"))
 
 
+@pytest.mark.exhaustive
 def test_a_coordinate_that_does_not_count_for_the_length_is_not_asked():
     mixed = chain(Rope(schedule=DynamicNTK(4.0, TRAINED)), AxialRope((1, 1)))
     q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 4, 2, 8))

@@ -209,6 +209,7 @@ def test_reading_errors_name_the_key(config, named):
     assert named in str(caught.value), str(caught.value)
 
 
+@pytest.mark.exhaustive
 def test_agreement_is_no_contradiction():
     linear = {"type": "linear", "rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}
     config = {"rope_theta": 5e5, "rope_scaling": linear, "rope_parameters": linear}

@@ -40,6 +40,7 @@ def test_attend_is_the_softmax_of_the_scores(encoding, backend):
     assert_attention(encoding, partial(expected, encoding), backend)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.holds(Shaw, to=content.shaw)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 @first_of("at", [None, jnp.array([0, 3, 4, 9, 9, 12, 20])], ids=["contiguous", "explicit"], keep=1)

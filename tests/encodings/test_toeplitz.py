@@ -43,6 +43,7 @@ def test_a_table_of_another_length_is_refused(columns):
         Toeplitz(length=6).bias({"table": jnp.zeros((3, columns))}, jnp.arange(2), jnp.arange(2), Head(0, 3))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.holds(Toeplitz, to=None)
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_a_context_as_long_as_the_table_is_finite(backend):

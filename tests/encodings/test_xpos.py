@@ -88,6 +88,7 @@ def test_a_key_that_its_type_cannot_hold_is_nan_and_never_infinite(dtype, layout
     assert np.isnan(got).any() and not np.isinf(got).any()
 
 
+@pytest.mark.exhaustive
 @first_of("backend", ["reference", "chunked"], keep=1)
 def test_attend_in_float16_says_nan_past_its_end(backend):
     q, k = (jnp.asarray(x, jnp.float16) for x in rows(6, 8, 5))

@@ -17,6 +17,7 @@ from tests.evaluation.toys import L, documents, trained_model
 EVALUATION = FixedLengths(lengths=(L, 4 * L), targets=4, windows=3)
 
 
+@pytest.mark.exhaustive
 def test_the_loss_is_that_of_the_last_targets():
     model = trained_model(Rope())
     taken = Measurements.of(EVALUATION.run(model, documents(), 0))

@@ -103,6 +103,7 @@ def test_every_length_begins_with_the_token_that_windows_begin_with(monkeypatch)
         np.testing.assert_array_equal(windows[:, 1:], plain[:, -windows.shape[1] + 1 :])
 
 
+@pytest.mark.exhaustive
 def test_two_vocabularies_are_compared_on_the_bytes_of_one_text(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(TEXT * 20)

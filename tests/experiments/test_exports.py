@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.exhaustive
 def test_exports_replace_no_file_of_another_kind(shell, finished, monkeypatch):
     monkeypatch.chdir(finished)
     os.mkfifo("pipe")

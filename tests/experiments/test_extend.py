@@ -52,6 +52,7 @@ def test_a_table_fits_a_terminal(extended):
     assert max(map(len, table)) <= 80
 
 
+@pytest.mark.exhaustive
 def test_a_folder_that_is_only_read_takes_a_file_elsewhere(shell, finished):
     folder = finished / "runs/tiny/rope"
     before = sorted(path.name for path in folder.iterdir())

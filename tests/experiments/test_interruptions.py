@@ -63,6 +63,7 @@ def losses(folder: Path) -> list[tuple]:
     return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines.steps]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("name", wide(["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"], ["SIGKILL"]))
 def test_the_same_command_ends_with_the_same_table(shell, home, finished_once, name):

@@ -301,6 +301,19 @@ def test_a_command_that_is_refused_does_not_change_what_was_asked(shell, finishe
     assert path.read_bytes() == before
 
 
+def test_a_command_forgets_no_run_whose_turn_has_not_come(shell, finished):
+    path = finished / "runs/tiny/experiment.json"
+    before = json.loads(path.read_text())["commands"]
+    shutil.rmtree(finished / "runs/tiny/alibi")
+    assert shell("run", "tiny.py", "--only", "rope").code == 0
+    assert json.loads(path.read_text())["commands"]["alibi"] == before["alibi"]
+
+
+def test_a_folder_that_checkpoints_would_be_lost_in_is_refused_before_anything_is_written(shell, home):
+    assert "has '[' in its name, by which checkpoints would be lost" in shell("train", "tiny.py", "--work", "a[1]").line
+    assert not (home / "a[1]").exists()
+
+
 def test_a_text_is_not_where_its_run_is_written(shell, home):
     (home / "here/rope").mkdir(parents=True)
     (home / "here/rope/a.txt").write_text("to be or not to be")
@@ -309,6 +322,7 @@ def test_a_text_is_not_where_its_run_is_written(shell, home):
         assert "what is written there would become text: choose another folder with --work" in line
 
 
+@pytest.mark.exhaustive
 def test_settings_of_jax_that_change_numbers_are_told(shell, finished):
     jax.config.update("jax_random_seed_offset", 1)
     try:

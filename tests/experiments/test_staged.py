@@ -39,6 +39,13 @@ def test_stages_run_from_a_shell(shell, home):
     assert "done before" in shell("run", *given).out
     other = shell("run", *given[:-2], "--train.stages.0.train.optimizer", "Lion")
     assert "belongs to another config: train.stages.0.train.optimizer" in other.line
+    # Without its manifest too: nothing is set aside for another config.
+    (home / "out/long/run.json").unlink()
+    held = sorted(path.name for path in (home / "out/long").iterdir())
+    other = shell("run", *given, "--train.stages.0.train.optimizer.learning-rate", "0.5")
+    assert "belongs to another config" in other.line and "learning_rate is 0.01 there and 0.5 here" in other.line
+    assert sorted(path.name for path in (home / "out/long").iterdir()) == held
+    assert shell("run", *given).code == 0
 
 
 @pytest.mark.exhaustive

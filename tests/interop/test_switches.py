@@ -132,7 +132,7 @@ SWITCHES: list[tuple[str, str, Change]] = [
 ]
 
 
-TRIED = len(SWITCHES) // 4
+TRIED = len(SWITCHES) // 16
 """How many of them are tried by default: the others show more of the same."""
 
 

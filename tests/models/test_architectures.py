@@ -155,6 +155,7 @@ def test_a_value_is_told_by_what_differs_from_the_defaults():
     assert repr(small) == f"Architecture(width=8, decoder=Stack(layers=1, pattern=({layer},), norm_first=False))"
 
 
+@pytest.mark.exhaustive
 @first_of("name", SWITCHES, keep=1)
 def test_a_switch_learns_everywhere_and_decodes_as_it_reads(name):
     model = randomised(SWITCHES[name])
@@ -180,7 +181,7 @@ def written_out(name: str) -> np.ndarray:
 
 
 @first_of("name", ["parallel", "no first norm", "linear", "window", "sink", "biased"], keep=1)
-@pytest.mark.parametrize("compute", [{"scan": True}, {"remat": "products"}, {"remat": "all"}, {"backend": "chunked"}])
+@first_of("compute", [{"scan": True}, {"remat": "products"}, {"remat": "all"}, {"backend": "chunked"}], keep=2)
 def test_how_it_is_computed_changes_nothing(name, compute):
     other = randomised(deep(name), Compute(**{"backend": "reference"} | compute))
     np.testing.assert_allclose(nnx.jit(lambda m: m(TOKENS))(other), written_out(name), atol=5e-5)

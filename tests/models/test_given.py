@@ -199,6 +199,7 @@ def linear(encoding):
     return build(Architecture(8, decoder=Stack(1, (layer,)), embedding=LARGE), 7, 0)
 
 
+@pytest.mark.exhaustive
 @first_of(
     "encoding",
     [Sinusoidal(), Learned(8), chain(Learned(8), Rope(), Sinusoidal(), Rope())],
@@ -217,6 +218,7 @@ def test_linear_attention_takes_what_is_embedded_and_turns_the_rest(encoding):
     assert np.abs(alike[0, 0] - alike[0, 2]).max() > 1e-4
 
 
+@pytest.mark.exhaustive
 def test_linear_attention_says_that_it_sees_padding_unless_a_mask_hides_it():
     model, at = linear(Rope()), jnp.array([-1, -1, 0, 1, 2, 3])
     assert np.isnan(model(TOKENS, at)[:, 2:]).all()

@@ -95,6 +95,7 @@ FORGOTTEN = {
 }
 
 
+@pytest.mark.exhaustive
 @first_of("forgotten", FORGOTTEN, keep=1)
 def test_a_step_is_held_to_what_was_prepared_and_to_its_cache(forgotten):
     model = model_of(Rope())

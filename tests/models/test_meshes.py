@@ -41,6 +41,7 @@ def test_logits_and_gradients_are_those_of_one_device(encoding):
     assert jax.typeof(eager).sharding.spec[0] == "data"
 
 
+@pytest.mark.exhaustive
 @first_of("at", [None, jnp.arange(4), jnp.array([[0, 1, 2, -1], [0, 1, -1, -1]])], ids=["none", "T", "BT"], keep=1)
 def test_an_encoder_and_what_reads_it(at):
     model = build(encoder_decoder(layers=1, width=8, heads=2), 7, 0)

@@ -36,6 +36,7 @@ def test_the_continuation_is_that_of_a_full_pass(mask, backend):
     assert np.abs(causal(prompt) - model(prompt)).max() > 1e-2, "the prefix looks ahead"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("encoding", wide([Rope(), Alibi("symmetric")], [Rope()]), ids=short)
 def test_a_loop_of_ones_own_gives_the_full_pass(encoding):
     model = model_of(MASKS[0], encoding)

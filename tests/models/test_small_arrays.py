@@ -103,6 +103,7 @@ def test_a_step_without_room_in_the_cache_is_nan(kind):
     assert marked == [False] * 4 + [True] * 2
 
 
+@pytest.mark.exhaustive
 def test_real_is_true_or_false_whatever_its_numbers():
     model = build(encoder_decoder(layers=1, width=16, heads=2), VOCABULARY, 0)
     source, target = jnp.array([[1, 2, 3, 4]]), jnp.array([[5, 6, 7]])
@@ -199,6 +200,7 @@ def test_a_rule_of_ones_own_is_held_to_what_a_rule_answers(backend):
         attend(x, x, x, mask=Earlier(), backend=backend)
 
 
+@pytest.mark.exhaustive
 def test_segments_of_two_sequences_go_with_their_queries():
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 5, 2, 8))
     mask = Segments(jnp.array([[1, 1, 2]]), jnp.array([[1, 1, 1, 2, 2]]))
@@ -212,6 +214,7 @@ def test_two_parameters_of_one_name_are_refused():
         EncodingParams({"a_b": jnp.ones(2), "a": {"b": jnp.zeros(3)}})
 
 
+@pytest.mark.exhaustive
 def test_padding_at_the_end_of_a_step_marks_itself_alone():
     model = model_of(Rope(), mask=Causal() & Window(3))
     tokens, at = jnp.array([[3, 4, 5, 6, 0, 0]]), jnp.array([[0, 1, 2, 3, -1, -1]])
@@ -276,6 +279,7 @@ def test_what_a_step_is_given_is_held_to_what_it_is(case):
         make()
 
 
+@pytest.mark.exhaustive
 def test_a_traced_seed_builds_what_the_number_does():
     def made(seed):
         return nnx.state(model_of_seed(seed))
@@ -289,6 +293,7 @@ def model_of_seed(seed):
     return build(decoder(layers=1, width=16, heads=2), VOCABULARY, seed)
 
 
+@pytest.mark.exhaustive
 def test_what_a_mask_hides_from_an_encoder_its_decoder_does_not_read():
     source = jnp.array([[3, 4, 5, 0, 0], [3, 4, 5, 6, 7]])
     memory = PAIR.encode(source, mask=Segments((source > 0).astype(jnp.int32)))

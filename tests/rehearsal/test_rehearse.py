@@ -56,6 +56,7 @@ def test_its_numbers_are_those_of_the_compiler_where_nothing_loops():
     assert text.work.moved == pytest.approx(told["bytes accessed"], rel=0.1)
 
 
+@pytest.mark.exhaustive
 def test_a_loop_over_layers_is_counted_as_its_layers(found):
     looped = rehearsal.rehearse(plan(compute=Compute(scan=True)), MODEL, 64, jax.devices())
     assert looped.work.flops == found.work.flops

@@ -258,6 +258,7 @@ def test_a_folder_without_needles_or_scores_or_metrics_has_a_page(folder):
     assert "Needles" not in Elements(page.rendered(load(folder))).text
 
 
+@pytest.mark.exhaustive
 def test_write_returns_the_page_and_the_figures(folder):
     paths = report.write(folder)
     assert [path.relative_to(folder) for path in paths] == [Path("report.html")] + [

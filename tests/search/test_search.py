@@ -110,6 +110,7 @@ def test_what_is_measured_is_what_the_other_evaluations_measure():
         np.testing.assert_allclose(found[variant.name].value, losses[:, -L // 2 :].mean(), rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_evaluation_tells_every_schedule_and_what_was_found():
     model = trained_model(ROPE)
     search = GradientSearch(steps=2, tokens=64, checks=2)

@@ -14,7 +14,7 @@ import pytest
 from posjax import Rope
 from posjax.errors import InputError, StorageError
 from posjax.files import probe
-from posjax.training import checkpoints
+from posjax.training import checkpoints, paths
 from posjax.training.checkpoints import KEPT, Checkpoints, begun, fingerprint, restore as read
 
 
@@ -299,3 +299,20 @@ def test_an_old_step_that_stays_is_not_told_as_one_that_was_not_written(saved, m
         with told, Checkpoints(saved) as kept:
             kept.save(3, state(3))
     assert restore(saved, state(3)).step == 3
+
+
+@pytest.mark.parametrize("sign", ["[1]", "*", "?", "\\"])
+def test_a_folder_that_orbax_takes_for_a_pattern_is_refused(tmp_path, sign):
+    folder = tmp_path / f"study {sign}" / "checkpoints"
+    with pytest.raises(InputError, match="in its name, by which checkpoints would be lost"):
+        Checkpoints(folder)
+    assert not folder.exists()
+
+
+def test_a_step_whose_parts_were_not_joined_takes_no_older_one_away(tmp_path, monkeypatch):
+    folder = tmp_path / "study [1]" / "checkpoints"
+    monkeypatch.setattr(paths, "SIGNS", "")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, state(1))
+        with pytest.raises(StorageError, match="was written and not joined: those before it are kept"):
+            checkpoints.wait()

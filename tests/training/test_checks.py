@@ -41,6 +41,7 @@ def told(model, devices=ONE, **changes) -> tuple[str | None, list[str]]:
 
 
 # Sound models ---------------------------------------------------------------------------------------------------------
+@pytest.mark.exhaustive
 def test_a_sound_model_breaks_nothing():
     encoding = chain(Rope(schedule=DynamicNTK(2.0, 4)), Alibi())
     compute = Compute(dtype="bfloat16", scan=True)

@@ -69,6 +69,7 @@ def whole(tmp_path_factory, trainer, data):
         return folder, fit(plan(), trainer, data, SEED, folder, given=told())
 
 
+@pytest.mark.exhaustive
 def test_it_stops_after_its_patience_and_gives_the_best_state(whole):
     folder, state = whole
     assert int(state.step) == 4

@@ -19,6 +19,7 @@ def test_the_rotation_page_is_that_of_its_numbers():
     assert rope_page.goal(rows) == numbers["goal"]
 
 
+@pytest.mark.exhaustive
 def test_rope_writes_its_table(shell, tmp_path):
     answer = shell(
         "benchmarks.rope.program",
