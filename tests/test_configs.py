@@ -85,7 +85,7 @@ def of_each_kind(path: Path) -> list[Run]:
     return list(found.values())
 
 
-LISTED = ("quickstart", "scale")
+LISTED = ("quickstart",)
 """Whose list is always looked at: a suite's dozens of runs take seconds to read with their options."""
 
 

@@ -139,6 +139,7 @@ def scores(encoding, params, q, k, q_at, k_at):
     return jnp.maximum(invariants.scores(encoding, params, q, k, q_at, k_at), -1e6)
 
 
+@pytest.mark.exhaustive
 @examples(46)
 @given(st.data(), cases(relative, dtypes=("float32", "float32", "bfloat16")))
 def test_scores_ignore_a_common_offset(data, case):

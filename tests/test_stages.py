@@ -110,6 +110,7 @@ def test_a_finished_run_is_restored_and_not_trained_again(whole, monkeypatch):
     assert models[0].architecture.encoding == LONGER
 
 
+@pytest.mark.exhaustive
 @first_of("died_in", [0, 1], keep=1)
 def test_a_run_that_dies_in_a_stage_ends_with_the_same_bits(tmp_path, whole, monkeypatch, died_in):
     plan, straight, _, _ = whole

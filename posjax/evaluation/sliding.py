@@ -39,7 +39,7 @@ class SlidingWindow(Evaluation):
     `extensions`, `fills` and `control` as in `Extrapolation`.
 
     Errors: `InputError` unless the multiples begin with 1, rise and divide the last, and for strides below 1. A stride
-    that does not divide the window length is refused before training.
+    longer than the trained length is refused before training.
     Source: Press et al. 2021, arXiv:2108.12409, appendix B.
 
     """
@@ -61,7 +61,6 @@ class SlidingWindow(Evaluation):
                 f"SlidingWindow got multiples={self.multiples}: needed are rising divisors of the last that begin with "
                 "1, such as 1 2 4 8, so that windows of each length fill the stretch"
             )
-        # Within windows of every length: what divides the trained one divides its multiples.
         whole = [stride for stride in self.strides if stride != "window"]
         if not self.strides or any(stride < 1 for stride in whole):
             raise InputError(f'SlidingWindow got strides={self.strides}: needed are tokens, 1 or more, or "window"')
@@ -80,10 +79,10 @@ class SlidingWindow(Evaluation):
 
     def rehearse(self, model: Architecture, vocabulary: int, trained_length: int) -> None:
         for stride in self.strides:
-            if stride != "window" and trained_length % stride:
+            if stride != "window" and stride > trained_length:
                 raise InputError(
                     f"SlidingWindow got a stride of {stride} and the model is trained at length {trained_length}: "
-                    "needed is a stride that divides it"
+                    "needed is one no longer, or windows would leave tokens out"
                 )
         measure.rehearse(self, model, vocabulary, trained_length, answers=False)
 
@@ -127,8 +126,9 @@ class SlidingWindow(Evaluation):
         rows = windows_of(excerpts.tokens, length, step, stretch)
         of_rows = begun(documents, rows.reshape(-1, length + 1))
         losses, _ = measure.losses_and_mass(trained_model, variant, multiple, of_rows)
-        # Of each window what the one before it has not foretold.
-        of_stretches = losses[:, -step:].reshape(len(excerpts.tokens), stretch)
+        # Of each window what the one before it has not foretold; the first one may reach back before the stretch.
+        of_windows = losses[:, -step:].reshape(len(excerpts.tokens), -1)
+        of_stretches = of_windows[:, -stretch:]
         return of_stretches.mean(axis=1, dtype=np.float64) / excerpts.bytes_each(slice(-stretch, None))
 
 
@@ -139,14 +139,15 @@ def _tokens(stride: Stride, length: int) -> int:
 
 
 def windows_of(text: np.ndarray, length: int, stride: int, stretch: int) -> np.ndarray:
-    """The windows whose last `stride` targets are, together, the last `stretch` tokens of each row of text.
+    """The windows whose last `stride` targets hold, together, the last `stretch` tokens of each row of text.
 
-    `text [n, size]` -> `[n, stretch / stride, length + 1]`.
+    `text [n, size]` -> `[n, stretch / stride, length + 1]`, that number rounded up: if the stride does not divide the
+    stretch, the first window foretells tokens before it too.
 
     >>> windows_of(np.arange(9)[None], length=4, stride=2, stretch=4).tolist()
     [[[2, 3, 4, 5, 6], [4, 5, 6, 7, 8]]]
     """
     _, size = text.shape
     # Behind the last target of each window, the last of which ends with the text.
-    ends = np.arange(size - stretch + stride, size + 1, stride)
+    ends = np.arange(size, size - stretch, -stride)[::-1]
     return np.stack([text[:, end - length - 1 : end] for end in ends], axis=1)

@@ -52,6 +52,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     >>> round(low, 3), high
     (0.963, 1.0)
     """
+    share = float(share)  # In the digits of a float32 a bound of 0 would fall below it.
     squared = QUANTILE**2
     total = count + squared
     # Pulled towards a half: of a few samples that are all right one is not sure that all others are.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from posjax.report.cells import is_broken
 from posjax.report.marks import number, short
 from posjax.report.values import LanguageRun, Point, ReportedVariant
-from posjax.report.verdicts import EXPLODES, RESCUED, Conclusion, judged_at, listed, worst_ratio
+from posjax.report.verdicts import EXPLODES, RESCUED, Conclusion, is_below, judged_at, listed, worst_ratio
 
 
 def extension_conclusions(run: LanguageRun) -> list[Conclusion]:
@@ -24,13 +25,18 @@ def extension_conclusions(run: LanguageRun) -> list[Conclusion]:
 
 
 def _topic(run: LanguageRun, best: ReportedVariant[Point], extended: Point, raw: Point) -> str:
+    first = run.raw.at(1)
+    if first is not None and is_broken(run, first.loss):
+        return f"{run.label} learned too little to tell what helps it"
+    # Also false where a ratio is no number, and nothing can be claimed.
+    if not extended.ratio < raw.ratio:
+        return f"No extension helps {run.label}"
+    if not is_below(extended, raw):
+        return f"No extension is told apart from {run.label} as trained"
     is_good = extended.ratio <= RESCUED
     # Only what explodes needs a rescue; what leaks is helped.
     if is_good and raw.ratio > EXPLODES:
         return f"{short(run, best)} rescues {run.label}"
-    # Also false where a ratio is no number, and nothing can be claimed.
-    if not extended.ratio < raw.ratio:
-        return f"No extension helps {run.label}"
     helps = f"{short(run, best)} helps {run.label}"
     if is_good:
         return helps

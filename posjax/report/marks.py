@@ -8,9 +8,16 @@ import math
 from posjax.report.values import Report, ReportedRun, ReportedVariant
 
 # Hues of Okabe and Ito's palette, distinct under the common colour-vision deficiencies; the pale ones are darkened
-# to stand out from white by 3:1 or more, and all are lightened for a dark page.
-LIGHT = ("#0072B2", "#D55E00", "#00875F", "#B3568F", "#A87500", "#2F8FCB", "#6B4BA3", "#5F6670")
-DARK = ("#4FA8E0", "#F0803C", "#2EC79A", "#E29AC4", "#E8B53A", "#8FD0F5", "#A98BE0", "#A9B1BC")
+# to stand out from white by 3:1 or more, and all are lightened for a dark page. The second eight are the same, further
+# from the page.
+LIGHT = (
+    *("#0072B2", "#D55E00", "#00875F", "#B3568F", "#A87500", "#2F8FCB", "#6B4BA3", "#5F6670"),
+    *("#003B5C", "#7A3600", "#00402D", "#66234B", "#573C00", "#164F73", "#38215F", "#23282E"),
+)
+DARK = (
+    *("#4FA8E0", "#F0803C", "#2EC79A", "#E29AC4", "#E8B53A", "#8FD0F5", "#A98BE0", "#A9B1BC"),
+    *("#B5DDF5", "#FBC6A4", "#A5F0D8", "#F8DCEB", "#F8E2AE", "#D6EEFC", "#D9CBF5", "#E3E7EC"),
+)
 # Lengths in pixels for lines with round ends, which add a line's width to each dash.
 SOLID, DOTTED = (1.0, 0.0), (0.1, 4.0)
 DASHES = ((12.0, 5.0), (8.0, 4.5, 0.1, 4.5), (4.0, 5.0), (12.0, 4.5, 0.1, 4.5, 0.1, 4.5), (1.5, 7.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from posjax.report.cells import is_broken
 from posjax.report.marks import number, short
 from posjax.report.values import LanguageRun, Report
 from posjax.report.verdicts import (
@@ -19,12 +20,18 @@ from posjax.report.verdicts import (
 )
 
 
+GROUPS = ("explodes", "leaks", "flat", "controlled", "later", "ended", "unlearned")
+"""What may be said of a method; "controlled" of one that is flat, as its windowed control is too."""
+
+
 def method_conclusions(report: Report) -> list[Conclusion]:
     """Sorts methods by their raw ratio at 4x; a method that is flat there is watched up to its longest length."""
-    groups: dict[str, list[str]] = {"explodes": [], "leaks": [], "flat": [], "later": [], "ended": []}
+    groups: dict[str, list[str]] = {name: [] for name in GROUPS}
     for run in report.language:
         group, words = _judged(run)
         groups[group].append(words)
+        if group == "flat" and _control_is_flat(run):
+            groups["controlled"].append(run.label)
     at = ""
     if report.language:
         at = span(judged_at(run) for run in report.language)
@@ -33,6 +40,9 @@ def method_conclusions(report: Report) -> list[Conclusion]:
 
 def _judged(run: LanguageRun) -> tuple[str, str]:
     """The group of a method, and the method with the numbers that put it there."""
+    first = run.raw.at(1)
+    if first is not None and is_broken(run, first.loss):
+        return "unlearned", run.label
     point = run.raw.at(judged_at(run))
     past = past_trained(run)
     if point is None or not past:
@@ -61,11 +71,36 @@ def _of_groups(groups: dict[str, list[str]], at: str) -> Iterator[Conclusion]:
     if groups["later"]:
         yield Conclusion("Holds at first", f"{listed(groups['later'])}: below {LEAKS:g} at {at}x, not beyond.")
     if groups["flat"]:
-        yield Conclusion("Stays flat", f"{listed(groups['flat'])}: the ratio stays below {LEAKS:g} at every length.")
+        flat = f"{listed(groups['flat'])}: the ratio stays below {LEAKS:g} at every length."
+        yield Conclusion("Stays flat", flat + _controls(groups["controlled"]))
     elif judged:
         yield Conclusion("Nothing stays flat", f"Every method that goes on reaches a ratio of {LEAKS:g} or more.")
     if groups["ended"]:
         yield Conclusion("Ends", " ".join(groups["ended"]))
+    if groups["unlearned"]:
+        yield Conclusion(
+            "Learned too little",
+            f"{listed(groups['unlearned'])}: at the trained length already the loss is above the unigram yardstick, so "
+            "that a ratio says nothing. Train for longer.",
+        )
+
+
+def _control_is_flat(run: LanguageRun) -> bool:
+    """Whether the model is as flat where it sees the trained length alone."""
+    if run.windowed is None:
+        return False
+    points = [point for length in run.lengths if length > 1 and (point := run.windowed.at(length))]
+    return bool(points) and all(verdict(point.ratio) == "flat" for point in points)
+
+
+def _controls(labels: list[str]) -> str:
+    """What the control says to a flat ratio."""
+    if not labels:
+        return ""
+    return (
+        f" So does the windowed control of {listed(labels)}, which sees the trained length alone: that a ratio is flat "
+        "does not show that more is read."
+    )
 
 
 def _trail(run: LanguageRun) -> str:

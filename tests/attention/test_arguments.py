@@ -54,7 +54,7 @@ def test_a_mask_that_is_no_pytree_says_so():
 
 
 @each_backend
-@pytest.mark.parametrize("length", wide([5, 256, 257], [5, 257]))
+@pytest.mark.parametrize("length", wide([5, 256, 257], [5]))
 def test_boolean_arrays_are_masks_and_ids_may_be_boolean(backend, length):
     x = jax.random.normal(jax.random.key(0), (2, length, 2, 8))
     below = jnp.tril(jnp.ones((length, length), bool))

@@ -64,7 +64,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["chunked", "reference"], keep=1)
 @first_of("kind", RULES, ids=lambda kind: kind.__name__, keep=2)
 def test_a_rule_that_derives_from_one_with_arrays_or_sizes_keeps_its_own(monkeypatch, kind, backend):
     monkeypatch.setattr("posjax.attention.blocks.BLOCK", 4)

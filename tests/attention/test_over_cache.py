@@ -24,7 +24,7 @@ MASKS = [Causal(), DOCUMENTS, Causal() & Window(4), Chunked(5), Full()]
 
 
 @first_of("marks", MARKED, keep=1)
-@first_of(("mask", "queries"), [(DOCUMENTS, 3), *((mask, 1) for mask in MASKS), (DOCUMENTS, FEW + 1)], keep=2)
+@first_of(("mask", "queries"), [(DOCUMENTS, 3), *((mask, 1) for mask in MASKS), (DOCUMENTS, FEW + 1)], keep=1)
 def test_it_is_the_definition(mask, queries, marks):
     k, v = MARKED[marks]
     first = 2

@@ -36,6 +36,7 @@ def trained(way, encoding, mask, at):
     return run, (encoding.init(jax.random.key(3), dims), q, k, v)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("axis", wide(["data", "tensor", "pipeline"], ["tensor"]))
 @first_of(
     ("kernel", "encoding", "mask", "at"),

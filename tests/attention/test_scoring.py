@@ -65,7 +65,7 @@ def pulled(backend, *arrays, mask=Causal(), params=BY_DISTANCE, encoding=T5, **m
 
 
 @each
-@pytest.mark.parametrize("v", [V, NARROW], ids=["wider", "narrower"])
+@first_of("v", [V, NARROW], ids=["wider", "narrower"], keep=1)
 def test_the_reference_is_the_definition(v, more):
     allowed = np.asarray(PACKED.allowed(jnp.arange(T), jnp.arange(T)))
     out, lse = attention(Q, KEY, v, mask=PACKED, backend="reference", **more)

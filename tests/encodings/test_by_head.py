@@ -36,7 +36,7 @@ GROUPS = (
 
 @pytest.mark.holds(by_head, to=None)
 @pytest.mark.parametrize("backend", wide(["reference", "chunked"], ["chunked"]))
-@first_of("parts", GROUPS, ids=repr, keep=3)
+@first_of("parts", GROUPS, ids=repr, keep=1)
 def test_each_group_of_heads_is_computed_alone(parts, backend):
     """Six query heads and six or three key-value heads, cut where the groups are."""
     encoding, group = by_head(*parts), 6 // len(parts)

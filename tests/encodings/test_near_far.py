@@ -32,6 +32,7 @@ def test_it_chooses_between_both_scores_by_distance_in_positions():
         np.testing.assert_allclose(scores(near_far(WINDOW, near, far), q, k), expected, atol=2e-6)
 
 
+@pytest.mark.exhaustive
 @first_of("backend", ["reference", "chunked"], keep=1)
 def test_attend_within_the_window_is_the_near_one(backend):
     x = jax.random.normal(jax.random.key(0), (3, 2, 8, 6, 8))

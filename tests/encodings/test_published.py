@@ -229,8 +229,8 @@ def test_writing_errors_name_what_has_no_name():
         to_rope_parameters(Rope(schedule=Proportional(0.5), fraction=0.5))
 
 
-@pytest.mark.parametrize("fraction", [1.0, 0.5, 0.25])
-@pytest.mark.parametrize("shape", [(48,), (5, 48), (2, 5, 96)])
+@first_of("fraction", [1.0, 0.5, 0.25], keep=2)
+@first_of("shape", [(48,), (5, 48), (2, 5, 96)], keep=2)
 def test_converting_there_and_back_is_the_same_to_the_bit(shape, fraction):
     weights = jax.random.normal(jax.random.key(0), shape)
     for to, back in (("split", "interleaved"), ("interleaved", "split")):

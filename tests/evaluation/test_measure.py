@@ -18,7 +18,7 @@ from tests.small import learned
 T5 = T5Bias(buckets=8, max_distance=8)
 
 
-@first_of("encoding", [Alibi(), Rope(), T5], ids=repr, keep=2)
+@first_of("encoding", [Alibi(), Rope(), T5], ids=repr, keep=1)
 @first_of("multiple", [1, 3], keep=1)
 def test_losses_and_mass_are_those_of_one_window_at_a_time(encoding, multiple):
     one, data = trained_model(encoding), windows(3, multiple * L)

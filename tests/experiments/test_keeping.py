@@ -301,6 +301,7 @@ def test_a_command_that_is_refused_does_not_change_what_was_asked(shell, finishe
     assert path.read_bytes() == before
 
 
+@pytest.mark.exhaustive
 def test_a_command_forgets_no_run_whose_turn_has_not_come(shell, finished):
     path = finished / "runs/tiny/experiment.json"
     before = json.loads(path.read_text())["commands"]

@@ -9,6 +9,7 @@ import pytest
 
 from posjax import Causal, InputError, Rope, Window
 from posjax.models import Architecture, Attention, FeedForward, Layer, LinearAttention, Stack, build
+from tests.cases import first_of
 
 TOKENS = jnp.arange(12)[None] % 11
 WHOLE = Attention(2, encoding=Rope())
@@ -35,7 +36,7 @@ def test_where_all_is_kept_the_next_tokens_take_the_place_of_the_others():
     np.testing.assert_allclose(after(model, begun(model), 5), model(TOKENS)[:, 5:7], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MOVING)
+@first_of("name", MOVING, keep=1)
 def test_a_window_and_sums_cannot_be_taken_back(name):
     model = model_of(MOVING[name])
     cache = begun(model)

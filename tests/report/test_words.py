@@ -84,9 +84,28 @@ def test_a_rescue_is_a_ratio_below_1_6(said, ratios, yarn, topic):
 
 
 def test_a_raw_model_that_does_not_explode_is_not_rescued(said, ratios):
-    ratios["rope"]["raw"] = (1.0, 1.2, 1.5, 1.6, 1.7)
+    ratios["rope"]["raw"] = (1.0, 1.2, 1.6, 1.7, 1.8)
     found = said(ratios)
     assert "Yarn helps RoPE" in found and "Yarn rescues RoPE" not in found
+
+
+def test_what_lies_within_the_interval_helps_nobody(said, ratios):
+    ratios["rope"]["raw"] = (1.0, 1.2, 1.4, 1.5, 1.6)
+    found = said(ratios)
+    assert "No extension is told apart from RoPE as trained" in found and "Yarn helps RoPE" not in found
+
+
+def test_a_flat_ratio_says_that_its_control_is_as_flat(said, ratios):
+    assert "So does the windowed control of ALiBi, which sees the trained length alone" in said()["Stays flat"]
+    ratios["alibi"]["windowed"] = (1.0, 1.2, 1.2, 1.2, 1.2)
+    assert "windowed control" not in said(ratios)["Stays flat"]
+
+
+def test_a_model_that_learned_nothing_is_neither_flat_nor_helped(said, ratios):
+    ratios["rope"]["raw"] = (9.0, 9.0, 9.0, 9.0, 9.0)
+    found = said(ratios)
+    assert found["Learned too little"].startswith("RoPE: at the trained length already the loss is above the unigram")
+    assert "RoPE learned too little to tell what helps it" in found
 
 
 def test_the_windowed_control_beats_extensions_only_where_it_does(said, ratios):

@@ -79,6 +79,7 @@ def test_it_stops_after_its_patience_and_gives_the_best_state(whole):
     assert [line["step"] for line in lines if "stopped" in line] == [8]
 
 
+@pytest.mark.exhaustive
 def test_what_does_not_stop_early_reads_the_same_rows_and_loses_nothing(tmp_path, trainer, data, whole):
     plain = fit(plan(steps=12, stop=None), trainer, data, SEED, tmp_path)
     mine, theirs = ([line["loss"] for line in read(f / "metrics.jsonl").steps] for f in (whole[0], tmp_path))
