@@ -19,7 +19,6 @@ from posjax.report.verdicts import (
     worst_ratio,
 )
 
-
 GROUPS = ("explodes", "leaks", "flat", "controlled", "later", "ended", "unlearned")
 """What may be said of a method; "controlled" of one that is flat, as its windowed control is too."""
 
