@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from posjax.errors import InputError
@@ -40,6 +40,20 @@ class Verdict:
     words: str
     measurements: tuple[Measurement, ...] = ()
 
+
+ON_TEXT = frozenset(
+    {
+        "base_scaling",
+        "extension",
+        "extrapolation",
+        "layouts",
+        "masked_lm",
+        "performer",
+        "search",
+        "use_of_context",
+    }
+)
+"""Suites whose models learn one text: another may decide otherwise, and a verdict says where none was tried."""
 
 Test = Callable[[Measurements], Verdict]
 """From the table of a claim's suites to its verdict. Errors: `InputError` where the table lacks what it reads."""
@@ -97,10 +111,12 @@ def decide(claim: Claim, tables: Mapping[str, Measurements]) -> Verdict:
     for suite in claim.suites:
         table += _of_suite(suite, tables[suite])
     found = _tested(claim, table)
-    for suite in claim.also:
+    again = [suite for suite in claim.also if suite in tables]
+    for suite in again:
         # A repetition that was not made yet takes nothing from what was seen.
-        if suite in tables:
-            found = _joined(found, suite, _tested(claim, _of_suite(suite, tables[suite])))
+        found = _joined(found, suite, _tested(claim, _of_suite(suite, tables[suite])))
+    if not again and found.kind in DECIDED and set(claim.suites) & ON_TEXT:
+        return replace(found, words=f"{found.words} Seen on one text alone.")
     return found
 
 

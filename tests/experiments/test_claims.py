@@ -193,6 +193,17 @@ def test_another_suite_confirms_or_denies():
     assert open_there.kind == "holds" and "Undecided in other" in open_there.words
 
 
+def test_a_verdict_says_that_no_other_text_was_tried():
+    test = deciding.at_most("loss_ratio", 1.05, label="RoPE")
+    flat = {"extrapolation": table(RoPE=(1.0, 1.01, 1.02)), "corpora": table(RoPE=(1.0, 1.01, 1.02))}
+    alone = Claim("flat", "It is flat.", test, "tutorials", suite="extrapolation")
+    assert base.decide(alone, flat).words.endswith("Seen on one text alone.")
+    again = dataclasses.replace(alone, also=("corpora",))
+    assert "one text alone" not in base.decide(again, flat).words
+    task = dataclasses.replace(alone, suite="corpora")
+    assert "one text alone" not in base.decide(task, flat).words
+
+
 def test_several_suites_are_read_together():
     test = deciding.lower("loss_ratio", {"suite": "one"}, {"suite": "other"}, label="RoPE")
     both = dataclasses.replace(CLAIM, test=test, suite=("one", "other"), also=())
