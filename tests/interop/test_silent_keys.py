@@ -30,6 +30,15 @@ def test_a_decoder_that_says_it_is_causal_is_read():
     assert architecture == describe(small("llama")).required()
 
 
+@pytest.mark.parametrize("written", ["gelu", "gelu_pytorch_tanh"])
+def test_starcoders_older_name_of_its_activation_decides_nothing(written):
+    beside = {"hidden_act": "gelu_pytorch_tanh", "activation_function": written}
+    architecture = describe(small("starcoder2") | beside).required()
+    assert architecture == describe(small("starcoder2") | {"hidden_act": "gelu_pytorch_tanh"}).required()
+    with pytest.raises(InputError, match="activation_function='relu'"):
+        describe(small("starcoder2") | {"activation_function": "relu"}).required()
+
+
 def test_a_yarn_of_no_known_length_is_refused_too():
     with pytest.raises(InputError, match="type 'yarn' have neither"):
         from_rope_parameters({"max_position_embeddings": 4096, "rope_scaling": {"type": "yarn"}, "rope_theta": 1e4})

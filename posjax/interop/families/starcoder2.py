@@ -13,7 +13,8 @@ def _architecture(config: Config) -> Architecture:
     # Keys of the code that it was first published with, which transformers' does not read.
     config.only("mlp_type", "default")
     config.only("norm_type", "layer_norm")
-    config.only("activation_function", "gelu_pytorch_tanh")
+    # Whichever it names, `hidden_act` decides.
+    config.only("activation_function", "gelu_pytorch_tanh", "gelu")
     norm = values.layer_norm(config, "norm_epsilon")
     biases = values.biased(config, "use_bias", default=True)
     attention = values.attention(config, values.rotary(config), values.windowed(config), biases)
