@@ -32,7 +32,7 @@ What else is asked of an encoding follows from the hooks that it defines, and no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -138,6 +138,12 @@ class Encoding:
     def __post_init__(self) -> None:
         # Whoever defines this again calls it first: then comparisons below it meet numbers.
         check_fields(self)
+        for field in fields(self):
+            if isinstance(getattr(self, field.name), np.ndarray | jax.Array):
+                raise InputError(
+                    f"{type(self).__name__} got an array as {field.name}: needed is a value that compares, such as a "
+                    "tuple; arrays come from init, if they are trained, or from constants"
+                )
 
     # What it declares, and the laws then hold it to ------------------------------------------------------------------
 

@@ -133,3 +133,17 @@ def test_a_bias_is_asked_about_no_padding(backend):
     # Whoever looks at it says so.
     seen = attend(Q, K, V, encoding=LogOfEach(), params=ONE, q_positions=at, k_positions=at, backend=backend)
     assert np.isnan(seen).all()
+
+
+@dataclass(frozen=True)
+class Tabled(Encoding):
+    """With a field that no encoding may have."""
+
+    table: Any = (1.0, 2.0)
+
+
+@pytest.mark.parametrize("array", [np.ones(2), jnp.ones(2)], ids=["numpy", "jax"])
+def test_a_field_is_no_array(array):
+    assert Tabled().table == (1.0, 2.0)
+    with pytest.raises(InputError, match="Tabled got an array as table: needed is a value that compares"):
+        Tabled(array)
