@@ -13,7 +13,7 @@ from posjax.attention.biases import Bias, ByContent, ByDistance, ByPosition, Slo
 from posjax.attention.masks import indices_to
 from posjax.encodings import traits
 from posjax.encodings.arrays import answered
-from posjax.encodings.base import Encoding, Head, Params, before
+from posjax.encodings.base import Encoding, Head, Params, asked_distance
 from posjax.mesh import by_compiler, explicit_axes
 from posjax.positions import Index
 
@@ -82,7 +82,7 @@ def _vector_and_slopes(
     # Whole numbers, subtracted before anything is rounded: a float32 of two far positions would lose their distance.
     first_query = jnp.asarray(q_offset, jnp.int32)
     from_first = jnp.arange(1 - keys, queries, dtype=jnp.int32)
-    distances = before(encoding, first_query + from_first)
+    distances = asked_distance(encoding, first_query + from_first)
 
     def of_head(index: jax.Array) -> jax.Array:
         head = Head(index, heads)

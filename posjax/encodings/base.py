@@ -276,7 +276,7 @@ class Encoding:
         return self
 
 
-def before(encoding: Encoding, distance: jax.Array) -> jax.Array:
+def asked_distance(encoding: Encoding, distance: jax.Array) -> jax.Array:
     """The distances that an encoding is asked about: 0 for those of later keys, where it is defined for no such key.
 
     A mask hides them; what a hook makes of them would still reach its parameters, as a product with 0.
@@ -352,5 +352,5 @@ class RelativeBias(Encoding):
         # Subtracted as integers: float32 positions would be wrong past 2^24, their difference never is.
         query = exact(q_positions)[..., :, None]
         key = exact(k_positions)[..., None, :]
-        distance = before(self, query - key)
+        distance = asked_distance(self, query - key)
         return self.by_distance(params, distance, head)

@@ -34,6 +34,12 @@ def is_broken(run: LanguageRun, loss: float) -> bool:
     return not loss <= run.yardsticks.get("unigram", math.inf)
 
 
+def learned_too_little(run: LanguageRun) -> bool:
+    """Whether a model is that bad at the length it was trained at, so that no ratio to it says anything."""
+    first = run.raw.at(1)
+    return first is not None and is_broken(run, first.loss)
+
+
 def shown(run: LanguageRun, variant: ReportedVariant[Point], length: int, show: Show) -> Cell:
     """The cell of what was measured at a length, or why nothing was."""
     point = variant.at(length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from posjax.report.cells import is_broken
+from posjax.report.cells import learned_too_little
 from posjax.report.marks import number, short
 from posjax.report.values import LanguageRun, Point, ReportedVariant
 from posjax.report.verdicts import EXPLODES, RESCUED, Conclusion, is_below, judged_at, listed, worst_ratio
@@ -25,8 +25,7 @@ def extension_conclusions(run: LanguageRun) -> list[Conclusion]:
 
 
 def _topic(run: LanguageRun, best: ReportedVariant[Point], extended: Point, raw: Point) -> str:
-    first = run.raw.at(1)
-    if first is not None and is_broken(run, first.loss):
+    if learned_too_little(run):
         return f"{run.label} learned too little to tell what helps it"
     # Also false where a ratio is no number, and nothing can be claimed.
     if not extended.ratio < raw.ratio:

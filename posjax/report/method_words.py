@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from posjax.report.cells import is_broken
+from posjax.report.cells import learned_too_little
 from posjax.report.marks import number, short
 from posjax.report.values import LanguageRun, Report
 from posjax.report.verdicts import (
@@ -39,8 +39,7 @@ def method_conclusions(report: Report) -> list[Conclusion]:
 
 def _judged(run: LanguageRun) -> tuple[str, str]:
     """The group of a method, and the method with the numbers that put it there."""
-    first = run.raw.at(1)
-    if first is not None and is_broken(run, first.loss):
+    if learned_too_little(run):
         return "unlearned", run.label
     point = run.raw.at(judged_at(run))
     past = past_trained(run)
